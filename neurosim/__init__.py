@@ -1,0 +1,45 @@
+"""neurosim: continuous-time networks of pyramidal neurons that learn by target propagation."""
+
+from typing import TYPE_CHECKING, Any
+
+from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWarning
+
+if TYPE_CHECKING:
+    from neurosim.loading import Protocol, load_model, load_protocol
+    from neurosim.run import Run, run
+    from neurosim.store import open_trace
+
+_LAZY = {
+    "Protocol": "neurosim.loading",
+    "load_model": "neurosim.loading",
+    "load_protocol": "neurosim.loading",
+    "Run": "neurosim.run",
+    "run": "neurosim.run",
+    "open_trace": "neurosim.store",
+}
+
+__all__ = [
+    "DivergedError",
+    "InputError",
+    "NeurosimError",
+    "NeurosimWarning",
+    "Protocol",
+    "Run",
+    "load_model",
+    "load_protocol",
+    "open_trace",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what a script asks for when it asks, so that the command line starts at once."""
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'neurosim' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,143 @@
+"""Neural transfer functions s: the function, its inverse, its derivative and where the inverse is.
+
+A user's own activation is any object with the four members of `Activation`; a plain function
+becomes one through `Elementwise`.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from math import inf
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Activation(eqx.Module):
+    """An elementwise transfer function h = s(a).
+
+    `domain` is the open interval of h on which `inverse` exists; None where there is no inverse.
+    """
+
+    domain: eqx.AbstractVar[tuple[float, float] | None]
+
+    @abstractmethod
+    def __call__(self, a: Float[Array, "..."]) -> Float[Array, "..."]:
+        """s(a)."""
+
+    @abstractmethod
+    def inverse(self, h: Float[Array, "..."]) -> Float[Array, "..."]:
+        """s⁻¹(h); not a number outside `domain`."""
+
+    @abstractmethod
+    def derivative(self, a: Float[Array, "..."]) -> Float[Array, "..."]:
+        """s'(a), as a function of the potential a."""
+
+
+class Linear(Activation):
+    """s(a) = a."""
+
+    domain: tuple[float, float] = eqx.field(default=(-inf, inf), static=True)
+
+    def __call__(self, a):
+        return a
+
+    def inverse(self, h):
+        return h
+
+    def derivative(self, a):
+        return jnp.ones_like(a)
+
+
+class LeakyReLU(Activation):
+    """s(a) = a for a > 0, slope·a otherwise; slope > 0 keeps it invertible."""
+
+    slope: float = eqx.field(default=0.35, static=True)
+    domain: tuple[float, float] = eqx.field(default=(-inf, inf), static=True)
+
+    def __call__(self, a):
+        return jnp.where(a > 0, a, self.slope * a)
+
+    def inverse(self, h):
+        return jnp.where(h > 0, h, h / self.slope)
+
+    def derivative(self, a):
+        return jnp.where(a > 0, jnp.ones_like(a), jnp.full_like(a, self.slope))
+
+
+class Tanh(Activation):
+    """s(a) = tanh a."""
+
+    domain: tuple[float, float] = eqx.field(default=(-1.0, 1.0), static=True)
+
+    def __call__(self, a):
+        return jnp.tanh(a)
+
+    def inverse(self, h):
+        return jnp.arctanh(h)
+
+    def derivative(self, a):
+        return 1 - jnp.tanh(a) ** 2
+
+
+class Sigmoid(Activation):
+    """s(a) = 1/(1 + exp(-a))."""
+
+    domain: tuple[float, float] = eqx.field(default=(0.0, 1.0), static=True)
+
+    def __call__(self, a):
+        return jax.nn.sigmoid(a)
+
+    def inverse(self, h):
+        return jnp.log(h) - jnp.log1p(-h)
+
+    def derivative(self, a):
+        return jax.nn.sigmoid(a) * jax.nn.sigmoid(-a)
+
+
+class Softplus(Activation):
+    """s(a) = log(1 + exp a)."""
+
+    domain: tuple[float, float] = eqx.field(default=(0.0, inf), static=True)
+
+    def __call__(self, a):
+        return jax.nn.softplus(a)
+
+    def inverse(self, h):
+        return h + jnp.log(-jnp.expm1(-h))
+
+    def derivative(self, a):
+        return jax.nn.sigmoid(a)
+
+
+class Elementwise(Activation):
+    """A plain function as an activation; its derivative by automatic differentiation.
+
+    Without `inverse_function` it serves wherever no inverse is asked for, which is every
+    network with feedback in autoencoder form.
+    """
+
+    function: Callable = eqx.field(static=True)
+    inverse_function: Callable | None = eqx.field(default=None, static=True)
+    domain: tuple[float, float] | None = eqx.field(default=None, static=True)
+
+    def __call__(self, a):
+        return self.function(a)
+
+    def inverse(self, h):
+        if self.inverse_function is None:
+            raise TypeError(f"{self.function} was given without an inverse")
+        return self.inverse_function(h)
+
+    def derivative(self, a):
+        return jax.jvp(self.function, (a,), (jnp.ones_like(a),))[1]
+
+
+ACTIVATIONS: dict[str, type[Activation]] = {
+    "linear": Linear,
+    "leaky-relu": LeakyReLU,
+    "tanh": Tanh,
+    "sigmoid": Sigmoid,
+    "softplus": Softplus,
+}

@@ -1,0 +1,294 @@
+"""What a protocol asks for that cannot be had, key by key; and what it can hardly mean."""
+
+from collections.abc import Iterator
+from math import exp, log
+
+import numpy as np
+
+from neurosim import build
+from neurosim.credit import CREDITS
+from neurosim.dynamics import Mixture, Multiplexing
+from neurosim.errors import unknown
+from neurosim.levels.rate import SCHEMES
+from neurosim.network import TIES
+from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
+from neurosim.spec import ModelSpec, ProtocolSpec, StageSpec
+from neurosim.theory.settling import chain_leftover, slowest_time_constant
+from neurosim.units import format_time, steps
+
+Problem = tuple[tuple[str | int, ...], str]
+"""Where (the key, in parts) and what is wrong."""
+
+
+def problems(spec: ProtocolSpec) -> Iterator[Problem]:
+    """Everything that makes the protocol impossible."""
+    yield from _model_problems(spec.model)
+    yield from _rate_unit_problems(spec)
+    yield from _level_problems(spec)
+    for number, stage in enumerate(spec.stages):
+        yield from _stage_problems(spec, stage, ("stages", number))
+    yield from _record_problems(spec)
+
+
+def _model_problems(model: ModelSpec) -> Iterator[Problem]:
+    dynamics, network = build.dynamics(model), build.network(model)
+    if model.credit not in dynamics.credits:
+        allowed = " or ".join(dynamics.credits)
+        yield ("model", "credit"), f"this dynamics cannot use {model.credit!r}; it can {allowed}"
+    if model.loss == "cross-entropy" and model.output != "softmax":
+        yield ("model", "loss"), 'the cross-entropy needs output = "softmax"'
+    for name in model.noise:
+        if name not in dynamics.time_constants:
+            message = unknown("noisy compartment", name, dynamics.time_constants)
+            instant = {"basal": model.tau_basal, "apical": model.tau_apical}
+            if name in instant and instant[name] is None:
+                message += f"; a compartment without tau_{name} follows at once and has no noise"
+            yield ("model", "noise", name), message
+    if model.weights.init == "file" and model.weights.file is None:
+        yield ("model", "weights", "file"), "missing; init = 'file' needs an .npz with W1 … WL"
+    rule = model.forward.rule
+    if isinstance(rule, str) and rule not in FORWARD_RULES:
+        yield ("model", "forward", "rule"), unknown("forward rule", rule, FORWARD_RULES)
+    entries = len(model.forward.rate.values)
+    if entries not in (1, model.depth):
+        yield (
+            ("model", "forward", "rate"),
+            f"{entries} rates; expected one, or one for each of the {model.depth} layers",
+        )
+    if model.credit != "backprop":
+        yield from _feedback_problems(model, network)
+
+
+def _feedback_problems(model: ModelSpec, network) -> Iterator[Problem]:
+    feedback, where = model.feedback, ("model", "feedback")
+    equal = len(set(model.layers[1:])) == 1
+    if feedback.init == "exact-inverse" and not equal:
+        yield (
+            (*where, "init"),
+            f"exact inverses need layers of equal size; the layers above the input have "
+            f"{model.layers[1:]}; use 'pseudo-inverse'",
+        )
+    if feedback.init == "file" and (feedback.file or model.weights.file) is None:
+        yield (*where, "file"), "missing; init = 'file' needs an .npz with Q1 … Q(L−1)"
+    if isinstance(feedback.rule, str) and feedback.rule not in FEEDBACK_RULES:
+        yield (*where, "rule"), unknown("feedback rule", feedback.rule, FEEDBACK_RULES)
+    if feedback.rule == "tied" and feedback.init not in TIES:
+        allowed = " or ".join(repr(name) for name in TIES)
+        yield (*where, "rule"), f"'tied' follows the initialiser, which must then be {allowed}"
+    entries = len(feedback.rate.values)
+    if entries not in (1, model.depth - 1):
+        yield (
+            (*where, "rate"),
+            f"{entries} rates; expected one, or one for each of the {model.depth - 1} "
+            "feedback matrices",
+        )
+    if feedback.form == "inverse":
+        for i in range(2, model.depth + 1):
+            if network.activations[i - 1].domain is None:
+                key = "output_activation" if i == model.depth else "activation"
+                yield (
+                    ("model", key),
+                    "has no inverse, which feedback of the inverse form needs; give one, or set "
+                    'feedback.form = "autoencoder"',
+                )
+                break
+
+
+def _rate_unit_problems(spec: ProtocolSpec) -> Iterator[Problem]:
+    online = spec.plasticity == "online"
+    for key, rate in (("forward", spec.model.forward.rate), ("feedback", spec.model.feedback.rate)):
+        if any(rate.values) and rate.per_second != online:
+            yield (
+                ("model", key, "rate"),
+                'online plasticity needs a rate per second such as "0.5 Hz"'
+                if online
+                else "quasi-static plasticity needs a bare number, the rate per presentation",
+            )
+    if online:
+        for key, optimizer in (
+            ("forward", spec.model.forward.optimizer),
+            ("feedback", spec.model.feedback.optimizer),
+        ):
+            if optimizer != "sgd":
+                yield (
+                    ("model", key, "optimizer"),
+                    f"{optimizer!r} has no continuous form; online plasticity knows 'sgd' only",
+                )
+        if spec.model.credit == "two-phase" and spec.model.tau_memory is None:
+            yield (
+                ("model", "tau_memory"),
+                "missing; online, two-phase plasticity reads the free phase from a slow memory, "
+                'whose time constant this is; expected a time such as "20 ms"',
+            )
+
+
+def _level_problems(spec: ProtocolSpec) -> Iterator[Problem]:
+    noisy = any(spec.model.noise.values())
+    if spec.level == "equilibrium":
+        if noisy:
+            yield (
+                ("model", "noise"),
+                "the equilibrium level has no noise; use --level rate, or drop it",
+            )
+        if spec.plasticity == "online":
+            yield (
+                ("plasticity",),
+                "online plasticity needs time; use --level rate, or 'quasi-static'",
+            )
+        return
+    if spec.rate is None:
+        yield ("rate",), 'missing; the rate level needs a table [rate] with dt, such as dt = "5 ms"'
+        return
+    if noisy and (not SCHEMES[spec.rate.scheme].noisy or spec.rate.adaptive):
+        able = " or ".join(repr(name) for name, scheme in SCHEMES.items() if scheme.noisy)
+        yield ("rate", "scheme"), f"noise needs {able} with adaptive = false"
+
+
+def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Problem]:
+    if (stage.epochs is None) == (stage.presentations is None):
+        yield where, "give either epochs or presentations"
+    names = [phase.name for phase in stage.phases]
+    for name in {name for name in names if names.count(name) > 1}:
+        yield (*where, "phases"), f"two phases are called {name!r}"
+    if stage.order == "top-down" and not any("feedback" in p.plastic for p in stage.phases):
+        yield (*where, "order"), "'top-down' orders feedback plasticity, which no phase opens"
+    free = False
+    needs_free = CREDITS[spec.model.credit].needs_free
+    for number, phase in enumerate(stage.phases):
+        at = (*where, "phases", number)
+        if spec.level == "rate":
+            yield from _time_problems(spec, phase, at)
+        if phase.teaching == "frozen" and not free:
+            yield (
+                (*at, "teaching"),
+                "'frozen' freezes the target at the end of a free phase (teaching = 'none'), and "
+                "none comes before; use 'following', or put one before",
+            )
+        if spec.model.credit == "backprop":
+            if phase.teaching != "none" or "feedback" in phase.plastic:
+                yield at, "backprop has its own error channel: teaching is 'none', no feedback"
+        elif "forward" in phase.plastic:
+            if phase.teaching == "none":
+                yield (*at, "plastic"), "forward plasticity is open in a phase that teaches nothing"
+            elif needs_free and not free:
+                yield (
+                    (*at, "plastic"),
+                    "two-phase credit compares with a free phase (teaching = 'none'), and none "
+                    "comes before",
+                )
+        if "feedback" in phase.plastic and spec.model.feedback.rule in ("fixed", "tied"):
+            yield (
+                (*at, "plastic"),
+                f"feedback plasticity is open but the feedback rule is "
+                f"{spec.model.feedback.rule!r}",
+            )
+        free |= phase.teaching == "none"
+
+
+def _time_problems(spec: ProtocolSpec, phase, at) -> Iterator[Problem]:
+    if phase.duration is None:
+        yield (*at, "duration"), "missing; the rate level needs to know how long the phase lasts"
+        return
+    if phase.until == "settled":
+        if any(spec.model.noise.values()):
+            yield (*at, "until"), "a noisy network never settles; write until = 'duration'"
+        if spec.plasticity == "online":
+            yield (
+                (*at, "until"),
+                "online plasticity is open all along the phase; write until = 'duration'",
+            )
+    if spec.rate is None:
+        return
+    if not spec.rate.adaptive:
+        try:
+            steps(phase.duration, spec.rate.dt)
+        except ValueError as problem:
+            yield (*at, "duration"), str(problem)
+    every = spec.record.every
+    if every is not None:
+        try:
+            steps(phase.duration, every)
+        except ValueError as problem:
+            yield (*at, "duration"), str(problem).replace("dt =", "record.every =")
+
+
+def _record_problems(spec: ProtocolSpec) -> Iterator[Problem]:
+    observed = build.dynamics(spec.model).observed
+    for number, name in enumerate(spec.record.variables or ()):
+        if name not in observed:
+            yield ("record", "variables", number), unknown("variable", name, observed)
+    for number, layer in enumerate(spec.record.layers or ()):
+        if layer > spec.model.depth:
+            yield (
+                ("record", "layers", number),
+                f"layer {layer} of a network with {spec.model.depth} layers above its input",
+            )
+    every, rate = spec.record.every, spec.rate
+    if every is not None and rate is not None and spec.level == "rate" and not rate.adaptive:
+        try:
+            steps(every, rate.dt)
+        except ValueError as problem:
+            yield ("record", "every"), str(problem)
+    if spec.record.samples > spec.batch:
+        yield ("record", "samples"), f"{spec.record.samples} samples of a batch of {spec.batch}"
+
+
+class Concern:
+    """A key, what is doubtful about it, and whether it makes the results worthless."""
+
+    def __init__(self, key: tuple[str | int, ...], message: str, fatal: bool) -> None:
+        self.key, self.message, self.fatal = key, message, fatal
+
+
+def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Where precision or the length of a phase cannot carry the signal to the lowest layer.
+
+    Estimates for exact inverses: the signal of layer 1 is η̂ attenuation_1 of the activity.
+    """
+    model = spec.model
+    dynamics, network = build.dynamics(model), build.network(model)
+    if model.credit == "backprop":
+        return
+    attenuation = float(dynamics.attenuation(network, 1))
+    signal = model.target_step * attenuation
+    lost = float(np.finfo(spec.precision).eps) / signal
+    if lost > 1e-2:
+        yield Concern(
+            ("precision",),
+            f"{spec.precision} carries the learning signal of layer 1, about {signal:.1e} of the "
+            f"activity, only to {lost:.0%}; use float64, fewer layers or a larger mu",
+            fatal=lost > 0.5,
+        )
+    if spec.level != "rate" or any(model.noise.values()):
+        return
+    for number, stage in enumerate(spec.stages):
+        for k, phase in enumerate(stage.phases):
+            if phase.duration is None:
+                continue
+            left, needed = _leftover(model, dynamics, phase.duration, 1e-2 * signal)
+            start = 1.0 if phase.teaching == "none" else model.target_step * (
+                attenuation ** (1 / model.depth)
+            )
+            share = left * start / signal
+            if share > 1e-1:
+                yield Concern(
+                    ("stages", number, "phases", k, "duration"),
+                    f"after {format_time(phase.duration)} about {share:.1g} of the learning signal "
+                    f"of layer 1 is still transient; about {needed:.0f} ms settle it",
+                    fatal=share > 10,
+                )
+
+
+def _leftover(model: ModelSpec, dynamics, duration: float, wanted: float) -> tuple[float, float]:
+    """The share of a step that is left after `duration`, and when only `wanted` is left (ms)."""
+    if isinstance(dynamics, Mixture):
+        tau = sum(t for t in dynamics.time_constants.values())
+        slow = tau * slowest_time_constant(float(dynamics.mu), model.depth)
+        return exp(-duration / slow), -1e3 * slow * log(min(wanted, 1.0))
+    if isinstance(dynamics, Multiplexing):
+        tau = max(dynamics.time_constants.values())
+        lags = np.arange(1, 200)
+        left = np.array([chain_leftover(float(n), model.depth) for n in lags])
+        needed = float(lags[np.argmax(left < wanted)])
+        return chain_leftover(duration / tau, model.depth), 1e3 * tau * needed
+    return 0.0, 0.0

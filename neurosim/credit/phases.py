@@ -1,0 +1,17 @@
+"""Teaching signals read from the phases of the network itself."""
+
+from neurosim.dynamics.base import Readout
+from neurosim.network import Layers
+
+
+def single_phase(network, weights, now: Readout, free: Readout | None, label) -> Layers:
+    """What the teaching made of the neuron minus what its basal dendrite predicted [T 6.17].
+
+    h_i − f_i(h_{i−1}) in the mixture; ĥ_i − h_i, plain target propagation, when multiplexed.
+    """
+    return tuple(t - f for t, f in zip(now.teacher, now.basal, strict=True))
+
+
+def two_phase(network, weights, now: Readout, free: Readout, label) -> Layers:
+    """Learning phase minus free phase, in which reconstruction errors cancel [T 6.35, 6.58]."""
+    return tuple(t - f for t, f in zip(now.teacher, free.teacher, strict=True))

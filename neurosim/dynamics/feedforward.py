@@ -1,0 +1,60 @@
+"""The feed-forward network: basal dendrites only, τ_b da_i/dt = −a_i + W_i h_{i−1}.
+
+The baseline that backprop trains; its rest is the plain forward pass.
+"""
+
+from typing import ClassVar
+
+import equinox as eqx
+from jaxtyping import Scalar
+
+from neurosim.dynamics.base import Drive, Dynamics, Readout, State
+from neurosim.network import Layers, Network, Weights
+
+
+class Feedforward(Dynamics):
+    """Neurons without apical dendrites; whoever assigns credit must bring its own channel.
+
+    tau_basal: dendritic time constant (s). noise: σ by compartment.
+    """
+
+    tau_basal: Scalar | float
+    sigma: dict[str, float] = eqx.field(default_factory=dict, static=True)
+
+    credits: ClassVar[tuple[str, ...]] = ("backprop",)
+    observed: ClassVar[tuple[str, ...]] = ("basal", "rate")
+
+    @property
+    def time_constants(self):
+        return {"basal": self.tau_basal}
+
+    @property
+    def noise(self):
+        return self.sigma
+
+    def layers(self, network: Network, compartment: str) -> int:
+        return network.depth
+
+    def pull(self, network: Network, weights: Weights, drive: Drive, state: State, name, i):
+        if i == 1:
+            return drive.basal
+        return network.potential(weights, i, network.s(i - 1, state["basal"][i - 2]))
+
+    def read(self, network: Network, weights: Weights, drive: Drive, state: State) -> Readout:
+        h = tuple(network.s(i, a) for i, a in enumerate(state["basal"], start=1))
+        return Readout(
+            rate=h,
+            basal=h,
+            slope=tuple(network.slope(i, a) for i, a in enumerate(state["basal"], start=1)),
+            apical=(),
+            teacher=h,
+            downward=(),
+            apical_potential=(),
+        )
+
+    def attenuation(self, network: Network, i: int):
+        """1: the error channel of backprop does not mix with activity."""
+        return 1.0
+
+    def observe(self, state: State, readout: Readout) -> dict[str, Layers]:
+        return {"basal": state["basal"], "rate": readout.rate}

@@ -1,0 +1,158 @@
+"""The rate level: compartments as ODEs, or SDEs where they are noisy, integrated by diffrax.
+
+Every sample is a solve of its own (`jax.vmap`), so its steps, and when it stops, do not depend on
+its batch-mates. Time runs in units of `dt`, so that fixed steps are whole numbers.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import PRNGKeyArray
+
+from neurosim.dynamics.base import Dynamics, State, field
+from neurosim.levels.settling import Problem, Report, Span, imbalance
+
+MAX_ADAPTIVE_STEPS = 1 << 16
+
+
+class Scheme(NamedTuple):
+    """A solver: how it is made for given (rtol, atol) and whether it integrates noise."""
+
+    make: Callable
+    noisy: bool
+    source: str
+
+
+def _implicit(rtol, atol):
+    return dfx.Kvaerno5(root_finder=dfx.VeryChord(rtol=rtol, atol=atol))
+
+
+SCHEMES: dict[str, Scheme] = {
+    "euler": Scheme(lambda rtol, atol: dfx.Euler(), True, "forward Euler; Euler–Maruyama"),
+    "heun": Scheme(lambda rtol, atol: dfx.Heun(), True, "Heun, second order"),
+    "tsit5": Scheme(lambda rtol, atol: dfx.Tsit5(), False, "Tsitouras 5(4)"),
+    "kvaerno5": Scheme(_implicit, False, "Kværnø 5(4), implicit, for stiff time constants"),
+}
+
+
+class Ended(NamedTuple):
+    """How a solve ended: whether it got through, in how many steps, and when (s)."""
+
+    done: Any
+    steps: Any
+    stopped: Any
+
+
+class Rate(eqx.Module):
+    """How time is stepped.
+
+    scheme: a name of `SCHEMES`. dt: step (s), the first one when `adaptive`. rtol, atol: of the
+    step control and of implicit stages. tolerance: residual at which a settling phase ends, as a
+    fraction of the expected learning signal.
+    """
+
+    scheme: str = eqx.field(static=True)
+    dt: float = eqx.field(static=True)
+    adaptive: bool = eqx.field(static=True)
+    rtol: float = eqx.field(static=True)
+    atol: float = eqx.field(static=True)
+    tolerance: float = eqx.field(static=True)
+
+    def integrate(
+        self,
+        vector_field: Callable[[Any], Any],
+        start: Any,
+        duration: float,
+        *,
+        noise: Any = None,
+        key: PRNGKeyArray | None = None,
+        stop: Callable[[Any], Any] | None = None,
+        watch: tuple[tuple[float, ...], Callable[[Any], Any]] | None = None,
+    ) -> tuple[Any, Any, Ended]:
+        """Solve dy/dt = vector_field(y) from `start` over `duration` (s).
+
+        noise: the deviation per √s of every leaf, drawn with `key`. stop: y → whether to end here.
+        watch: (times in s, function of y). Returns the final y, the function's values at the times
+        (after an early end: its final value) and how it ended.
+        """
+        terms = dfx.ODETerm(lambda t, y, args: jax.tree.map(lambda v: self.dt * v, vector_field(y)))
+        if noise is not None:
+            shape = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), start)
+            spread = jax.tree.map(lambda s, v: jnp.full_like(v, s * self.dt**0.5), noise, start)
+            path = dfx.UnsafeBrownianPath(shape=shape, key=key)
+            diffusion = dfx.ControlTerm(lambda t, y, args: lx.DiagonalLinearOperator(spread), path)
+            terms = dfx.MultiTerm(terms, diffusion)
+        saved = [dfx.SubSaveAt(t1=True)]
+        if watch is not None:
+            ts = jnp.array([t / self.dt for t in watch[0]], jnp.result_type(float))
+            saved.append(dfx.SubSaveAt(ts=ts, fn=lambda t, y, args: watch[1](y)))
+        steps = round(duration / self.dt)
+        solution = dfx.diffeqsolve(
+            terms,
+            SCHEMES[self.scheme].make(self.rtol, self.atol),
+            t0=0.0,
+            t1=duration / self.dt if self.adaptive else float(steps),
+            dt0=1.0,
+            y0=start,
+            saveat=dfx.SaveAt(subs=saved),
+            stepsize_controller=dfx.PIDController(rtol=self.rtol, atol=self.atol)
+            if self.adaptive
+            else dfx.ConstantStepSize(),
+            event=None if stop is None else dfx.Event(lambda t, y, args, **kw: stop(y)),
+            adjoint=dfx.ForwardMode(),
+            max_steps=MAX_ADAPTIVE_STEPS if self.adaptive else steps + 1,
+            throw=False,
+        )
+        end = jax.tree.map(lambda a: a[-1], solution.ys[0])
+        ended = Ended(
+            dfx.is_okay(solution.result) | dfx.is_event(solution.result),
+            solution.stats["num_steps"].astype(jnp.result_type(float)),
+            solution.ts[0][-1] * self.dt,
+        )
+        if watch is None:
+            return end, None, ended
+        reached = ts <= solution.ts[0][-1]
+        watched = jax.tree.map(
+            lambda rows, last: jnp.where(reached.reshape(-1, *[1] * last.ndim), rows, last),
+            solution.ys[1],
+            watch[1](end),
+        )
+        return end, watched, ended
+
+    def settle(self, problem: Problem, state: State, span: Span) -> tuple[State, Report, Any]:
+        """One phase of one sample: the state at its end, how it ended, what was watched."""
+        dynamics, network, weights, drive = problem[:4]
+        end, watched, ended = self.integrate(
+            lambda v: field(dynamics, network, weights, drive, v),
+            state,
+            span.duration,
+            noise=noise_spread(dynamics, state),
+            key=span.key,
+            stop=(lambda v: imbalance(problem, v, self.tolerance)[1]) if span.stop else None,
+            watch=span.watch,
+        )
+        worst, settled = imbalance(problem, end, self.tolerance)
+        worst = jnp.where(ended.done, worst, jnp.nan)
+        report = Report(
+            worst, settled & ended.done, ended.steps, ended.stopped, jnp.zeros_like(settled)
+        )
+        return end, report, watched
+
+
+def noise_spread(dynamics: Dynamics, state: State) -> dict | None:
+    """The deviation per √s of every compartment, σ_c √(2/τ_c); None for a noiseless dynamics.
+
+    A compartment left alone is then an Ornstein–Uhlenbeck process of deviation σ_c, whatever dt.
+    """
+    if not dynamics.noise:
+        return None
+    taus = dynamics.time_constants
+    return {
+        name: tuple(dynamics.noise.get(name, 0.0) * (2 / taus[name]) ** 0.5 for _ in layers)
+        for name, layers in state.items()
+    }

@@ -1,0 +1,93 @@
+"""When a network has come to rest: the residual measured against the expected learning signal.
+
+Learning signals are differences of nearly equal states. In layer i they are about
+
+    expected_i = η̂ ‖e_L‖ attenuation_i,
+
+so a residual is small only if it is small against that. The criterion looks at the vector field,
+per sample and per layer, never at the change of the state.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
+
+from neurosim.dynamics.base import Drive, Dynamics, State, residual
+from neurosim.network import Network, Weights
+
+ERROR_FLOOR = 1e-2
+"""Samples whose output error is smaller than this need no better absolute accuracy than it asks."""
+
+ROUNDING = 16
+"""Roundings, in units of eps·|state|, below which a residual cannot be told from zero."""
+
+
+class Problem(NamedTuple):
+    """One phase of one sample: what moves, under which weights, driven by what.
+
+    target_step: η̂. label: y. Both only set the scale of the expected signal here.
+    """
+
+    dynamics: Dynamics
+    network: Network
+    weights: Weights
+    drive: Drive
+    target_step: Scalar | float
+    label: Float[Array, " n_L"]
+
+
+class Span(NamedTuple):
+    """How long a phase may last and what is to be seen of it.
+
+    duration: in s. stop: whether it ends as soon as it has settled. watch: (times in s, function
+    of the state), for which `settle` also returns the function's values at those times.
+    key: of the noise.
+    """
+
+    duration: float
+    stop: bool
+    key: PRNGKeyArray | None = None
+    watch: tuple[tuple[float, ...], Callable[[State], Any]] | None = None
+
+
+class Report(NamedTuple):
+    """How a phase ended, for one sample.
+
+    residual: the largest |p(v) − v| over layers, as a fraction of the expected learning signal.
+    settled: whether that is below the tolerance, or below what rounding lets one see.
+    effort: sweeps or steps taken. stopped: the time it ended at (s); 0 where there is no time.
+    rescued: whether sweeps stalled and the root solver had to finish.
+    """
+
+    residual: Float[Array, ""]
+    settled: Bool[Array, ""]
+    effort: Float[Array, ""]
+    stopped: Float[Array, ""]
+    rescued: Bool[Array, ""]
+
+
+def rms(v: Float[Array, " n"]) -> Float[Array, ""]:
+    """Root mean square of the units of a layer."""
+    return jnp.sqrt(jnp.mean(v * v))
+
+
+def imbalance(
+    problem: Problem, state: State, tolerance: float
+) -> tuple[Float[Array, ""], Bool[Array, ""]]:
+    """The residual of a state relative to the expected signal, and whether it counts as settled."""
+    dynamics, network, weights, drive, target_step, label = problem
+    output = dynamics.read(network, weights, drive, state).rate[-1]
+    error = jnp.maximum(rms(network.loss.error(output, label)), ERROR_FLOOR)
+    eps = jnp.finfo(output.dtype).eps
+    worst, settled = jnp.zeros((), output.dtype), jnp.array(True)
+    pulls = residual(dynamics, network, weights, drive, state)
+    for name, layers in pulls.items():
+        for i, (r, v) in enumerate(zip(layers, state[name], strict=True), start=1):
+            expected = target_step * error * dynamics.attenuation(network, i)
+            relative = rms(r) / expected
+            floor = ROUNDING * eps * rms(v) / expected
+            worst = jnp.maximum(worst, relative)
+            settled &= relative <= jnp.maximum(tolerance, floor)
+    return worst, settled

@@ -1,0 +1,145 @@
+"""From a file name and overrides to a checked protocol."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from neurosim.consistency import concerns, problems
+from neurosim.errors import InputError, NeurosimWarning, nearest
+from neurosim.spec import ModelSpec, ProtocolSpec
+from neurosim.toml import Document, Source, Sources, dotted, merge, override, read
+from neurosim.validation import validate
+
+PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A checked protocol and where it came from.
+
+    folder: what relative paths in it are meant from. sources: to point at its keys in errors.
+    """
+
+    spec: ProtocolSpec
+    folder: Path
+    sources: Sources
+    overrides: Mapping[str, Any]
+
+    def changed(self, **changes: Any) -> "Protocol":
+        """The same protocol with top-level keys replaced, checked again."""
+        given = {key: value for key, value in changes.items() if value is not None}
+        overrides = {**self.overrides, **given}
+        spec = self.spec.model_copy(update=given)
+        protocol = replace(self, spec=spec, overrides=overrides)
+        check(protocol)
+        return protocol
+
+    def where(self, key: tuple[str | int, ...]) -> str:
+        """`file:line: dotted.key`, or the override it came from."""
+        name = dotted(key)
+        if any(name == given or name.startswith(f"{given}.") for given in self.overrides):
+            return f"--set {name}"
+        place, shown = self.sources.locate(key)
+        return f"{place}: {dotted(shown)}" if place else name
+
+
+def bundled(kind: str) -> dict[str, Path]:
+    """The shipped files of a kind (`models` or `protocols`), by bare name."""
+    for folder in (PACKAGE / "shipped" / kind, PACKAGE.parent / kind):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {}
+
+
+def find(kind: str, name: str | Path, folder: Path | None = None) -> Path:
+    """The file that `name` means: a path, from `folder` if given, or a shipped file's bare name.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    path = Path(name)
+    for candidate in ([folder / path] if folder else []) + [path]:
+        if candidate.is_file():
+            return candidate
+    shipped = bundled(kind)
+    if str(name) in shipped:
+        return shipped[str(name)]
+    singular = kind.removesuffix("s")
+    close = nearest(path.stem, shipped)
+    hint = f"; did you mean {close!r}?" if close else ""
+    raise InputError(
+        f"{name}: no such {singular} file, and no shipped {singular} of that name{hint} "
+        f"(shipped: {', '.join(shipped)})"
+    )
+
+
+def _with_model(
+    document: Document, data: dict[str, Any], folder: Path, overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], Sources]:
+    """The protocol's data with its `[model]` table merged over the model file it uses."""
+    table = data.get("model")
+    if not isinstance(table, Mapping) or "use" not in table:
+        return data, Sources((Source(document),))
+    use = table["use"]
+    if not isinstance(use, str):
+        raise InputError(f"{document.path}: model.use: expected the name or path of a model")
+    try:
+        model = read(find("models", use, folder))
+    except InputError as error:
+        place = document.locate(("model", "use"))[0]
+        raise InputError(f"{place}: model.use: {error}") from None
+    rest = {key: value for key, value in table.items() if key != "use"}
+    merged = {**data, "model": merge(model.data, rest)}
+    return merged, Sources((Source(document), Source(model, at=("model",))))
+
+
+def load_protocol(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Protocol:
+    """Read and check a protocol.
+
+    name: a path, or the bare name of a shipped protocol. overrides: values by dotted key, such as
+    {"model.mu": 0.2}; where a name of an activation, dynamics, rule or task is expected, the value
+    may be the object itself.
+
+    Raises:
+        InputError: every mistake in the files and overrides, one a line.
+    """
+    overrides = dict(overrides or {})
+    document = read(find("protocols", name))
+    folder = document.path.parent
+    data = override(document.data, overrides)
+    data, sources = _with_model(document, data, folder, overrides)
+    spec = validate(ProtocolSpec, data, sources, overrides)
+    protocol = Protocol(spec, folder, sources, overrides)
+    check(protocol)
+    return protocol
+
+
+def load_model(name: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
+    """Read a model file, by path or bare name, with overrides by dotted key.
+
+    Raises:
+        InputError: every mistake in the file and overrides, one a line.
+    """
+    overrides = dict(overrides or {})
+    document = read(find("models", name))
+    return validate(ModelSpec, override(document.data, overrides), document, overrides)
+
+
+def check(protocol: Protocol) -> None:
+    """Refuse what cannot be had and warn of what can hardly be meant.
+
+    Raises:
+        InputError: all that is impossible, one a line.
+    """
+    found = [f"{protocol.where(key)}: {what}" for key, what in problems(protocol.spec)]
+    if not found:
+        for concern in concerns(protocol.spec):
+            message = f"{protocol.where(concern.key)}: {concern.message}"
+            if concern.fatal:
+                found.append(message)
+            else:
+                warnings.warn(message, NeurosimWarning, stacklevel=3)
+    if found:
+        raise InputError(found)

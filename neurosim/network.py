@@ -1,0 +1,187 @@
+"""The layered network: its weights, and the forward and feedback maps f_i and g_i they define.
+
+Layers are numbered as in the equations: 0 is the input, L the output. Everything here is written
+for one sample; batches and seeds are axes added by `jax.vmap`.
+"""
+
+from collections.abc import Mapping
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from neurosim.activations import Activation
+from neurosim.errors import InputError
+from neurosim.losses import Loss
+
+Layers = tuple[Array, ...]
+"""One array a layer, layer 1 first."""
+
+
+class Weights(eqx.Module):
+    """What plasticity changes.
+
+    W: forward (basal) weights W_1 … W_L, shapes (n_i, n_{i-1}).
+    b: basal biases b_1 … b_L, shapes (n_i,); empty in a network without biases.
+    Q: feedback (apical) weights Q_1 … Q_{L-1}, shapes (n_i, n_{i+1}).
+    """
+
+    W: Layers
+    b: Layers
+    Q: Layers
+
+
+class Network(eqx.Module):
+    """What stays fixed: layer sizes, transfer functions, the form of the feedback and the loss.
+
+    sizes: n_0 … n_L. activations: s_1 … s_L.
+    form: `inverse`, g_i(h) = Q_i (s_{i+1}⁻¹(h) − b_{i+1}) [T 4.90, 6.23], the exact inverse of
+    f_{i+1} where Q_i = W_{i+1}⁻¹; or `autoencoder`, g_i(h) = s_i(Q_i h) [T 3.9, D 15].
+    """
+
+    sizes: tuple[int, ...] = eqx.field(static=True)
+    activations: tuple[Activation, ...]
+    form: str = eqx.field(static=True)
+    loss: Loss
+
+    @property
+    def depth(self) -> int:
+        """L, the number of layers above the input."""
+        return len(self.sizes) - 1
+
+    def potential(self, weights: Weights, i: int, below: Float[Array, " below"]):
+        """a_i = W_i h_{i-1} + b_i, shape (n_i,)."""
+        a = weights.W[i - 1] @ below
+        return a + weights.b[i - 1] if weights.b else a
+
+    def s(self, i: int, a: Float[Array, " n"]) -> Float[Array, " n"]:
+        """s_i(a)."""
+        return self.activations[i - 1](a)
+
+    def slope(self, i: int, a: Float[Array, " n"]) -> Float[Array, " n"]:
+        """s_i'(a), the diagonal of D_i."""
+        return self.activations[i - 1].derivative(a)
+
+    def f(self, weights: Weights, i: int, below: Float[Array, " below"]) -> Float[Array, " n"]:
+        """f_i(h_{i-1}) = s_i(a_i) [T 6.2]."""
+        return self.s(i, self.potential(weights, i, below))
+
+    def encode(self, weights: Weights, i: int, above: Float[Array, " above"]):
+        """What the apical synapses of layer i receive when layer i+1 sends `above`."""
+        if self.form == "autoencoder":
+            return above
+        u = self.activations[i].inverse(above)
+        return u - weights.b[i] if weights.b else u
+
+    def apical(self, weights: Weights, i: int, above: Float[Array, " above"]):
+        """The apical potential of layer i, Q_i times what its synapses receive."""
+        return weights.Q[i - 1] @ self.encode(weights, i, above)
+
+    def decode(self, i: int, potential: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The dendritic rate of an apical potential in layer i."""
+        return self.s(i, potential) if self.form == "autoencoder" else potential
+
+    def decode_slope(self, i: int, potential: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Derivative of `decode`."""
+        return self.slope(i, potential) if self.form == "autoencoder" else jnp.ones_like(potential)
+
+    def g(self, weights: Weights, i: int, above: Float[Array, " above"]) -> Float[Array, " n"]:
+        """g_i(h_{i+1}), which approximates f_{i+1}⁻¹."""
+        return self.decode(i, self.apical(weights, i, above))
+
+    def forward_pass(self, weights: Weights, x: Float[Array, " n_0"]) -> Layers:
+        """f_1(x), f_2(f_1(x)), …: the activities of the feed-forward network."""
+        activity, h = [], x
+        for i in range(1, self.depth + 1):
+            h = self.f(weights, i, h)
+            activity.append(h)
+        return tuple(activity)
+
+
+FORWARD_INITIALISERS = ("lecun", "xavier", "orthogonal", "near-teacher", "file")
+FEEDBACK_INITIALISERS = ("exact-inverse", "pseudo-inverse", "transpose", "random", "file")
+
+
+def forward_weights(
+    kind: str, sizes: tuple[int, ...], gain: float, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Random W_1 … W_L in float64.
+
+    `lecun`: Gaussian of variance gain²/n_{i-1}; `xavier`: of variance 2 gain²/(n_i + n_{i-1});
+    `orthogonal`: gain times a matrix with orthonormal rows or columns.
+    """
+    weights = []
+    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        draw = rng.standard_normal((n_out, n_in))
+        match kind:
+            case "lecun":
+                w = draw / np.sqrt(n_in)
+            case "xavier":
+                w = draw * np.sqrt(2 / (n_in + n_out))
+            case "orthogonal":
+                u, _, vt = np.linalg.svd(draw, full_matrices=False)
+                w = u @ vt
+            case _:
+                raise ValueError(f"no forward initialiser {kind!r}")
+        weights.append(gain * w)
+    return weights
+
+
+TIES = {
+    "exact-inverse": jnp.linalg.inv,
+    "pseudo-inverse": jnp.linalg.pinv,
+    "transpose": jnp.transpose,
+}
+"""Feedback matrices that are functions of the forward ones: Q_i = tie(W_{i+1})."""
+
+
+def tie(weights: Weights, kind: str) -> Weights:
+    """The same forward weights with every Q_i = tie(W_{i+1})."""
+    return Weights(weights.W, weights.b, tuple(TIES[kind](w) for w in weights.W[1:]))
+
+
+def feedback_weights(
+    kind: str, forward: list[np.ndarray], gain: float, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Q_1 … Q_{L-1} for given W_1 … W_L, in float64.
+
+    `exact-inverse` W_{i+1}⁻¹, `pseudo-inverse` W_{i+1}^†, `transpose` W_{i+1}^T; `random`:
+    Gaussian of variance gain²/n_{i+1}.
+    """
+    feedback = []
+    for w in forward[1:]:
+        n_above, n = w.shape
+        match kind:
+            case "exact-inverse":
+                q = np.linalg.inv(w)
+            case "pseudo-inverse":
+                q = np.linalg.pinv(w)
+            case "transpose":
+                q = w.T
+            case "random":
+                q = gain * rng.standard_normal((n, n_above)) / np.sqrt(n_above)
+            case _:
+                raise ValueError(f"no feedback initialiser {kind!r}")
+        feedback.append(q)
+    return feedback
+
+
+def weights_from_arrays(
+    arrays: Mapping[str, np.ndarray], letter: str, shapes: list[tuple[int, ...]], where: str
+) -> list[np.ndarray]:
+    """The arrays `letter`1, `letter`2, … of a weights file, each of the shape the network needs."""
+    problems, found = [], []
+    for k, shape in enumerate(shapes, start=1):
+        name = f"{letter}{k}"
+        if name not in arrays:
+            problems.append(f"{where}: array {name!r} is missing; it holds {sorted(arrays)}")
+        elif arrays[name].shape != shape:
+            problems.append(f"{where}: {name} has shape {arrays[name].shape}; expected {shape}")
+        elif not np.all(np.isfinite(arrays[name])):
+            problems.append(f"{where}: {name} holds numbers that are not finite")
+        else:
+            found.append(np.asarray(arrays[name], dtype=np.float64))
+    if problems:
+        raise InputError(problems)
+    return found

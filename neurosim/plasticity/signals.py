@@ -1,0 +1,127 @@
+"""The one currency between levels and plasticity rules: what a synapse's own neurons know.
+
+All arrays carry the batch first.
+"""
+
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from neurosim.dynamics.base import Readout
+from neurosim.network import Network, Weights
+
+
+class Forward(NamedTuple):
+    """What a basal synapse of layer i sees.
+
+    pre: h_{i−1} (batch, n_{i−1}). post: h_i (batch, n_i). slope: s_i'(a_i) (batch, n_i).
+    teaching: the neuron's teaching signal (batch, n_i).
+    """
+
+    pre: Float[Array, "batch pre"]
+    post: Float[Array, "batch post"]
+    slope: Float[Array, "batch post"]
+    teaching: Float[Array, "batch post"]
+
+
+class Feedback(NamedTuple):
+    """What an apical synapse of layer i sees.
+
+    pre: what arrives from layer i+1 (batch, n_{i+1}). predicted: the apical rate it evokes
+    (batch, n_i). actual: what it should have evoked (batch, n_i). slope: the derivative of the
+    apical rate (batch, n_i).
+    """
+
+    pre: Float[Array, "batch pre"]
+    predicted: Float[Array, "batch post"]
+    actual: Float[Array, "batch post"]
+    slope: Float[Array, "batch post"]
+
+
+def forward_signals(x, readout: Readout, teaching) -> tuple[Forward, ...]:
+    """The signals of the basal synapses of the layers 1 … L."""
+    pre = (x, *readout.rate[:-1])
+    return tuple(
+        Forward(*layer) for layer in zip(pre, readout.rate, readout.slope, teaching, strict=True)
+    )
+
+
+def reconstruction(
+    network: Network, weights: Weights, readout: Readout, sigma, key
+) -> tuple[Feedback, ...]:
+    """The network's own activity: the apical rate against what the neuron sends [T 6.26, 6.37].
+
+    Exact in the short-circuited free phase; a teaching signal biases it.
+    """
+    encode = jax.vmap(network.encode, (None, None, 0))
+    return tuple(
+        Feedback(
+            pre=encode(weights, i, readout.downward[i]),
+            predicted=readout.apical[i - 1],
+            actual=readout.rate[i - 1],
+            slope=network.decode_slope(i, readout.apical_potential[i - 1]),
+        )
+        for i in range(1, network.depth)
+    )
+
+
+def white_noise(
+    network: Network, weights: Weights, readout: Readout, sigma, key: PRNGKeyArray
+) -> tuple[Feedback, ...]:
+    """Each layer i in turn driven by white noise of deviation σ, once up and back [T A.8].
+
+    Drives Q_i to W_{i+1}^T (W_{i+1} W_{i+1}^T + (λ/σ²) I)⁻¹ in the inverse form [T 4.7].
+    """
+    signals = []
+    for i, layer_key in enumerate(jax.random.split(key, network.depth - 1), start=1):
+        shape, dtype = readout.rate[i - 1].shape, readout.rate[i - 1].dtype
+        actual = sigma * jax.random.normal(layer_key, shape, dtype)
+
+        def there_and_back(h, i=i):
+            pre = network.encode(weights, i, network.f(weights, i + 1, h))
+            potential = weights.Q[i - 1] @ pre
+            return pre, network.decode(i, potential), network.decode_slope(i, potential)
+
+        pre, predicted, slope = jax.vmap(there_and_back)(actual)
+        signals.append(Feedback(pre, predicted, actual, slope))
+    return tuple(signals)
+
+
+def difference_reconstruction(
+    network: Network, weights: Weights, readout: Readout, sigma, key: PRNGKeyArray
+) -> tuple[Feedback, ...]:
+    """Noise in layer i travels to the output and back, against the same way without noise.
+
+    The difference reconstruction loss of Meulemans et al. 2020, layer by layer: the apical synapse
+    learns to predict the neuron's own fluctuation σξ from the fluctuation that returns, so that
+    the feedback path inverts the whole way up. Fluctuations are divided by σ.
+    """
+    signals = []
+
+    def there_and_back(h, i):
+        """What comes back to the apical dendrite of layer i: (presynaptic, potential)."""
+        for k in range(i + 1, network.depth + 1):
+            h = network.f(weights, k, h)
+        for k in range(network.depth - 1, i, -1):
+            h = network.g(weights, k, h)
+        pre = network.encode(weights, i, h)
+        return pre, weights.Q[i - 1] @ pre
+
+    for i, layer_key in enumerate(jax.random.split(key, network.depth - 1), start=1):
+        h = readout.rate[i - 1]
+        noise = jax.random.normal(layer_key, h.shape, h.dtype)
+        way = jax.vmap(lambda h, i=i: there_and_back(h, i))
+        pre, potential = way(h + sigma * noise)
+        pre_bar, potential_bar = way(h)
+        signals.append(
+            Feedback(
+                pre=(pre - pre_bar) / sigma,
+                predicted=(network.decode(i, potential) - network.decode(i, potential_bar)) / sigma,
+                actual=noise,
+                slope=network.decode_slope(i, potential),
+            )
+        )
+    return tuple(signals)
+
+

@@ -1,0 +1,426 @@
+"""The protocol loop: chunks of presentations, evaluations, records, and how a run ends."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from neurosim import build
+from neurosim.engine import Engine, RunState
+from neurosim.errors import DivergedError, InputError
+from neurosim.loading import Protocol, load_protocol
+from neurosim.recording import Plan, Recorder, host
+from neurosim.seeds import device_stream, host_stream
+from neurosim.tasks.data import Data
+
+CHUNK_SECONDS = 0.5
+"""How long a chunk should take: how often progress moves, and how much a kill can cost."""
+
+
+class Progress(NamedTuple):
+    """What a progress display is told after every chunk: losses and errors are means over seeds."""
+
+    done: int
+    total: int
+    loss: float
+    test_error: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    metrics: `test_loss`, and `test_error` as a fraction where the task has classes; lists over
+    seeds where there are several. diverged: the seeds that did, and where.
+    """
+
+    path: Path
+    metrics: dict[str, Any]
+    diverged: list[dict[str, Any]]
+    wall_s: float
+    settled: dict[str, float]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return {
+            "trace": str(self.path),
+            "metrics": self.metrics,
+            "diverged": self.diverged,
+            "settled": self.settled,
+            "wall_s": self.wall_s,
+        }
+
+
+def run(
+    protocol: Protocol | str | Path,
+    *,
+    level: str | None = None,
+    seed: int | None = None,
+    seeds: Iterable[int] | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
+    device: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Run a protocol and write its trace.
+
+    protocol: from `load_protocol`, or a path or bare name for it. level, seed: in place of the
+    protocol's own. seeds: an ensemble, run as one array axis. out: the trace file,
+    `outputs/<protocol>-<level>.h5` if not given. force: overwrite. device: `cpu` or `gpu`.
+
+    Raises:
+        InputError: something given is impossible; nothing was written.
+        DivergedError: every seed diverged; the trace holds all up to there.
+    """
+    if not isinstance(protocol, Protocol):
+        protocol = load_protocol(protocol)
+    protocol = protocol.changed(level=level, seed=seed)
+    chosen = list(seeds) if seeds is not None else [protocol.spec.seed]
+    if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
+        raise InputError(f"seeds {chosen}: expected distinct whole numbers of at least 0")
+    spec = protocol.spec
+    path = Path(out) if out else Path("outputs") / f"{spec.name}-{spec.level}.h5"
+    with jax.enable_x64(spec.precision == "float64"), _on(device):
+        return _Loop(protocol, chosen, path, force, progress).run()
+
+
+def _on(device: str | None):
+    """The context in which JAX computes on a device.
+
+    Raises:
+        InputError: there is none of that kind.
+    """
+    if device is None:
+        return nullcontext()
+    try:
+        return jax.default_device(jax.devices(device)[0])
+    except RuntimeError:
+        have = sorted({d.platform for d in jax.devices()})
+        raise InputError(
+            f"--device {device}: there is no such device here; JAX sees {', '.join(have)}"
+            + ("; for a GPU install neurosim[cuda]" if device != "cpu" else "")
+        ) from None
+
+
+class Samples(NamedTuple):
+    """A data set on the device; axis 0 of the arrays is the seed where the data differ by seed."""
+
+    train: tuple[jax.Array, jax.Array]
+    test: tuple[jax.Array, jax.Array]
+    axis: int | None
+    count: int
+    classes: bool
+
+
+def prepare(protocol: Protocol, seeds: list[int]) -> tuple[Samples, list[Data]]:
+    """The data of every seed, checked against the model."""
+    spec = protocol.spec
+    task = build.task(spec, protocol.folder)
+    if task.shared:
+        drawn = [task.draw(host_stream(0, "task"))] * len(seeds)
+    else:
+        drawn = [task.draw(host_stream(seed, "task")) for seed in seeds]
+    data = drawn[0]
+    sizes = spec.model.layers
+    n_in, n_out = data.x_train.shape[1], data.y_train.shape[1]
+    wrong = []
+    if (sizes[0], sizes[-1]) != (n_in, n_out):
+        wrong.append(
+            f"{protocol.where(('model', 'layers'))}: {sizes} does not fit the task, which has "
+            f"{n_in} inputs and {n_out} outputs"
+        )
+    if spec.batch > len(data.x_train):
+        wrong.append(
+            f"{protocol.where(('batch',))}: {spec.batch} samples a batch, but the task has only "
+            f"{len(data.x_train)} to train on"
+        )
+    if spec.model.loss == "cross-entropy" and not data.classes:
+        wrong.append(f"{protocol.where(('model', 'loss'))}: the cross-entropy needs a task of classes")
+    if wrong:
+        raise InputError(wrong)
+
+    def place(name: str) -> jax.Array:
+        arrays = [getattr(d, name) for d in drawn]
+        stacked = arrays[0] if task.shared else np.stack(arrays)
+        return jnp.asarray(stacked, jnp.result_type(float))
+
+    samples = Samples(
+        (place("x_train"), place("y_train")),
+        (place("x_test"), place("y_test")),
+        None if task.shared else 0,
+        len(data.x_train),
+        data.classes,
+    )
+    return samples, drawn
+
+
+class _Loop:
+    """One run in progress."""
+
+    def __init__(self, protocol: Protocol, seeds: list[int], path: Path, force: bool, progress):
+        self.protocol, self.spec, self.seeds, self.path = protocol, protocol.spec, seeds, path
+        self.progress, self.force = progress, force
+        self.samples, drawn = prepare(protocol, seeds)
+        self.plan = Plan(self.spec, self.samples.count // self.spec.batch)
+        self.engines = [
+            build.engine(self.spec, stage, count)
+            for stage, (_, count) in zip(self.spec.stages, self.plan.stages, strict=True)
+        ]
+        self.weights = build.stack(
+            [
+                build.weights(self.spec.model, seed, data, protocol.folder)
+                for seed, data in zip(seeds, drawn, strict=True)
+            ]
+        )
+        self.order_keys = jnp.stack([device_stream(seed, "order") for seed in seeds])
+        self.keys = jnp.stack([device_stream(seed, "noise") for seed in seeds])
+        self.failed: dict[int, dict[str, Any]] = {}
+        self.test = (np.full(len(seeds), np.nan),) * 2
+        self.settled = {}
+        self.length = 1
+
+    def run(self) -> Run:
+        began = time.perf_counter()
+        recorder = Recorder(
+            self.path,
+            self.protocol,
+            self.engines,
+            self.plan,
+            self.seeds,
+            self.weights,
+            self.force,
+        )
+        with recorder.writer as writer:
+            self.recorder = recorder
+            recorder.weights(0, self.weights)
+            self.evaluations = 0
+            weights = self.weights
+            self._evaluate(self.engines[0], weights)
+            for stage in range(len(self.engines)):
+                weights = self._stage(stage, weights)
+                if len(self.failed) == len(self.seeds):
+                    break
+            recorder.weights(1, weights)
+            result = self._result(time.perf_counter() - began)
+            writer.close(
+                "diverged" if len(self.failed) == len(self.seeds) else "complete",
+                {"summary": json.dumps(_plain(result.summary))},
+            )
+        if len(self.failed) == len(self.seeds):
+            first = self.failed[min(self.failed)]
+            raise DivergedError(f"{first['message']}; {self.path} holds all up to there")
+        return result
+
+    # --- stages ------------------------------------------------------------------------------
+
+    def _stage(self, stage: int, weights) -> Any:
+        engine, (first, count) = self.engines[stage], self.plan.stages[stage]
+        states = jax.vmap(lambda w: engine.begin(w, first))(weights)
+        for epoch, begin in enumerate(range(0, count, self.plan.batches)):
+            size = min(self.plan.batches, count - begin)
+            orders = self._orders(first + begin, epoch)
+            states = self._epoch(stage, states, orders, first + begin, size)
+            if len(self.failed) == len(self.seeds):
+                break
+            self._evaluate(engine, states.weights)
+        return states.weights
+
+    def _orders(self, presentation: int, epoch: int) -> jax.Array:
+        """A new order of the training set for every seed, cut into batches."""
+        n, batch = self.samples.count, self.spec.batch
+
+        def one(key):
+            key = jax.random.fold_in(key, presentation)
+            return jax.random.permutation(key, n)[: n // batch * batch].reshape(-1, batch)
+
+        return jax.vmap(one)(self.order_keys)
+
+    def _epoch(self, stage: int, states: RunState, orders, begin: int, size: int) -> RunState:
+        """`size` presentations from number `begin` on, cut where something is recorded."""
+        recorded = [p - begin for p in self.plan.recorded if begin <= p < begin + size]
+        at = 0
+        while at < size:
+            if at in recorded:
+                self._details(stage, states, orders[:, at], begin + at)
+            upcoming = [p for p in recorded if p > at]
+            stop = min([at + self.length, size, *upcoming])
+            states = self._chunk(stage, states, orders, begin, at, stop)
+            at = stop
+            if len(self.failed) == len(self.seeds):
+                break
+        return states
+
+    def _advance(self, stage: int, states: RunState, orders, at: int, stop: int):
+        return self.engines[stage].advance(
+            states,
+            self.samples.train,
+            self.samples.axis,
+            orders,
+            self.keys,
+            jnp.int32(at),
+            jnp.int32(stop),
+            jnp.int32(self.plan.stages[stage][0]),
+        )
+
+    def _chunk(self, stage, states, orders, begin: int, at: int, stop: int) -> RunState:
+        before, began = states, time.perf_counter()
+        states, metrics = self._advance(stage, states, orders, at, stop)
+        chunk = host(metrics, at, stop)
+        took = time.perf_counter() - began
+        self._pace(took, stop - at)
+        self.recorder.metrics(stage, begin + at, chunk)
+        self.recorder.writer.flush()
+        self._check(stage, before, orders, chunk, begin, at)
+        self._note_settling(stage, chunk)
+        if self.progress:
+            error = self.test[1] if self.samples.classes else None
+            self.progress(
+                Progress(
+                    begin + stop,
+                    self.plan.total,
+                    float(np.mean(chunk["loss"][:, -1])),
+                    None if error is None else float(np.mean(error)),
+                )
+            )
+        return states
+
+    def _pace(self, took: float, count: int) -> None:
+        """Chunks as long as `CHUNK_SECONDS` allow, growing gently past the slow first one."""
+        fitting = int(CHUNK_SECONDS / max(took / count, 1e-6))
+        self.length = max(1, min(fitting, 8 * self.length))
+
+    def _note_settling(self, stage: int, chunk) -> None:
+        for k, slot in enumerate(self.recorder.slots[stage]):
+            name = self.recorder.names[slot]
+            worst = float(np.min(chunk["settled"][..., k]))
+            self.settled[name] = min(worst, self.settled.get(name, 1.0))
+
+    def _details(self, stage: int, states, ids, presentation: int) -> None:
+        seen = self._examine(stage, states, ids)
+        self.recorder.details(stage, presentation, seen)
+
+    def _examine(self, stage: int, states, ids):
+        return self.engines[stage].examine(
+            states,
+            self.samples.train,
+            self.samples.axis,
+            ids,
+            self.keys,
+            jnp.int32(self.plan.stages[stage][0]),
+            self.recorder.times[stage],
+            self.spec.record.samples,
+        )
+
+    def _evaluate(self, engine: Engine, weights) -> None:
+        loss, error, settled = engine.evaluate(weights, self.samples.test, self.samples.axis)
+        self.recorder.evaluation(self.evaluations, loss, error, settled)
+        self.test = (np.asarray(loss, float), np.asarray(error, float))
+        self.evaluations += 1
+
+    # --- ends --------------------------------------------------------------------------------
+
+    def _check(self, stage, before: RunState, orders, chunk, begin: int, at: int) -> None:
+        """Note which seeds left the finite numbers in this chunk, when and where."""
+        finite = np.isfinite(chunk["loss"]) & np.isfinite(chunk["residual"]).all(-1)
+        for s in np.flatnonzero(~finite.all(1)):
+            if self.seeds[s] in self.failed:
+                continue
+            offset = int(np.argmin(finite[s]))
+            where = self._locate(stage, before, orders, at, offset, int(s))
+            number = begin + at + offset
+            message = f"seed {self.seeds[s]} diverged at presentation {number}: {where}"
+            self.failed[self.seeds[s]] = {
+                "seed": self.seeds[s],
+                "presentation": number,
+                "message": message,
+            }
+
+    def _locate(self, stage: int, before: RunState, orders, at: int, offset: int, s: int) -> str:
+        """Where in a presentation a state left the finite numbers, by going through it again."""
+        states = before
+        if offset:
+            states, _ = self._advance(stage, before, orders, at, at + offset)
+        for letter, arrays in (("W", states.weights.W), ("Q", states.weights.Q)):
+            for i, array in enumerate(arrays, start=1):
+                if not np.isfinite(np.asarray(array[s])).all():
+                    return (
+                        f"the update before it left the weights {letter}{i} not finite; a lower "
+                        "plasticity rate may keep them"
+                    )
+        engine = self.engines[stage]
+        seen = engine.examine(
+            states,
+            self.samples.train,
+            self.samples.axis,
+            orders[:, at + offset],
+            self.keys,
+            jnp.int32(self.plan.stages[stage][0]),
+            self.recorder.times[stage],
+            self.spec.batch,
+        )
+        for phase, trace, times in zip(
+            self.spec.stages[stage].phases, seen.traces, self.recorder.times[stage], strict=True
+        ):
+            earliest: tuple[int, str] | None = None
+            for name, layers in trace.items():
+                for i, layer in enumerate(layers, start=1):
+                    bad = ~np.isfinite(np.asarray(layer[s])).all(axis=(0, 2))
+                    if bad.any() and (earliest is None or np.argmax(bad) < earliest[0]):
+                        earliest = int(np.argmax(bad)), f"{name} of layer {i}"
+            if earliest is not None:
+                when = (
+                    f" at {times[earliest[0]] * 1e3:.4g} ms"
+                    if self.spec.level == "rate"
+                    else ""
+                )
+                return f"phase {phase.name!r}{when}: {earliest[1]} is not finite{self._domain()}"
+        return "the state stayed finite where it was looked at; the solver gave up between"
+
+    def _domain(self) -> str:
+        """A hint where an inverse may have been asked for outside its domain."""
+        network = self.engines[0].network
+        if network.form != "inverse":
+            return ""
+        for i, activation in enumerate(network.activations[1:], start=2):
+            low, high = activation.domain or (-math.inf, math.inf)
+            if math.isfinite(low) or math.isfinite(high):
+                return (
+                    f"; the inverse of layer {i}'s activation exists only on ({low:g}, {high:g}), "
+                    "which mixed or nudged activity can leave"
+                )
+        return ""
+
+    def _result(self, wall_s: float) -> Run:
+        loss, error = self.test
+        lost = np.isin(self.seeds, list(self.failed))
+
+        def of_seeds(values):
+            values = np.where(lost, np.nan, values)
+            return values.tolist() if len(self.seeds) > 1 else float(values[0])
+
+        metrics = {"test_loss": of_seeds(loss)}
+        if self.samples.classes:
+            metrics["test_error"] = of_seeds(error)
+        return Run(self.path, metrics, list(self.failed.values()), wall_s, self.settled)
+
+
+def _plain(value: Any) -> Any:
+    """Plain data for JSON, with null for what is not a number."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+

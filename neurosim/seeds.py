@@ -1,0 +1,20 @@
+"""Named random streams derived from one seed.
+
+Each consumer of randomness asks for its own stream by name, so that adding one
+(a recorder, a figure, another noise source) never changes the numbers of another.
+"""
+
+import zlib
+
+import jax
+import numpy as np
+
+
+def host_stream(seed: int, name: str) -> np.random.Generator:
+    """The numpy generator of stream `name` of `seed`, for weights and data."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def device_stream(seed: int, name: str) -> jax.Array:
+    """The JAX key of stream `name` of `seed`, for what is drawn inside a run."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))

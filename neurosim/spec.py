@@ -1,0 +1,320 @@
+"""What a model and a protocol are: frozen, validated descriptions, independent of any level.
+
+Where a name is expected for an activation, a dynamics, a plasticity rule or a task, a script may
+give an object instead; it is used as it is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WrapValidator,
+    field_validator,
+)
+
+from neurosim.errors import unknown
+from neurosim.units import PositiveTime, Quantity
+
+
+class Spec(BaseModel):
+    """Frozen, with no room for misspelt keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+def describe(value: Any) -> Any:
+    """How an object given in place of a name is written down."""
+    if isinstance(value, str | int | float | bool | list | dict | None):
+        return value
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_none=True)
+    kind = value if hasattr(value, "__qualname__") else type(value)
+    return f"<{kind.__module__}.{kind.__qualname__}>"
+
+
+def _or_object(value: Any, handler: Callable) -> Any:
+    return handler(value) if isinstance(value, str | dict | BaseModel) else value
+
+
+ByName = Annotated[str, WrapValidator(_or_object), PlainSerializer(describe)]
+"""A name, or the object itself."""
+
+
+# ------------------------------------------------------------------------------------- rates
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """A rate of plasticity, one for all layers or one a layer.
+
+    per_second: of online plasticity, written with a unit ("2 Hz"); else per presentation, written
+    as a bare number.
+    """
+
+    values: tuple[float, ...]
+    per_second: bool
+
+    def of_layer(self, i: int) -> float:
+        """The rate of layer i (1, 2, …)."""
+        return self.values[0] if len(self.values) == 1 else self.values[i - 1]
+
+
+def _read_rate(value: Any, handler: Callable) -> LearningRate:
+    if isinstance(value, LearningRate):
+        return value
+    entries = value if isinstance(value, list | tuple) else [value]
+    if not entries:
+        raise ValueError("an empty list; expected a rate, or one rate a layer")
+    numbers, units = [], set()
+    for entry in entries:
+        if isinstance(entry, str):
+            numbers.append(Quantity("rate", "non-negative").read(entry))
+        elif isinstance(entry, int | float) and not isinstance(entry, bool) and 0 <= entry < 1e300:
+            numbers.append(float(entry))
+        else:
+            raise ValueError(
+                f"{entry!r} is no learning rate; expected a number of at least 0 per presentation "
+                'such as 0.1, or a rate per second such as "0.5 Hz" for online plasticity'
+            )
+        units.add(isinstance(entry, str))
+    if len(units) > 1:
+        raise ValueError("some rates have a unit and some have none; give all the same")
+    return LearningRate(tuple(numbers), units == {True})
+
+
+def _write_rate(rate: LearningRate) -> Any:
+    written = [
+        Quantity("rate").write(value) if rate.per_second else value for value in rate.values
+    ]
+    return written[0] if len(written) == 1 else written
+
+
+PlasticityRate = Annotated[
+    Any, WrapValidator(_read_rate), PlainSerializer(_write_rate, when_used="json")
+]
+
+
+# ------------------------------------------------------------------------------------- models
+
+
+class ActivationSpec(Spec):
+    """A named transfer function; `slope` belongs to the leaky ReLU."""
+
+    name: Literal["linear", "leaky-relu", "tanh", "sigmoid", "softplus"]
+    slope: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @field_validator("slope")
+    @classmethod
+    def _slope_of_leaky_relu(cls, slope, info):
+        if slope is not None and info.data.get("name") not in ("leaky-relu", None):
+            raise ValueError(f"{info.data['name']} has no slope; only leaky-relu has")
+        return slope
+
+
+def _activation(value: Any, handler: Callable) -> Any:
+    if isinstance(value, str):
+        value = {"name": value}
+    return handler(value) if isinstance(value, dict | ActivationSpec) else value
+
+
+ActivationField = Annotated[ActivationSpec, WrapValidator(_activation), PlainSerializer(describe)]
+
+Optimizer = Literal["sgd", "momentum", "rmsprop", "adam"]
+
+
+class WeightsSpec(Spec):
+    """Where the forward weights come from; `file`: an .npz with W1 … WL (and b1 …)."""
+
+    init: Literal["lecun", "xavier", "orthogonal", "near-teacher", "file"] = "xavier"
+    gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    distance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 8.0
+    file: str | None = None
+
+
+class ForwardSpec(Spec):
+    """Plasticity of the basal synapses."""
+
+    rule: ByName = "delta"
+    rate: PlasticityRate = LearningRate((0.0,), False)
+    depth_compensation: bool = False
+    optimizer: Optimizer = "sgd"
+
+
+class FeedbackSpec(Spec):
+    """The apical synapses: their form, where they start, how they learn."""
+
+    form: Literal["inverse", "autoencoder"] = "inverse"
+    init: Literal["exact-inverse", "pseudo-inverse", "transpose", "random", "file"] = (
+        "pseudo-inverse"
+    )
+    gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    file: str | None = None
+    rule: ByName = "fixed"
+    rate: PlasticityRate = LearningRate((0.0,), False)
+    decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    noise: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    optimizer: Optimizer = "sgd"
+
+
+PARAMETERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "mixture": (frozenset({"mu", "tau_soma"}), frozenset({"tau_basal", "tau_apical"})),
+    "multiplexing": (frozenset({"tau_basal", "tau_apical"}), frozenset()),
+    "feedforward": (frozenset({"tau_basal"}), frozenset()),
+}
+"""Of each named dynamics: the parameters it needs and those it may have."""
+
+
+class ModelSpec(Spec):
+    """A layered network of pyramidal neurons; see `docs/models.md` for every key."""
+
+    name: str = "unnamed"
+    source: str = ""
+    dynamics: ByName
+    credit: Literal["single-phase", "two-phase", "backprop"]
+    layers: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2)]
+    activation: ActivationField = ActivationSpec(name="leaky-relu", slope=0.35)
+    output_activation: ActivationField = ActivationSpec(name="linear")
+    output: Literal["linear", "softmax"] = "linear"
+    loss: Literal["half-squared", "squared", "cross-entropy"] = "half-squared"
+    bias: bool = False
+    target_step: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    mu: Annotated[float, Field(gt=0, lt=0.5)] | None = Field(default=None, validate_default=True)
+    tau_soma: PositiveTime | None = Field(default=None, validate_default=True)
+    tau_basal: PositiveTime | None = Field(default=None, validate_default=True)
+    tau_apical: PositiveTime | None = Field(default=None, validate_default=True)
+    tau_memory: PositiveTime | None = None
+    noise: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+    weights: WeightsSpec = WeightsSpec()
+    forward: ForwardSpec = ForwardSpec()
+    feedback: FeedbackSpec = FeedbackSpec()
+
+    @field_validator("dynamics")
+    @classmethod
+    def _known_dynamics(cls, dynamics):
+        if isinstance(dynamics, str) and dynamics not in PARAMETERS:
+            raise ValueError(unknown("dynamics", dynamics, PARAMETERS))
+        return dynamics
+
+    @field_validator("mu", "tau_soma", "tau_basal", "tau_apical")
+    @classmethod
+    def _parameters_of_the_dynamics(cls, value, info):
+        dynamics = info.data.get("dynamics")
+        if dynamics is None:
+            return value
+        needed, optional = PARAMETERS.get(dynamics, (set(), set())) if isinstance(
+            dynamics, str
+        ) else (set(), set())
+        if value is None and info.field_name in needed:
+            raise ValueError(f"missing; the {dynamics} dynamics needs it")
+        if value is not None and info.field_name not in needed | optional:
+            raise ValueError(f"the {describe(dynamics)} dynamics has no {info.field_name!r}")
+        return value
+
+    @property
+    def depth(self) -> int:
+        """L, the number of layers above the input."""
+        return len(self.layers) - 1
+
+
+# ---------------------------------------------------------------------------------- protocols
+
+
+class PhaseSpec(Spec):
+    """How long a phase lasts, what it teaches, which plasticity is open in it.
+
+    duration: needed where there is time; with until = "settled" the longest it may take.
+    teaching: `none` (short-circuit), `following` the output, `frozen` from the free phase, or
+    `clamped` to the label.
+    """
+
+    name: str
+    duration: PositiveTime | None = None
+    until: Literal["settled", "duration"] = "settled"
+    teaching: Literal["none", "following", "frozen", "clamped"] = "none"
+    plastic: list[Literal["forward", "feedback"]] = []
+
+
+class StageSpec(Spec):
+    """A part of the run: how many presentations of which phases.
+
+    Either `epochs` (passes through the training set) or `presentations` (batches).
+    order: `together`, or `top-down`: one feedback matrix after the other, from the top, each for
+    an equal share of the stage (the sleep phase after T 6.26).
+    """
+
+    name: str
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    presentations: Annotated[int, Field(ge=1)] | None = None
+    order: Literal["together", "top-down"] = "together"
+    phases: Annotated[list[PhaseSpec], Field(min_length=1)]
+
+
+class ScheduleSpec(Spec):
+    """How the learning rates move over a stage: to `final` times their start, over its course."""
+
+    kind: Literal["constant", "linear", "exponential"] = "constant"
+    final: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class RecordSpec(Spec):
+    """What is written down in detail.
+
+    presentations: how many, spread evenly from the first to the last, or which ones (from 0).
+    samples: how many samples of the batch. every: time between two recorded states.
+    variables, layers: which; all of the model where not given.
+    """
+
+    presentations: Annotated[int, Field(ge=0)] | list[Annotated[int, Field(ge=0)]] = 5
+    samples: Annotated[int, Field(ge=1)] = 4
+    every: PositiveTime | None = None
+    variables: list[str] | None = None
+    layers: list[Annotated[int, Field(ge=1)]] | None = None
+
+
+class RateSpec(Spec):
+    """Settings of the rate level only."""
+
+    scheme: Literal["euler", "heun", "tsit5", "kvaerno5"] = "heun"
+    dt: PositiveTime
+    adaptive: bool = False
+    rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-6
+    atol: Annotated[float, Field(gt=0, lt=1)] = 1e-9
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+
+
+class EquilibriumSpec(Spec):
+    """Settings of the equilibrium level only."""
+
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    max_sweeps: Annotated[int, Field(ge=1)] = 64
+    max_newton: Annotated[int, Field(ge=0)] = 8
+
+
+def _task(value: Any, handler: Callable) -> Any:
+    return handler(value) if isinstance(value, dict) else value
+
+
+class ProtocolSpec(Spec):
+    """What happens to a model: a task, stages of phases, and what is recorded."""
+
+    name: str = "unnamed"
+    description: str = ""
+    level: Literal["equilibrium", "rate"] = "rate"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    precision: Literal["float32", "float64"] = "float32"
+    plasticity: Literal["quasi-static", "online"] = "quasi-static"
+    batch: Annotated[int, Field(ge=1)]
+    model: ModelSpec
+    task: Annotated[dict[str, Any], WrapValidator(_task), PlainSerializer(describe)]
+    stages: Annotated[list[StageSpec], Field(min_length=1)]
+    schedule: ScheduleSpec = ScheduleSpec()
+    record: RecordSpec = RecordSpec()
+    rate: RateSpec | None = None
+    equilibrium: EquilibriumSpec = EquilibriumSpec()
+
+

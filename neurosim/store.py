@@ -1,0 +1,561 @@
+"""Traces on disk: HDF5 files written as a run goes, read by any netCDF-4 reader.
+
+A file is netCDF-4 compatible: groups, dimension scales (`Axis`) and variables with `units`, so
+`xarray.open_datatree(path, engine="h5netcdf")` opens it without neurosim. Everything in it is
+created before the run starts and filled with NaN (integers: -1). From then on the file is in
+HDF5's single-writer-multiple-reader (SWMR) mode: a process killed at any moment leaves
+every block it flushed readable, and others can read along. `flush` hands the data to the operating
+system; it survives the death of the process, not that of the machine.
+
+The file of a process that was killed carries a mark "open for writing", for which HDF5 refuses to
+open it. `open_trace` and `describe` read past the mark of a dead writer, and change no file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import operator
+import os
+import re
+import socket
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import h5py
+import numpy as np
+
+from neurosim.errors import InputError, NeurosimError, unknown
+
+if TYPE_CHECKING:
+    import xarray
+
+Status = Literal["complete", "diverged", "interrupted"]
+Where = int | slice | tuple[int | slice, ...]
+
+# Newer file formats than this break other readers of the field (libsonata on virtual data).
+_LIBVER = ("v110", "v110")
+# A larger chunk makes readers that touch one row slow; smaller ones cost an index entry each.
+_CHUNK_BYTES = 2**20
+# Rows much smaller than this share a chunk, which every flush rewrites as a whole.
+_SHARED_CHUNK_BYTES = 2**16
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_BOOKKEEPING = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid"}
+# What h5py raises for files that are damaged or made by others.
+_READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A named dimension with its coordinate.
+
+    Args:
+        name: the dimension, such as "presentation", "time" or "unit".
+        values: the coordinate, one-dimensional: numbers, strings, or codes into `flags`.
+        units: the unit of the values; None if they have none.
+        description: one line for people.
+        flags: names for the codes 0, 1, … in `values` (CF `flag_meanings`).
+    """
+
+    name: str
+    values: np.ndarray
+    units: str | None = None
+    description: str = ""
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An array over named dimensions.
+
+    Args:
+        path: group and name, such as "traces/layer1/soma".
+        dims: each the name of an axis in the variable's group or, failing that, the groups above
+            it. The first is the one a run advances along: blocks along it lie together on disk.
+        units: "1" if the values have none.
+        description: one line for people.
+        dtype: floating-point (32 bits or more) or signed integer.
+        attributes: more attributes of the variable.
+    """
+
+    path: str
+    dims: tuple[str, ...]
+    units: str = "1"
+    description: str = ""
+    dtype: str = "float32"
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class TraceWriter:
+    """Writes one trace; a context manager that closes as "complete", or "interrupted" by an error.
+
+    Args:
+        path: the file. It appears whole: it is created under another name, then renamed.
+        axes: the axes that live in each group, by the group's path.
+        variables: everything that will be written.
+        attributes: attributes of the file; `neurosim_version` must be among them.
+        texts: long documents by name, stored under `/provenance`.
+        overwrite: replace a file that exists, unless a living process is writing it.
+
+    Raises:
+        InputError: the file exists or cannot be written there.
+        ValueError: axes and variables contradict each other.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        axes: Mapping[str, Sequence[Axis]],
+        variables: Sequence[Variable],
+        attributes: Mapping[str, str | float | int],
+        texts: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        if "neurosim_version" not in attributes:
+            raise ValueError("attributes: neurosim_version is missing")
+        _refuse_existing(self.path, overwrite)
+        # Closing must reach this very file, also when another has taken its name since.
+        self._raw = _create(self.path, axes, variables, attributes, texts or {})
+        self._file = h5py.File(self.path, "r+", libver=_LIBVER, locking=False)
+        self._file.swmr_mode = True
+        self._datasets = {v.path: self._file[v.path] for v in variables}
+        self._leading = {v.path: v.dims[0] for v in variables if v.dims}
+        self._written: dict[str, int] = {}
+        self._flushed: dict[str, int] = {}
+
+    def write(self, path: str, where: Where, values: Any) -> None:
+        """Write one block of a variable.
+
+        Args:
+            path: the variable.
+            where: an index or slice of the first dimension, or a tuple of them for the first few.
+            values: an array of exactly the shape that `where` selects.
+
+        Raises:
+            ValueError: no such variable, or the block does not fit.
+            NeurosimError: the disk refuses.
+        """
+        self._check_open()
+        if path not in self._datasets:
+            raise ValueError(unknown("variable", path, self._datasets))
+        dataset = self._datasets[path]
+        index = where if isinstance(where, tuple) else (where,)
+        shape = _selected(path, dataset.shape, index)
+        array = np.asarray(values)
+        if array.shape != shape:
+            raise ValueError(f"{path}: values have shape {array.shape}, the block has {shape}")
+        if not np.can_cast(array.dtype, dataset.dtype, "same_kind"):
+            raise ValueError(f"{path}: values are {array.dtype}, the variable is {dataset.dtype}")
+        # What exceeds the stored precision is stored as infinity and found there.
+        with np.errstate(over="ignore"):
+            array = array.astype(dataset.dtype, copy=False)
+        with self._disk():
+            dataset[index] = array
+        if index:
+            first, dim = index[0], self._leading[path]
+            stop = first.indices(dataset.shape[0])[1] if isinstance(first, slice) else first + 1
+            self._written[dim] = max(stop, self._written.get(dim, 0))
+
+    def flush(self) -> None:
+        """Make all that was written so far survive the death of this process."""
+        self._check_open()
+        with self._disk():
+            self._file.flush()
+        self._flushed = dict(self._written)
+
+    def close(
+        self, status: Status, attributes: Mapping[str, str | float | int] | None = None
+    ) -> None:
+        """Finish the file: flush, leave SWMR mode, write the final attributes and `status`.
+
+        Raises:
+            NeurosimError: the disk refuses, or another file has taken this one's name.
+        """
+        self._check_open()
+        with self._disk():
+            self._file.close()
+            if _marked(self._raw):
+                raise RuntimeError("this process has it open elsewhere, in SWMR mode")
+            # By file object, not by name: that sets no mark a kill could leave behind, and works
+            # while others have the file open.
+            with h5py.File(self._raw, "r+", libver=_LIBVER) as file:
+                file.attrs.update(attributes or {})
+                file.attrs["status"] = status
+        mine = os.fstat(self._raw.fileno())
+        self._raw.close()
+        if not self.path.exists() or not os.path.samestat(mine, self.path.stat()):
+            raise NeurosimError(f"{self.path}: was replaced or deleted while this run wrote it")
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        if not self._raw.closed:
+            self.close("complete" if error is None else "interrupted")
+
+    def _check_open(self) -> None:
+        if self._raw.closed:
+            raise ValueError(f"{self.path}: is closed")
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            self._raw.close()
+            with contextlib.suppress(OSError, RuntimeError):
+                self._file.close()
+            kept = ", ".join(f"{n} along {dim}" for dim, n in self._flushed.items()) or "nothing"
+            raise NeurosimError(
+                f"{self.path}: cannot be written any more: {_reason(error)}; "
+                f"kept and readable is what was flushed before: {kept}"
+            ) from error
+
+
+def open_trace(path: str | os.PathLike[str]) -> xarray.DataTree:
+    """Open a trace, finished, being written or left behind by a killed run; data load on use.
+
+    Raises:
+        InputError: there is no such file, or it is no intact neurosim trace.
+    """
+    import xarray
+
+    path = Path(path)
+    with _reading(path):
+        source, options = _source(path)
+        return xarray.open_datatree(
+            source,
+            engine="h5netcdf",
+            decode_timedelta=False,
+            phony_dims="access",
+            driver_kwds=options,
+        )
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a trace holds, as plain values that JSON can carry, without reading its data.
+
+    `status` is "killed" where the file says "running" and its writer is known to be dead. `filled`
+    is the fraction of a variable that has been written, to the precision of its chunks.
+
+    Raises:
+        InputError: there is no such file, or it is no intact neurosim trace.
+    """
+    path = Path(path)
+    groups: dict[str, dict[str, Any]] = {}
+    with _reading(path) as file:
+
+        def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if not isinstance(item, h5py.Dataset):
+                return
+            group, _, leaf = name.rpartition("/")
+            entry = groups.setdefault(f"/{group}", {"axes": {}, "variables": {}})
+            entry["axes" if item.is_scale else "variables"][leaf] = _describe_dataset(item)
+
+        file.visititems(visit)
+        return {
+            "path": str(path),
+            "bytes": path.stat().st_size,
+            "status": "killed" if _writer_alive(file) is False else _plain(file.attrs["status"]),
+            "attributes": _attributes(file),
+            "groups": groups,
+        }
+
+
+def _describe_dataset(dataset: h5py.Dataset) -> dict[str, Any]:
+    attributes = _attributes(dataset)
+    entry: dict[str, Any] = {
+        "dims": [dim[0].name.rpartition("/")[2] if len(dim) else None for dim in dataset.dims],
+        "shape": list(dataset.shape),
+        "dtype": "str" if h5py.check_string_dtype(dataset.dtype) else str(dataset.dtype),
+        "units": attributes.pop("units", None),
+        "description": attributes.pop("long_name", ""),
+        "attributes": attributes,
+    }
+    if dataset.is_scale:
+        entry["dims"] = [dataset.name.rpartition("/")[2]]
+    else:
+        entry["filled"] = _filled(dataset)
+    return entry
+
+
+def _filled(dataset: h5py.Dataset) -> float:
+    if dataset.chunks is not None:
+        chunks = math.prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+        return float(dataset.id.get_num_chunks() / chunks) if chunks else 1.0
+    if dataset.dtype.kind not in "fi" or not dataset.size or dataset.nbytes > _CHUNK_BYTES:
+        return 1.0
+    values = dataset[()]
+    empty = np.isnan(values) if dataset.dtype.kind == "f" else values == dataset.fillvalue
+    rows = np.reshape(empty, (dataset.shape[0] if dataset.ndim else 1, -1))
+    return float(np.mean(~rows.all(axis=1)))
+
+
+def _attributes(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
+    return {name: _plain(v) for name, v in item.attrs.items() if name not in _BOOKKEEPING}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it; what is not finite becomes None."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _create(
+    path: Path,
+    axes: Mapping[str, Sequence[Axis]],
+    variables: Sequence[Variable],
+    attributes: Mapping[str, str | float | int],
+    texts: Mapping[str, str],
+) -> io.FileIO:
+    """Create the whole file under another name, then rename it to `path`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        raw = io.FileIO(temporary, "x+")
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written there: {error.strerror}; give another with --out FILE"
+        ) from error
+    try:
+        with h5py.File(raw, "w", libver=_LIBVER, track_order=True) as file:
+            file.attrs.update(attributes)
+            file.attrs.update(status="running", host=socket.gethostname(), pid=os.getpid())
+            scales = _create_axes(file, axes)
+            for variable in variables:
+                _create_variable(file, scales, variable)
+            for name, text in texts.items():
+                _group(file, "provenance").create_dataset(name, data=text)
+        os.replace(temporary, path)
+    except BaseException as error:
+        raw.close()
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise NeurosimError(f"{path}: cannot be created: {_reason(error)}") from error
+        raise
+    return raw
+
+
+def _create_axes(
+    file: h5py.File, axes: Mapping[str, Sequence[Axis]]
+) -> dict[tuple[str, str], h5py.Dataset]:
+    """The dimension scales by group and name."""
+    scales: dict[tuple[str, str], h5py.Dataset] = {}
+    for group, members in axes.items():
+        for axis in members:
+            values = np.asarray(axis.values)
+            if values.ndim != 1:
+                raise ValueError(
+                    f"axis {axis.name!r} of {group!r}: {values.ndim} dimensions, not 1"
+                )
+            if axis.flags and not np.isin(values, range(len(axis.flags))).all():
+                raise ValueError(f"axis {axis.name!r} of {group!r}: codes that no flag names")
+            if axis.flags:
+                values = values.astype(np.int8)
+            elif values.dtype.kind == "U":
+                values = values.astype(h5py.string_dtype())
+            scale = _group(file, group).create_dataset(axis.name, data=values)
+            scale.make_scale(axis.name)
+            if axis.units is not None:
+                scale.attrs["units"] = axis.units
+            if axis.description:
+                scale.attrs["long_name"] = axis.description
+            if axis.flags:
+                scale.attrs["flag_values"] = np.arange(len(axis.flags), dtype=np.int8)
+                scale.attrs["flag_meanings"] = " ".join(f.replace(" ", "_") for f in axis.flags)
+            scales[group.strip("/"), axis.name] = scale
+    for group, name in scales:
+        # xarray inherits coordinates, and refuses a group that contradicts what it inherits.
+        for above in _upwards(group)[1:]:
+            if (above, name) in scales:
+                raise ValueError(f"axis {name!r} lives in {group!r} and above it, in {above!r}")
+    return scales
+
+
+def _create_variable(
+    file: h5py.File, scales: Mapping[tuple[str, str], h5py.Dataset], variable: Variable
+) -> None:
+    dtype = np.dtype(variable.dtype)
+    if dtype.kind not in "fi" or dtype == np.float16:
+        raise ValueError(
+            f"{variable.path}: dtype {dtype}; use a signed integer or float32, float64"
+        )
+    group, _, name = variable.path.rpartition("/")
+    found = []
+    for dim in variable.dims:
+        homes = [home for home in _upwards(group) if (home, dim) in scales]
+        if not homes:
+            raise ValueError(f"{variable.path}: no axis {dim!r} in {group!r} or above")
+        found.append(scales[homes[0], dim])
+    shape = tuple(scale.shape[0] for scale in found)
+    empty = np.nan if dtype.kind == "f" else -1
+    large = math.prod(shape) * dtype.itemsize > _CHUNK_BYTES
+    dataset = _group(file, group).create_dataset(
+        name,
+        shape,
+        dtype,
+        fillvalue=empty,
+        chunks=_chunks(shape, dtype.itemsize) if large else None,
+    )
+    if not large:
+        dataset[...] = empty
+    dataset.attrs["units"] = variable.units
+    if variable.description:
+        dataset.attrs["long_name"] = variable.description
+    dataset.attrs.update(variable.attributes)
+    for dim, scale in zip(dataset.dims, found, strict=True):
+        dim.attach_scale(scale)
+
+
+def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Whole rows of the first dimension, several if they are small; even shares of large ones."""
+    row = itemsize * math.prod(shape[1:])
+    if row <= _CHUNK_BYTES:
+        return (min(shape[0], max(1, _SHARED_CHUNK_BYTES // row)), *shape[1:])
+    chunks = [1] * len(shape)
+    for axis in reversed(range(1, len(shape))):
+        room = _CHUNK_BYTES // (itemsize * math.prod(chunks))
+        pieces = math.ceil(shape[axis] / room)
+        chunks[axis] = math.ceil(shape[axis] / pieces)
+        if pieces > 1:
+            break
+    return tuple(chunks)
+
+
+def _group(file: h5py.File, path: str) -> h5py.Group:
+    group: h5py.Group = file
+    for name in filter(None, path.split("/")):
+        group = group[name] if name in group else group.create_group(name, track_order=True)
+    return group
+
+
+def _upwards(group: str) -> list[str]:
+    """The group and those above it, nearest first; "" is the root."""
+    parts = [part for part in group.split("/") if part]
+    return ["/".join(parts[:n]) for n in range(len(parts), -1, -1)]
+
+
+def _selected(path: str, shape: tuple[int, ...], index: tuple[int | slice, ...]) -> tuple[int, ...]:
+    """The shape of the block that `index` selects, which must lie inside `shape`."""
+    if len(index) > len(shape):
+        raise ValueError(f"{path}: {len(index)} indices for {len(shape)} dimensions")
+    block = []
+    for dim, (where, size) in enumerate(zip(index, shape, strict=False)):
+        if isinstance(where, slice):
+            start, stop, step = where.indices(size)
+            if step != 1 or (where.stop or 0) > size:
+                raise ValueError(f"{path}: {where} in dimension {dim}, which has size {size}")
+            block.append(max(0, stop - start))
+        elif not 0 <= operator.index(where) < size:
+            raise ValueError(f"{path}: index {where} in dimension {dim}, which has size {size}")
+    return (*block, *shape[len(index) :])
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    if os.path.isdir(path):
+        raise InputError(f"{path}: is a folder; give a file with --out FILE")
+    if not os.path.exists(path):
+        return
+    if not overwrite:
+        raise InputError(f"{path}: exists; give --force to overwrite, or --out FILE")
+    pid = busy = None
+    with contextlib.suppress(InputError), _reading(path) as file:
+        pid, busy = file.attrs.get("pid"), _writer_alive(file)
+    if busy and pid != os.getpid():
+        raise InputError(
+            f"{path}: process {pid} is writing it; stop that, give --out FILE, "
+            "or delete the file if that process is another program"
+        )
+
+
+class _Unmarked(io.FileIO):
+    """A file that HDF5 reads through Python, and then ignores the mark "open for writing"."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _marked(raw: io.FileIO) -> bool:
+    """Whether the superblock says "open for writing", as its version 3 can."""
+    raw.seek(0)
+    header = raw.read(12)
+    return len(header) == 12 and header[8] >= 3 and header[11] != 0
+
+
+def _source(path: Path) -> tuple[str | io.FileIO, dict[str, Any]]:
+    """What to open, and with which options of `h5py.File`."""
+    with open(path, "rb", buffering=0) as raw:
+        if not _marked(raw):
+            return str(path), {"locking": False}
+    with h5py.File(_Unmarked(path), "r") as file:
+        # SWMR reading waits without end for damaged bytes to be mended, so only for a live writer;
+        # and never in the writer's own process, where HDF5 would keep the file open after `close`.
+        follow = _writer_alive(file) and file.attrs["pid"] != os.getpid()
+    return (str(path), {"swmr": True, "locking": False}) if follow else (_Unmarked(path), {})
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[h5py.File]:
+    """The file of an intact neurosim trace, opened to read.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        with open(path, "rb") as raw:
+            signature = raw.read(len(_SIGNATURE))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if signature != _SIGNATURE:
+        raise InputError(f"{path}: is no trace: it is not an HDF5 file")
+    try:
+        source, options = _source(path)
+        with h5py.File(source, "r", **options) as file:
+            if "neurosim_version" not in file.attrs:
+                raise InputError(
+                    f"{path}: is HDF5 but no neurosim trace: it has no attribute neurosim_version"
+                )
+            yield file
+    except _READ_ERRORS as error:
+        what = "is cut short" if "truncated" in str(error) else "is damaged"
+        raise InputError(f"{path}: {what}: {_reason(error)}") from error
+
+
+def _writer_alive(file: h5py.File) -> bool | None:
+    """Whether the process that writes the file lives; None if this machine cannot know."""
+    if file.attrs.get("status") != "running":
+        return None
+    if file.attrs.get("host") != socket.gethostname() or os.name == "nt":
+        return None
+    try:
+        os.kill(int(file.attrs["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _reason(error: BaseException) -> str:
+    """The cause in what h5py says: the system's own words if there are any."""
+    found = re.search(r"error message = '([^']*)'", str(error))
+    return found[1] if found else str(error).partition("\n")[0]

@@ -1,0 +1,28 @@
+"""Data sets and generators: what a network is asked to learn."""
+
+from neurosim.tasks.arrays import Arrays
+from neurosim.tasks.data import Data, Task
+from neurosim.tasks.digits import Digits
+from neurosim.tasks.idx import IdxFolder
+from neurosim.tasks.student_teacher import StudentTeacher, near_teacher
+from neurosim.tasks.yin_yang import YinYang
+
+TASKS: dict[str, type] = {
+    "student-teacher": StudentTeacher,
+    "yin-yang": YinYang,
+    "digits": Digits,
+    "idx": IdxFolder,
+    "arrays": Arrays,
+}
+
+__all__ = [
+    "TASKS",
+    "Arrays",
+    "Data",
+    "Digits",
+    "IdxFolder",
+    "StudentTeacher",
+    "Task",
+    "YinYang",
+    "near_teacher",
+]

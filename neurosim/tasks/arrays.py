@@ -1,0 +1,177 @@
+"""A user's own arrays from an `.npz` file."""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float
+
+from neurosim.errors import InputError, unknown
+from neurosim.tasks import checks
+from neurosim.tasks.data import Data, one_hot, split, standardise
+
+KEYS = ("x", "y", "x_test", "y_test")
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and zipfile raise on files that are damaged, encrypted or hold objects."""
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Arrays `x` and `y` of an `.npz` file, with `x_test` and `y_test` or a split.
+
+    `x` has shape (n, n_in). A one-dimensional integer or boolean `y` is read as labels
+    0 … C-1, all of which must occur, and becomes one-hot; any other `y` is a regression target of
+    shape (n,) or (n, n_out). Without `x_test` and `y_test` a part of `x` is held out, stratified
+    where there are classes; the split depends on `split_seed` only.
+
+    Args:
+        path: the file; `~` is the home directory.
+        test_fraction: the share held out, used where the file has no `x_test`.
+        split_seed: the seed of that split.
+        standardise: whether each input feature gets mean 0 and variance 1 over the training
+            split.
+    """
+
+    path: str | Path
+    test_fraction: float = 0.2
+    split_seed: int = 0
+    standardise: bool = False
+
+    summary: ClassVar[str] = "your own arrays x, y (and x_test, y_test) in an .npz file"
+    source: ClassVar[str] = "the user's file"
+    shared: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checks.path("arrays: path", self.path)
+        checks.fraction("arrays: test_fraction", self.test_fraction)
+        checks.whole("arrays: split_seed", self.split_seed, 0)
+        checks.switch("arrays: standardise", self.standardise)
+
+    @property
+    def inputs(self) -> int | None:
+        """None: the file says it."""
+        return None
+
+    @property
+    def outputs(self) -> int | None:
+        """None: the file says it."""
+        return None
+
+    def draw(self, rng: np.random.Generator | None = None) -> Data:
+        """The data; `rng` is ignored.
+
+        Raises:
+            InputError: the file is missing, damaged, or its arrays are not as above.
+        """
+        path = checks.path("arrays: path", self.path)
+        arrays = _read(path)
+        x, y = arrays["x"], arrays["y"]
+        if "x_test" in arrays:
+            (y_train, y_test), classes = _targets(path, y, arrays["y_test"])
+            x_train, x_test = x, arrays["x_test"]
+        else:
+            (targets,), classes = _targets(path, y)
+            labels = targets.argmax(axis=1) if classes else None
+            train, test = split(len(x), self.test_fraction, self.split_seed, labels)
+            x_train, x_test = x[train], x[test]
+            y_train, y_test = targets[train], targets[test]
+        if self.standardise:
+            x_train, x_test = standardise(x_train, x_test)
+        return Data(x_train, y_train, x_test, y_test, classes=classes)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of the file: the right ones, numeric, finite, and of shapes that fit."""
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                raise InputError(f"{path}: holds a bare array; expected an .npz file with x and y")
+            if unexpected := [unknown("array", key, KEYS) for key in loaded if key not in KEYS]:
+                raise InputError([f"{path}: {problem}" for problem in unexpected])
+            arrays = {key: np.asarray(loaded[key]) for key in loaded}
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected an .npz file with x and y") from error
+    except UNREADABLE as error:
+        raise InputError(
+            f"{path}: cannot be read as an .npz file of plain numbers ({error})"
+        ) from error
+    for find in (_misnamed, _unusable, _misfits):
+        if problems := find(arrays):
+            raise InputError([f"{path}: {problem}" for problem in problems])
+    return {key: a.astype(np.float64) if key.startswith("x") else a for key, a in arrays.items()}
+
+
+def _misnamed(arrays: dict[str, np.ndarray]) -> list[str]:
+    needed = KEYS if {"x_test", "y_test"} & set(arrays) else KEYS[:2]
+    held = ", ".join(arrays) or "nothing"
+    return [
+        f"array {key!r} is missing; it holds {held}; expected {', '.join(needed)}"
+        for key in needed
+        if key not in arrays
+    ]
+
+
+def _unusable(arrays: dict[str, np.ndarray]) -> list[str]:
+    problems = []
+    for key, array in arrays.items():
+        axes = (2,) if key.startswith("x") else (1, 2)
+        if array.dtype.kind not in "biuf":
+            problems.append(f"{key} has type {array.dtype}; expected real numbers")
+        elif array.ndim not in axes or array.size == 0:
+            form = "(n, n_in)" if key.startswith("x") else "(n,) or (n, n_out)"
+            problems.append(f"{key} has shape {array.shape}; expected {form}, no length 0")
+        elif bad := np.count_nonzero(~np.isfinite(array)):
+            problems.append(f"{key} holds {bad} values that are not finite; expected none")
+    return problems
+
+
+def _misfits(arrays: dict[str, np.ndarray]) -> list[str]:
+    problems = []
+    for one, other, axis in (("x", "y", 0), ("x_test", "y_test", 0), ("x", "x_test", 1)):
+        if one in arrays and other in arrays:
+            shapes = arrays[one].shape, arrays[other].shape
+            if shapes[0][axis] != shapes[1][axis]:
+                what = ("samples", "features")[axis]
+                problems.append(
+                    f"{one} has shape {shapes[0]} and {other} {shapes[1]}; expected as many "
+                    f"{what} in both"
+                )
+    if "y_test" in arrays and arrays["y"].shape[1:] != arrays["y_test"].shape[1:]:
+        problems.append(
+            f"y has shape {arrays['y'].shape} and y_test {arrays['y_test'].shape}; expected as "
+            "many targets in both"
+        )
+    return problems
+
+
+def _targets(path: Path, *ys: np.ndarray) -> tuple[list[Float[np.ndarray, "_ n_out"]], bool]:
+    """The targets of each split, and whether they are classes."""
+    labelled = [y.ndim == 1 and y.dtype.kind in "biu" for y in ys]
+    if not any(labelled):
+        return [y.reshape(len(y), -1).astype(np.float64) for y in ys], False
+    if not all(labelled):
+        types = " and ".join(str(y.dtype) for y in ys)
+        raise InputError(
+            f"{path}: y and y_test have types {types}; expected integer labels in both or "
+            "real numbers in both"
+        )
+    found = np.unique(np.concatenate(ys))
+    classes = len(found)
+    if not np.array_equal(found, np.arange(classes)):
+        raise InputError(
+            f"{path}: y has {classes} different labels from {found[0]} to {found[-1]}; expected "
+            "the labels 0 … C-1 of C classes, or real numbers for regression"
+        )
+    return [one_hot(y.astype(np.int64), classes) for y in ys], True

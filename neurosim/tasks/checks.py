@@ -1,0 +1,64 @@
+"""Checks of the parameters that a user gives a task."""
+
+from collections.abc import Sequence
+from math import isfinite
+from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from neurosim.errors import InputError
+
+
+def _refuse(where: str, got: object, expected: str) -> InputError:
+    return InputError(f"{where}: got {got!r}; expected {expected}")
+
+
+def whole(where: str, value: Any, least: int) -> int:
+    """`value` as an int of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise _refuse(where, value, f"a whole number of at least {least}")
+    return int(value)
+
+
+def whole_or_none(where: str, value: Any, least: int) -> int | None:
+    """`value` as an int of at least `least`, or None."""
+    return None if value is None else whole(where, value, least)
+
+
+def real(where: str, value: Any, least: float = 0.0) -> float:
+    """`value` as a finite float of at least `least`."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not isfinite(value) or value < least:
+        raise _refuse(where, value, f"a finite number of at least {least:g}")
+    return float(value)
+
+
+def fraction(where: str, value: Any) -> float:
+    """`value` as a float strictly between 0 and 1."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not 0 < value < 1:
+        raise _refuse(where, value, "a number between 0 and 1, both excluded")
+    return float(value)
+
+
+def switch(where: str, value: Any) -> bool:
+    """`value`, which is true or false."""
+    if not isinstance(value, bool):
+        raise _refuse(where, value, "true or false")
+    return value
+
+
+def layer_sizes(where: str, value: Any) -> tuple[int, ...]:
+    """`value` as sizes n_0 … n_L of at least two layers."""
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    if not listed or len(value) < 2:
+        raise _refuse(where, value, "sizes n_0 … n_L of at least two layers, as in [6, 6, 6]")
+    return tuple(whole(f"{where}[{i}]", size, 1) for i, size in enumerate(value))
+
+
+def path(where: str, value: Any) -> Path:
+    """`value` as a path, `~` resolved."""
+    if not isinstance(value, str | PathLike) or not str(value):
+        raise _refuse(where, value, "a path")
+    return Path(value).expanduser()

@@ -1,0 +1,38 @@
+"""Small data files in the formats that tasks read."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+
+def write_idx(path, array):
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    content = header + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.fixture
+def idx_images():
+    """Five training and three test images of 2 x 3 pixels in three classes."""
+    pixels = np.random.default_rng(1).integers(1, 256, size=(8, 2, 3))
+    return pixels[:5], np.array([0, 1, 2, 1, 0]), pixels[5:], np.array([2, 0, 1])
+
+
+@pytest.fixture(params=["", ".gz"], ids=["plain", "gzipped"])
+def idx_folder(tmp_path, idx_images, request):
+    for name, array in zip(
+        ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"),
+        idx_images,
+        strict=True,
+    ):
+        write_idx(tmp_path / f"{name}-ubyte{request.param}", array)
+    return tmp_path
+
+
+@pytest.fixture
+def npz_archive(tmp_path):
+    path = tmp_path / "mine.npz"
+    np.savez(path, x=np.random.default_rng(2).normal(3, 5, size=(40, 4)), y=np.arange(40) % 4)
+    return path
