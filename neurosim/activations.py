@@ -15,12 +15,12 @@ from jaxtyping import Array, Float
 
 
 class Activation(eqx.Module):
-    """An elementwise transfer function h = s(a).
+    """An elementwise transfer function h = s(a)."""
 
-    `domain` is the open interval of h on which `inverse` exists; None where there is no inverse.
-    """
-
-    domain: eqx.AbstractVar[tuple[float, float] | None]
+    @property
+    @abstractmethod
+    def domain(self) -> tuple[float, float] | None:
+        """The open interval of h on which `inverse` exists; None where there is no inverse."""
 
     @abstractmethod
     def __call__(self, a: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -38,7 +38,7 @@ class Activation(eqx.Module):
 class Linear(Activation):
     """s(a) = a."""
 
-    domain: tuple[float, float] = eqx.field(default=(-inf, inf), static=True)
+    domain = (-inf, inf)
 
     def __call__(self, a):
         return a
@@ -54,7 +54,7 @@ class LeakyReLU(Activation):
     """s(a) = a for a > 0, slope·a otherwise; slope > 0 keeps it invertible."""
 
     slope: float = eqx.field(default=0.35, static=True)
-    domain: tuple[float, float] = eqx.field(default=(-inf, inf), static=True)
+    domain = (-inf, inf)
 
     def __call__(self, a):
         return jnp.where(a > 0, a, self.slope * a)
@@ -69,7 +69,7 @@ class LeakyReLU(Activation):
 class Tanh(Activation):
     """s(a) = tanh a."""
 
-    domain: tuple[float, float] = eqx.field(default=(-1.0, 1.0), static=True)
+    domain = (-1.0, 1.0)
 
     def __call__(self, a):
         return jnp.tanh(a)
@@ -84,7 +84,7 @@ class Tanh(Activation):
 class Sigmoid(Activation):
     """s(a) = 1/(1 + exp(-a))."""
 
-    domain: tuple[float, float] = eqx.field(default=(0.0, 1.0), static=True)
+    domain = (0.0, 1.0)
 
     def __call__(self, a):
         return jax.nn.sigmoid(a)
@@ -99,7 +99,7 @@ class Sigmoid(Activation):
 class Softplus(Activation):
     """s(a) = log(1 + exp a)."""
 
-    domain: tuple[float, float] = eqx.field(default=(0.0, inf), static=True)
+    domain = (0.0, inf)
 
     def __call__(self, a):
         return jax.nn.softplus(a)

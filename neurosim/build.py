@@ -1,16 +1,18 @@
 """From descriptions to things that run: network, dynamics, weights, data and engines."""
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neurosim.activations import ACTIVATIONS, Activation, Elementwise
+from neurosim.activations import ACTIVATIONS, Activation, Elementwise, LeakyReLU
 from neurosim.credit import CREDITS
 from neurosim.dynamics import DYNAMICS, Dynamics
-from neurosim.engine import Engine, Phase, Plasticity
+from neurosim.engine import Engine, Phase
 from neurosim.errors import InputError, unknown
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
@@ -23,6 +25,7 @@ from neurosim.network import (
     weights_from_arrays,
 )
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES, FeedbackRule
+from neurosim.plasticity.learning import Learning
 from neurosim.plasticity.rules import apical_delta
 from neurosim.seeds import device_stream, host_stream
 from neurosim.spec import ActivationSpec, ModelSpec, ProtocolSpec, StageSpec
@@ -30,12 +33,14 @@ from neurosim.tasks import TASKS
 from neurosim.tasks.data import Data
 from neurosim.tasks.student_teacher import near_teacher
 
+CONDITIONING = 0.4
+"""σ_min σ_max that a student near its teacher must exceed, as the teacher does [T 5.1.3]."""
+
 
 def activation(given: Any) -> Activation:
     """An activation from its description, from an object, or from a plain function."""
     if isinstance(given, ActivationSpec):
-        parameters = {} if given.slope is None else {"slope": given.slope}
-        return ACTIVATIONS[given.name](**parameters)
+        return LeakyReLU(given.slope) if given.slope else ACTIVATIONS[given.name]()
     if hasattr(given, "derivative"):
         return given
     return Elementwise(given)
@@ -105,10 +110,10 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:
-    """The initial weights of one seed, as float64 numpy arrays."""
+    """The initial weights of one seed, drawn in float64, in the default precision."""
     sizes = tuple(model.layers)
     rng = host_stream(seed, "weights")
-    shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
+    shapes = [(n, below) for below, n in pairwise(sizes)]
     b = [np.zeros(n) for n in sizes[1:]] if model.bias else []
     spec = model.weights
     match spec.init:
@@ -124,7 +129,7 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:
                     "model.weights.init: 'near-teacher' needs a task with a teacher "
                     "network, such as student-teacher"
                 )
-            W = list(near_teacher(data.teacher, spec.distance, rng=rng))
+            W = list(near_teacher(data.teacher, spec.distance, CONDITIONING, rng))
         case kind:
             W = forward_weights(kind, sizes, spec.gain, rng)
     rng = host_stream(seed, "feedback")
@@ -133,67 +138,50 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:
         Q: list[np.ndarray] = []
     elif feedback.init == "file":
         path = folder / str(feedback.file or spec.file)
-        shapes = list(zip(sizes[1:-1], sizes[2:], strict=True))
+        shapes = list(pairwise(sizes[1:]))
         Q = weights_from_arrays(load_arrays(path), "Q", shapes, str(path))
     else:
         Q = feedback_weights(feedback.init, W, feedback.gain, rng)
-    return Weights(tuple(W), tuple(b), tuple(Q))
+    return Weights(*(tuple(map(_on_device, arrays)) for arrays in (W, b, Q)))
 
 
 def stack(per_seed: list[Weights]) -> Weights:
-    """The weights of several seeds with the seed as first axis, in the default precision."""
-
-    def one(*arrays):
-        return jnp.asarray(np.stack(arrays), dtype=jnp.result_type(float))
-
-    columns = zip(*per_seed_leaves(per_seed), strict=True)
-    leaves = [one(*column) for column in columns]
-    shape = per_seed[0]
-    n_w, n_b = len(shape.W), len(shape.b)
-    return Weights(
-        tuple(leaves[:n_w]), tuple(leaves[n_w : n_w + n_b]), tuple(leaves[n_w + n_b :])
-    )
+    """The weights of several seeds with the seed as first axis."""
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *per_seed)
 
 
-def per_seed_leaves(per_seed: list[Weights]) -> list[list[np.ndarray]]:
-    """W, b and Q of every seed as flat lists."""
-    return [[*w.W, *w.b, *w.Q] for w in per_seed]
+def _on_device(array: np.ndarray) -> jax.Array:
+    return jnp.asarray(array, jnp.result_type(float))
 
 
-def plasticity(protocol: ProtocolSpec, stage: StageSpec) -> Plasticity:
-    """The rules of a model under one stage of a protocol."""
+def learning(protocol: ProtocolSpec, stage: StageSpec) -> Learning:
+    """The rules and rates of a model in one stage of a protocol."""
     model = protocol.model
-    rule = model.forward.rule
-    forward_rule = FORWARD_RULES[rule][0] if isinstance(rule, str) else rule
-    feedback = model.feedback
-    entry: FeedbackRule
-    if isinstance(feedback.rule, str):
-        entry = FEEDBACK_RULES[feedback.rule]
-    else:
-        entry = FeedbackRule(feedback.rule, "given")
-    final = protocol.schedule.final
-    schedules = {
-        "constant": lambda p: jnp.ones_like(p),
-        "linear": lambda p: 1 - (1 - final) * p,
-        "exponential": lambda p: final**p,
-    }
-    return Plasticity(
+    forward, feedback = model.forward, model.feedback
+    given = feedback.rule
+    rule = FEEDBACK_RULES[given] if isinstance(given, str) else FeedbackRule(given, "given")
+    matrices = 0 if model.credit == "backprop" else model.depth - 1
+    return Learning(
         credit=CREDITS[model.credit],
-        forward_rule=forward_rule,
-        forward_rates=tuple(model.forward.rate.of_layer(i) for i in range(1, model.depth + 1)),
-        depth_compensation=model.forward.depth_compensation,
+        forward_rule=FORWARD_RULES[forward.rule][0]
+        if isinstance(forward.rule, str)
+        else forward.rule,
+        forward_rates=tuple(
+            stage.pace * forward.rate.of_layer(i) for i in range(1, model.depth + 1)
+        ),
+        depth_compensation=forward.depth_compensation,
         feedback_rule=apical_delta,
-        probe=entry.probe,
+        probe=rule.probe,
         feedback_rates=tuple(
-            feedback.rate.of_layer(i)
-            for i in range(1, model.depth if model.credit != "backprop" else 1)
+            stage.pace * feedback.rate.of_layer(i) for i in range(1, matrices + 1)
         ),
         decay=feedback.decay,
         noise=feedback.noise,
-        tied=feedback.init if feedback.rule == "tied" else None,
+        tied=feedback.init if given == "tied" else None,
         tau_memory=model.tau_memory or 0.0,
-        optimizers=(model.forward.optimizer, feedback.optimizer),
-        schedule=schedules[protocol.schedule.kind],
+        optimizers=(forward.optimizer, feedback.optimizer),
+        schedule=protocol.schedule.kind,
+        final=protocol.schedule.final,
         top_down=stage.order == "top-down",
     )
 
@@ -226,7 +214,7 @@ def engine(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
         network=network(protocol.model),
         level=level(protocol),
         phases=phases,
-        plasticity=plasticity(protocol, stage),
+        learning=learning(protocol, stage),
         target_step=protocol.model.target_step,
         online=protocol.plasticity == "online",
         presentations=presentations,

@@ -96,7 +96,11 @@ def _feedback_problems(model: ModelSpec, network) -> Iterator[Problem]:
 
 def _rate_unit_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     online = spec.plasticity == "online"
-    for key, rate in (("forward", spec.model.forward.rate), ("feedback", spec.model.feedback.rate)):
+    feedback = spec.model.feedback
+    rates = {"forward": spec.model.forward.rate}
+    if feedback.rule not in ("fixed", "tied"):
+        rates["feedback"] = feedback.rate
+    for key, rate in rates.items():
         if any(rate.values) and rate.per_second != online:
             yield (
                 ("model", key, "rate"),
@@ -266,8 +270,10 @@ def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
             if phase.duration is None:
                 continue
             left, needed = _leftover(model, dynamics, phase.duration, 1e-2 * signal)
-            start = 1.0 if phase.teaching == "none" else model.target_step * (
-                attenuation ** (1 / model.depth)
+            start = (
+                1.0
+                if phase.teaching == "none"
+                else model.target_step * (attenuation ** (1 / model.depth))
             )
             share = left * start / signal
             if share > 1e-1:

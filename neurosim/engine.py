@@ -10,26 +10,16 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from neurosim.credit import Credit
 from neurosim.dynamics.base import Drive, Dynamics, Readout, State, Target, rest
 from neurosim.levels import online
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.online import Plastic, read_batch
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Report, Span
-from neurosim.network import Layers, Network, Weights, tie
-from neurosim.plasticity.rules import bias
-from neurosim.plasticity.signals import forward_signals
-
-OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
-    "sgd": optax.identity,
-    "momentum": lambda: optax.trace(0.9),
-    "rmsprop": optax.scale_by_rms,
-    "adam": optax.scale_by_adam,
-}
+from neurosim.network import Layers, Network, Weights
+from neurosim.plasticity.learning import Learning, Moment, nothing
 
 
 class Phase(NamedTuple):
@@ -41,29 +31,6 @@ class Phase(NamedTuple):
     teaching: str
     forward: bool
     feedback: bool
-
-
-class Plasticity(NamedTuple):
-    """Rules and rates. forward_rates, feedback_rates: one a layer, per presentation or second.
-
-    probe: where apical synapses get their signals, None when they do not learn. tied: the
-    initialiser that Q follows, or None. schedule: progress (0 … 1) → factor on all rates.
-    """
-
-    credit: Credit
-    forward_rule: Callable
-    forward_rates: tuple[float, ...]
-    depth_compensation: bool
-    feedback_rule: Callable
-    probe: Callable | None
-    feedback_rates: tuple[float, ...]
-    decay: float
-    noise: float
-    tied: str | None
-    tau_memory: float
-    optimizers: tuple[str, str]
-    schedule: Callable
-    top_down: bool
 
 
 class RunState(NamedTuple):
@@ -104,6 +71,19 @@ class Metrics(NamedTuple):
     rescued: Float[Array, " phases"]
 
 
+class Examined(NamedTuple):
+    """A presentation in detail.
+
+    traces: per phase, variable → layers of (samples, times, n_i). stopped: (phases, samples), s.
+    angles: between ΔW_i and backprop's, degrees (L,). norms: ‖ΔW_i‖ (L,).
+    """
+
+    traces: list[dict[str, Layers]]
+    stopped: Array
+    angles: Array
+    norms: Array
+
+
 class Engine(eqx.Module):
     """A model under the phases of one stage of a protocol, at one of the JAX levels."""
 
@@ -111,7 +91,7 @@ class Engine(eqx.Module):
     network: Network
     level: Equilibrium | Rate
     phases: tuple[Phase, ...] = eqx.field(static=True)
-    plasticity: Plasticity = eqx.field(static=True)
+    learning: Learning = eqx.field(static=True)
     target_step: float = eqx.field(static=True)
     online: bool = eqx.field(static=True)
     presentations: int = eqx.field(static=True)
@@ -137,8 +117,7 @@ class Engine(eqx.Module):
         weights: Weights,
         batch: Batch,
         key: PRNGKeyArray,
-        gate: Float[Array, " L-1"],
-        rate_factor: Float[Array, ""],
+        moment: Moment,
         watch: tuple[tuple[tuple[float, ...], ...], Callable] | None = None,
     ) -> tuple[Weights, list[Passed], Weights | None]:
         """All phases in turn: the weights online plasticity left, the phases, the quasi-static Δ.
@@ -158,10 +137,10 @@ class Engine(eqx.Module):
             times = None if watch is None else watch[0][number]
             target = jax.vmap(lambda y, h, phase=phase: self._target(phase, y, h))(batch.y, output)
             if self.online:
+                start = Plastic(state, memory, weights)
                 plastic, report, watched = self._online_phase(
-                    phase, Plastic(state, memory, weights), batch, target, phase_key,
-                    gate, rate_factor, times, watch,
-                )  # fmt: skip
+                    phase, start, batch, target, phase_key, moment, times, watch
+                )
                 state, memory, weights = plastic
             else:
                 state, report, watched = self._settle_phase(
@@ -172,7 +151,7 @@ class Engine(eqx.Module):
             if phase.teaching == "none":
                 free, output = readout, readout.rate[-1]
             if not self.online and (phase.forward or phase.feedback):
-                this = self._change(weights, batch, readout, free, phase, phase_key, gate)
+                this = self._change(weights, batch, readout, free, phase, phase_key, moment)
                 change = this if change is None else jax.tree.map(jnp.add, change, this)
             passed.append(Passed(readout, report, watched))
         return weights, passed, change
@@ -186,9 +165,7 @@ class Engine(eqx.Module):
 
         def one(drive, label, sample, state):
             def seen(state):
-                return watch[1](
-                    state, self.dynamics.read(self.network, weights, drive, state)
-                )
+                return watch[1](state, self.dynamics.read(self.network, weights, drive, state))
 
             noisy = bool(self.dynamics.noise)
             span = Span(
@@ -197,34 +174,26 @@ class Engine(eqx.Module):
                 jax.random.fold_in(key, sample) if noisy else None,
                 None if watch is None else (times, seen),
             )
-            problem = Problem(
-                self.dynamics, self.network, weights, drive, self.target_step, label
-            )
+            problem = Problem(self.dynamics, self.network, weights, drive, self.target_step, label)
             return self.level.settle(problem, state, span)
 
         drive = self._drives(weights, batch.x, target)
         return jax.vmap(one)(drive, batch.y, batch.ids, state)
 
-    def _online_phase(
-        self, phase, start, batch, target, key, gate, rate_factor, times, watch
-    ):
+    def _online_phase(self, phase, start, batch, target, key, moment, times, watch):
         """A phase in which weights move too: the batch is one system."""
 
         def velocity(weights, readout, memory):
             free = readout._replace(teacher=memory)
-            change = self._change(weights, batch, readout, free, phase, key, gate)
-            return self._rated(change, rate_factor)
+            change = self._change(weights, batch, readout, free, phase, key, moment)
+            return self.learning.rated(change, moment.factor)
 
         def seen(plastic):
             drive = self._drives(plastic.weights, batch.x, target)
-            readout = read_batch(
-                self.dynamics, self.network, plastic.weights, drive, plastic.state
-            )
+            readout = read_batch(self.dynamics, self.network, plastic.weights, drive, plastic.state)
             return jax.vmap(watch[1])(plastic.state, readout)
 
-        span = Span(
-            phase.duration, False, key, None if watch is None else (times, seen)
-        )
+        span = Span(phase.duration, False, key, None if watch is None else (times, seen))
         plastic, report, watched = online.integrate(
             self.level,
             self.dynamics,
@@ -235,105 +204,50 @@ class Engine(eqx.Module):
             target,
             self.target_step,
             velocity,
-            self.plasticity.tau_memory if phase.teaching == "none" else None,
+            self.learning.tau_memory if phase.teaching == "none" else None,
             span,
-            self._constrain,
+            self.learning.constrain,
         )
         if watched is not None:  # time first, as the solver saves it → batch first
             watched = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), watched)
         return plastic, report, watched
 
-    # ------------------------------------------------------------------------- plasticity
-
-    def _constrain(self, weights: Weights) -> Weights:
-        return tie(weights, self.plasticity.tied) if self.plasticity.tied else weights
-
-    def _change(self, weights, batch, readout, free, phase, key, gate) -> Weights:
-        """What the rules make of the signals of a phase, before rates; zero where closed."""
-        rules, network = self.plasticity, self.network
-        dW = tuple(jnp.zeros_like(w) for w in weights.W)
-        db = tuple(jnp.zeros_like(b) for b in weights.b)
-        dQ = tuple(jnp.zeros_like(q) for q in weights.Q)
+    def _change(self, weights, batch, readout, free, phase, key, moment: Moment) -> Weights:
+        """What the open plasticity of a phase makes of its signals, before rates."""
+        change = nothing(weights)
         if phase.forward:
-            teaching = self._teaching(weights, batch.y, readout, free)
-            signals = forward_signals(batch.x, readout, teaching)
-            dW = tuple(
-                rules.forward_rule(s, w) for s, w in zip(signals, weights.W, strict=True)
+            change = self.learning.forward_change(
+                self.dynamics, self.network, weights, batch.x, batch.y, readout, free
             )
-            if weights.b:
-                db = tuple(
-                    bias(rules.forward_rule, s, b)
-                    for s, b in zip(signals, weights.b, strict=True)
-                )
-        if phase.feedback and rules.probe is not None:
-            probes = rules.probe(network, weights, readout, rules.noise, key)
-            dQ = tuple(
-                g * rules.feedback_rule(s, q, rules.decay)
-                for s, q, g in zip(probes, weights.Q, gate, strict=True)
+        if phase.feedback:
+            feedback = self.learning.feedback_change(
+                self.network, weights, readout, key, moment.turn
             )
-        return Weights(dW, db, dQ)
+            change = change._replace(Q=feedback.Q)
+        return change
 
-    def _teaching(self, weights, labels, readout, free) -> Layers:
-        """The teaching signals of the batch, scaled up by depth where the model says so."""
-        assign = self.plasticity.credit.assign
-        network = self.network
-        axes = (0, None if free is None else 0, 0)
-        teaching = jax.vmap(
-            lambda now, free, y: assign(network, weights, now, free, y), axes
-        )(readout, free, labels)
-        if not self.plasticity.depth_compensation:
-            return teaching
-        return tuple(
-            t / self.dynamics.attenuation(network, i) for i, t in enumerate(teaching, start=1)
-        )
-
-    def _rated(self, change: Weights, factor) -> Weights:
-        """Changes times their rates: per presentation, or per second when online."""
-        forward, feedback = self.plasticity.forward_rates, self.plasticity.feedback_rates
-        return Weights(
-            tuple(factor * r * d for r, d in zip(forward, change.W, strict=True)),
-            tuple(factor * r * d for r, d in zip(forward, change.b, strict=False)),
-            tuple(factor * r * d for r, d in zip(feedback, change.Q, strict=True)),
-        )
-
-    def optimizers(self) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
-        """Of the forward (W, b) and the feedback (Q) weights."""
-        forward, feedback = self.plasticity.optimizers
-        return OPTIMIZERS[forward](), OPTIMIZERS[feedback]()
+    # ------------------------------------------------------------------- one presentation
 
     def begin(self, weights: Weights, presentation) -> RunState:
         """The state at the start of a stage."""
-        forward, feedback = self.optimizers()
-        state = (forward.init((weights.W, weights.b)), feedback.init(weights.Q))
-        return RunState(weights, state, jnp.asarray(presentation, jnp.int32))
+        count = jnp.asarray(presentation, jnp.int32)
+        return RunState(weights, self.learning.begin(weights), count)
+
+    def _moment(self, state: RunState, first: Int[Array, ""]) -> Moment:
+        return self.learning.moment((state.presentation - first) / self.presentations)
 
     def _present(
         self, state: RunState, batch: Batch, key: PRNGKeyArray, first: Int[Array, ""]
     ) -> tuple[RunState, Metrics]:
         """One presentation: all phases, then, quasi-statically, one step of the weights."""
-        progress = (state.presentation - first) / self.presentations
-        key, gate, factor = self._circumstances(state, key, progress)
-        weights, passed, change = self._run_phases(state.weights, batch, key, gate, factor)
+        moment = self._moment(state, first)
+        key = jax.random.fold_in(key, state.presentation)
+        weights, passed, change = self._run_phases(state.weights, batch, key, moment)
         optimizer = state.optimizer
         if change is not None:
-            forward, feedback = self.optimizers()
-            (W, b), forward_state = forward.update((change.W, change.b), optimizer[0])
-            Q, feedback_state = feedback.update(change.Q, optimizer[1])
-            optimizer = (forward_state, feedback_state)
-            moved = jax.tree.map(jnp.add, weights, self._rated(Weights(W, b, Q), factor))
-            weights = self._constrain(moved)
+            weights, optimizer = self.learning.step(weights, change, optimizer, moment.factor)
         state = RunState(weights, optimizer, state.presentation + 1)
         return state, self._metrics(batch, passed)
-
-    def _circumstances(self, state, key, progress):
-        """The key of this presentation, which feedback matrices may learn, the rates' factor."""
-        count = self.network.depth - 1
-        gate = jnp.ones(count)
-        if self.plasticity.top_down:
-            turn = count - 1 - jnp.floor(progress * count).astype(jnp.int32)
-            gate = (jnp.arange(count) == turn).astype(gate.dtype)
-        key = jax.random.fold_in(key, state.presentation)
-        return key, gate, self.plasticity.schedule(progress)
 
     def _metrics(self, batch: Batch, passed: list[Passed]) -> Metrics:
         output = passed[0].readout.rate[-1]
@@ -400,9 +314,7 @@ class Engine(eqx.Module):
             def sample(xy):
                 x, y, number = xy
                 drive = Drive(x, self.network.potential(weights, 1, x), Target("none"))
-                problem = Problem(
-                    self.dynamics, self.network, weights, drive, self.target_step, y
-                )
+                problem = Problem(self.dynamics, self.network, weights, drive, self.target_step, y)
                 key = jax.random.fold_in(self.noise_key, number) if self.dynamics.noise else None
                 start = rest(self.dynamics, self.network, weights.W[0].dtype)
                 state, report, _ = self.level.settle(
@@ -429,7 +341,7 @@ class Engine(eqx.Module):
         first: Int[Array, ""],
         times: tuple[tuple[float, ...], ...],
         samples: int,
-    ) -> "Examined":
+    ) -> Examined:
         """The presentation that comes next, seen in detail; it leaves no mark on the run.
 
         times: when to look in every phase (s). samples: of how many samples of the batch.
@@ -437,9 +349,9 @@ class Engine(eqx.Module):
 
         def one(state, data, ids, key):
             batch = Batch(data[0][ids], data[1][ids], ids)
-            progress = (state.presentation - first) / self.presentations
-            key, gate, factor = self._circumstances(state, key, progress)
-            weights, passed, change = self._run_phases(state.weights, batch, key, gate, factor)
+            moment = self._moment(state, first)
+            key = jax.random.fold_in(key, state.presentation)
+            weights, _, change = self._run_phases(state.weights, batch, key, moment)
             if self.online:
                 change = jax.tree.map(jnp.subtract, weights, state.weights)
             shown = batch if self.online else jax.tree.map(lambda a: a[:samples], batch)
@@ -447,9 +359,7 @@ class Engine(eqx.Module):
             def watch(state: State, readout: Readout):
                 return self.dynamics.observe(state, readout)
 
-            _, seen, _ = self._run_phases(
-                state.weights, shown, key, gate, factor, (times, watch)
-            )
+            _, seen, _ = self._run_phases(state.weights, shown, key, moment, (times, watch))
             traces = [jax.tree.map(lambda a: a[:samples], p.watched) for p in seen]
             stopped = jnp.stack([p.report.stopped[:samples] for p in seen])
             angles, norms = self._against_backprop(state.weights, batch, change)
@@ -489,16 +399,3 @@ class Engine(eqx.Module):
             angles.append(jnp.degrees(jnp.arccos(jnp.clip(cosine, -1, 1))))
             norms.append(size)
         return jnp.stack(angles), jnp.stack(norms)
-
-
-class Examined(NamedTuple):
-    """A presentation in detail.
-
-    traces: per phase, variable → layers of (samples, times, n_i). stopped: (phases, samples), s.
-    angles: between ΔW_i and backprop's, degrees (L,). norms: ‖ΔW_i‖ (L,).
-    """
-
-    traces: list[dict[str, Layers]]
-    stopped: Array
-    angles: Array
-    norms: Array

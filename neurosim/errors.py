@@ -38,9 +38,18 @@ class InputError(NeurosimError):
 
 
 class DivergedError(NeurosimError):
-    """The model failed while it ran: a state left the finite numbers or did not converge."""
+    """The model failed while it ran: a state left the finite numbers or did not converge.
+
+    Args:
+        message: which seed, when and where.
+        run: what was written up to there, a `neurosim.Run`.
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, run: Any = None) -> None:
+        super().__init__(message)
+        self.run = run
 
 
 class NeurosimWarning(UserWarning):

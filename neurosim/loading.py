@@ -30,8 +30,10 @@ class Protocol:
     def changed(self, **changes: Any) -> "Protocol":
         """The same protocol with top-level keys replaced, checked again."""
         given = {key: value for key, value in changes.items() if value is not None}
+        if not given:
+            return self
         overrides = {**self.overrides, **given}
-        spec = self.spec.model_copy(update=given)
+        spec = validate(ProtocolSpec, {**dict(self.spec), **given}, self.sources, overrides)
         protocol = replace(self, spec=spec, overrides=overrides)
         check(protocol)
         return protocol

@@ -4,7 +4,9 @@ Layers are numbered as in the equations: 0 is the input, L the output. Everythin
 for one sample; batches and seeds are axes added by `jax.vmap`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ Layers = tuple[Array, ...]
 """One array a layer, layer 1 first."""
 
 
-class Weights(eqx.Module):
+class Weights(NamedTuple):
     """What plasticity changes.
 
     W: forward (basal) weights W_1 … W_L, shapes (n_i, n_{i-1}).
@@ -112,7 +114,7 @@ def forward_weights(
     `orthogonal`: gain times a matrix with orthonormal rows or columns.
     """
     weights = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in pairwise(sizes):
         draw = rng.standard_normal((n_out, n_in))
         match kind:
             case "lecun":
@@ -128,7 +130,7 @@ def forward_weights(
     return weights
 
 
-TIES = {
+TIES: dict[str, Callable[[Array], Array]] = {
     "exact-inverse": jnp.linalg.inv,
     "pseudo-inverse": jnp.linalg.pinv,
     "transpose": jnp.transpose,
@@ -168,7 +170,7 @@ def feedback_weights(
 
 
 def weights_from_arrays(
-    arrays: Mapping[str, np.ndarray], letter: str, shapes: list[tuple[int, ...]], where: str
+    arrays: Mapping[str, np.ndarray], letter: str, shapes: Sequence[tuple[int, ...]], where: str
 ) -> list[np.ndarray]:
     """The arrays `letter`1, `letter`2, … of a weights file, each of the shape the network needs."""
     problems, found = [], []

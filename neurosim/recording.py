@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def evaluations(self) -> list[int]:
-        """After how many presentations the test set is shown: at the start and every epoch's end."""
+        """After how many presentations the test set is shown: at first and at every epoch's end."""
         points = [0]
         for first, count in self.stages:
             points += [first + min(n, count) for n in range(self.batches, count, self.batches)]
@@ -354,7 +354,8 @@ def _phase_names(spec: ProtocolSpec) -> tuple[list[str], list[list[int]]]:
 
     Phases of several stages are told apart by their stage: `sleep.free`, `training.free`.
     """
-    names, slots = [], []
+    names: list[str] = []
+    slots: list[list[int]] = []
     single = len(spec.stages) == 1
     for stage in spec.stages:
         slots.append(list(range(len(names), len(names) + len(stage.phases))))

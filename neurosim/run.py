@@ -3,8 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +19,14 @@ from neurosim.errors import DivergedError, InputError
 from neurosim.loading import Protocol, load_protocol
 from neurosim.recording import Plan, Recorder, host
 from neurosim.seeds import device_stream, host_stream
+from neurosim.spec import ProtocolSpec
 from neurosim.tasks.data import Data
 
 CHUNK_SECONDS = 0.5
 """How long a chunk should take: how often progress moves, and how much a kill can cost."""
+
+EXPLODED = 1e12
+"""Activity beyond this has diverged, finite or not."""
 
 
 class Progress(NamedTuple):
@@ -50,14 +54,16 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The same as plain data."""
-        return {
-            "trace": str(self.path),
-            "metrics": self.metrics,
-            "diverged": self.diverged,
-            "settled": self.settled,
-            "wall_s": self.wall_s,
-        }
+        """The same as plain data, with None for what is not a number."""
+        return _plain(
+            {
+                "trace": str(self.path),
+                "metrics": self.metrics,
+                "diverged": self.diverged,
+                "settled": self.settled,
+                "wall_s": self.wall_s,
+            }
+        )
 
 
 def run(
@@ -81,24 +87,45 @@ def run(
         InputError: something given is impossible; nothing was written.
         DivergedError: every seed diverged; the trace holds all up to there.
     """
-    if not isinstance(protocol, Protocol):
-        protocol = load_protocol(protocol)
-    protocol = protocol.changed(level=level, seed=seed)
+    protocol, chosen, path = resolve(protocol, level, seed, seeds, out)
+    with computing(protocol.spec, device):
+        return _Loop(protocol, chosen, path, force, progress).run()
+
+
+def resolve(
+    protocol: Protocol | str | Path,
+    level: str | None,
+    seed: int | None,
+    seeds: Iterable[int] | None,
+    out: str | Path | None,
+) -> tuple[Protocol, list[int], Path]:
+    """What `run` was given: the checked protocol, its seeds and where its trace goes."""
+    given = {k: v for k, v in (("level", level), ("seed", seed)) if v is not None}
+    if isinstance(protocol, Protocol):
+        protocol = protocol.changed(**given)
+    else:
+        protocol = load_protocol(protocol, given)
+    if seed is not None and seeds is not None:
+        raise InputError("seed and seeds: got both; expected one of them")
     chosen = list(seeds) if seeds is not None else [protocol.spec.seed]
     if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
         raise InputError(f"seeds {chosen}: expected distinct whole numbers of at least 0")
     spec = protocol.spec
-    path = Path(out) if out else Path("outputs") / f"{spec.name}-{spec.level}.h5"
-    with jax.enable_x64(spec.precision == "float64"), _on(device):
-        return _Loop(protocol, chosen, path, force, progress).run()
+    return protocol, chosen, Path(out or Path("outputs") / f"{spec.name}-{spec.level}.h5")
 
 
-def _on(device: str | None):
-    """The context in which JAX computes on a device.
+@contextmanager
+def computing(spec: ProtocolSpec, device: str | None) -> Iterator[None]:
+    """In which JAX computes in the protocol's precision, on a device (`cpu`, `gpu` or its choice).
 
     Raises:
         InputError: there is none of that kind.
     """
+    with jax.enable_x64(spec.precision == "float64"), _on(device):
+        yield
+
+
+def _on(device: str | None):
     if device is None:
         return nullcontext()
     try:
@@ -117,7 +144,7 @@ class Samples(NamedTuple):
     train: tuple[jax.Array, jax.Array]
     test: tuple[jax.Array, jax.Array]
     axis: int | None
-    count: int
+    size: int
     classes: bool
 
 
@@ -144,7 +171,9 @@ def prepare(protocol: Protocol, seeds: list[int]) -> tuple[Samples, list[Data]]:
             f"{len(data.x_train)} to train on"
         )
     if spec.model.loss == "cross-entropy" and not data.classes:
-        wrong.append(f"{protocol.where(('model', 'loss'))}: the cross-entropy needs a task of classes")
+        wrong.append(
+            f"{protocol.where(('model', 'loss'))}: the cross-entropy needs a task of classes"
+        )
     if wrong:
         raise InputError(wrong)
 
@@ -170,7 +199,7 @@ class _Loop:
         self.protocol, self.spec, self.seeds, self.path = protocol, protocol.spec, seeds, path
         self.progress, self.force = progress, force
         self.samples, drawn = prepare(protocol, seeds)
-        self.plan = Plan(self.spec, self.samples.count // self.spec.batch)
+        self.plan = Plan(self.spec, self.samples.size // self.spec.batch)
         self.engines = [
             build.engine(self.spec, stage, count)
             for stage, (_, count) in zip(self.spec.stages, self.plan.stages, strict=True)
@@ -185,7 +214,7 @@ class _Loop:
         self.keys = jnp.stack([device_stream(seed, "noise") for seed in seeds])
         self.failed: dict[int, dict[str, Any]] = {}
         self.test = (np.full(len(seeds), np.nan),) * 2
-        self.settled = {}
+        self.settled: dict[str, float] = {}
         self.length = 1
 
     def run(self) -> Run:
@@ -199,7 +228,7 @@ class _Loop:
             self.weights,
             self.force,
         )
-        with recorder.writer as writer:
+        with recorder.writer as writer, _kept(self.path):
             self.recorder = recorder
             recorder.weights(0, self.weights)
             self.evaluations = 0
@@ -213,11 +242,11 @@ class _Loop:
             result = self._result(time.perf_counter() - began)
             writer.close(
                 "diverged" if len(self.failed) == len(self.seeds) else "complete",
-                {"summary": json.dumps(_plain(result.summary))},
+                {"summary": json.dumps(result.summary)},
             )
         if len(self.failed) == len(self.seeds):
             first = self.failed[min(self.failed)]
-            raise DivergedError(f"{first['message']}; {self.path} holds all up to there")
+            raise DivergedError(f"{first['message']}; {self.path} holds all up to there", result)
         return result
 
     # --- stages ------------------------------------------------------------------------------
@@ -236,7 +265,7 @@ class _Loop:
 
     def _orders(self, presentation: int, epoch: int) -> jax.Array:
         """A new order of the training set for every seed, cut into batches."""
-        n, batch = self.samples.count, self.spec.batch
+        n, batch = self.samples.size, self.spec.batch
 
         def one(key):
             key = jax.random.fold_in(key, presentation)
@@ -373,16 +402,13 @@ class _Loop:
             earliest: tuple[int, str] | None = None
             for name, layers in trace.items():
                 for i, layer in enumerate(layers, start=1):
-                    bad = ~np.isfinite(np.asarray(layer[s])).all(axis=(0, 2))
+                    inside = np.abs(np.asarray(layer[s])) < EXPLODED  # also false for NaN
+                    bad = ~inside.all(axis=(0, 2))
                     if bad.any() and (earliest is None or np.argmax(bad) < earliest[0]):
                         earliest = int(np.argmax(bad)), f"{name} of layer {i}"
             if earliest is not None:
-                when = (
-                    f" at {times[earliest[0]] * 1e3:.4g} ms"
-                    if self.spec.level == "rate"
-                    else ""
-                )
-                return f"phase {phase.name!r}{when}: {earliest[1]} is not finite{self._domain()}"
+                when = f" at {times[earliest[0]] * 1e3:.4g} ms" if self.spec.level == "rate" else ""
+                return f"phase {phase.name!r}{when}: {earliest[1]} left all bounds{self._domain()}"
         return "the state stayed finite where it was looked at; the solver gave up between"
 
     def _domain(self) -> str:
@@ -413,6 +439,16 @@ class _Loop:
         return Run(self.path, metrics, list(self.failed.values()), wall_s, self.settled)
 
 
+@contextmanager
+def _kept(path: Path) -> Iterator[None]:
+    """Says of whatever stops a run, such as Ctrl-C, that the trace is kept."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"{path} holds all up to there")
+        raise
+
+
 def _plain(value: Any) -> Any:
     """Plain data for JSON, with null for what is not a number."""
     if isinstance(value, dict):
@@ -422,5 +458,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-

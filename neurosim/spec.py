@@ -88,9 +88,7 @@ def _read_rate(value: Any, handler: Callable) -> LearningRate:
 
 
 def _write_rate(rate: LearningRate) -> Any:
-    written = [
-        Quantity("rate").write(value) if rate.per_second else value for value in rate.values
-    ]
+    written = [Quantity("rate").write(value) if rate.per_second else value for value in rate.values]
     return written[0] if len(written) == 1 else written
 
 
@@ -206,9 +204,11 @@ class ModelSpec(Spec):
         dynamics = info.data.get("dynamics")
         if dynamics is None:
             return value
-        needed, optional = PARAMETERS.get(dynamics, (set(), set())) if isinstance(
-            dynamics, str
-        ) else (set(), set())
+        needed, optional = (
+            PARAMETERS.get(dynamics, (set(), set()))
+            if isinstance(dynamics, str)
+            else (set(), set())
+        )
         if value is None and info.field_name in needed:
             raise ValueError(f"missing; the {dynamics} dynamics needs it")
         if value is not None and info.field_name not in needed | optional:
@@ -243,6 +243,7 @@ class StageSpec(Spec):
     """A part of the run: how many presentations of which phases.
 
     Either `epochs` (passes through the training set) or `presentations` (batches).
+    pace: a factor on all learning rates of this stage.
     order: `together`, or `top-down`: one feedback matrix after the other, from the top, each for
     an equal share of the stage (the sleep phase after T 6.26).
     """
@@ -250,6 +251,7 @@ class StageSpec(Spec):
     name: str
     epochs: Annotated[int, Field(ge=1)] | None = None
     presentations: Annotated[int, Field(ge=1)] | None = None
+    pace: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     order: Literal["together", "top-down"] = "together"
     phases: Annotated[list[PhaseSpec], Field(min_length=1)]
 
@@ -316,5 +318,3 @@ class ProtocolSpec(Spec):
     record: RecordSpec = RecordSpec()
     rate: RateSpec | None = None
     equilibrium: EquilibriumSpec = EquilibriumSpec()
-
-

@@ -20,16 +20,15 @@ import operator
 import os
 import re
 import socket
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import h5py
 import numpy as np
 
-from neurosim.errors import InputError, NeurosimError, unknown
+from neurosim.errors import DivergedError, InputError, NeurosimError, unknown
 
 if TYPE_CHECKING:
     import xarray
@@ -43,6 +42,8 @@ _LIBVER = ("v110", "v110")
 _CHUNK_BYTES = 2**20
 # Rows much smaller than this share a chunk, which every flush rewrites as a whole.
 _SHARED_CHUNK_BYTES = 2**16
+# More than the final attributes need.
+_ROOM_BYTES = 2**18
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BOOKKEEPING = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid"}
 # What h5py raises for files that are damaged or made by others.
@@ -91,7 +92,7 @@ class Variable:
 
 
 class TraceWriter:
-    """Writes one trace; a context manager that closes as "complete", or "interrupted" by an error.
+    """Writes one trace; as a context manager it closes the file, as "complete" if without error.
 
     Args:
         path: the file. It appears whole: it is created under another name, then renamed.
@@ -119,14 +120,13 @@ class TraceWriter:
         if "neurosim_version" not in attributes:
             raise ValueError("attributes: neurosim_version is missing")
         _refuse_existing(self.path, overwrite)
+        _create(self.path, axes, variables, attributes, texts or {})
         # Closing must reach this very file, also when another has taken its name since.
-        self._raw = _create(self.path, axes, variables, attributes, texts or {})
+        self._raw = open(self.path, "r+b")  # noqa: SIM115
         self._file = h5py.File(self.path, "r+", libver=_LIBVER, locking=False)
         self._file.swmr_mode = True
         self._datasets = {v.path: self._file[v.path] for v in variables}
-        self._leading = {v.path: v.dims[0] for v in variables if v.dims}
-        self._written: dict[str, int] = {}
-        self._flushed: dict[str, int] = {}
+        self._flushes = 0
 
     def write(self, path: str, where: Where, values: Any) -> None:
         """Write one block of a variable.
@@ -156,17 +156,13 @@ class TraceWriter:
             array = array.astype(dataset.dtype, copy=False)
         with self._disk():
             dataset[index] = array
-        if index:
-            first, dim = index[0], self._leading[path]
-            stop = first.indices(dataset.shape[0])[1] if isinstance(first, slice) else first + 1
-            self._written[dim] = max(stop, self._written.get(dim, 0))
 
     def flush(self) -> None:
         """Make all that was written so far survive the death of this process."""
         self._check_open()
         with self._disk():
             self._file.flush()
-        self._flushed = dict(self._written)
+        self._flushes += 1
 
     def close(
         self, status: Status, attributes: Mapping[str, str | float | int] | None = None
@@ -176,16 +172,21 @@ class TraceWriter:
         Raises:
             NeurosimError: the disk refuses, or another file has taken this one's name.
         """
-        self._check_open()
+        self.flush()
         with self._disk():
             self._file.close()
             if _marked(self._raw):
                 raise RuntimeError("this process has it open elsewhere, in SWMR mode")
+            # Take the room first: a full disk must not stop HDF5 halfway.
+            self._raw.seek(0, os.SEEK_END)
+            self._raw.write(bytes(_ROOM_BYTES))
+            self._raw.flush()
             # By file object, not by name: that sets no mark a kill could leave behind, and works
-            # while others have the file open.
+            # while others have the file open. HDF5 gives the room back.
             with h5py.File(self._raw, "r+", libver=_LIBVER) as file:
                 file.attrs.update(attributes or {})
                 file.attrs["status"] = status
+            self._raw.flush()
         mine = os.fstat(self._raw.fileno())
         self._raw.close()
         if not self.path.exists() or not os.path.samestat(mine, self.path.stat()):
@@ -194,14 +195,10 @@ class TraceWriter:
     def __enter__(self) -> TraceWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if not self._raw.closed:
-            self.close("complete" if error is None else "interrupted")
+            failed: Status = "diverged" if isinstance(error, DivergedError) else "interrupted"
+            self.close("complete" if error is None else failed)
 
     def _check_open(self) -> None:
         if self._raw.closed:
@@ -212,13 +209,12 @@ class TraceWriter:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            self._raw.close()
-            with contextlib.suppress(OSError, RuntimeError):
-                self._file.close()
-            kept = ", ".join(f"{n} along {dim}" for dim, n in self._flushed.items()) or "nothing"
+            with contextlib.suppress(OSError):
+                self._raw.close()
+            _abandon(self._file)
             raise NeurosimError(
                 f"{self.path}: cannot be written any more: {_reason(error)}; "
-                f"kept and readable is what was flushed before: {kept}"
+                f"what its {self._flushes} flushes wrote is kept and can be opened"
             ) from error
 
 
@@ -233,13 +229,13 @@ def open_trace(path: str | os.PathLike[str]) -> xarray.DataTree:
     path = Path(path)
     with _reading(path):
         source, options = _source(path)
-        return xarray.open_datatree(
-            source,
-            engine="h5netcdf",
-            decode_timedelta=False,
-            phony_dims="access",
-            driver_kwds=options,
-        )
+        # Dimensions without an axis, as other programs' groups may have, are no reason to warn.
+        known: dict[str, Any] = {
+            "decode_timedelta": False,
+            "phony_dims": "access",
+            "driver_kwds": options,
+        }
+        return xarray.open_datatree(source, engine="h5netcdf", **known)
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -266,7 +262,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         return {
             "path": str(path),
             "bytes": path.stat().st_size,
-            "status": "killed" if _writer_alive(file) is False else _plain(file.attrs["status"]),
+            "status": "killed" if _writer_alive(file) is False else file.attrs.get("status"),
             "attributes": _attributes(file),
             "groups": groups,
         }
@@ -309,13 +305,23 @@ def _plain(value: Any) -> Any:
     """As JSON has it; what is not finite becomes None."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_plain(v) for v in value]
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value if isinstance(value, str | int | float | None) else str(value)
+    return value if isinstance(value, str | int | float) else str(value)
+
+
+def _abandon(file: h5py.File) -> None:
+    """Close a file whose disk refuses, without touching it.
+
+    HDF5 cannot let go of data it cannot write: it would crash the process at its end.
+    """
+    if file:
+        with open(os.devnull, "r+b", buffering=0) as nowhere:
+            os.dup2(nowhere.fileno(), file.id.get_vfd_handle())
+        with contextlib.suppress(OSError, RuntimeError):
+            file.close()
 
 
 def _create(
@@ -324,33 +330,29 @@ def _create(
     variables: Sequence[Variable],
     attributes: Mapping[str, str | float | int],
     texts: Mapping[str, str],
-) -> io.FileIO:
-    """Create the whole file under another name, then rename it to `path`."""
+) -> None:
+    """Create the whole file in memory, write it under another name, then rename it to `path`."""
+    image = io.BytesIO()
+    with h5py.File(image, "w", libver=_LIBVER, track_order=True) as file:
+        file.attrs.update(attributes)
+        file.attrs.update(status="running", host=socket.gethostname(), pid=os.getpid())
+        scales = _create_axes(file, axes)
+        for variable in variables:
+            _create_variable(file, scales, variable)
+        for name, text in texts.items():
+            _group(file, "provenance").create_dataset(name, data=text)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        raw = io.FileIO(temporary, "x+")
+        temporary.write_bytes(image.getbuffer())
+        os.replace(temporary, path)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written there: {error.strerror}; give another with --out FILE"
         ) from error
-    try:
-        with h5py.File(raw, "w", libver=_LIBVER, track_order=True) as file:
-            file.attrs.update(attributes)
-            file.attrs.update(status="running", host=socket.gethostname(), pid=os.getpid())
-            scales = _create_axes(file, axes)
-            for variable in variables:
-                _create_variable(file, scales, variable)
-            for name, text in texts.items():
-                _group(file, "provenance").create_dataset(name, data=text)
-        os.replace(temporary, path)
-    except BaseException as error:
-        raw.close()
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise NeurosimError(f"{path}: cannot be created: {_reason(error)}") from error
-        raise
-    return raw
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _create_axes(
@@ -360,26 +362,22 @@ def _create_axes(
     scales: dict[tuple[str, str], h5py.Dataset] = {}
     for group, members in axes.items():
         for axis in members:
-            values = np.asarray(axis.values)
+            where, values = f"axis {axis.name!r} of {group!r}", np.asarray(axis.values)
+            about: dict[str, Any] = {"units": axis.units, "long_name": axis.description or None}
             if values.ndim != 1:
-                raise ValueError(
-                    f"axis {axis.name!r} of {group!r}: {values.ndim} dimensions, not 1"
-                )
-            if axis.flags and not np.isin(values, range(len(axis.flags))).all():
-                raise ValueError(f"axis {axis.name!r} of {group!r}: codes that no flag names")
+                raise ValueError(f"{where}: {values.ndim} dimensions, not 1")
             if axis.flags:
+                codes = np.arange(len(axis.flags), dtype=np.int8)
+                if not np.isin(values, codes).all():
+                    raise ValueError(f"{where}: codes that no flag names")
                 values = values.astype(np.int8)
+                names = " ".join(flag.replace(" ", "_") for flag in axis.flags)
+                about |= {"flag_values": codes, "flag_meanings": names}
             elif values.dtype.kind == "U":
                 values = values.astype(h5py.string_dtype())
             scale = _group(file, group).create_dataset(axis.name, data=values)
             scale.make_scale(axis.name)
-            if axis.units is not None:
-                scale.attrs["units"] = axis.units
-            if axis.description:
-                scale.attrs["long_name"] = axis.description
-            if axis.flags:
-                scale.attrs["flag_values"] = np.arange(len(axis.flags), dtype=np.int8)
-                scale.attrs["flag_meanings"] = " ".join(f.replace(" ", "_") for f in axis.flags)
+            scale.attrs.update({key: value for key, value in about.items() if value is not None})
             scales[group.strip("/"), axis.name] = scale
     for group, name in scales:
         # xarray inherits coordinates, and refuses a group that contradicts what it inherits.
@@ -395,7 +393,7 @@ def _create_variable(
     dtype = np.dtype(variable.dtype)
     if dtype.kind not in "fi" or dtype == np.float16:
         raise ValueError(
-            f"{variable.path}: dtype {dtype}; use a signed integer or float32, float64"
+            f"{variable.path}: dtype {dtype}; use float32, float64 or a signed integer"
         )
     group, _, name = variable.path.rpartition("/")
     found = []
@@ -407,19 +405,13 @@ def _create_variable(
     shape = tuple(scale.shape[0] for scale in found)
     empty = np.nan if dtype.kind == "f" else -1
     large = math.prod(shape) * dtype.itemsize > _CHUNK_BYTES
-    dataset = _group(file, group).create_dataset(
-        name,
-        shape,
-        dtype,
-        fillvalue=empty,
-        chunks=_chunks(shape, dtype.itemsize) if large else None,
-    )
+    chunks = _chunks(shape, dtype.itemsize) if large else None
+    parent = _group(file, group)
+    dataset = parent.create_dataset(name, shape, dtype, chunks=chunks, fillvalue=empty)
     if not large:
         dataset[...] = empty
-    dataset.attrs["units"] = variable.units
-    if variable.description:
-        dataset.attrs["long_name"] = variable.description
-    dataset.attrs.update(variable.attributes)
+    about = {"long_name": variable.description} if variable.description else {}
+    dataset.attrs.update({"units": variable.units} | about | dict(variable.attributes))
     for dim, scale in zip(dataset.dims, found, strict=True):
         dim.attach_scale(scale)
 
@@ -475,10 +467,10 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise InputError(f"{path}: exists; give --force to overwrite, or --out FILE")
-    pid = busy = None
+    pid = None
     with contextlib.suppress(InputError), _reading(path) as file:
-        pid, busy = file.attrs.get("pid"), _writer_alive(file)
-    if busy and pid != os.getpid():
+        pid = file.attrs["pid"] if _writer_alive(file) else None
+    if pid not in (None, os.getpid()):
         raise InputError(
             f"{path}: process {pid} is writing it; stop that, give --out FILE, "
             "or delete the file if that process is another program"
@@ -492,7 +484,7 @@ class _Unmarked(io.FileIO):
         self.close()
 
 
-def _marked(raw: io.FileIO) -> bool:
+def _marked(raw: BinaryIO) -> bool:
     """Whether the superblock says "open for writing", as its version 3 can."""
     raw.seek(0)
     header = raw.read(12)
@@ -501,7 +493,7 @@ def _marked(raw: io.FileIO) -> bool:
 
 def _source(path: Path) -> tuple[str | io.FileIO, dict[str, Any]]:
     """What to open, and with which options of `h5py.File`."""
-    with open(path, "rb", buffering=0) as raw:
+    with open(path, "rb") as raw:
         if not _marked(raw):
             return str(path), {"locking": False}
     with h5py.File(_Unmarked(path), "r") as file:
@@ -536,8 +528,9 @@ def _reading(path: Path) -> Iterator[h5py.File]:
                 )
             yield file
     except _READ_ERRORS as error:
-        what = "is cut short" if "truncated" in str(error) else "is damaged"
-        raise InputError(f"{path}: {what}: {_reason(error)}") from error
+        cut = "truncated file" in str(error)
+        what = "is cut short, its end is missing" if cut else f"is damaged: {_reason(error)}"
+        raise InputError(f"{path}: {what}") from error
 
 
 def _writer_alive(file: h5py.File) -> bool | None:
@@ -548,14 +541,15 @@ def _writer_alive(file: h5py.File) -> bool | None:
         return None
     try:
         os.kill(int(file.attrs["pid"]), 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
+        pass
     return True
 
 
 def _reason(error: BaseException) -> str:
     """The cause in what h5py says: the system's own words if there are any."""
     found = re.search(r"error message = '([^']*)'", str(error))
-    return found[1] if found else str(error).partition("\n")[0]
+    said = getattr(error, "strerror", None) or str(error)
+    return found[1] if found else said.partition("\n")[0]

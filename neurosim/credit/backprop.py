@@ -7,7 +7,11 @@ from neurosim.network import Layers, Network, Weights
 
 
 def backprop(
-    network: Network, weights: Weights, now: Readout, free: Readout | None, label: Float[Array, " n"]
+    network: Network,
+    weights: Weights,
+    now: Readout,
+    free: Readout | None,
+    label: Float[Array, " n"],
 ) -> Layers:
     """−∂ℓ/∂h_i for every layer: −e_L at the top, W_{i+1}^T D_{i+1} (·) below [T 5.61]."""
     teaching = [-network.loss.error(now.rate[-1], label)]

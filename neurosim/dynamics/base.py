@@ -43,8 +43,10 @@ class Target(eqx.Module):
             case "none":
                 return output
             case "following":
+                assert self.label is not None, "a following target knows its label"
                 return output - self.step * network.loss.error(output, self.label)
             case _:
+                assert self.value is not None, "a fixed target knows its value"
                 return self.value
 
 

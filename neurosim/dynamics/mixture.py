@@ -1,6 +1,6 @@
 """The mixture model: somata that mix their basal and apical dendrites [T 6.1–6.42].
 
-    τ dh_i/dt = −h_i + (1−μ) f_i(h_{i−1}) + μ g_i(h_{i+1}),   g_L ≡ h_L^trgt              [T 6.1]
+τ dh_i/dt = −h_i + (1−μ) f_i(h_{i−1}) + μ g_i(h_{i+1}),   g_L ≡ h_L^trgt              [T 6.1]
 """
 
 from typing import ClassVar

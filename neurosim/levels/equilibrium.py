@@ -54,7 +54,7 @@ class Equilibrium(eqx.Module):
         # A loop of at most one turn, not a cond: under vmap it costs nothing when no sample needs
         # it, where a cond would always run both branches.
         def rescue(carry):
-            state, worst, settled, rescued = carry
+            state, worst, settled, _ = carry
             where = jax.tree.map(lambda s, s0: jnp.where(jnp.isfinite(worst), s, s0), state, start)
             found = self._newton(dynamics, network, weights, drive, where)
             found_worst, found_settled = look(found)
@@ -68,7 +68,9 @@ class Equilibrium(eqx.Module):
             )
 
         state, worst, settled, rescued = jax.lax.while_loop(
-            lambda carry: ~carry[2] & ~carry[3] & ~hopeless, rescue, (state, worst, settled, jnp.array(False))
+            lambda carry: ~carry[2] & ~carry[3] & ~hopeless,
+            rescue,
+            (state, worst, settled, jnp.array(False)),
         )
         effort = sweeps.astype(worst.dtype)
         report = Report(worst, settled, effort, jnp.zeros_like(worst), rescued)

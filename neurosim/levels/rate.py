@@ -80,17 +80,32 @@ class Rate(eqx.Module):
         watch: (times in s, function of y). Returns the final y, the function's values at the times
         (after an early end: its final value) and how it ended.
         """
-        terms = dfx.ODETerm(lambda t, y, args: jax.tree.map(lambda v: self.dt * v, vector_field(y)))
+        # The solver sees a flat list: it cannot carry containers that are empty.
+        leaves, shape_of = jax.tree.flatten(start)
+
+        def flat_field(t, y, args):
+            rates = jax.tree.leaves(vector_field(shape_of.unflatten(y)))
+            return [self.dt * rate for rate in rates]
+
+        terms: Any = dfx.ODETerm(flat_field)
         if noise is not None:
-            shape = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), start)
-            spread = jax.tree.map(lambda s, v: jnp.full_like(v, s * self.dt**0.5), noise, start)
+            assert key is not None, "noise is drawn with a key"
+            shape = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in leaves]
+            spread = [
+                jnp.full_like(v, deviation * self.dt**0.5)
+                for deviation, v in zip(jax.tree.leaves(noise), leaves, strict=True)
+            ]
             path = dfx.UnsafeBrownianPath(shape=shape, key=key)
             diffusion = dfx.ControlTerm(lambda t, y, args: lx.DiagonalLinearOperator(spread), path)
             terms = dfx.MultiTerm(terms, diffusion)
         saved = [dfx.SubSaveAt(t1=True)]
         if watch is not None:
             ts = jnp.array([t / self.dt for t in watch[0]], jnp.result_type(float))
-            saved.append(dfx.SubSaveAt(ts=ts, fn=lambda t, y, args: watch[1](y)))
+
+            def seen(t, y, args):
+                return watch[1](shape_of.unflatten(y))
+
+            saved.append(dfx.SubSaveAt(ts=ts, fn=seen))
         steps = round(duration / self.dt)
         solution = dfx.diffeqsolve(
             terms,
@@ -98,17 +113,19 @@ class Rate(eqx.Module):
             t0=0.0,
             t1=duration / self.dt if self.adaptive else float(steps),
             dt0=1.0,
-            y0=start,
+            y0=leaves,
             saveat=dfx.SaveAt(subs=saved),
             stepsize_controller=dfx.PIDController(rtol=self.rtol, atol=self.atol)
             if self.adaptive
             else dfx.ConstantStepSize(),
-            event=None if stop is None else dfx.Event(lambda t, y, args, **kw: stop(y)),
+            event=None
+            if stop is None
+            else dfx.Event(lambda t, y, args, **kw: stop(shape_of.unflatten(y))),
             adjoint=dfx.ForwardMode(),
             max_steps=MAX_ADAPTIVE_STEPS if self.adaptive else steps + 1,
             throw=False,
         )
-        end = jax.tree.map(lambda a: a[-1], solution.ys[0])
+        end = shape_of.unflatten([v[-1] for v in solution.ys[0]])
         ended = Ended(
             dfx.is_okay(solution.result) | dfx.is_event(solution.result),
             solution.stats["num_steps"].astype(jnp.result_type(float)),

@@ -123,5 +123,3 @@ def difference_reconstruction(
             )
         )
     return tuple(signals)
-
-

@@ -29,5 +29,5 @@ def slowest_time_constant(mu: float, depth: int) -> float:
 
 
 def chain_leftover(lags: float, depth: int) -> float:
-    """What is left of a step after so many time constants at the end of `depth` first-order lags."""
+    """What is left of a step after so many time constants, at the end of `depth` lags."""
     return float(gammaincc(depth, lags))

@@ -1,0 +1,141 @@
+"""What `neurosim check` says: a protocol resolved, and what running it would take."""
+
+import warnings
+from collections.abc import Iterable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neurosim import build
+from neurosim.dynamics import Dynamics, Feedforward, Mixture, Multiplexing
+from neurosim.errors import NeurosimWarning
+from neurosim.loading import Protocol
+from neurosim.recording import Plan, phase_times
+from neurosim.run import computing, prepare, resolve
+from neurosim.spec import ModelSpec, ProtocolSpec
+from neurosim.theory.settling import free_spectrum, taught_spectrum
+
+
+def check(
+    protocol: Protocol | str | Path,
+    *,
+    level: str | None = None,
+    seed: int | None = None,
+    seeds: Iterable[int] | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Everything `run` does with the same arguments before it simulates; nothing is written.
+
+    Returns plain data: the resolved `protocol`, as `load_protocol` accepts it from a file;
+    `seeds`; `trace`, where it would go, and `trace_bytes`, about; `stages` and `presentations`;
+    `samples`; `simulated_s`, at most, by one seed; `signal`, the teaching signal expected in each
+    layer as a fraction of the output error, and `slowest_s`, the time constant at which a phase
+    comes to rest where it has a closed form; both None where they mean nothing.
+
+    Raises:
+        InputError: what `run` would refuse, but for a trace that exists, of which it warns.
+    """
+    protocol, chosen, path = resolve(protocol, level, seed, seeds, out)
+    spec = protocol.spec
+    with computing(spec, device):
+        samples, drawn = prepare(protocol, chosen)
+        plan = Plan(spec, samples.size // spec.batch)
+        weights = build.weights(spec.model, chosen[0], drawn[0], protocol.folder)
+        engine = build.engine(spec, spec.stages[0], plan.total)
+        heights = engine.observed_layers(build.stack([weights]))
+        arrays = [array.shape for group in (weights.W, weights.b, weights.Q) for array in group]
+    if path.exists() and not force:
+        warnings.warn(
+            f"{path}: exists; run will ask for --force, or another --out FILE",
+            NeurosimWarning,
+            stacklevel=2,
+        )
+    return {
+        "protocol": _resolved(protocol),
+        "seeds": chosen,
+        "trace": str(path),
+        "trace_bytes": len(chosen) * _trace_bytes(spec, plan, heights, arrays),
+        "stages": [
+            {"name": stage.name, "presentations": count, "epochs": count / plan.batches}
+            for stage, (_, count) in zip(spec.stages, plan.stages, strict=True)
+        ],
+        "presentations": plan.total,
+        "samples": {"train": samples.size, "test": len(drawn[0].x_test)},
+        "simulated_s": _simulated(spec, plan),
+        "signal": _signal(spec.model),
+        "slowest_s": _slowest(spec),
+    }
+
+
+def _resolved(protocol: Protocol) -> dict[str, Any]:
+    """The protocol as plain data, with paths that mean the same from everywhere."""
+    data = protocol.spec.model_dump(mode="json", exclude_none=True)
+    tables = (data["task"], "path"), (data["model"]["weights"], "file")
+    for table, key in (*tables, (data["model"]["feedback"], "file")):
+        if isinstance(table, dict) and key in table:
+            table[key] = str((protocol.folder / Path(table[key]).expanduser()).resolve())
+    return data
+
+
+def _simulated(spec: ProtocolSpec, plan: Plan) -> float | None:
+    """The time all phases of all presentations last (s), if none ends early."""
+    if spec.level == "equilibrium":
+        return None
+    return sum(
+        count * sum(phase.duration or 0.0 for phase in stage.phases)
+        for stage, (_, count) in zip(spec.stages, plan.stages, strict=True)
+    )
+
+
+def _signal(model: ModelSpec) -> list[float] | None:
+    """η̂ attenuation_i for the layers 1 … L."""
+    if model.credit == "backprop":
+        return None
+    dynamics, network = build.dynamics(model), build.network(model)
+    layers = range(1, model.depth + 1)
+    return [model.target_step * float(dynamics.attenuation(network, i)) for i in layers]
+
+
+def _slowest(spec: ProtocolSpec) -> float | None:
+    """The slowest time constant of all phases (s), for exact inverses and prompt dendrites.
+
+    A mixture network relaxes at the slowest rate of its spectrum; in the other families signals
+    only pass from layer to layer, so that every layer has its own time constant.
+    """
+    model = spec.model
+    dynamics: Dynamics = build.dynamics(model)
+    if spec.level == "equilibrium":
+        return None
+    taus = [float(tau) for tau in dynamics.time_constants.values()]
+    if isinstance(dynamics, Mixture):
+        if len(taus) > 1:
+            return None
+        spectra = [free_spectrum, taught_spectrum]
+        return taus[0] / min(
+            -float(np.max(spectrum(float(dynamics.mu), model.depth))) for spectrum in spectra
+        )
+    return max(taus) if isinstance(dynamics, Multiplexing | Feedforward) else None
+
+
+def _trace_bytes(
+    spec: ProtocolSpec, plan: Plan, heights: dict[str, int], arrays: list[tuple[int, ...]]
+) -> int:
+    """How large the arrays of a trace are for one seed."""
+    record, sizes = spec.record, spec.model.layers
+    item = np.dtype(spec.precision).itemsize
+    moments = max(sum(map(len, phase_times(spec, stage.phases))) for stage in spec.stages)
+    phases = sum(len(stage.phases) for stage in spec.stages)
+    units = sum(
+        sizes[i]
+        for i in record.layers or range(1, len(sizes))
+        for name in record.variables or heights
+        if i <= heights[name]
+    )
+    traces = len(plan.recorded) * record.samples * moments * units * item
+    weights = 2 * item * sum(map(prod, arrays))
+    metrics = plan.total * (2 + 4 * phases) * np.dtype("float32").itemsize
+    return traces + weights + metrics
