@@ -3,7 +3,8 @@
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from neurosim.activations import ACTIVATIONS
@@ -16,97 +17,120 @@ from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
 from neurosim.tasks import TASKS
 from neurosim.toml import read
 
+Entry = dict[str, str]
+
 _CITED = re.compile(r"\s*\[([^\]]*\d[^\]]*)\]")
 _TEXTS = {"T": "Meulemans 2019", "D": "Lee et al. 2015"}
 
 
-def catalog(kind: str | None = None) -> list[dict[str, str]]:
-    """What ships of a kind, or of all: entries of `kind`, `name`, `what` and `source`.
+def catalog(kind: str | None = None) -> list[Entry]:
+    """What ships of a kind, or of all.
 
-    A model or protocol can be run by its name and has a `path`; everything else is named in their
-    files. `source` is empty for what needs none.
+    Entries have a `kind`, a `name`, the `key` of a protocol that takes the name (empty for
+    protocols themselves), `what` it is, and its `source` (empty for what needs none); models and
+    protocols also the `path` of their file.
 
     Raises:
         InputError: there is no such kind.
     """
     if kind is not None and kind not in KINDS:
-        raise InputError(f"list: {unknown('kind', kind, KINDS)}")
-    kinds = KINDS if kind is None else [kind]
-    return [{"kind": k, **entry} for k in kinds for entry in KINDS[k]()]
+        raise InputError(unknown("kind", kind, KINDS))
+    return [{"kind": k, **e} for k in ([kind] if kind else KINDS) for e in KINDS[k]()]
 
 
-def _models() -> list[dict[str, str]]:
-    entries = []
+def in_words(entries: list[Entry], width: int | None = None) -> str:
+    """What `catalog` returns, as text: one line each, or wrapped to `width` columns."""
+    lines: list[str] = []
+    heading = ""
+    for entry in entries:
+        key = entry["key"]
+        title = f"{entry['kind']} ({key})" if key else entry["kind"]
+        if title != heading:
+            lines += [*([""] if lines else []), title]
+            longest = max(len(e["name"]) for e in entries if e["key"] == key)
+            heading = title
+        source = f" [{entry['source']}]" if entry["source"] else ""
+        label = f"  {entry['name']:<{longest}}  "
+        text = f"{entry['what']}{source}"
+        lines += (
+            [label + text]
+            if width is None
+            else textwrap.wrap(
+                text, width, initial_indent=label, subsequent_indent=" " * len(label)
+            )
+        )
+    return "\n".join(lines)
+
+
+def _models() -> Iterator[Entry]:
     for name, path in bundled("models").items():
         data = read(path).data
-        what = f"{data['dynamics']} dynamics, {data['credit']} credit"
-        what = data.get("description", what)
-        entries.append(_entry(name, what, data.get("source", "")) | {"path": str(path)})
-    return entries
+        plain = f"{data['dynamics']} dynamics, {data['credit']} credit"
+        what = data.get("description", plain)
+        yield _entry(name, "model.use", what, data.get("source", "")) | {"path": str(path)}
 
 
-def _protocols() -> list[dict[str, str]]:
-    sources = {entry["name"]: entry["source"] for entry in _models()}
-    entries = []
+def _protocols() -> Iterator[Entry]:
+    sources = {model["name"]: model["source"] for model in _models()}
     for name, path in bundled("protocols").items():
         data = read(path).data
-        source = data.get("source") or sources.get(data["model"].get("use"), "")
-        entries.append(_entry(name, data.get("description", ""), source) | {"path": str(path)})
-    return entries
+        source = data.get("source", sources.get(data["model"].get("use"), ""))
+        yield _entry(name, "", data.get("description", ""), source) | {"path": str(path)}
 
 
-def _tasks() -> list[dict[str, str]]:
-    return [_entry(name, task.summary, task.source) for name, task in _named(TASKS)]
+def _tasks() -> Iterator[Entry]:
+    tasks: dict[str, Any] = TASKS
+    for name, task in tasks.items():
+        yield _entry(name, "task.name", task.summary, task.source)
 
 
-def _rules() -> list[dict[str, str]]:
-    forward = {f"forward.rule = {name!r}": text for name, (_, text) in FORWARD_RULES.items()}
-    feedback = {f"feedback.rule = {name!r}": rule.source for name, rule in FEEDBACK_RULES.items()}
-    credit = {f"credit = {name!r}": credit.source for name, credit in CREDITS.items()}
-    return [_cited(name.replace("'", '"'), t) for name, t in (forward | feedback | credit).items()]
+def _rules() -> Iterator[Entry]:
+    for name, (_, text) in FORWARD_RULES.items():
+        yield _cited(name, "model.forward.rule", text)
+    for name, rule in FEEDBACK_RULES.items():
+        yield _cited(name, "model.feedback.rule", rule.source)
+    for name, credit in CREDITS.items():
+        yield _cited(name, "model.credit", credit.source)
 
 
-def _dynamics() -> list[dict[str, str]]:
-    entries = []
-    for name, family in _named(DYNAMICS):
+def _dynamics() -> Iterator[Entry]:
+    for name, family in DYNAMICS.items():
         citation = _CITED.search(sys.modules[family.__module__].__doc__ or "")
         text = _first_line(family) + (citation[0] if citation else "")
-        entries.append(_cited(name, text))
-    return entries
+        yield _cited(name, "model.dynamics", text)
 
 
-def _activations() -> list[dict[str, str]]:
-    return [_entry(name, _first_line(kind), "") for name, kind in _named(ACTIVATIONS)]
+def _activations() -> Iterator[Entry]:
+    for name, activation in ACTIVATIONS.items():
+        yield _entry(name, "model.activation", _first_line(activation), "")
 
 
-def _solvers() -> list[dict[str, str]]:
-    noisy = {True: "; integrates noise", False: ""}
-    return [_entry(name, s.source + noisy[s.noisy], "diffrax") for name, s in SCHEMES.items()]
+def _solvers() -> Iterator[Entry]:
+    for name, scheme in SCHEMES.items():
+        what = scheme.source + ("; integrates noise" if scheme.noisy else "")
+        yield _entry(name, "rate.scheme", what, "diffrax")
 
 
-def _named(table: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return list(table.items())
+def _entry(name: str, key: str, what: str, source: str) -> Entry:
+    return {"name": name, "key": key, "what": what, "source": source}
 
 
-def _entry(name: str, what: str, source: str) -> dict[str, str]:
-    return {"name": name, "what": what, "source": source}
-
-
-def _cited(name: str, text: str) -> dict[str, str]:
+def _cited(name: str, key: str, text: str) -> Entry:
     """An entry from a text such as "what it is [T 6.17]"."""
     found = _CITED.search(text)
     if found is None:
-        return _entry(name, text, "")
-    tag, _, rest = found[1].partition(" ")
-    source = f"{_TEXTS[tag]}, eqs. {rest}" if tag in _TEXTS else found[1]
-    return _entry(name, text[: found.start()], source)
+        return _entry(name, key, text, "")
+    tag, _, numbers = found[1].partition(" ")
+    several = "s" if re.search(r"[,–-]", numbers) else ""
+    source = f"{_TEXTS[tag]}, eq{several}. {numbers}" if tag in _TEXTS else found[1]
+    return _entry(name, key, text[: found.start()], source)
 
 
 def _first_line(thing: Any) -> str:
     return (inspect.getdoc(thing) or "").partition("\n")[0].rstrip(".")
 
 
-KINDS: dict[str, Callable[[], list[dict[str, str]]]] = {
+KINDS: dict[str, Callable[[], Iterator[Entry]]] = {
     "models": _models,
     "protocols": _protocols,
     "tasks": _tasks,

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tomlkit
 
-from neurosim import build
+from neurosim import _words, build
 from neurosim.dynamics import Dynamics, Feedforward, Mixture, Multiplexing
 from neurosim.errors import NeurosimWarning
 from neurosim.loading import Protocol
@@ -69,6 +70,29 @@ def check(
         "signal": _signal(spec.model),
         "slowest_s": _slowest(spec),
     }
+
+
+def in_words(report: dict[str, Any]) -> str:
+    """What `check` returns, as a protocol file: the words are its comments."""
+    protocol = report["protocol"]
+    stages = ", ".join(f"{s['name']} {s['presentations']}" for s in report["stages"])
+    samples = report["samples"]
+    words = [
+        f"{protocol['name']}, {protocol['level']} level, "
+        f"{'seeds' if len(report['seeds']) > 1 else 'seed'} {_words.listed(report['seeds'])}",
+        f"{report['presentations']} presentations ({stages}) of {protocol['batch']} samples; "
+        f"the task has {samples['train']} to train on and {samples['test']} to test",
+    ]
+    if report["simulated_s"] is not None:
+        words.append(f"simulated time: {_words.duration(report['simulated_s'])} at the most")
+    if report["signal"] is not None:
+        layers = (f"layer {i} {x:.2g}" for i, x in enumerate(report["signal"], start=1))
+        words.append(f"teaching signal expected, over the output error: {', '.join(layers)}")
+    if report["slowest_s"] is not None:
+        words.append(f"slowest time constant: {_words.duration(report['slowest_s'])}")
+    words.append(f"trace: {report['trace']}, about {_words.size(report['trace_bytes'])}")
+    comments = "\n".join(f"# {line}" for line in words)
+    return f"{comments}\n\n{tomlkit.dumps(protocol).rstrip()}"
 
 
 def _resolved(protocol: Protocol) -> dict[str, Any]:

@@ -30,7 +30,10 @@ EXPLODED = 1e12
 
 
 class Progress(NamedTuple):
-    """What a progress display is told after every chunk: losses and errors are means over seeds."""
+    """What a progress display is told after every chunk.
+
+    loss, test_error: of the last batch and of the last test, means over the seeds that live.
+    """
 
     done: int
     total: int
@@ -110,8 +113,12 @@ def resolve(
     chosen = list(seeds) if seeds is not None else [protocol.spec.seed]
     if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
         raise InputError(f"seeds {chosen}: expected distinct whole numbers of at least 0")
-    spec = protocol.spec
-    return protocol, chosen, Path(out or Path("outputs") / f"{spec.name}-{spec.level}.h5")
+    return protocol, chosen, trace_path(protocol.spec, out)
+
+
+def trace_path(spec: ProtocolSpec, out: str | Path | None) -> Path:
+    """Where a trace goes: `out` if given."""
+    return Path(out) if out else Path("outputs") / f"{spec.name}-{spec.level}.h5"
 
 
 @contextmanager
@@ -213,7 +220,7 @@ class _Loop:
         self.order_keys = jnp.stack([device_stream(seed, "order") for seed in seeds])
         self.keys = jnp.stack([device_stream(seed, "noise") for seed in seeds])
         self.failed: dict[int, dict[str, Any]] = {}
-        self.test = (np.full(len(seeds), np.nan),) * 2
+        self.test: tuple[np.ndarray, np.ndarray] = (np.full(len(seeds), np.nan),) * 2
         self.settled: dict[str, float] = {}
         self.length = 1
 
@@ -304,6 +311,8 @@ class _Loop:
         before, began = states, time.perf_counter()
         states, metrics = self._advance(stage, states, orders, at, stop)
         chunk = host(metrics, at, stop)
+        if not self.samples.classes:
+            chunk["error"] = np.full_like(chunk["error"], np.nan)
         took = time.perf_counter() - began
         self._pace(took, stop - at)
         self.recorder.metrics(stage, begin + at, chunk)
@@ -311,16 +320,21 @@ class _Loop:
         self._check(stage, before, orders, chunk, begin, at)
         self._note_settling(stage, chunk)
         if self.progress:
-            error = self.test[1] if self.samples.classes else None
+            living = self._living() if len(self.failed) < len(self.seeds) else slice(None)
+            loss, error = chunk["loss"][living, -1], self.test[1][living]
             self.progress(
                 Progress(
                     begin + stop,
                     self.plan.total,
-                    float(np.mean(chunk["loss"][:, -1])),
-                    None if error is None else float(np.mean(error)),
+                    float(np.mean(loss)),
+                    float(np.mean(error)) if self.samples.classes else None,
                 )
             )
         return states
+
+    def _living(self) -> np.ndarray:
+        """Which seeds have not diverged."""
+        return ~np.isin(self.seeds, list(self.failed))
 
     def _pace(self, took: float, count: int) -> None:
         """Chunks as long as `CHUNK_SECONDS` allow, growing gently past the slow first one."""
@@ -330,7 +344,7 @@ class _Loop:
     def _note_settling(self, stage: int, chunk) -> None:
         for k, slot in enumerate(self.recorder.slots[stage]):
             name = self.recorder.names[slot]
-            worst = float(np.min(chunk["settled"][..., k]))
+            worst = float(np.min(chunk["settled"][self._living(), :, k], initial=1.0))
             self.settled[name] = min(worst, self.settled.get(name, 1.0))
 
     def _details(self, stage: int, states, ids, presentation: int) -> None:
@@ -350,9 +364,12 @@ class _Loop:
         )
 
     def _evaluate(self, engine: Engine, weights) -> None:
-        loss, error, settled = engine.evaluate(weights, self.samples.test, self.samples.axis)
+        loss, wrong, settled = engine.evaluate(weights, self.samples.test, self.samples.axis)
+        error = np.asarray(wrong, float)
+        if not self.samples.classes:
+            error = np.full_like(error, np.nan)
         self.recorder.evaluation(self.evaluations, loss, error, settled)
-        self.test = (np.asarray(loss, float), np.asarray(error, float))
+        self.test = (np.asarray(loss, float), error)
         self.evaluations += 1
 
     # --- ends --------------------------------------------------------------------------------
@@ -427,10 +444,9 @@ class _Loop:
 
     def _result(self, wall_s: float) -> Run:
         loss, error = self.test
-        lost = np.isin(self.seeds, list(self.failed))
 
         def of_seeds(values):
-            values = np.where(lost, np.nan, values)
+            values = np.where(self._living(), values, np.nan)
             return values.tolist() if len(self.seeds) > 1 else float(values[0])
 
         metrics = {"test_loss": of_seeds(loss)}

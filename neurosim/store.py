@@ -42,8 +42,6 @@ _LIBVER = ("v110", "v110")
 _CHUNK_BYTES = 2**20
 # Rows much smaller than this share a chunk, which every flush rewrites as a whole.
 _SHARED_CHUNK_BYTES = 2**16
-# More than the final attributes need.
-_ROOM_BYTES = 2**18
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BOOKKEEPING = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid"}
 # What h5py raises for files that are damaged or made by others.
@@ -177,16 +175,11 @@ class TraceWriter:
             self._file.close()
             if _marked(self._raw):
                 raise RuntimeError("this process has it open elsewhere, in SWMR mode")
-            # Take the room first: a full disk must not stop HDF5 halfway.
-            self._raw.seek(0, os.SEEK_END)
-            self._raw.write(bytes(_ROOM_BYTES))
-            self._raw.flush()
-            # By file object, not by name: that sets no mark a kill could leave behind, and works
-            # while others have the file open. HDF5 gives the room back.
-            with h5py.File(self._raw, "r+", libver=_LIBVER) as file:
+            draft = _Draft(self._raw)
+            with h5py.File(draft, "r+", libver=_LIBVER) as file:
                 file.attrs.update(attributes or {})
                 file.attrs["status"] = status
-            self._raw.flush()
+            draft.commit()
         mine = os.fstat(self._raw.fileno())
         self._raw.close()
         if not self.path.exists() or not os.path.samestat(mine, self.path.stat()):
@@ -262,7 +255,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         return {
             "path": str(path),
             "bytes": path.stat().st_size,
-            "status": "killed" if _writer_alive(file) is False else file.attrs.get("status"),
+            "status": "killed" if _writer_alive(file) is False else _status(file),
             "attributes": _attributes(file),
             "groups": groups,
         }
@@ -477,6 +470,56 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
         )
 
 
+class _Draft(io.RawIOBase):
+    """A file as HDF5 would change it; `commit` makes the changes, those at its end first.
+
+    HDF5 itself would mark the file as open, and a kill or a full disk could stop it halfway.
+    """
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._at = 0
+        self._old_end = self._end = raw.seek(0, os.SEEK_END)
+        self._changes: list[tuple[int, bytes]] = []
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self._end)[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view, begin = memoryview(buffer), self._at
+        self._raw.seek(begin)
+        old = self._raw.read(len(view))
+        view[:] = old.ljust(len(view), b"\0")
+        for start, data in self._changes:
+            low, high = max(start, begin), min(start + len(data), begin + len(view))
+            if low < high:
+                view[low - begin : high - begin] = data[low - start : high - start]
+        self._at += len(view)
+        return len(view)
+
+    def write(self, data: Any) -> int:
+        self._changes.append((self._at, bytes(data)))
+        self._at += len(data)
+        self._end = max(self._end, self._at)
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        self._end = self._at if size is None else size
+        return self._end
+
+    def commit(self) -> None:
+        """Write new space, then the superblock, which says how far it goes, then what uses it."""
+        self._changes.sort(key=lambda change: (change[0] < self._old_end, change[0] != 0))
+        for start, data in self._changes:
+            self._raw.seek(start)
+            self._raw.write(data)
+        self._raw.flush()
+
+
 class _Unmarked(io.FileIO):
     """A file that HDF5 reads through Python, and then ignores the mark "open for writing"."""
 
@@ -533,9 +576,14 @@ def _reading(path: Path) -> Iterator[h5py.File]:
         raise InputError(f"{path}: {what}") from error
 
 
+def _status(file: h5py.File) -> str:
+    # HDF5 removes an attribute before it writes it anew; a kill may fall in between.
+    return str(file.attrs.get("status", "running"))
+
+
 def _writer_alive(file: h5py.File) -> bool | None:
     """Whether the process that writes the file lives; None if this machine cannot know."""
-    if file.attrs.get("status") != "running":
+    if _status(file) != "running":
         return None
     if file.attrs.get("host") != socket.gethostname() or os.name == "nt":
         return None

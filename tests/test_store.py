@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,6 @@ import time
 import h5py
 import numpy as np
 import pytest
-import xarray as xr
 
 from neurosim.errors import DivergedError, InputError, NeurosimError
 from neurosim.store import Axis, TraceWriter, Variable, describe, open_trace
@@ -119,6 +119,8 @@ def killed(tmp_path):
 
 
 def test_plain_xarray_opens_a_trace_with_names_units_and_flags(tmp_path):
+    import xarray as xr  # here, because children import this module and need none
+
     path = tmp_path / "a.h5"
     document = "θ = 1\n" * 20_000
     with writer(path, texts={"protocol": document}) as trace:
@@ -196,7 +198,7 @@ def test_what_exceeds_the_precision_is_stored_as_infinity(tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(None, "complete"), (KeyboardInterrupt, "interrupted"), (DivergedError, "diverged")],
+    [(None, "complete"), (KeyboardInterrupt(), "interrupted"), (DivergedError("x"), "diverged")],
 )
 def test_leaving_the_context_closes_with_a_status(tmp_path, error, status):
     path = tmp_path / "a.h5"
@@ -208,13 +210,14 @@ def test_leaving_the_context_closes_with_a_status(tmp_path, error, status):
     except (KeyboardInterrupt, DivergedError):
         assert error
     assert describe(path)["status"] == status
-    assert h5py.File(path).attrs["status"] == status
+    with h5py.File(path) as file:
+        assert file.attrs["status"] == status
 
 
 # --- surviving a kill -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flushed", [5, 35, 120, 250, ROWS])
+@pytest.mark.parametrize("flushed", [5, 35, 120, ROWS])
 def test_every_flushed_row_survives_a_kill(tmp_path, flushed):
     path = tmp_path / "killed.h5"
     process = child(WRITE_FOREVER, path)
@@ -238,7 +241,7 @@ def test_every_flushed_row_survives_a_kill(tmp_path, flushed):
     assert hashlib.sha256(path.read_bytes()).digest() == before
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.0005, 0.001, 0.002, 0.004])
+@pytest.mark.parametrize("delay", [0.0, 0.001])
 def test_a_kill_while_closing_leaves_the_data(tmp_path, delay):
     path = tmp_path / "killed.h5"
     close = "trace.close('complete', {'summary': 'x' * 5000})"
@@ -249,6 +252,39 @@ def test_a_kill_while_closing_leaves_the_data(tmp_path, delay):
     with open_trace(path) as tree:
         means = tree[SOMA].mean(("time", "sample", "unit"))
         np.testing.assert_array_equal(means, np.arange(1.0, ROWS + 1))
+
+
+class Snapshots:
+    """A file that is copied after every write to it."""
+
+    def __init__(self, raw, folder):
+        self.raw, self.folder, self.copies = raw, folder, []
+
+    def __getattr__(self, name):
+        return getattr(self.raw, name)
+
+    def write(self, data):
+        self.raw.write(data)
+        self.raw.flush()
+        self.copies.append(self.folder / f"{len(self.copies)}.h5")
+        shutil.copy(self.raw.name, self.copies[-1])
+
+
+@pytest.mark.parametrize("text", [10, 4000])
+def test_closing_leaves_an_intact_file_at_every_moment(tmp_path, text):
+    trace = writer(tmp_path / "a.h5")
+    trace.write(SOMA, slice(None), np.ones((6, len(TIMES), 2, 3)))
+    trace._raw = snapshots = Snapshots(trace._raw, tmp_path)
+    trace.close("complete", {"summary": "x" * text, "loss": 0.5})
+    seen = []
+    for path in snapshots.copies:
+        with open_trace(path) as tree:
+            assert (tree[SOMA] == 1).all()
+        seen.append(describe(path)["status"])
+    turn = seen.index("complete")
+    assert turn > 1 and set(seen[:turn]) == {"running"} and set(seen[turn:]) == {"complete"}
+    with open_trace(path) as tree:
+        assert tree.attrs.items() >= {"summary": "x" * text, "loss": 0.5}.items()
 
 
 def test_a_file_that_is_being_written_can_be_read(tmp_path):
@@ -283,9 +319,11 @@ def test_a_foreign_reader_in_the_writing_process_spoils_no_data(tmp_path):
     trace = writer(path)
     trace.write(SOMA, 2, rows(2))
     trace.flush()
-    with h5py.File(path, swmr=True, locking=False):
-        with pytest.raises(NeurosimError, match="this process has it open elsewhere"):
-            trace.close("complete")
+    with (
+        h5py.File(path, swmr=True, locking=False),
+        pytest.raises(NeurosimError, match="this process has it open elsewhere"),
+    ):
+        trace.close("complete")
     with open_trace(path) as tree:
         assert tree[SOMA][2].mean() == 3
 

@@ -19,7 +19,7 @@ from neurosim.levels.settling import Problem, Report, Span, imbalance
 class Equilibrium(eqx.Module):
     """tolerance: residual allowed, as a fraction of the expected learning signal.
 
-    max_sweeps: sweeps before the root solver takes over. max_newton: its steps.
+    max_sweeps: sweeps before the root solver takes over. max_newton: its steps; 0 for none.
     """
 
     tolerance: float = eqx.field(static=True)
@@ -51,33 +51,35 @@ class Equilibrium(eqx.Module):
         )
         hopeless = ~jnp.isfinite(at_start[0])
 
-        # A loop of at most one turn, not a cond: under vmap it costs nothing when no sample needs
-        # it, where a cond would always run both branches.
-        def rescue(carry):
-            state, worst, settled, _ = carry
-            where = jax.tree.map(lambda s, s0: jnp.where(jnp.isfinite(worst), s, s0), state, start)
-            found = self._newton(dynamics, network, weights, drive, where)
-            found_worst, found_settled = look(found)
-            better = found_settled | (found_worst < worst)
-            state = jax.tree.map(lambda a, b: jnp.where(better, a, b), found, state)
-            return (
-                state,
-                jnp.where(better, found_worst, worst),
-                found_settled | settled,
-                jnp.array(True),
-            )
-
-        state, worst, settled, rescued = jax.lax.while_loop(
-            lambda carry: ~carry[2] & ~carry[3] & ~hopeless,
-            rescue,
-            (state, worst, settled, jnp.array(False)),
-        )
+        rescued = jnp.array(False)
+        if self.max_newton:
+            carry = (state, worst, settled, jnp.array(False))
+            state, worst, settled, rescued = self._rescue(problem, look, carry, start, hopeless)
         effort = sweeps.astype(worst.dtype)
         report = Report(worst, settled, effort, jnp.zeros_like(worst), rescued)
         seen = None
         if span.watch is not None:
             seen = jax.tree.map(lambda v: v[None], span.watch[1](state))
         return state, report, seen
+
+    def _rescue(self, problem: Problem, look, carry, start: State, hopeless):
+        """Where sweeps stalled, the root solver; kept only if it does better.
+
+        A loop of at most one turn, not a cond: under vmap it costs nothing when no sample needs
+        it, where a cond would always run both branches.
+        """
+
+        def once(carry):
+            state, worst, settled, _ = carry
+            where = jax.tree.map(lambda s, s0: jnp.where(jnp.isfinite(worst), s, s0), state, start)
+            found = self._newton(*problem[:4], where)
+            found_worst, found_settled = look(found)
+            better = found_settled | (found_worst < worst)
+            state = jax.tree.map(lambda a, b: jnp.where(better, a, b), found, state)
+            worst = jnp.where(better, found_worst, worst)
+            return state, worst, found_settled | settled, jnp.array(True)
+
+        return jax.lax.while_loop(lambda c: ~c[2] & ~c[3] & ~hopeless, once, carry)
 
     def _newton(self, dynamics, network, weights, drive, state):
         eps = float(jnp.finfo(jax.tree.leaves(state)[0].dtype).eps)

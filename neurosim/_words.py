@@ -1,0 +1,78 @@
+"""Numbers in words, as people read them."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+LABEL = 12
+"""Columns of the labels in front of texts."""
+
+
+def duration(seconds: float) -> str:
+    """A time of any length in its two largest units: "31 ms", "2 min 5 s", "1 h 3 min".
+
+    >>> duration(125.2)
+    '2 min 5 s'
+    """
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < 59.5:
+        return f"{seconds:.2g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def size(count: float) -> str:
+    """Bytes with a decimal prefix.
+
+    >>> size(5_277_120)
+    '5.3 MB'
+    """
+    for prefix in ("", "k", "M", "G"):
+        if count < 999.5:
+            return f"{count:.3g} {prefix}B" if count < 9.95 else f"{count:.0f} {prefix}B"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def percent(fraction: float) -> str:
+    """A fraction in percent; "100 %" only for all, "0 %" only for none.
+
+    >>> percent(0.0339), percent(0.99999), percent(1.0)
+    ('3.4 %', '99.9 %', '100 %')
+    """
+    if fraction in (0, 1):
+        return f"{fraction:.0%}".replace("%", " %")
+    return f"{min(max(100 * fraction, 0.1), 99.9):.1f} %"
+
+
+def plural(count: int, word: str) -> str:
+    """A count and its noun: "1 seed", "2 seeds"."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def listed(values: Sequence[object], most: int = 8) -> str:
+    """Values, shortened in the middle where there are many: "0, 1, 2, ..., 99"."""
+    words = [str(value) for value in values]
+    if len(words) > most:
+        words = [*words[: most - 2], "...", words[-1]]
+    return ", ".join(words)
+
+
+def labelled(rows: Iterable[tuple[str, str]], width: int) -> list[str]:
+    """Lines of a label and its text, which is wrapped to `width` columns under itself."""
+    lines: list[str] = []
+    for label, text in rows:
+        lines += textwrap.wrap(
+            text,
+            max(width, 3 * LABEL),
+            initial_indent=f"  {label:<{LABEL}}",
+            subsequent_indent=" " * (LABEL + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines

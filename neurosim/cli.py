@@ -1,0 +1,330 @@
+"""The command line: words in, words out. Every command is one call of the library.
+
+Heavy modules are imported inside the commands, so that `neurosim --help` comes at once.
+"""
+
+import json
+import re
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWarning
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="neurosim",
+    help="Simulate networks of pyramidal neurons that learn by target propagation.",
+    epilog="Exit codes: 0 done, 1 the model failed, 2 bad input, 130 interrupted.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+# --- what all commands share ---------------------------------------------------------------------
+
+ProtocolName = Annotated[
+    str, typer.Argument(metavar="PROTOCOL", help="A file, or the bare name of a shipped protocol.")
+]
+Level = Annotated[
+    str | None, typer.Option(metavar="NAME", help="equilibrium or rate, not the protocol's own.")
+]
+Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Not the protocol's own.")]
+Seeds = Annotated[
+    str | None, typer.Option(metavar="A:B", help="An ensemble: the seeds A to B-1, run as one.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The trace; outputs/PROTOCOL-LEVEL.h5 if not given."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. model.mu=0.2; repeatable."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
+Device = Annotated[str | None, typer.Option(metavar="cpu|gpu", help="Where to compute.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+class Output:
+    """What a command says: results on stdout, warnings and errors on stderr.
+
+    With `as_json` all of it is one JSON object on stdout. A `NeurosimError` or Ctrl-C inside the
+    `with` block ends the command with its words and exit code.
+    """
+
+    def __init__(self, as_json: bool, quiet: bool = False) -> None:
+        self.as_json, self.quiet = as_json, quiet
+        self.warnings: list[str] = []
+        self._catching = warnings.catch_warnings()
+
+    def result(self, report: dict[str, Any], text: str) -> None:
+        """Print a result, as data or as text."""
+        if self.as_json:
+            print(json.dumps(report | {"warnings": self.warnings}, allow_nan=False))
+        elif not self.quiet:
+            print(text)
+
+    def failure(self, lines: list[str], code: int, report: dict[str, Any]) -> None:
+        """Print what stopped the command, and what there is nevertheless."""
+        if self.as_json:
+            self.result(report | {"error": lines, "exit_code": code}, "")
+            return
+        for line in lines:
+            print(line if code == INTERRUPTED else f"error: {line}", file=sys.stderr)
+
+    def __enter__(self) -> "Output":
+        self._catching.__enter__()
+        warnings.simplefilter("always", NeurosimWarning)
+        show = warnings.showwarning
+
+        def say(message, category, *place, **more) -> None:
+            if not issubclass(category, NeurosimWarning):
+                show(message, category, *place, **more)
+            elif str(message) not in self.warnings:
+                self.warnings.append(str(message))
+                if not self.as_json:
+                    print(f"warning: {message}", file=sys.stderr)
+
+        warnings.showwarning = say
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._catching.__exit__(None, None, None)
+        if isinstance(error, NeurosimError):
+            report: dict[str, Any] = {}
+            if isinstance(error, DivergedError) and error.run is not None:
+                report = error.run.summary | {"figures": []}
+            self.failure(str(error).splitlines(), error.exit_code, report)
+            raise typer.Exit(error.exit_code) from error
+        if isinstance(error, KeyboardInterrupt):
+            words = "; ".join(["interrupted", *getattr(error, "__notes__", [])])
+            self.failure([words], INTERRUPTED, {})
+            raise typer.Exit(INTERRUPTED) from error
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns
+
+
+def _loaded(name: str, assignments: list[str] | None, level: str | None, seed: int | None):
+    """The protocol with everything that the options change in it."""
+    from neurosim.loading import load_protocol
+    from neurosim.toml import parse_assignment
+
+    changes: dict[str, Any] = dict(map(parse_assignment, assignments or []))
+    options = {k: v for k, v in (("level", level), ("seed", seed)) if v is not None}
+    try:
+        return load_protocol(name, changes | options)
+    except InputError as error:
+        own = re.compile(rf"^--set ({'|'.join(options)}):") if options else None
+        lines = [own.sub(r"--\1:", m) if own else m for m in error.messages]
+        raise InputError(lines) from None
+
+
+def _ensemble(seeds: str | None, seed: int | None) -> range | None:
+    """`"0:5"` as the seeds 0 to 4."""
+    if seeds is None:
+        return None
+    if seed is not None:
+        raise InputError("--seed and --seeds: got both; expected one of them")
+    match = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9})", seeds)
+    found = range(int(match[1]), int(match[2])) if match else range(0)
+    if not found:
+        raise InputError(
+            f"--seeds {seeds}: expected A:B with A less than B, "
+            "such as 0:5 for the seeds 0, 1, 2, 3 and 4"
+        )
+    return found
+
+
+def _new(path: Path, force: bool) -> Path:
+    """A file that is about to be written, if nothing is lost by it."""
+    if path.exists() and not force:
+        raise InputError(f"{path}: exists; give --force to overwrite, or --out FILE")
+    return path
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"neurosim {version('neurosim')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    protocol: ProtocolName,
+    level: Level = None,
+    seed: Seed = None,
+    seeds: Seeds = None,
+    out: Out = None,
+    changes: Set = None,
+    device: Device = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Simulate a protocol; write its trace and a figure."""
+    with Output(as_json, quiet) as output:
+        ensemble = _ensemble(seeds, seed)
+        loaded = _loaded(protocol, changes, level, seed)
+        from neurosim import _progress
+        from neurosim import run as run_protocol
+        from neurosim.figures import overview
+        from neurosim.run import trace_path
+
+        trace = trace_path(loaded.spec, out)
+        figure = _new(trace.with_suffix(".png"), force or trace.exists())
+        if figure == trace:
+            raise InputError(f"--out {out}: is the trace, which is HDF5; expected such as mine.h5")
+        with _progress.display(loaded.spec.name, quiet) as progress:
+            done = run_protocol(
+                loaded, seeds=ensemble, out=trace, force=force, device=device, progress=progress
+            )
+        drawn = []
+        try:
+            drawn.append(str(overview(trace, figure)))
+        except NeurosimError as error:
+            warnings.warn(f"no figure: {error}", NeurosimWarning, stacklevel=1)
+        report = done.summary | {"figures": drawn}
+        output.result(report, _summary(loaded.spec, report))
+
+
+def _summary(spec: Any, report: dict[str, Any]) -> str:
+    """The end of a run in words."""
+    from neurosim import _words
+    from neurosim.inspect import metrics_in_words
+
+    rows = [*metrics_in_words(report["metrics"])]
+    rows += [("diverged", entry["message"]) for entry in report["diverged"]]
+    if not any(spec.model.noise.values()):
+        for phase, fraction in report["settled"].items():
+            words = f"{phase}: {_words.percent(fraction)} of samples"
+            if fraction < 1:
+                words += " in the worst batch; a longer phase may settle the rest"
+            rows.append(("settled", words))
+    rows += [("wall time", _words.duration(report["wall_s"])), ("trace", report["trace"])]
+    rows += [("figure", figure) for figure in report["figures"]]
+    return "\n".join([f"{spec.name}, {spec.level} level: done", *_words.labelled(rows, _columns())])
+
+
+@app.command()
+def check(
+    protocol: ProtocolName,
+    level: Level = None,
+    seed: Seed = None,
+    seeds: Seeds = None,
+    out: Out = None,
+    changes: Set = None,
+    device: Device = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Validate a protocol and print it resolved; run nothing."""
+    with Output(as_json, quiet) as output:
+        ensemble = _ensemble(seeds, seed)
+        loaded = _loaded(protocol, changes, level, seed)
+        from neurosim import check as check_protocol
+        from neurosim.check import in_words
+
+        report = check_protocol(loaded, seeds=ensemble, out=out, force=force, device=device)
+        output.result(report, in_words(report))
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A trace.")],
+    plot: Annotated[
+        str | None, typer.Option(metavar="VARIABLES", help="Draw these, e.g. soma,apical.")
+    ] = None,
+    presentation: Annotated[
+        int | None, typer.Option(metavar="N", help="Which one to draw; the last if not given.")
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(metavar="K", help="Which of its samples to draw.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Which seed of an ensemble to draw.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The figure.")] = None,
+    protocol: Annotated[
+        bool, typer.Option("--protocol", help="Print the resolved protocol inside.")
+    ] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is in a trace; draw what it recorded."""
+    with Output(as_json, quiet) as output:
+        from neurosim import inspect as inspect_trace
+        from neurosim.inspect import in_words
+
+        report = inspect_trace(file)
+        if plot is not None:
+            from neurosim.figures import variables
+
+            names = [name.strip() for name in plot.split(",")]
+            which = {"presentation": presentation, "sample": sample, "seed": seed}
+            given: dict[str, Any] = {k: v for k, v in which.items() if v is not None}
+            figure = _new(out or file.with_name(f"{file.stem}-{'-'.join(names)}.png"), force)
+            variables(file, names, out=figure, **given)
+            output.result(report | {"figures": [str(figure)]}, str(figure))
+        elif protocol:
+            import tomlkit
+
+            resolved = report["resolved"]
+            output.result({"protocol": resolved}, tomlkit.dumps(resolved).rstrip())
+        else:
+            output.result(report, in_words(report, _columns()))
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[KIND]",
+            help="models, protocols, tasks, rules, dynamics, activations or solvers; or all.",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say what ships, one line each, with its source."""
+    with Output(as_json, quiet) as output:
+        from neurosim.catalog import catalog, in_words
+
+        entries = catalog(kind)
+        report: dict[str, Any] = {}
+        for entry in entries:
+            report.setdefault(entry["kind"], []).append(entry)
+        output.result(report, in_words(entries, _columns() if sys.stdout.isatty() else None))

@@ -1,0 +1,568 @@
+"""Pictures of traces: a run at a glance, and any recorded variable on demand.
+
+Everything shown is read from the trace. Figures are made without pyplot: no display is needed and
+no global state is touched.
+"""
+
+import json
+import os
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import NullFormatter
+from matplotlib.transforms import ScaledTranslation
+
+from neurosim.errors import InputError, unknown
+from neurosim.store import open_trace
+
+STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.fontsize": 8,
+    "legend.title_fontsize": 8,
+    "legend.frameon": False,
+    "legend.handlelength": 1.4,
+    "legend.columnspacing": 1.2,
+    "legend.borderpad": 0.1,
+    "legend.borderaxespad": 0.3,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "lines.linewidth": 1.2,
+}
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe & Ito 2008
+INK, GREY, PALE, UNTAUGHT, TAUGHT = "#222222", "#666666", "#b5b5b5", "#e6ebf1", "#fbe7bd"
+DASHES = ("-", (0, (3, 1.5)), ":", "-.")
+DOTS: dict[str, Any] = {"marker": "o", "ms": 2.5}
+ACTIVITY = ("soma", "event_rate", "burst_probability", "rate")
+TEACHERS = {"soma": "basal", "burst_probability": "event_rate"}
+"""What the teaching moves, and what it is compared with where there is no free phase."""
+
+Layer = dict[str, np.ndarray]
+"""Variable → (…, moments, units)."""
+
+
+# ------------------------------------------------------------------------------ from the trace
+
+
+class Phase(NamedTuple):
+    """A phase of a presentation and the times (ms) between which it goes on."""
+
+    name: str
+    taught: bool
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One sample of one recorded presentation.
+
+    settled: when the sample had in every phase (ms); up to the end of the phase the trace holds
+    its state. place: in which phase every moment is. time: of every moment (ms); None at the
+    equilibrium level, where the moments are the phases. units: of the variables.
+    """
+
+    title: str
+    phases: list[Phase]
+    settled: np.ndarray
+    place: np.ndarray
+    time: np.ndarray | None
+    layers: dict[int, Layer]
+    units: dict[str, str]
+
+
+class Lesson(NamedTuple):
+    """What the teaching moves: the variable, what minus what, in which phase, by how much."""
+
+    variable: str
+    between: str
+    phase: int
+    difference: np.ndarray
+
+
+def lesson(layer: Layer, place: np.ndarray, phases: Sequence[Phase]) -> Lesson | None:
+    """The teaching signal in a layer.
+
+    In the first taught phase after one without: the difference since the end of that one. Where
+    there is none: in the last phase, from what the neuron itself predicts.
+    """
+    name = next((name for name in TEACHERS if name in layer), None)
+    if name is None:
+        return None
+    for k in range(1, len(phases)):
+        if phases[k].taught and not phases[k - 1].taught:
+            free = layer[name][..., place == k - 1, :][..., -1:, :]
+            words = f"{phases[k].name} − {phases[k - 1].name}"
+            return Lesson(name, words, k, layer[name][..., place == k, :] - free)
+    if TEACHERS[name] not in layer:
+        return None
+    last, difference = len(phases) - 1, layer[name] - layer[TEACHERS[name]]
+    words = f"{name} − {TEACHERS[name]}".replace("_", " ")
+    return Lesson(name, words, last, difference[..., place == last, :])
+
+
+class Trace:
+    """What the pictures ask of an open trace (an xarray DataTree, at `path`)."""
+
+    def __init__(self, path: str | os.PathLike[str], tree: Any) -> None:
+        self.path, self.tree = path, tree
+        self.summary = json.loads(tree.attrs.get("summary", "{}"))
+        self.settings = json.loads(str(tree["provenance/protocol_json"].values))
+        self.seeds = [int(s) for s in str(tree.attrs["seeds"]).split(",")]
+        self.diverged = [entry["seed"] for entry in self.summary.get("diverged", [])]
+
+    def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Presentations, and a variable over (presentation, seed, …), NaN where not finite."""
+        variable = self.tree[name]
+        values = variable.values if "seed" in variable.dims else variable.values[:, None]
+        if name == "evaluation/error":  # argmax finds a class even where all outputs are NaN
+            values = np.where(np.isfinite(self.series("evaluation/loss")[1]), values, np.nan)
+        return variable["presentation"].values, _finite(values)
+
+    @property
+    def classes(self) -> bool:
+        """Whether the task has classes, so that errors mean something."""
+        if self.summary:
+            return "test_error" in self.summary["metrics"]
+        return self.settings["model"]["loss"] == "cross-entropy"
+
+    def stages(self) -> dict[str, int]:
+        """The first presentation of every stage but the first one."""
+        done = np.isfinite(self.series("metrics/settled")[1]).any(1)
+        names = [flag.partition(".")[0] for flag in self._flags()]
+        firsts = {n: int(np.argmax(done[:, k])) for k, n in enumerate(names) if done[:, k].any()}
+        return {n: first for n, first in firsts.items() if first}
+
+    def _flags(self) -> list[str]:
+        return self.tree["phases/phase"].attrs["flag_meanings"].split()
+
+    def recorded(self) -> dict[int, np.ndarray]:
+        """The presentations seen in detail, and which phases they went through."""
+        if "traces" not in self.tree:
+            return {}
+        done = np.isfinite(self.series("metrics/settled")[1]).any(1)
+        return {p: done[p] for p in self.tree["traces/presentation"].values if done[p].any()}
+
+    def scene(
+        self, presentation: int | None = None, sample: int | None = None, seed: int | None = None
+    ) -> Scene:
+        """A recorded presentation: by default the last, the sample taught most, a seed that lives.
+
+        Raises:
+            InputError: what is asked for was not recorded.
+        """
+        known = self.recorded()
+        if not known:
+            raise InputError(
+                f"{self.path}: no presentation was recorded in detail, or the run did not get to "
+                "it; ask for some with --set record.presentations=5"
+            )
+        living = [s for s in self.seeds if s not in self.diverged] or self.seeds
+        number = max(known) if presentation is None else presentation
+        seed = living[0] if seed is None else seed
+        self.check("presentation", number, known)
+        self.check("seed", seed, self.seeds)
+        traces, codes = self.tree["traces"], np.flatnonzero(known[number])
+        where = {"presentation": traces["presentation"].values.tolist().index(number)}
+        if len(self.seeds) > 1:
+            where["seed"] = self.seeds.index(seed)
+        moments, time = codes, None
+        if "time" in traces.sizes:
+            codes = traces["phase_at"].isel(presentation=where["presentation"]).values
+            moments = np.flatnonzero(codes >= 0)
+            codes, time = codes[moments], traces["time"].values[moments].astype(float)
+        used, place = np.unique(codes, return_inverse=True)
+        at = place * 0.0 if time is None else time
+        ends = [float(at[place == k][-1]) for k in range(len(used))]
+        names = [self._flags()[code].rpartition(".")[2] for code in used]
+        taught = self.tree["phases/teaching"].values[used].astype(bool)
+        phases = list(map(Phase, names, taught, [0.0, *ends[:-1]], ends))
+        groups = sorted((int(name[5:]), group) for name, group in traces.children.items())
+        layers = {
+            i: {str(n): _finite(v.isel(where).values[:, moments]) for n, v in g.data_vars.items()}
+            for i, g in groups
+        }
+        if sample is None:
+            signal = lesson(layers[max(layers)], place, phases)
+            sizes = 0 if signal is None else np.nan_to_num(_rms(signal.difference[:, -1]))
+            sample = int(np.argmax(sizes))
+        self.check("sample", sample, range(traces.sizes["sample"]))
+        stopped = traces["stopped"].isel(where).values[used, sample]
+        settled = np.fmin(ends, [p.begin for p in phases] + stopped)
+        title = f"presentation {number}, sample {sample}"
+        title += f", seed {seed}" if len(self.seeds) > 1 else ""
+        chosen = {i: {n: v[sample] for n, v in layer.items()} for i, layer in layers.items()}
+        units = {str(n): str(v.attrs["units"]) for _, g in groups for n, v in g.data_vars.items()}
+        units = {name: "a.u." if unit == "1" else unit for name, unit in units.items()}
+        return Scene(title, phases, settled, place, time, chosen, units)
+
+    def check(self, kind: str, wanted: int, known: Iterable[int]) -> None:
+        """Raise an `InputError` where `wanted` is not `known`."""
+        if wanted not in known:
+            there = ", ".join(map(str, known))
+            raise InputError(f"{self.path}: {kind} {wanted} was not recorded; there are: {there}")
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _rms(values: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.mean(values**2, axis=-1))
+
+
+def _words(name: str) -> str:
+    return "somatic rate" if name == "soma" else name.replace("_", " ")
+
+
+def _scientific(x: float) -> str:
+    mantissa, exponent = f"{x:.1e}".split("e") if np.isfinite(x) else ("0", "0")
+    return rf"${mantissa}\times10^{{{int(exponent)}}}$" if float(mantissa) else "none"
+
+
+def _spread(items: Sequence, most: int) -> list:
+    """At most so many of the items, evenly from the first to the last."""
+    chosen = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
+    return [items[k] for k in chosen]
+
+
+def _envelope(x: np.ndarray, y: np.ndarray, most: int = 250) -> tuple[np.ndarray, np.ndarray]:
+    """A curve of at most `most` bins, each drawn from its lowest to its highest value."""
+    if len(x) <= 2 * most:
+        return x, y
+    edges = np.linspace(0, len(x), most + 1).astype(int)[:-1]
+    ends = np.stack([np.fmin.reduceat(y, edges), np.fmax.reduceat(y, edges)], 1)
+    return np.repeat(x[edges], 2), ends.ravel()
+
+
+# ------------------------------------------------------------------------------------- panels
+
+
+def _colours(layers: Iterable[int]) -> dict[int, Any]:
+    """One colour a layer, the same in every panel."""
+    top = max(layers)
+    deep = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, top))
+    return dict(enumerate(COLOURS if top <= len(COLOURS) else deep, start=1))
+
+
+def _title(axes: Axes, letter: str, text: str, **options: Any) -> None:
+    axes.set_title(rf"$\mathbf{{{letter}}}$  {text[0].upper()}{text[1:]}", **options)
+
+
+def _above(axes: Axes, lines: Iterable[Any], points: float = 0) -> None:
+    """A legend outside, so many points above the right end."""
+    up = axes.transAxes + ScaledTranslation(0, points / 72, axes.figure.dpi_scale_trans)
+    place: dict[str, Any] = {"bbox_to_anchor": (1, 1), "bbox_transform": up, "ncols": 4}
+    axes.legend(handles=list(lines), loc="lower right", **place)
+
+
+def _aside(axes: Axes, title: str | None = None) -> None:
+    """A legend outside, on the right."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), title=title, alignment="left")
+
+
+def _decades(axes: Axes, values: np.ndarray, spread: float) -> None:
+    """A logarithmic axis of whole decades, if the values are positive and spread so far."""
+    values = values[np.isfinite(values)]
+    if not values.size or values.min() <= 0 or values.max() < spread * values.min():
+        return
+    low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
+    axes.set_yscale("log")
+    axes.set_ylim(10.0**low, 10.0 ** max(high, low + 1))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _shade(axes: Axes, scene: Scene, named: bool) -> None:
+    """The phases of a presentation as areas, paler where the sample has settled."""
+    done, last = scene.settled[-1], scene.phases[-1]
+    stop = min(last.end, max(1.06 * done, last.begin + 0.25 * done))
+    for (name, taught, begin, end), settled in zip(scene.phases, scene.settled, strict=True):
+        colour, end = TAUGHT if taught else UNTAUGHT, min(end, stop)
+        axes.axvspan(begin, settled, color=colour, lw=0, zorder=-2)
+        axes.axvspan(settled, end, color=colour, lw=0, alpha=0.35, zorder=-2)
+        if settled < end:
+            axes.axvline(settled, color=GREY, lw=0.7, ls=(0, (2, 2)), zorder=-1)
+        roomy = min(settled - begin, end - settled) > 0.1 * stop
+        spots = {name: (begin, settled if roomy else end)}
+        spots |= {"settled": (settled, end)} if roomy else {}
+        for text, span in spots.items() if named else ():
+            axes.annotate(text, (sum(span) / 2, 1), (0, 2), xycoords=("data", "axes fraction"),
+                          textcoords="offset points", ha="center", size=8, color=GREY)  # fmt: skip
+    axes.set_xlim(0, stop)
+
+
+def _units(axes: Axes, scene: Scene, layer: int, names: Sequence[str], most: int) -> None:
+    """Units of a layer, in the order of activity: `most` of them over time.
+
+    Where there is no time all of them: the first phase as dots, later ones as rings around them.
+    """
+    colour, values = _colours(scene.layers)[layer], scene.layers[layer]
+    order = np.argsort(np.nan_to_num(values[names[0]][0 if scene.time is None else -1]))
+    for name, dash, marker in zip(names, DASHES, "oDsv", strict=False):
+        if scene.time is not None:
+            shown = _spread(order.tolist(), most)
+            for unit, alpha in zip(shown, np.linspace(0.45, 1, len(shown)), strict=True):
+                axes.plot(scene.time, values[name][:, unit], ls=dash, color=colour, alpha=alpha,
+                          label=_words(name), gid=f"unit{unit}")  # fmt: skip
+            continue
+        for k, phase in enumerate(scene.phases):
+            look: dict[str, Any] = {"mfc": "none", "ms": 5 + k} if k else {"mfc": colour, "ms": 2}
+            label = phase.name if len(names) == 1 or k == 0 else f"{_words(name)}, {phase.name}"
+            axes.plot(values[name][k, order], ls="", marker=marker, mew=0.7, mec=colour,
+                      label=label, gid=name, **look)  # fmt: skip
+
+
+def _column(figure: Figure, cells: Iterable, scene: Scene, names: Sequence[str],
+            layers: Sequence[int], most: int) -> list[Axes]:  # fmt: skip
+    """Units of some layers, one panel below the other."""
+    rows: list[Axes] = []
+    for cell, layer in zip(cells, layers, strict=True):
+        axes = figure.add_subplot(cell, sharex=rows[0] if rows and scene.time is not None else None)
+        there = [name for name in names if name in scene.layers[layer]]
+        _units(axes, scene, layer, there, most)
+        axes.set_ylabel(f"layer {layer}\n({scene.units[there[0]]})")
+        if scene.time is None:
+            axes.set_xticks([])
+        else:
+            _shade(axes, scene, named=not rows)
+            axes.tick_params(labelbottom=layer == layers[-1])
+        rows.append(axes)
+    timed = scene.time is not None
+    rows[-1].set_xlabel("time in the presentation (ms)" if timed else "units, by activity")
+    figure.align_ylabels(rows)
+    lines = {str(line.get_label()): line for line in rows[0].lines if line.get_gid()}
+    if len(lines) > 1:
+        _above(rows[0], lines.values(), 13 if timed else 0)
+    return rows
+
+
+def _activity(figure: Figure, cell: Any, letter: str, scene: Scene) -> None:
+    """What the neurons do: units of up to four layers."""
+    names = [n for n in ACTIVITY if n in scene.units] or list(scene.units)[:1]
+    layers = _spread([i for i in scene.layers if set(names) & set(scene.layers[i])], 4)
+    cells = cell.subgridspec(len(layers), 1, hspace=0.04)
+    top = _column(figure, cells, scene, names, layers, 6 // len(names))[0]
+    what = f"{_words(names[0])}: " if len(names) == 1 else ""
+    _title(top, letter, f"{what}{scene.title}", pad=16)
+
+
+def _teaching(axes: Axes, letter: str, scene: Scene) -> None:
+    """How large the teaching signal is in every layer."""
+    lessons = {i: lesson(v, scene.place, scene.phases) for i, v in scene.layers.items()}
+    shown = []
+    for i, (variable, between, k, difference) in ((i, x) for i, x in lessons.items() if x):
+        sizes, colour, units = _rms(difference), _colours(lessons)[i], np.abs(difference[-1])
+        sizes[sizes == 0] = np.nan
+        label, what = f"layer {i}: {_scientific(sizes[-1])}", f"Δ {_words(variable)}"
+        if scene.time is None:
+            axes.plot(np.full(units.shape, i), units, "o", ms=3, mew=0, color=colour, alpha=0.35)
+            axes.plot([i - 0.2, i + 0.2], sizes[[-1, -1]], lw=2.5, color=colour, label=label)
+            axes.set(xlabel="layer", ylabel=f"|{what}| ({scene.units[variable]})")
+            shown.append(units[units > 0])
+        else:
+            time = scene.time[scene.place == k] - scene.phases[k].begin
+            stop = max(1.06 * (scene.settled[k] - scene.phases[k].begin), time[-1] / 10)
+            axes.plot(time, sizes, color=colour, label=label)
+            axes.set(xlim=(0, stop), xlabel=f"time in the {scene.phases[k].name} phase (ms)",
+                     ylabel=f"RMS of {what} ({scene.units[variable]})")  # fmt: skip
+        shown.append(sizes)
+        _title(axes, letter, f"teaching signal: {between}", pad=16)
+    if scene.time is None:
+        axes.set(xticks=list(lessons), xlim=(min(lessons) - 0.5, max(lessons) + 0.5))
+    _decades(axes, np.concatenate(shown), 1)
+    _aside(axes, "RMS" if scene.time is None else "RMS at the end")
+
+
+def _band(axes: Axes, x: np.ndarray, y: np.ndarray, colour: Any, label: str, **look: Any) -> None:
+    """Median and range over the seeds, (presentation, seed), that have a value."""
+    there = np.isfinite(y).any(1)
+    middle, low, high = np.full((3, len(y)), np.nan)
+    middle[there] = np.nanmedian(y[there], 1)
+    low[there], high[there] = np.nanmin(y[there], 1), np.nanmax(y[there], 1)
+    axes.plot(*_envelope(x, middle), color=colour, label=label, **look)
+    if y.shape[1] > 1:
+        x, low = _envelope(x, low)
+        axes.fill_between(x, low, _envelope(x, high)[1], color=colour, alpha=0.22, lw=0)
+
+
+def _curves(panels: Sequence[Axes], letters: Iterator[str], trace: Trace) -> None:
+    """Over presentations: the loss, the test error and the angle to backprop, as far as known."""
+    axes, *more = panels
+    train, test = trace.series("metrics/loss"), trace.series("evaluation/loss")
+    _band(axes, *train, PALE, "training", lw=0.8)
+    _band(axes, *test, INK, "test", **DOTS)
+    _decades(axes, np.append(train[1], test[1]), 10)
+    loss = trace.settings["model"]["loss"].replace("-squared", " squared")
+    axes.set_ylabel(f"{loss} (nats)" if loss == "cross-entropy" else f"{loss} error (a.u.)")
+    _title(axes, next(letters), "loss")
+    _above(axes, axes.lines)
+    if trace.classes:
+        axes, *more = more
+        x, error = trace.series("evaluation/error")
+        _band(axes, x, 100 * error, INK, "test", **DOTS)
+        _decades(axes, 100 * error, 10)
+        axes.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
+        axes.set_ylabel("test error (%)")
+        _title(axes, next(letters), "test error")
+    for axes in more:
+        x, angles = trace.series("signals/angle")
+        layers = trace.tree["signals/layer"].values.tolist()
+        for i in _spread(layers, 8):
+            colour = _colours(layers)[i]
+            _band(axes, x, angles[..., layers.index(i)], colour, f"layer {i}", **DOTS)
+        axes.axhline(90, color=GREY, lw=0.8, ls=(0, (4, 3)))
+        axes.annotate("orthogonal", (0.99, 91), xycoords=("axes fraction", "data"), ha="right",
+                      va="bottom", size=8, color=GREY)  # fmt: skip
+        axes.set(ylim=(0, max(100, 1.05 * np.nanmax(angles))), ylabel="angle (degrees)")
+        _title(axes, next(letters), "angle between ΔW and backprop's")
+        _aside(axes)
+    reached = max(x[np.isfinite(y).any(1)].max(initial=1) for x, y in (train, test))
+    for axes in panels:
+        axes.set(xlabel="presentations", xlim=(-0.02 * reached, 1.02 * reached))
+        for name, first in trace.stages().items():
+            axes.axvline(first, color=GREY, lw=0.8, ls=":")
+            axes.annotate(name, (first, 0.98), (2, 0), xycoords=("data", "axes fraction"), size=8,
+                          textcoords="offset points", va="top", color=GREY)  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------ figures
+
+
+def _headline(trace: Trace) -> str:
+    """Which run this is, and what came of it."""
+    about, count = trace.tree.attrs, len(trace.seeds)
+    seeds = f"seed {trace.seeds[0]}" if count == 1 else f"{count} seeds (median and range)"
+    parts = [f"{about['protocol']}: {about['model']} model, {about['level']} level, {seeds}"]
+    kind = "error" if trace.classes else "loss"
+    x, values = trace.series(f"evaluation/{kind}")
+    there = np.flatnonzero(np.isfinite(values).any(1))
+    if there.size:
+        final = values[there[-1]][np.isfinite(values[there[-1]])] * (100 if trace.classes else 1)
+        low, middle, high = (f"{v:.3g}" for v in np.quantile(final, (0, 0.5, 1)))
+        text = f"test {kind} {middle}" + (f" ({low} to {high})" if final.size > 1 else "")
+        text += " %" if trace.classes else ""
+        parts.append(text if there[-1] == len(x) - 1 else f"{text} after {x[there[-1]]}")
+    if trace.diverged:
+        parts.append((f"{len(trace.diverged)} of {count} seeds " if count > 1 else "") + "diverged")
+    elif about["status"] != "complete":
+        parts.append({"running": "unfinished"}.get(about["status"], about["status"]))
+    return textwrap.fill("; ".join(parts), 125)
+
+
+def _figure(title: str, width: float, height: float) -> Figure:
+    layout = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.07)
+    figure = Figure((width, height), layout=layout)
+    figure.suptitle(title, fontsize=10.5, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def overview_figure(path: str | os.PathLike[str]) -> Figure:
+    """The figure that `overview` saves."""
+    with open_trace(path) as tree:
+        trace = Trace(path, tree)
+        losses = [trace.series(f"{group}/loss")[1] for group in ("metrics", "evaluation")]
+        if not any(np.isfinite(loss).any() for loss in losses):
+            raise InputError(f"{path}: there is nothing to show: the run wrote no loss yet")
+        scene = trace.scene() if trace.recorded() else None
+        figure = _figure(_headline(trace), 11, 7 if scene else 3.6)
+        letters = iter("abcde")
+        rows = figure.add_gridspec(1 + bool(scene), 1, height_ratios=(1.15, 1)[not scene :])
+        if scene:
+            taught = any(lesson(v, scene.place, scene.phases) for v in scene.layers.values())
+            cells = rows[0].subgridspec(1, 1 + taught, width_ratios=(2, 1)[: 1 + taught])
+            _activity(figure, cells[0], next(letters), scene)
+            if taught:
+                _teaching(figure.add_subplot(cells[1]), next(letters), scene)
+        angles = bool(scene) and np.isfinite(trace.series("signals/angle")[1]).any()
+        cells = rows[-1].subgridspec(1, 1 + trace.classes + int(angles))
+        _curves([figure.add_subplot(cell) for cell in cells], letters, trace)
+        return figure
+
+
+@matplotlib.rc_context(STYLE)
+def variables_figure(
+    path: str | os.PathLike[str],
+    names: Sequence[str],
+    presentation: int | None = None,
+    sample: int = 0,
+    layers: Sequence[int] | None = None,
+    seed: int | None = None,
+) -> Figure:
+    """The figure that `variables` saves."""
+    with open_trace(path) as tree:
+        trace = Trace(path, tree)
+        scene = trace.scene(presentation, sample, seed)
+        for layer in layers or ():
+            trace.check("layer", layer, scene.layers)
+        shown = {n: [i for i in layers or scene.layers if n in scene.layers[i]] for n in names}
+        for name in names:
+            if not shown[name]:
+                there = dict.fromkeys(n for i in layers or scene.layers for n in scene.layers[i])
+                raise InputError(f"{path}: {unknown('variable', name, there)}")
+        tallest = max(map(len, shown.values()))
+        title = f"{tree.attrs['protocol']}, {tree.attrs['level']} level: {scene.title}"
+        figure = _figure(title, min(2.5 + 3.5 * len(names), 14), min(1.5 + 1.8 * tallest, 14))
+        columns = figure.add_gridspec(1, len(names))
+        for column, (name, rows) in zip(columns, shown.items(), strict=True):
+            cells = column.subgridspec(len(rows), 1)
+            _column(figure, cells, scene, [name], rows, 10)[0].set_title(_words(name), pad=16)
+        return figure
+
+
+@matplotlib.rc_context(STYLE)
+def overview(trace: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
+    """A run at a glance: activity, teaching signal, learning curves and angles to backprop.
+
+    out: PNG, SVG or PDF by its ending; next to the trace if not given. Returns where it is.
+
+    Raises:
+        InputError: the trace cannot be read, holds nothing yet, or `out` cannot be written.
+    """
+    return _save(overview_figure(trace), Path(out) if out else Path(trace).with_suffix(".png"))
+
+
+@matplotlib.rc_context(STYLE)
+def variables(
+    trace: str | os.PathLike[str],
+    names: Sequence[str],
+    presentation: int | None = None,
+    sample: int = 0,
+    layers: Sequence[int] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    seed: int | None = None,
+) -> Path:
+    """Recorded variables of one sample of one presentation: a column each, a row a layer.
+
+    presentation: the last one recorded in detail if not given. layers: all that have the variable.
+    seed: the first that did not diverge. out: as in `overview`.
+
+    Raises:
+        InputError: what is asked for was not recorded, or `out` cannot be written.
+    """
+    figure = variables_figure(trace, names, presentation, sample, layers, seed)
+    path = Path(trace)
+    return _save(figure, Path(out) if out else path.with_name(f"{path.stem}-{'-'.join(names)}.png"))
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{path}: the name of a figure ends in .png, .svg or .pdf")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=130)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written there: {error.strerror}") from error
+    return path

@@ -1,0 +1,69 @@
+"""The import graph follows the ranks: a module imports only from lower ones, or from its own room."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "neurosim"
+
+RANKS = {
+    "errors": 0, "units": 0, "seeds": 0, "activations": 0, "losses": 0,
+    "spec": 1, "toml": 1, "validation": 1,
+    "network": 2, "tasks": 2,
+    "dynamics": 3, "credit": 4, "plasticity": 5, "theory": 5,
+    "levels": 6, "engine": 7, "build": 8, "consistency": 9, "loading": 10,
+    "store": 1, "recording": 11, "figures": 11, "run": 12,
+    "catalog": 13, "check": 13, "inspect": 13, "cli": 14,
+}  # fmt: skip
+"""Room → rank."""
+
+HEAVY = {"diffrax": {"levels"}, "h5py": {"store"}, "matplotlib": {"figures"}, "typer": {"cli"}}
+"""Library → the rooms that may import it."""
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0].removesuffix(".py").lstrip("_")
+
+
+def imports(path: Path) -> list[str]:
+    """Every module that a file imports, wherever in it."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            assert node.module is not None
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_modules_import_only_lower_ranks(path):
+    own = room(path)
+    if own == "init":  # the package root offers what scripts use, lazily
+        return
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "neurosim":
+            assert own in HEAVY.get(parts[0], {own}), f"{own} imports {parts[0]}"
+            continue
+        other = parts[1].lstrip("_")
+        if name == "neurosim.build":
+            other = "build"
+        assert other in RANKS, f"{own} imports the package root or an unranked room: {name}"
+        assert other == own or RANKS[other] < RANKS[own], f"{own} imports {other}"
+
+
+def test_every_room_has_a_rank():
+    assert {room(path) for path in FILES} - {"init"} <= set(RANKS)
+
+
+def test_files_are_short():
+    """Near 500 lines a file holds more than one concept."""
+    long = {p.name: n for p in FILES if (n := len(p.read_text().splitlines())) > 500}
+    assert not long

@@ -1,0 +1,536 @@
+"""What must not change a number: batch-mates, recording, chunking, seeds in an array; and how fast
+solvers approach the exact solution of a linear network."""
+
+from functools import cache
+from importlib import import_module
+
+import equinox as eqx
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.linalg import expm
+
+import neurosim as ns
+from neurosim import build
+from neurosim.activations import LeakyReLU, Linear, Tanh
+from neurosim.dynamics import Feedforward, Mixture, Multiplexing
+from neurosim.dynamics.base import Drive, Target, rest
+from neurosim.engine import Engine
+from neurosim.levels.equilibrium import Equilibrium
+from neurosim.levels.rate import Rate
+from neurosim.levels.settling import Problem, Span
+from neurosim.loading import load_protocol
+from neurosim.losses import Loss
+from neurosim.network import Network, Weights, forward_weights
+from neurosim.recording import phase_times
+
+SIZES, STEP = (4, 5, 5, 3), 0.1
+ACTIVATIONS = {"linear": Linear(), "leaky": LeakyReLU(0.35), "tanh": Tanh()}
+DYNAMICS = {
+    "mixture": lambda **kw: Mixture(mu=0.2, tau_soma=0.02, **kw),
+    "dendrites": lambda **kw: Mixture(
+        mu=0.2, tau_soma=0.02, tau_basal=0.005, tau_apical=0.01, **kw
+    ),
+    "multiplexing": lambda **kw: Multiplexing(tau_basal=0.01, tau_apical=0.02, **kw),
+    "feedforward": lambda **kw: Feedforward(tau_basal=0.01, **kw),
+}
+# How a phase is gone through: (level, its length in s, whether it stops once settled).
+WAYS = {
+    "fixed": (Rate("heun", 0.002, False, 1e-6, 1e-9, 1e-3), 0.06, False),
+    "adaptive": (Rate("tsit5", 0.002, True, 1e-8, 1e-10, 1e-3), 0.06, False),
+    "settled": (Rate("heun", 0.002, False, 1e-6, 1e-9, 1e-6), 3.0, True),
+    "noisy": (Rate("heun", 0.002, False, 1e-6, 1e-9, 1e-3), 0.06, False),
+    "equilibrium": (Equilibrium(1e-9, 400, 8), 0.0, False),
+}
+CASES = [
+    ("mixture", "linear", "equilibrium"),
+    ("mixture", "leaky", "fixed"),
+    ("dendrites", "tanh", "adaptive"),
+    ("dendrites", "tanh", "settled"),
+    ("dendrites", "tanh", "noisy"),
+    ("multiplexing", "leaky", "settled"),
+    ("feedforward", "tanh", "adaptive"),
+]
+# Sums of products in another order: some ten units, of order one, over some hundred contracting
+# steps. Of an adaptive solve the step sizes feel it too, and an error of 1e-8 is theirs to move.
+ROUNDING = {"adaptive": 1e-10}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def network(activation: str) -> Network:
+    hidden = (ACTIVATIONS[activation],) * (len(SIZES) - 2)
+    return Network(SIZES, (*hidden, Linear()), "inverse", Loss("half-squared", "linear"))
+
+
+@cache
+def weights() -> Weights:
+    """Orthogonal forward weights with nearly inverse feedback weights."""
+    rng = np.random.default_rng(0)
+    W = forward_weights("orthogonal", SIZES, 0.7, rng)
+    Q = [np.linalg.pinv(w) + 0.02 * rng.standard_normal(w.T.shape) for w in W[1:]]
+    return Weights(tuple(W), (), tuple(Q))
+
+
+@cache
+def samples():
+    rng = np.random.default_rng(1)
+    return jnp.asarray(rng.standard_normal((6, 4))), jnp.asarray(rng.standard_normal((6, 3)))
+
+
+@eqx.filter_jit
+def present(level, dynamics, network, x, y, ids, duration, stop, times=None):
+    """A phase with a following target for a batch: (final states, reports, states at `times`)."""
+
+    def one(x, y, sample):
+        drive = Drive(x, network.potential(weights(), 1, x), Target("following", STEP, y))
+        key = jax.random.fold_in(jax.random.key(5), sample) if dynamics.noise else None
+        span = Span(duration, stop, key, None if times is None else (times, lambda state: state))
+        problem = Problem(dynamics, network, weights(), drive, STEP, y)
+        return level.settle(problem, rest(dynamics, network, x.dtype), span)
+
+    return jax.vmap(one)(x, y, ids)
+
+
+def ways(family: str, activation: str, way: str):
+    level, duration, stop = WAYS[way]
+    sigma = {}
+    if way == "noisy":
+        sigma = dict.fromkeys(DYNAMICS[family]().time_constants, 0.1)
+    return (level, DYNAMICS[family](sigma=sigma), network(activation)), (duration, stop)
+
+
+def grid(way: str):
+    """Fifteen moments; an array, so that other moments make no other program."""
+    count = 1 if way == "equilibrium" else 15
+    return jnp.linspace(0, WAYS[way][1], count + 1)[1:]
+
+
+def rows(tree, index):
+    return jax.tree.map(lambda a: a[index], tree)
+
+
+def largest_difference(one, other) -> float:
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return max(float(jnp.max(jnp.abs(a * 1.0 - b))) for a, b in pairs)
+
+
+# ------------------------------------------------------------------------------------ the batch
+
+
+@pytest.mark.parametrize(("family", "activation", "way"), CASES)
+def test_a_sample_feels_neither_its_batch_nor_who_watches(family, activation, way):
+    """Trajectory, final state and report of a sample.
+
+    In another place of the batch, and alone and unwatched: to rounding. Watched at other moments,
+    which is the same program: bitwise.
+    """
+    model, how = ways(family, activation, way)
+    x, y = samples()
+    ids, times = jnp.arange(6), grid(way)
+    tolerance = ROUNDING.get(way, 1e-12)
+    state, report, seen = present(*model, x, y, ids, *how, times)
+    assert largest_difference(rows(state, 0), rows(state, 1)) > 1e-2  # samples do differ
+    # Dense output ends where the solver does, to the rounding of its polynomial.
+    assert largest_difference(rows(seen, (slice(None), -1)), state) < 1e-12
+
+    order = np.array([3, 0, 5, 1, 4, 2])
+    shuffled = present(*model, x[order], y[order], ids[order], *how, times)
+    assert largest_difference(rows((state, report, seen), order), shuffled) < tolerance
+
+    alone, its_report, nothing = present(*model, x[2:3], y[2:3], ids[2:3], *how)
+    assert largest_difference(rows((state, report), slice(2, 3)), (alone, its_report)) < tolerance
+    assert nothing is None
+
+    earlier = present(*model, x, y, ids, *how, 0.7 * times)
+    assert largest_difference((state, report), earlier[:2]) == 0
+    if way != "equilibrium":
+        assert largest_difference(seen, earlier[2]) > 1e-5  # other moments
+
+
+# -------------------------------------------------------------------------------------- a run
+
+RUN = """
+name = "tiny"
+level = "rate"
+precision = "float64"
+batch = 4
+[model]
+dynamics = "mixture"
+credit = "two-phase"
+layers = [4, 4, 3]
+activation = "tanh"
+mu = 0.2
+tau_soma = "10 ms"
+tau_basal = "4 ms"
+noise = { soma = 0.01, basal = 0.02 }
+weights.gain = 0.5
+[model.forward]
+rate = 0.02
+depth_compensation = true
+optimizer = "momentum"
+[model.feedback]
+rule = "difference"
+rate = 0.01
+noise = 0.05
+optimizer = "adam"
+[task]
+name = "student-teacher"
+layers = [4, 4, 3]
+train = 20
+test = 8
+[[stages]]
+name = "training"
+epochs = 3
+[[stages.phases]]
+name = "free"
+duration = "100 ms"
+until = "duration"
+teaching = "none"
+plastic = ["feedback"]
+[[stages.phases]]
+name = "learning"
+duration = "100 ms"
+until = "duration"
+teaching = "frozen"
+plastic = ["forward"]
+[record]
+presentations = 0
+[rate]
+scheme = "heun"
+dt = "2 ms"
+"""
+
+
+@pytest.fixture(scope="module")
+def execute(tmp_path_factory):
+    """Run the tiny protocol with overrides: (metrics, evaluation, final weights) as arrays."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "tiny.toml").write_text(RUN)
+
+    def run(overrides=None, chunk_seconds=0.5, **arguments):
+        path = folder / "trace.h5"
+        protocol = load_protocol(folder / "tiny.toml", overrides)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(import_module("neurosim.run"), "CHUNK_SECONDS", chunk_seconds)
+            ns.run(protocol, out=path, force=True, **arguments)
+        found = {}
+        with h5py.File(path) as file:
+            for group in ("metrics", "evaluation", "weights"):
+                for name, array in file[group].items():
+                    if np.issubdtype(array.dtype, np.floating):
+                        found[f"{group}/{name}"] = array[()]
+        assert np.isfinite(found["weights/W1"]).all()
+        return found
+
+    return run
+
+
+def test_recording_and_chunks_leave_a_run_bitwise_as_it_is(execute):
+    """A noisy run with momentum: every metric, evaluation and weight."""
+    bare = execute()
+    moved = bare["weights/W1"][1] - bare["weights/W1"][0]
+    assert np.abs(moved).max() > 1e-3
+    assert (bare["metrics/settled"] == 0).all()  # noise keeps every sample from rest, and it shows
+    others = {
+        "recorded": execute({"record.presentations": 4}),
+        "recorded finely": execute(
+            {"record.presentations": [0, 1, 7], "record.every": "2 ms", "record.samples": 1}
+        ),
+        "one presentation a chunk": execute(chunk_seconds=0.0),
+        "one chunk an epoch": execute(chunk_seconds=1e3),
+    }
+    for how, found in others.items():
+        for name, array in bare.items():
+            np.testing.assert_array_equal(found[name], array, err_msg=f"{how}: {name}")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{}, {"model.noise": {}, "level": "equilibrium"}],
+    ids=["noisy", "equilibrium"],
+)
+def test_an_ensemble_equals_its_seeds_one_at_a_time(execute, overrides):
+    """Weights to 1e-10 relative after 15 presentations: rounding, which learning carries on.
+
+    Metrics are written in float32. Residuals are left out: once settled they are rounding.
+    """
+    together = execute(overrides, seeds=[3, 8])
+    for place, seed in enumerate([3, 8]):
+        alone = execute(overrides, seed=seed)
+        del alone["metrics/residual"]
+        for name, array in alone.items():
+            own = np.moveaxis(together[name], 1, 0)[place] if array.ndim else together[name]
+            rtol = 1e-10 if name.startswith("weights/") else 1e-5
+            atol = rtol * np.nanmax(np.abs(array), initial=0.0)
+            np.testing.assert_allclose(own, array, rtol, atol, err_msg=f"seed {seed}: {name}")
+
+
+def test_the_noise_of_a_sample_follows_it_through_the_batch(tmp_path):
+    """Engine level: the trace of sample 7 in another batch, in another place, by its number."""
+    (tmp_path / "tiny.toml").write_text(RUN)
+    free = {"name": "free", "duration": "40 ms", "until": "duration"}
+    spec = load_protocol(tmp_path / "tiny.toml", {"stages.0.phases": [free]}).spec
+    engine = build.engine(spec, spec.stages[0], 15)
+    rng = np.random.default_rng(2)
+    data = (jnp.asarray(rng.normal(size=(20, 4))), jnp.asarray(rng.normal(size=(20, 3))))
+    W = forward_weights("orthogonal", (4, 4, 3), 0.5, rng)
+    start = Weights(tuple(map(jnp.asarray, W)), (), (jnp.asarray(np.linalg.pinv(W[1])),))
+    states = jax.vmap(lambda w: engine.begin(w, 0))(jax.tree.map(lambda w: w[None], start))
+    keys = jax.random.key(0)[None]
+    times = phase_times(spec, spec.stages[0].phases)
+
+    def traces(ids):
+        number = jnp.array([ids])
+        first = jnp.int32(0)
+        seen = Engine.examine(engine, states, data, None, number, keys, first, times, len(ids))
+        return [layer[0] for phase in seen.traces for layers in phase.values() for layer in layers]
+
+    for one, other in zip(traces([7, 3, 11]), traces([5, 9, 7]), strict=True):
+        assert largest_difference(one[0], other[2]) < 1e-12
+        assert largest_difference(one[0], other[1]) > 1e-3
+    for one, other in zip(traces([7, 7, 11]), traces([7, 7, 11]), strict=True):
+        assert largest_difference(one, other) == 0
+
+
+@pytest.mark.parametrize("milliseconds", [111, 251, 600])
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_every_length_of_a_phase_can_be_recorded(tmp_path, milliseconds, adaptive):
+    """k · (duration/50) may round to more than the duration: no time may lie after the end."""
+    (tmp_path / "tiny.toml").write_text(RUN)
+    changes = {f"stages.0.phases.{k}.duration": f"{milliseconds} ms" for k in (0, 1)}
+    changes |= {"rate.dt": "1 ms", "rate.adaptive": adaptive, "model.noise": {}}
+    spec = load_protocol(tmp_path / "tiny.toml", changes).spec
+    times = phase_times(spec, spec.stages[0].phases)[0]
+    level, dynamics = build.level(spec), build.dynamics(spec.model)
+    problem = Problem(
+        dynamics,
+        build.network(spec.model),
+        Weights((jnp.eye(4), jnp.eye(3, 4)), (), (jnp.eye(4, 3),)),
+        Drive(jnp.ones(4), jnp.ones(4), Target("none")),
+        STEP,
+        jnp.ones(3),
+    )
+    start = rest(dynamics, problem.network, jnp.float64)
+    span = Span(spec.stages[0].phases[0].duration, False, None, (times, lambda state: state))
+    state, _, seen = jax.jit(lambda v: level.settle(problem, v, span))(start)
+    assert largest_difference(rows(seen, -1), state) < 1e-12
+
+
+# -------------------------------------------------------------------------- the exact solution
+
+
+def linear_system(dynamics, x, target):
+    """dv/dt = A v + c of a linear network with a fixed target, from the equations in the book.
+
+    Returns A, c and where each (compartment, layer) stands in v.
+    """
+    W, _, Q = weights()
+    depth, taus = len(W), dynamics.time_constants
+    place, size = {}, 0
+    for name in taus:
+        for i in range(1, depth + (name != "apical")):
+            place[name, i] = slice(size, size + SIZES[i])
+            size += SIZES[i]
+    A, c = -np.eye(size), np.zeros(size)
+    below = "soma" if "soma" in taus else "basal"
+    above = "soma" if "soma" in taus else "apical"
+    mu = getattr(dynamics, "mu", None)
+
+    def pull(row, factor, W_or_Q, column):
+        """Add factor · matrix · (a compartment, the input or the target) to a pull."""
+        if isinstance(column, np.ndarray):
+            c[place[row]] += factor * W_or_Q @ column
+        else:
+            A[place[row], place[column]] += factor * W_or_Q
+
+    for i in range(1, depth + 1):
+        unit = np.eye(SIZES[i])
+        lower = x if i == 1 else (below, i - 1)
+        if "basal" in taus:
+            pull(("basal", i), 1, W[i - 1], lower)
+        if i < depth:
+            upper = (above, i + 1)
+            if above == "apical" and i + 1 == depth:
+                upper = target
+            if "apical" in taus:
+                pull(("apical", i), 1, Q[i - 1], upper)
+        if "soma" not in taus:
+            continue
+        if "basal" in taus:
+            pull(("soma", i), 1 - mu, unit, ("basal", i))
+        else:
+            pull(("soma", i), 1 - mu, W[i - 1], lower)
+        if i == depth:
+            pull(("soma", i), mu, unit, target)
+        elif "apical" in taus:
+            pull(("soma", i), mu, unit, ("apical", i))
+        else:
+            pull(("soma", i), mu, Q[i - 1], upper)
+    for (name, _), where in place.items():
+        A[where] /= taus[name]
+        c[where] /= taus[name]
+    return A, c, place
+
+
+def exact(A, c, t):
+    """v(t) from v(0) = 0."""
+    size = len(c)
+    M = np.zeros((size + 1, size + 1))
+    M[:size, :size], M[:size, size] = A, c
+    return expm(M * t)[:size, size]
+
+
+def solve(level, dynamics, duration, place):
+    """v(duration) by the solver, the report, and x, target used."""
+    x, target = samples()[0][0], samples()[1][0]
+
+    @jax.jit
+    def go(x, target):
+        net = network("linear")
+        drive = Drive(x, net.potential(weights(), 1, x), Target("fixed", value=target))
+        problem = Problem(dynamics, net, weights(), drive, STEP, target)
+        return level.settle(problem, rest(dynamics, net, x.dtype), Span(duration, False))
+
+    state, report, _ = go(x, target)
+    return np.concatenate([np.asarray(state[name][i - 1]) for name, i in place]), report
+
+
+def system(dynamics):
+    x, target = samples()
+    return linear_system(dynamics, np.asarray(x[0]), np.asarray(target[0]))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "family"), [*(("tsit5", name) for name in DYNAMICS), ("kvaerno5", "dendrites")]
+)
+def test_adaptive_solvers_follow_the_matrix_exponential(scheme, family):
+    """Errors are held to 1e-8 a step; those of some forty contracting steps add to less than ten.
+
+    0.03 s is within the transient of every family.
+    """
+    dynamics = DYNAMICS[family]()
+    A, c, place = system(dynamics)
+    level = Rate(scheme, 0.002, True, 1e-8, 1e-8, 1e-3)
+    found, _ = solve(level, dynamics, 0.03, place)
+    assert np.abs(found - exact(A, c, 0.03)).max() < 1e-7
+
+
+@pytest.mark.parametrize(
+    ("scheme", "steps", "order"),
+    [("euler", (48, 96, 192), 1), ("heun", (24, 48, 96), 2), ("tsit5", (24, 48, 96), 5)],
+)
+def test_fixed_steps_converge_at_their_order(scheme, steps, order):
+    """Slopes between neighbouring dt, extrapolated to dt → 0 (2 p_fine − p_coarse).
+
+    On a linear network the constant of Tsit5's fifth order is so small that the sixth still shows
+    at these steps, before rounding at 1e-15; Euler and Heun hardly need the extrapolation.
+    """
+    dynamics = DYNAMICS["dendrites"]()
+    A, c, place = system(dynamics)
+    expected = exact(A, c, 0.06)
+    errors = []
+    for count in steps:
+        level = Rate(scheme, 0.06 / count, False, 1e-6, 1e-9, 1e-3)
+        found, report = solve(level, dynamics, 0.06, place)
+        assert report.effort == count
+        errors.append(np.abs(found - expected).max())
+    coarse, fine = np.diff(-np.log2(errors))
+    assert 2 * fine - coarse == pytest.approx(order, abs=0.15)
+    assert fine == pytest.approx(order, abs=0.35)
+
+
+def test_the_implicit_solver_steps_over_stiff_dendrites():
+    """τ_apical = τ_soma/1000. Explicit steps are bound by 3.3 τ_apical [Tsit5 on the real axis]."""
+    dynamics = Mixture(mu=0.2, tau_soma=0.02, tau_basal=0.005, tau_apical=2e-5)
+    A, c, place = system(dynamics)
+    expected = exact(A, c, 0.2)
+    found = {}
+    for scheme in ("kvaerno5", "tsit5"):
+        level = Rate(scheme, 0.002, True, 1e-8, 1e-8, 1e-3)
+        state, report = solve(level, dynamics, 0.2, place)
+        found[scheme] = float(report.effort)
+        assert np.abs(state - expected).max() < 1e-6
+    assert found["tsit5"] > 0.2 / (4 * 2e-5)
+    assert found["kvaerno5"] < 100
+
+
+# -------------------------------------------------------------------------------- the residual
+
+
+def s(activation, a):
+    return {"linear": a, "leaky": np.where(a > 0, a, 0.35 * a), "tanh": np.tanh(a)}[activation]
+
+
+def s_inverse(activation, h):
+    if activation == "tanh":
+        return np.arctanh(h)
+    return h if activation == "linear" else np.where(h > 0, h, h / 0.35)
+
+
+def residual_by_hand(family, activation, state, x, y):
+    """Largest rms residual of a layer over its expected signal, from the equations in the book."""
+    W, _, Q = weights()
+    depth = len(W)
+    v = {name: [None, *map(np.asarray, layers)] for name, layers in state.items()}
+    kinds = [None, *[activation] * (depth - 1), "linear"]
+    pulls = {}
+    if family == "dendrites":
+        h = [x, *v["soma"][1:]]
+        target = h[depth] - STEP * (h[depth] - y)
+        for i in range(1, depth + 1):
+            pulls["basal", i] = W[i - 1] @ h[i - 1]
+            if i < depth:
+                pulls["apical", i] = Q[i - 1] @ s_inverse(kinds[i + 1], h[i + 1])
+            g = target if i == depth else v["apical"][i]
+            pulls["soma", i] = 0.8 * s(kinds[i], v["basal"][i]) + 0.2 * g
+    else:
+        h = [x] + [s(kinds[i], v["basal"][i]) for i in range(1, depth + 1)]
+        target = h[depth] - STEP * (h[depth] - y)
+        for i in range(1, depth + 1):
+            pulls["basal", i] = W[i - 1] @ h[i - 1]
+            if i < depth:
+                burst = target if i + 1 == depth else v["apical"][i + 1]
+                pulls["apical", i] = Q[i - 1] @ s_inverse(kinds[i + 1], burst)
+    error = max(np.sqrt(np.mean((h[depth] - y) ** 2)), 1e-2)
+    ratio = 0.25 if family == "dendrites" else 1.0  # μ/(1−μ)
+    return max(
+        np.sqrt(np.mean((p - v[name][i]) ** 2)) / (STEP * error * ratio ** (depth + 1 - i))
+        for (name, i), p in pulls.items()
+    )
+
+
+@pytest.mark.parametrize("way", ["settled", "fixed"])
+@pytest.mark.parametrize(
+    ("family", "activation"), [("dendrites", "tanh"), ("multiplexing", "leaky")]
+)
+def test_settling_is_judged_by_the_vector_field_of_every_sample(family, activation, way):
+    """Reported residuals equal those by hand; a phase cut short is reported unsettled.
+
+    The tolerance is 1e-6 of the signal; residuals of 1e-6 by 1e-3 of order-one states carry
+    rounding of 1e-16/1e-9.
+    """
+    model, how = ways(family, activation, way)
+    x, y = samples()
+    ids = jnp.arange(6)
+    state, report, _ = present(*model, x, y, ids, *how, grid(way))
+    level, duration = model[0], how[0]
+    for k in range(6):
+        expected = residual_by_hand(
+            family, activation, rows(state, k), np.asarray(x[k]), np.asarray(y[k])
+        )
+        assert float(report.residual[k]) == pytest.approx(expected, rel=1e-5)
+        assert bool(report.settled[k]) == (expected <= level.tolerance)
+    if way == "settled":
+        assert report.settled.all()
+        assert (report.stopped < duration).all()
+        assert len(set(report.stopped.tolist())) > 1  # each sample stops by itself
+    else:
+        assert not report.settled.any()
+        np.testing.assert_allclose(report.stopped, duration)
