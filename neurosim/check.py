@@ -12,7 +12,7 @@ import tomlkit
 from neurosim import _words, build
 from neurosim.dynamics import Dynamics, Feedforward, Mixture, Multiplexing
 from neurosim.errors import NeurosimWarning
-from neurosim.loading import Protocol
+from neurosim.loading import FILES, Protocol
 from neurosim.recording import Plan, phase_times
 from neurosim.run import computing, prepare, resolve
 from neurosim.spec import ModelSpec, ProtocolSpec
@@ -98,8 +98,10 @@ def in_words(report: dict[str, Any]) -> str:
 def _resolved(protocol: Protocol) -> dict[str, Any]:
     """The protocol as plain data, with paths that mean the same from everywhere."""
     data = protocol.spec.model_dump(mode="json", exclude_none=True)
-    tables = (data["task"], "path"), (data["model"]["weights"], "file")
-    for table, key in (*tables, (data["model"]["feedback"], "file")):
+    for *tables, key in FILES:
+        table: Any = data
+        for name in tables:
+            table = table[name]
         if isinstance(table, dict) and key in table:
             table[key] = str((protocol.folder / Path(table[key]).expanduser()).resolve())
     return data

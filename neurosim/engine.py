@@ -75,13 +75,10 @@ class Examined(NamedTuple):
     """A presentation in detail.
 
     traces: per phase, variable → layers of (samples, times, n_i). stopped: (phases, samples), s.
-    angles: between ΔW_i and backprop's, degrees (L,). norms: ‖ΔW_i‖ (L,).
     """
 
     traces: list[dict[str, Layers]]
     stopped: Array
-    angles: Array
-    norms: Array
 
 
 class Engine(eqx.Module):
@@ -238,16 +235,21 @@ class Engine(eqx.Module):
 
     def _present(
         self, state: RunState, batch: Batch, key: PRNGKeyArray, first: Int[Array, ""]
-    ) -> tuple[RunState, Metrics]:
-        """One presentation: all phases, then, quasi-statically, one step of the weights."""
+    ) -> tuple[RunState, Metrics, Weights]:
+        """One presentation: all phases, then, quasi-statically, one step of the weights.
+
+        Also the change its signals asked for, before rates and optimiser; online, what was done.
+        """
         moment = self._moment(state, first)
         key = jax.random.fold_in(key, state.presentation)
         weights, passed, change = self._run_phases(state.weights, batch, key, moment)
         optimizer = state.optimizer
         if change is not None:
             weights, optimizer = self.learning.step(weights, change, optimizer, moment.factor)
+        else:
+            change = jax.tree.map(jnp.subtract, weights, state.weights)
         state = RunState(weights, optimizer, state.presentation + 1)
-        return state, self._metrics(batch, passed)
+        return state, self._metrics(batch, passed), change
 
     def _metrics(self, batch: Batch, passed: list[Passed]) -> Metrics:
         output = passed[0].readout.rate[-1]
@@ -276,8 +278,10 @@ class Engine(eqx.Module):
         start: Int[Array, ""],
         stop: Int[Array, ""],
         first: Int[Array, ""],
-    ) -> tuple[RunState, Metrics]:
+    ) -> tuple[RunState, Metrics, Weights]:
         """The presentations `start` … `stop`−1 of an epoch, for every seed at once.
+
+        Also the change that the signals of the last of them asked for.
 
         orders: which samples make the batches of this epoch. keys: one a seed. first: the
         presentation the stage began with. Metrics come with all batches of the epoch on their
@@ -295,11 +299,11 @@ class Engine(eqx.Module):
             )
 
             def body(p, carry):
-                state, metrics = carry
-                state, new = self._present(state, batch(p), key, first)
-                return state, jax.tree.map(lambda m, n: m.at[p].set(n), metrics, new)
+                state, metrics, _ = carry
+                state, new, change = self._present(state, batch(p), key, first)
+                return state, jax.tree.map(lambda m, n: m.at[p].set(n), metrics, new), change
 
-            return jax.lax.fori_loop(start, stop, body, (state, empty))
+            return jax.lax.fori_loop(start, stop, body, (state, empty, nothing(state.weights)))
 
         return jax.vmap(one, in_axes=(0, data_axis, 0, 0))(states, data, orders, keys)
 
@@ -349,21 +353,18 @@ class Engine(eqx.Module):
 
         def one(state, data, ids, key):
             batch = Batch(data[0][ids], data[1][ids], ids)
-            moment = self._moment(state, first)
-            key = jax.random.fold_in(key, state.presentation)
-            weights, _, change = self._run_phases(state.weights, batch, key, moment)
-            if self.online:
-                change = jax.tree.map(jnp.subtract, weights, state.weights)
-            shown = batch if self.online else jax.tree.map(lambda a: a[:samples], batch)
+            if not self.online:  # where samples share no moving weights, a few are enough
+                batch = jax.tree.map(lambda a: a[:samples], batch)
 
             def watch(state: State, readout: Readout):
                 return self.dynamics.observe(state, readout)
 
-            _, seen, _ = self._run_phases(state.weights, shown, key, moment, (times, watch))
+            key = jax.random.fold_in(key, state.presentation)
+            moment = self._moment(state, first)
+            _, seen, _ = self._run_phases(state.weights, batch, key, moment, (times, watch))
             traces = [jax.tree.map(lambda a: a[:samples], p.watched) for p in seen]
             stopped = jnp.stack([p.report.stopped[:samples] for p in seen])
-            angles, norms = self._against_backprop(state.weights, batch, change)
-            return Examined(traces, stopped, angles, norms)
+            return Examined(traces, stopped)
 
         return jax.vmap(one, in_axes=(0, data_axis, 0, 0))(states, data, ids, keys)
 
@@ -380,22 +381,29 @@ class Engine(eqx.Module):
 
         return {name: len(layers) for name, layers in jax.eval_shape(look).items()}
 
-    def _against_backprop(self, weights, batch, change):
-        """Angles (degrees) between the changes of W and the negative gradients; their norms."""
+    @eqx.filter_jit
+    def against_backprop(
+        self,
+        weights: Weights,
+        change: Weights,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        ids: Int[Array, "seed batch"],
+    ) -> tuple[Float[Array, "seed L"], Float[Array, "seed L"]]:
+        """Per layer, the angle (degrees) between ΔW_i and the negative gradient, and ‖ΔW_i‖."""
 
-        def loss(W):
-            w = Weights(W, weights.b, weights.Q)
-            outputs = jax.vmap(lambda x: self.network.forward_pass(w, x)[-1])(batch.x)
-            return jnp.mean(jax.vmap(self.network.loss)(outputs, batch.y))
+        def one(weights, change, data, ids):
+            def loss(W):
+                moved = weights._replace(W=W)
+                outputs = jax.vmap(lambda x: self.network.forward_pass(moved, x)[-1])(data[0][ids])
+                return jnp.mean(jax.vmap(self.network.loss)(outputs, data[1][ids]))
 
-        gradient = jax.grad(loss)(weights.W)
-        if change is None:
-            nothing = jnp.full(self.network.depth, jnp.nan)
-            return nothing, nothing
-        angles, norms = [], []
-        for d, g in zip(change.W, gradient, strict=True):
-            size = jnp.linalg.norm(d)
-            cosine = -jnp.vdot(d, g) / (size * jnp.linalg.norm(g))
-            angles.append(jnp.degrees(jnp.arccos(jnp.clip(cosine, -1, 1))))
-            norms.append(size)
-        return jnp.stack(angles), jnp.stack(norms)
+            angles, norms = [], []
+            for d, g in zip(change.W, jax.grad(loss)(weights.W), strict=True):
+                norm = jnp.linalg.norm(d)
+                cosine = -jnp.vdot(d, g) / (norm * jnp.linalg.norm(g))
+                angles.append(jnp.degrees(jnp.arccos(jnp.clip(cosine, -1, 1))))
+                norms.append(norm)
+            return jnp.stack(angles), jnp.stack(norms)
+
+        return jax.vmap(one, in_axes=(0, 0, data_axis, 0))(weights, change, data, ids)

@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from neurosim.errors import InputError, unknown
@@ -71,7 +71,8 @@ class Scene:
 
     settled: when the sample had in every phase (ms); up to the end of the phase the trace holds
     its state. place: in which phase every moment is. time: of every moment (ms); None at the
-    equilibrium level, where the moments are the phases. units: of the variables.
+    equilibrium level, where the moments are the phases. layers: those recorded, of `depth`. units:
+    of the variables.
     """
 
     title: str
@@ -81,6 +82,7 @@ class Scene:
     time: np.ndarray | None
     layers: dict[int, Layer]
     units: dict[str, str]
+    depth: int
 
 
 class Lesson(NamedTuple):
@@ -114,22 +116,28 @@ def lesson(layer: Layer, place: np.ndarray, phases: Sequence[Phase]) -> Lesson |
 
 
 class Trace:
-    """What the pictures ask of an open trace (an xarray DataTree, at `path`)."""
+    """What the pictures ask of an open trace (an xarray DataTree, at `path`).
+
+    lost: of every seed the first presentation without a finite loss. What a network says after it
+    has diverged is no result: a state of NaN may still be read as some class or as zero.
+    """
 
     def __init__(self, path: str | os.PathLike[str], tree: Any) -> None:
         self.path, self.tree = path, tree
         self.summary = json.loads(tree.attrs.get("summary", "{}"))
         self.settings = json.loads(str(tree["provenance/protocol_json"].values))
         self.seeds = [int(s) for s in str(tree.attrs["seeds"]).split(",")]
-        self.diverged = [entry["seed"] for entry in self.summary.get("diverged", [])]
+        self.lost = np.full(len(self.seeds), np.inf)
+        fine = np.isfinite(self.series("metrics/loss")[1])
+        self.lost = np.logical_and.accumulate(fine).sum(0)
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Presentations, and a variable over (presentation, seed, …), NaN where not finite."""
+        """Presentations, and a variable over (presentation, seed, …): NaN where there is none."""
         variable = self.tree[name]
         values = variable.values if "seed" in variable.dims else variable.values[:, None]
-        if name == "evaluation/error":  # argmax finds a class even where all outputs are NaN
-            values = np.where(np.isfinite(self.series("evaluation/loss")[1]), values, np.nan)
-        return variable["presentation"].values, _finite(values)
+        presentations, values = variable["presentation"].values, _finite(values)
+        values[np.greater.outer(presentations, self.lost)] = np.nan
+        return presentations, values
 
     @property
     def classes(self) -> bool:
@@ -169,9 +177,8 @@ class Trace:
                 f"{self.path}: no presentation was recorded in detail, or the run did not get to "
                 "it; ask for some with --set record.presentations=5"
             )
-        living = [s for s in self.seeds if s not in self.diverged] or self.seeds
         number = max(known) if presentation is None else presentation
-        seed = living[0] if seed is None else seed
+        seed = self.seeds[int(np.argmax(self.lost))] if seed is None else seed
         self.check("presentation", number, known)
         self.check("seed", seed, self.seeds)
         traces, codes = self.tree["traces"], np.flatnonzero(known[number])
@@ -206,7 +213,8 @@ class Trace:
         chosen = {i: {n: v[sample] for n, v in layer.items()} for i, layer in layers.items()}
         units = {str(n): str(v.attrs["units"]) for _, g in groups for n, v in g.data_vars.items()}
         units = {name: "a.u." if unit == "1" else unit for name, unit in units.items()}
-        return Scene(title, phases, settled, place, time, chosen, units)
+        depth = len(self.settings["model"]["layers"]) - 1
+        return Scene(title, phases, settled, place, time, chosen, units, depth)
 
     def check(self, kind: str, wanted: int, known: Iterable[int]) -> None:
         """Raise an `InputError` where `wanted` is not `known`."""
@@ -250,11 +258,11 @@ def _envelope(x: np.ndarray, y: np.ndarray, most: int = 250) -> tuple[np.ndarray
 # ------------------------------------------------------------------------------------- panels
 
 
-def _colours(layers: Iterable[int]) -> dict[int, Any]:
+def _colour(layer: int, depth: int) -> Any:
     """One colour a layer, the same in every panel."""
-    top = max(layers)
-    deep = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, top))
-    return dict(enumerate(COLOURS if top <= len(COLOURS) else deep, start=1))
+    if depth <= len(COLOURS):
+        return COLOURS[layer - 1]
+    return matplotlib.colormaps["viridis"](0.92 * (layer - 1) / (depth - 1))
 
 
 def _title(axes: Axes, letter: str, text: str, **options: Any) -> None:
@@ -274,20 +282,22 @@ def _aside(axes: Axes, title: str | None = None) -> None:
 
 
 def _decades(axes: Axes, values: np.ndarray, spread: float) -> None:
-    """A logarithmic axis of whole decades, if the values are positive and spread so far."""
+    """A logarithmic axis with two labels at least, if positive values spread so far."""
     values = values[np.isfinite(values)]
     if not values.size or values.min() <= 0 or values.max() < spread * values.min():
         return
-    low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
+    low, high = np.log10(values.min()) - 0.1, np.log10(values.max()) + 0.1
+    if np.floor(high) - np.ceil(low) < 1:
+        low, high = np.floor(low), np.ceil(high)
     axes.set_yscale("log")
-    axes.set_ylim(10.0**low, 10.0 ** max(high, low + 1))
+    axes.set_ylim(10.0**low, 10.0**high)
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _shade(axes: Axes, scene: Scene, named: bool) -> None:
     """The phases of a presentation as areas, paler where the sample has settled."""
     done, last = scene.settled[-1], scene.phases[-1]
-    stop = min(last.end, max(1.06 * done, last.begin + 0.25 * done))
+    stop = min(last.end, max(1.06 * done, last.begin + 0.25 * done)) or last.end
     for (name, taught, begin, end), settled in zip(scene.phases, scene.settled, strict=True):
         colour, end = TAUGHT if taught else UNTAUGHT, min(end, stop)
         axes.axvspan(begin, settled, color=colour, lw=0, zorder=-2)
@@ -308,7 +318,7 @@ def _units(axes: Axes, scene: Scene, layer: int, names: Sequence[str], most: int
 
     Where there is no time all of them: the first phase as dots, later ones as rings around them.
     """
-    colour, values = _colours(scene.layers)[layer], scene.layers[layer]
+    colour, values = _colour(layer, scene.depth), scene.layers[layer]
     order = np.argsort(np.nan_to_num(values[names[0]][0 if scene.time is None else -1]))
     for name, dash, marker in zip(names, DASHES, "oDsv", strict=False):
         if scene.time is not None:
@@ -324,17 +334,20 @@ def _units(axes: Axes, scene: Scene, layer: int, names: Sequence[str], most: int
                       label=label, gid=name, **look)  # fmt: skip
 
 
-def _column(figure: Figure, cells: Iterable, scene: Scene, names: Sequence[str],
+def _column(figure: Figure, cells: Any, scene: Scene, names: Sequence[str],
             layers: Sequence[int], most: int) -> list[Axes]:  # fmt: skip
     """Units of some layers, one panel below the other."""
     rows: list[Axes] = []
-    for cell, layer in zip(cells, layers, strict=True):
-        axes = figure.add_subplot(cell, sharex=rows[0] if rows and scene.time is not None else None)
+    for k, layer in enumerate(layers):
+        axes = figure.add_subplot(
+            cells[k], sharex=rows[0] if rows and scene.time is not None else None
+        )
         there = [name for name in names if name in scene.layers[layer]]
         _units(axes, scene, layer, there, most)
         axes.set_ylabel(f"layer {layer}\n({scene.units[there[0]]})")
         if scene.time is None:
             axes.set_xticks([])
+            axes.margins(y=0.15)
         else:
             _shade(axes, scene, named=not rows)
             axes.tick_params(labelbottom=layer == layers[-1])
@@ -363,7 +376,7 @@ def _teaching(axes: Axes, letter: str, scene: Scene) -> None:
     lessons = {i: lesson(v, scene.place, scene.phases) for i, v in scene.layers.items()}
     shown = []
     for i, (variable, between, k, difference) in ((i, x) for i, x in lessons.items() if x):
-        sizes, colour, units = _rms(difference), _colours(lessons)[i], np.abs(difference[-1])
+        sizes, colour, units = _rms(difference), _colour(i, scene.depth), np.abs(difference[-1])
         sizes[sizes == 0] = np.nan
         label, what = f"layer {i}: {_scientific(sizes[-1])}", f"Δ {_words(variable)}"
         if scene.time is None:
@@ -420,7 +433,7 @@ def _curves(panels: Sequence[Axes], letters: Iterator[str], trace: Trace) -> Non
         x, angles = trace.series("signals/angle")
         layers = trace.tree["signals/layer"].values.tolist()
         for i in _spread(layers, 8):
-            colour = _colours(layers)[i]
+            colour = _colour(i, max(layers))
             _band(axes, x, angles[..., layers.index(i)], colour, f"layer {i}", **DOTS)
         axes.axhline(90, color=GREY, lw=0.8, ls=(0, (4, 3)))
         axes.annotate("orthogonal", (0.99, 91), xycoords=("axes fraction", "data"), ha="right",
@@ -431,6 +444,7 @@ def _curves(panels: Sequence[Axes], letters: Iterator[str], trace: Trace) -> Non
     reached = max(x[np.isfinite(y).any(1)].max(initial=1) for x, y in (train, test))
     for axes in panels:
         axes.set(xlabel="presentations", xlim=(-0.02 * reached, 1.02 * reached))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         for name, first in trace.stages().items():
             axes.axvline(first, color=GREY, lw=0.8, ls=":")
             axes.annotate(name, (first, 0.98), (2, 0), xycoords=("data", "axes fraction"), size=8,
@@ -453,18 +467,23 @@ def _headline(trace: Trace) -> str:
         low, middle, high = (f"{v:.3g}" for v in np.quantile(final, (0, 0.5, 1)))
         text = f"test {kind} {middle}" + (f" ({low} to {high})" if final.size > 1 else "")
         text += " %" if trace.classes else ""
-        parts.append(text if there[-1] == len(x) - 1 else f"{text} after {x[there[-1]]}")
-    if trace.diverged:
-        parts.append((f"{len(trace.diverged)} of {count} seeds " if count > 1 else "") + "diverged")
+        parts.append(
+            text if there[-1] == len(x) - 1 else f"{text} after {x[there[-1]]} presentations"
+        )
+    diverged = len(trace.summary.get("diverged", ()))
+    if diverged:
+        parts.append(f"{diverged} of {count} seeds diverged" if count > 1 else "diverged")
     elif about["status"] != "complete":
         parts.append({"running": "unfinished"}.get(about["status"], about["status"]))
-    return textwrap.fill("; ".join(parts), 125)
+    return "; ".join(parts)
 
 
 def _figure(title: str, width: float, height: float) -> Figure:
     layout = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.07)
-    figure = Figure((width, height), layout=layout)
-    figure.suptitle(title, fontsize=10.5, fontweight="bold", x=0.01, ha="left")
+    figure = Figure((width, height), dpi=130, layout=layout)
+    figure.suptitle(
+        textwrap.fill(title, int(11 * width)), fontsize=10.5, fontweight="bold", x=0.01, ha="left"
+    )
     return figure
 
 
@@ -488,7 +507,7 @@ def overview_figure(path: str | os.PathLike[str]) -> Figure:
                 _teaching(figure.add_subplot(cells[1]), next(letters), scene)
         angles = bool(scene) and np.isfinite(trace.series("signals/angle")[1]).any()
         cells = rows[-1].subgridspec(1, 1 + trace.classes + int(angles))
-        _curves([figure.add_subplot(cell) for cell in cells], letters, trace)
+        _curves([figure.add_subplot(cells[k]) for k in range(cells.ncols)], letters, trace)
         return figure
 
 
@@ -515,9 +534,9 @@ def variables_figure(
         tallest = max(map(len, shown.values()))
         title = f"{tree.attrs['protocol']}, {tree.attrs['level']} level: {scene.title}"
         figure = _figure(title, min(2.5 + 3.5 * len(names), 14), min(1.5 + 1.8 * tallest, 14))
-        columns = figure.add_gridspec(1, len(names))
-        for column, (name, rows) in zip(columns, shown.items(), strict=True):
-            cells = column.subgridspec(len(rows), 1)
+        columns = figure.add_gridspec(1, len(shown))
+        for k, (name, rows) in enumerate(shown.items()):
+            cells = columns[k].subgridspec(len(rows), 1)
             _column(figure, cells, scene, [name], rows, 10)[0].set_title(_words(name), pad=16)
         return figure
 
@@ -562,7 +581,7 @@ def _save(figure: Figure, path: Path) -> Path:
         raise InputError(f"{path}: the name of a figure ends in .png, .svg or .pdf")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+        figure.savefig(path, dpi="figure")
     except OSError as error:
         raise InputError(f"{path}: cannot be written there: {error.strerror}") from error
     return path

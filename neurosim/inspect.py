@@ -42,7 +42,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
         done = _done(tree)
         metrics, after = _metrics(tree)
         phases = _phases(tree)
-        recorded = _array(tree, "traces/presentation").tolist() if "traces" in tree else []
+        planned = _array(tree, "traces/presentation").tolist() if "traces" in tree else []
     summary = json.loads(about.get("summary", "{}"))
     return {
         "path": found["path"],
@@ -67,7 +67,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
         "commit": about["commit"],
         "versions": json.loads(about["versions"]),
         "phases": phases,
-        "recorded": recorded,
+        "recorded": [number for number in planned if number < done[0]],
         "variables": [
             {"name": f"{group}/{name}".strip("/"), **entry}
             for group, members in found["groups"].items()

@@ -9,10 +9,27 @@ from typing import Any
 from neurosim.consistency import concerns, problems
 from neurosim.errors import InputError, NeurosimWarning, nearest
 from neurosim.spec import ModelSpec, ProtocolSpec
-from neurosim.toml import Document, Source, Sources, dotted, merge, override, read
+from neurosim.toml import (
+    Document,
+    KeyPath,
+    Source,
+    Sources,
+    dotted,
+    merge,
+    override,
+    read,
+    split_key,
+)
 from neurosim.validation import validate
 
 PACKAGE = Path(__file__).parent
+
+FILES: tuple[KeyPath, ...] = (
+    ("task", "path"),
+    ("model", "weights", "file"),
+    ("model", "feedback", "file"),
+)
+"""Keys of a protocol that name a file; in the protocol itself they are meant from its folder."""
 
 
 @dataclass(frozen=True)
@@ -97,17 +114,26 @@ def _with_model(
     return merged, Sources((Source(document), Source(model, at=("model",))))
 
 
+def _from_here(key: KeyPath, value: Any) -> Any:
+    """The value of an override, with file names as a shell means them."""
+    if isinstance(value, Mapping):
+        return {part: _from_here((*key, part), inner) for part, inner in value.items()}
+    if key in FILES and isinstance(value, str):
+        return str(Path(value).expanduser().absolute())
+    return value
+
+
 def load_protocol(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Protocol:
     """Read and check a protocol.
 
     name: a path, or the bare name of a shipped protocol. overrides: values by dotted key, such as
     {"model.mu": 0.2}; where a name of an activation, dynamics, rule or task is expected, the value
-    may be the object itself.
+    may be the object itself. File names in overrides are meant from the working directory.
 
     Raises:
         InputError: every mistake in the files and overrides, one a line.
     """
-    overrides = dict(overrides or {})
+    overrides = {key: _from_here(split_key(key), value) for key, value in (overrides or {}).items()}
     document = read(find("protocols", name))
     folder = document.path.parent
     data = override(document.data, overrides)

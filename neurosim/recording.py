@@ -296,11 +296,11 @@ class Recorder:
         count = metrics["loss"].shape[1]
         where = slice(first, first + count)
         for name, values in metrics.items():
-            values = np.asarray(values, np.float32)
+            values = np.asarray(values, float)
             if values.ndim == 2:
                 block = np.moveaxis(values, 0, 1) if self.many else values[0]
             else:
-                full = np.full((*values.shape[:2], len(self.names)), np.nan, np.float32)
+                full = np.full((*values.shape[:2], len(self.names)), np.nan)
                 full[..., self.slots[stage]] = values
                 block = np.moveaxis(full, 0, 1) if self.many else full[0]
             self.writer.write(f"metrics/{name}", where, block)
@@ -308,15 +308,17 @@ class Recorder:
     def evaluation(self, number: int, loss, error, settled) -> None:
         """The test set after `plan.evaluations[number]` presentations."""
         for name, values in (("loss", loss), ("error", error), ("settled", settled)):
-            self.writer.write(
-                f"evaluation/{name}", number, self._own(np.asarray(values, np.float32))
-            )
+            self.writer.write(f"evaluation/{name}", number, self._own(np.asarray(values, float)))
+
+    def signals(self, presentation: int, angles, norms) -> None:
+        """How the change of a presentation compares with backprop's."""
+        row = self.plan.recorded.index(presentation)
+        self.writer.write("signals/angle", row, self._own(np.asarray(angles, float)))
+        self.writer.write("signals/norm", row, self._own(np.asarray(norms, float)))
 
     def details(self, stage: int, presentation: int, seen: Examined) -> None:
         """A presentation in detail."""
         row = self.plan.recorded.index(presentation)
-        self.writer.write("signals/angle", row, self._own(np.asarray(seen.angles, np.float32)))
-        self.writer.write("signals/norm", row, self._own(np.asarray(seen.norms, np.float32)))
         slots = self.slots[stage]
         stopped = np.asarray(seen.stopped, np.float32) * MS
         full = np.full((stopped.shape[0], len(self.names), stopped.shape[2]), np.nan, np.float32)

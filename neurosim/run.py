@@ -285,11 +285,19 @@ class _Loop:
         recorded = [p - begin for p in self.plan.recorded if begin <= p < begin + size]
         at = 0
         while at < size:
-            if at in recorded:
-                self._details(stage, states, orders[:, at], begin + at)
             upcoming = [p for p in recorded if p > at]
             stop = min([at + self.length, size, *upcoming])
-            states = self._chunk(stage, states, orders, begin, at, stop)
+            before = states
+            if at in recorded:  # a chunk of its own, so that what it changes can be looked at
+                seen = self._examine(stage, states, orders[:, at], self.spec.record.samples)
+                self.recorder.details(stage, begin + at, seen)
+                stop = at + 1
+            states, change = self._chunk(stage, before, orders, begin, at, stop)
+            if at in recorded:
+                angles, norms = self.engines[stage].against_backprop(
+                    before.weights, change, self.samples.train, self.samples.axis, orders[:, at]
+                )
+                self.recorder.signals(begin + at, angles, norms)
             at = stop
             if len(self.failed) == len(self.seeds):
                 break
@@ -307,9 +315,10 @@ class _Loop:
             jnp.int32(self.plan.stages[stage][0]),
         )
 
-    def _chunk(self, stage, states, orders, begin: int, at: int, stop: int) -> RunState:
+    def _chunk(self, stage, states, orders, begin: int, at: int, stop: int):
+        """The presentations `at` … `stop`−1 of the epoch: the new states, and the last change."""
         before, began = states, time.perf_counter()
-        states, metrics = self._advance(stage, states, orders, at, stop)
+        states, metrics, change = self._advance(stage, states, orders, at, stop)
         chunk = host(metrics, at, stop)
         if not self.samples.classes:
             chunk["error"] = np.full_like(chunk["error"], np.nan)
@@ -330,7 +339,7 @@ class _Loop:
                     float(np.mean(error)) if self.samples.classes else None,
                 )
             )
-        return states
+        return states, change
 
     def _living(self) -> np.ndarray:
         """Which seeds have not diverged."""
@@ -347,11 +356,7 @@ class _Loop:
             worst = float(np.min(chunk["settled"][self._living(), :, k], initial=1.0))
             self.settled[name] = min(worst, self.settled.get(name, 1.0))
 
-    def _details(self, stage: int, states, ids, presentation: int) -> None:
-        seen = self._examine(stage, states, ids)
-        self.recorder.details(stage, presentation, seen)
-
-    def _examine(self, stage: int, states, ids):
+    def _examine(self, stage: int, states, ids, samples: int):
         return self.engines[stage].examine(
             states,
             self.samples.train,
@@ -360,7 +365,7 @@ class _Loop:
             self.keys,
             jnp.int32(self.plan.stages[stage][0]),
             self.recorder.times[stage],
-            self.spec.record.samples,
+            samples,
         )
 
     def _evaluate(self, engine: Engine, weights) -> None:
@@ -394,7 +399,7 @@ class _Loop:
         """Where in a presentation a state left the finite numbers, by going through it again."""
         states = before
         if offset:
-            states, _ = self._advance(stage, before, orders, at, at + offset)
+            states, _, _ = self._advance(stage, before, orders, at, at + offset)
         for letter, arrays in (("W", states.weights.W), ("Q", states.weights.Q)):
             for i, array in enumerate(arrays, start=1):
                 if not np.isfinite(np.asarray(array[s])).all():
@@ -402,17 +407,7 @@ class _Loop:
                         f"the update before it left the weights {letter}{i} not finite; a lower "
                         "plasticity rate may keep them"
                     )
-        engine = self.engines[stage]
-        seen = engine.examine(
-            states,
-            self.samples.train,
-            self.samples.axis,
-            orders[:, at + offset],
-            self.keys,
-            jnp.int32(self.plan.stages[stage][0]),
-            self.recorder.times[stage],
-            self.spec.batch,
-        )
+        seen = self._examine(stage, states, orders[:, at + offset], self.spec.batch)
         for phase, trace, times in zip(
             self.spec.stages[stage].phases, seen.traces, self.recorder.times[stage], strict=True
         ):

@@ -1,4 +1,4 @@
-"""The import graph follows the ranks: a module imports only from lower ones, or from its own room."""
+"""The import graph follows the ranks: a module imports only from lower ones or its own room."""
 
 import ast
 from pathlib import Path

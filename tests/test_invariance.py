@@ -165,20 +165,17 @@ batch = 4
 dynamics = "mixture"
 credit = "two-phase"
 layers = [4, 4, 3]
-activation = "tanh"
-mu = 0.2
+mu = 0.3
 tau_soma = "10 ms"
-tau_basal = "4 ms"
-noise = { soma = 0.01, basal = 0.02 }
+noise = { soma = 0.01 }
 weights.gain = 0.5
 [model.forward]
-rate = 0.02
+rate = 0.005
 depth_compensation = true
 optimizer = "momentum"
 [model.feedback]
-rule = "difference"
+rule = "white-noise"
 rate = 0.01
-noise = 0.05
 optimizer = "adam"
 [task]
 name = "student-teacher"
@@ -226,7 +223,7 @@ def execute(tmp_path_factory):
                 for name, array in file[group].items():
                     if np.issubdtype(array.dtype, np.floating):
                         found[f"{group}/{name}"] = array[()]
-        assert np.isfinite(found["weights/W1"]).all()
+        assert np.isfinite(found["evaluation/loss"]).all()
         return found
 
     return run
@@ -236,12 +233,11 @@ def test_recording_and_chunks_leave_a_run_bitwise_as_it_is(execute):
     """A noisy run with momentum: every metric, evaluation and weight."""
     bare = execute()
     moved = bare["weights/W1"][1] - bare["weights/W1"][0]
-    assert np.abs(moved).max() > 1e-3
+    assert np.abs(moved).max() > 1e-2
     assert (bare["metrics/settled"] == 0).all()  # noise keeps every sample from rest, and it shows
     others = {
-        "recorded": execute({"record.presentations": 4}),
-        "recorded finely": execute(
-            {"record.presentations": [0, 1, 7], "record.every": "2 ms", "record.samples": 1}
+        "recorded": execute(
+            {"record.presentations": [0, 1, 7], "record.every": "4 ms", "record.samples": 1}
         ),
         "one presentation a chunk": execute(chunk_seconds=0.0),
         "one chunk an epoch": execute(chunk_seconds=1e3),
@@ -251,19 +247,14 @@ def test_recording_and_chunks_leave_a_run_bitwise_as_it_is(execute):
             np.testing.assert_array_equal(found[name], array, err_msg=f"{how}: {name}")
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [{}, {"model.noise": {}, "level": "equilibrium"}],
-    ids=["noisy", "equilibrium"],
-)
-def test_an_ensemble_equals_its_seeds_one_at_a_time(execute, overrides):
+def test_an_ensemble_equals_its_seeds_one_at_a_time(execute):
     """Weights to 1e-10 relative after 15 presentations: rounding, which learning carries on.
 
-    Metrics are written in float32. Residuals are left out: once settled they are rounding.
+    Metrics are written in float32. Residuals are left out: noise makes them large and rough.
     """
-    together = execute(overrides, seeds=[3, 8])
+    together = execute(seeds=[3, 8])
     for place, seed in enumerate([3, 8]):
-        alone = execute(overrides, seed=seed)
+        alone = execute(seed=seed)
         del alone["metrics/residual"]
         for name, array in alone.items():
             own = np.moveaxis(together[name], 1, 0)[place] if array.ndim else together[name]
@@ -299,13 +290,13 @@ def test_the_noise_of_a_sample_follows_it_through_the_batch(tmp_path):
         assert largest_difference(one, other) == 0
 
 
-@pytest.mark.parametrize("milliseconds", [111, 251, 600])
-@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize(("milliseconds", "adaptive"), [(111, False), (112, True)])
 def test_every_length_of_a_phase_can_be_recorded(tmp_path, milliseconds, adaptive):
     """k · (duration/50) may round to more than the duration: no time may lie after the end."""
     (tmp_path / "tiny.toml").write_text(RUN)
     changes = {f"stages.0.phases.{k}.duration": f"{milliseconds} ms" for k in (0, 1)}
     changes |= {"rate.dt": "1 ms", "rate.adaptive": adaptive, "model.noise": {}}
+    changes |= {"model.tau_soma": "2 ms"}
     spec = load_protocol(tmp_path / "tiny.toml", changes).spec
     times = phase_times(spec, spec.stages[0].phases)[0]
     level, dynamics = build.level(spec), build.dynamics(spec.model)

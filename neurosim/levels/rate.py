@@ -83,8 +83,11 @@ class Rate(eqx.Module):
         # The solver sees a flat list: it cannot carry containers that are empty.
         leaves, shape_of = jax.tree.flatten(start)
 
+        def whole(y: list) -> Any:
+            return jax.tree.unflatten(shape_of, y)
+
         def flat_field(t, y, args):
-            rates = jax.tree.leaves(vector_field(shape_of.unflatten(y)))
+            rates = jax.tree.leaves(vector_field(whole(y)))
             return [self.dt * rate for rate in rates]
 
         terms: Any = dfx.ODETerm(flat_field)
@@ -103,7 +106,7 @@ class Rate(eqx.Module):
             ts = jnp.array([t / self.dt for t in watch[0]], jnp.result_type(float))
 
             def seen(t, y, args):
-                return watch[1](shape_of.unflatten(y))
+                return watch[1](whole(y))
 
             saved.append(dfx.SubSaveAt(ts=ts, fn=seen))
         steps = round(duration / self.dt)
@@ -118,14 +121,12 @@ class Rate(eqx.Module):
             stepsize_controller=dfx.PIDController(rtol=self.rtol, atol=self.atol)
             if self.adaptive
             else dfx.ConstantStepSize(),
-            event=None
-            if stop is None
-            else dfx.Event(lambda t, y, args, **kw: stop(shape_of.unflatten(y))),
+            event=None if stop is None else dfx.Event(lambda t, y, args, **kw: stop(whole(y))),
             adjoint=dfx.ForwardMode(),
             max_steps=MAX_ADAPTIVE_STEPS if self.adaptive else steps + 1,
             throw=False,
         )
-        end = shape_of.unflatten([v[-1] for v in solution.ys[0]])
+        end = whole([v[-1] for v in solution.ys[0]])
         ended = Ended(
             dfx.is_okay(solution.result) | dfx.is_event(solution.result),
             solution.stats["num_steps"].astype(jnp.result_type(float)),

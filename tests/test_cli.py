@@ -1,0 +1,621 @@
+"""The command line, and the library calls behind it: `run`, `check`, `inspect`, `list`."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import neurosim as ns
+from neurosim import _progress, _words
+from neurosim.cli import _summary, app
+from neurosim.inspect import metrics_in_words
+from neurosim.loading import bundled
+
+CONSOLE = Path(sys.executable).parent / "neurosim"
+
+CHANGES = {
+    "stages.0.epochs": 1,
+    "model.layers": [64, 16, 10],
+    "model.weights.init": "file",
+    "model.weights.file": "weights.npz",
+    "record.samples": 50,
+}
+"""Small, and the weights from a file: all runs of it share one compilation, also those that fail.
+
+50 samples are the batch, as the search for a divergence looks at all of it.
+"""
+SMALL = ["quickstart", "--level", "equilibrium"]
+SMALL += [word for key, value in CHANGES.items() for word in ("--set", f"{key}={value}")]
+PROTOCOLS = sorted(bundled("protocols"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Nothing here is large enough to gain from optimised code."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Every test in a folder of its own, as wide as a terminal without a size."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def with_weights(arguments, path, scale=1.0):
+    """`arguments` with weights that stand in a file."""
+    rng = np.random.default_rng(0)
+    W1, W2 = (np.linalg.qr(rng.normal(size=shape))[0].T for shape in ((64, 16), (16, 10)))
+    np.savez(path, W1=scale * W1, W2=W2)
+    return [str(word).replace("weights.npz", str(path)) for word in arguments]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small run: its arguments, its trace and what `run --json` said."""
+    folder = tmp_path_factory.mktemp("finished")
+    arguments = with_weights(SMALL, folder / "weights.npz")
+    result = call("run", *arguments, "--out", folder / "small.h5", "--json")
+    assert result.exit_code == 0, result.output
+    return SimpleNamespace(arguments=arguments, path=folder / "small.h5", result=result)
+
+
+# --- run -----------------------------------------------------------------------------------------
+
+
+def test_run_says_one_json_object_and_where_its_files_are(finished):
+    report = json.loads(finished.result.stdout)
+    assert report["trace"] == str(finished.path)
+    assert report["figures"] == [str(finished.path.with_suffix(".png"))]
+    assert finished.path.exists() and finished.path.with_suffix(".png").exists()
+    assert 0.0 < report["metrics"]["test_error"] < 0.5
+    assert report["metrics"]["test_loss"] > 0
+    assert report["diverged"] == [] and report["warnings"] == []
+    assert set(report["settled"]) == {"free", "learning"}
+    assert report["wall_s"] > 0
+
+
+def test_run_ends_with_a_summary_in_words(finished):
+    report = json.loads(finished.result.stdout)
+    again = call("run", *finished.arguments)
+    assert again.exit_code == 0
+    lines = again.stdout.splitlines()
+    assert lines[0] == "quickstart, equilibrium level: done"
+    said = dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines[1:])
+    assert said["test loss"] == f"{report['metrics']['test_loss']:.4g}"
+    assert said["test error"] == _words.percent(report["metrics"]["test_error"])
+    assert said["trace"] == "outputs/quickstart-equilibrium.h5"
+    assert said["figure"] == "outputs/quickstart-equilibrium.png"
+    assert set(said) == {"test loss", "test error", "settled", "wall time", "trace", "figure"}
+    assert sorted(p.name for p in Path("outputs").iterdir()) == [
+        "quickstart-equilibrium.h5",
+        "quickstart-equilibrium.png",
+    ]
+
+
+def test_run_quiet_is_silent(finished):
+    result = call("run", *finished.arguments, "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_run_is_one_call_of_the_library(finished):
+    report = json.loads(finished.result.stdout)
+    weights = str(finished.path.parent / "weights.npz")
+    protocol = ns.load_protocol("quickstart", CHANGES | {"model.weights.file": weights})
+    done = ns.run(protocol, level="equilibrium", out="mine.h5")
+    assert done.metrics == report["metrics"]
+    assert done.summary.keys() | {"figures", "warnings"} == report.keys()
+
+
+def test_run_never_overwrites_without_force(finished):
+    before = finished.path.read_bytes()
+    refused = call("run", *finished.arguments, "--out", finished.path, "--json")
+    assert refused.exit_code == 2
+    [message] = json.loads(refused.stdout)["error"]
+    assert "exists; give --force to overwrite" in message
+    assert finished.path.read_bytes() == before
+
+
+def test_run_does_not_overwrite_a_figure_either(finished):
+    Path("mine.png").write_text("precious")
+    refused = call("run", *finished.arguments, "--out", "mine.h5")
+    assert refused.exit_code == 2
+    assert refused.stderr == "error: mine.png: exists; give --force to overwrite, or --out FILE\n"
+    assert Path("mine.png").read_text() == "precious" and not Path("mine.h5").exists()
+
+
+def test_run_with_force_overwrites(finished):
+    Path("mine.h5").write_text("old")
+    Path("mine.png").write_text("old")
+    done = call("run", *finished.arguments, "--out", "mine.h5", "--force", "--json")
+    assert json.loads(done.stdout)["metrics"] == json.loads(finished.result.stdout)["metrics"]
+    assert ns.inspect("mine.h5")["status"] == "complete"
+    assert Path("mine.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_trace_cannot_be_called_like_a_picture():
+    result = call("run", "quickstart", "--out", "mine.png")
+    assert result.exit_code == 2
+    assert "--out mine.png: is the trace, which is HDF5; expected such as mine.h5" in result.stderr
+
+
+def test_a_run_that_diverges_says_where_and_keeps_its_trace(finished):
+    arguments = with_weights(SMALL, Path("huge.npz"), scale=1e200)
+    result = call("run", *arguments, "--out", "lost.h5", "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == report["exit_code"] == 1
+    assert report["metrics"]["test_loss"] is None
+    assert report["trace"] == "lost.h5" and report["figures"] == []
+    [entry] = report["diverged"]
+    assert entry["seed"] == 0 and entry["presentation"] == 0
+    assert "phase 'free'" in entry["message"] and "layer 1" in entry["message"]
+    assert report["error"] == [f"{entry['message']}; lost.h5 holds all up to there"]
+    assert ns.inspect("lost.h5")["status"] == "diverged"
+    words = call("run", *arguments, "--out", "lost.h5", "--force")
+    assert (words.exit_code, words.stdout) == (1, "")
+    assert words.stderr.splitlines()[-1] == f"error: {report['error'][0]}"
+
+
+def test_an_interrupted_run_says_where_its_trace_is(finished, monkeypatch):
+    class Impatient(_progress.Lines):
+        def __call__(self, progress):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_progress, "display", lambda name, quiet: Impatient(name))
+    result = call("run", *finished.arguments, "--out", "cut.h5")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "interrupted; cut.h5 holds all up to there\n"
+    report = ns.inspect("cut.h5")
+    assert report["status"] == "interrupted"
+    assert 0 < report["presentations"]["done"] < report["presentations"]["total"] == 28
+    assert report["metrics_after"] == 0 and report["metrics"]["test_error"] > 0.5
+    again = call("run", *finished.arguments, "--out", "cut.h5", "--force", "--json")
+    report = json.loads(again.stdout)
+    assert report["exit_code"] == again.exit_code == 130
+    assert report["error"] == ["interrupted; cut.h5 holds all up to there"]
+
+
+def test_check_predicts_the_size_of_a_trace(finished):
+    report = json.loads(call("check", *finished.arguments, "--json").stdout)
+    # Arrays only: names, axes and indices come on top.
+    assert report["trace_bytes"] < finished.path.stat().st_size < 1.25 * report["trace_bytes"]
+
+
+def test_control_c_ends_a_real_process_with_130():
+    process = subprocess.Popen(
+        [CONSOLE, "run", "quickstart", "--out", "cut.h5"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not Path("cut.h5").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "interrupted; cut.h5 holds all up to there"
+    assert ns.inspect("cut.h5")["status"] == "interrupted"
+
+
+def test_the_summary_names_the_seeds_that_diverged_and_what_did_not_settle():
+    spec = ns.load_protocol("quickstart").spec
+    report = {
+        "trace": "a.h5",
+        "figures": [],
+        "metrics": {"test_loss": [0.5, None, 0.7], "test_error": [0.1, None, 0.2]},
+        "diverged": [{"seed": 1, "message": "seed 1 diverged at presentation 3: phase 'free'"}],
+        "settled": {"free": 0.98, "learning": 1.0},
+        "wall_s": 125.0,
+    }
+    assert _summary(spec, report).splitlines() == [
+        "quickstart, rate level: done",
+        "  test loss   0.6, mean of 2 seeds (0.5 to 0.7), 1 lost",
+        "  test error  15.0 %, mean of 2 seeds (10.0 % to 20.0 %), 1 lost",
+        "  diverged    seed 1 diverged at presentation 3: phase 'free'",
+        "  settled     free: 98.0 % of samples in the worst batch; a longer phase may",
+        "              settle the rest",
+        "  settled     learning: 100 % of samples",
+        "  wall time   2 min 5 s",
+        "  trace       a.h5",
+    ]
+
+
+# --- inspect -------------------------------------------------------------------------------------
+
+
+def test_inspect_tells_what_a_run_was(finished):
+    report = json.loads(call("inspect", finished.path, "--json").stdout)
+    run = json.loads(finished.result.stdout)
+    assert report.pop("warnings") == []
+    assert report == ns.inspect(finished.path)
+    assert (report["protocol"], report["model"]) == ("quickstart", "mixture-two-phase")
+    assert (report["level"], report["status"], report["seeds"]) == ("equilibrium", "complete", [0])
+    assert report["presentations"] == {"done": 28, "total": 28}
+    assert report["metrics"] == run["metrics"] and report["metrics_after"] == 28
+    assert report["neurosim_version"] == version("neurosim")
+    free, learning = report["phases"]
+    assert (free["name"], free["taught"], free["plastic"]) == ("free", False, ["feedback"])
+    assert (learning["name"], learning["taught"], learning["plastic"]) == (
+        "learning",
+        True,
+        ["forward"],
+    )
+    assert free["settled_worst"] == run["settled"]["free"] <= free["settled_mean"]
+    [soma] = [v for v in report["variables"] if v["name"] == "traces/layer1/soma"]
+    assert soma["dims"] == ["presentation", "sample", "phase", "unit"]
+    assert soma["shape"] == [6, 50, 2, 16]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_inspect_in_words_fits_the_terminal(finished, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = call("inspect", finished.path).stdout
+    lines = text.splitlines()
+    assert "status      complete; 28 of 28 presentations" in text
+    assert "two-phase mixture network on handwritten digits" in text
+    assert re.search(r"traces/layer1/soma +presentation 6 × sample 50 × phase 2 × unit 16", text)
+    assert max(map(len, lines[1:])) <= columns
+    assert ("mean loss on the test set" in text) == (columns == 120)
+
+
+def test_inspect_prints_the_protocol_that_ran(finished):
+    result = call("inspect", finished.path, "--protocol")
+    Path("again.toml").write_text(result.stdout)
+    weights = str(finished.path.parent / "weights.npz")
+    changes = CHANGES | {"model.weights.file": weights, "level": "equilibrium"}
+    assert ns.load_protocol("again.toml").spec == ns.load_protocol("quickstart", changes).spec
+    report = json.loads(call("inspect", finished.path, "--protocol", "--json").stdout)
+    assert report["protocol"] == tomllib.loads(result.stdout)
+
+
+def test_inspect_draws(finished):
+    result = call("inspect", finished.path, "--plot", "soma,apical", "--out", "mine.png")
+    assert (result.exit_code, result.stdout) == (0, "mine.png\n")
+    assert Path("mine.png").read_bytes().startswith(b"\x89PNG")
+    refused = call("inspect", finished.path, "--plot", "soma", "--out", "mine.png")
+    assert refused.exit_code == 2
+    assert "mine.png: exists; give --force" in refused.stderr
+    options = ["--presentation", 27, "--sample", 3, "--out", "mine.png", "--force", "--json"]
+    forced = call("inspect", finished.path, "--plot", "soma", *options)
+    assert json.loads(forced.stdout)["figures"] == ["mine.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--plot", "somma"], "unknown variable 'somma'; did you mean 'soma'"),
+        (["--plot", "soma", "--presentation", "3"], "presentation 3 was not recorded"),
+    ],
+)
+def test_inspect_refuses_to_draw_what_is_not_there(finished, options, message):
+    result = call("inspect", finished.path, *options, "--out", "mine.png")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not Path("mine.png").exists()
+
+
+def test_inspect_refuses_what_is_no_trace():
+    Path("mine.h5").write_text("no")
+    assert call("inspect", "mine.h5").stderr.startswith("error: mine.h5: is no trace")
+    assert call("inspect", "none.h5").stderr == "error: none.h5: no such file\n"
+
+
+# --- list ----------------------------------------------------------------------------------------
+
+
+def test_list_is_one_line_each():
+    result = call("list", "protocols")
+    heading, *lines = result.stdout.splitlines()
+    assert heading == "protocols"
+    assert [line.split()[0] for line in lines] == PROTOCOLS
+    assert "two-phase mixture network on handwritten digits" in result.stdout
+
+
+def test_list_tells_all():
+    report = json.loads(call("list", "--json").stdout)
+    kinds = ["models", "protocols", "tasks", "rules", "dynamics", "activations", "solvers"]
+    assert list(report) == [*kinds, "warnings"]
+    for kind in kinds:
+        assert report[kind] == ns.catalog(kind)
+        assert all(entry["what"] for entry in report[kind])
+    for kind in ("models", "protocols", "tasks"):
+        assert all(entry["source"] for entry in report[kind])
+
+
+NAMED = [entry for entry in ns.catalog() if entry["key"]]
+
+
+@pytest.mark.parametrize("entry", NAMED, ids=lambda e: f"{e['key']}={e['name']}")
+def test_every_name_listed_is_one_that_its_key_takes(entry):
+    arguments = ["check", "quickstart", "--set", f"{entry['key']}={entry['name']}"]
+    assert "unknown" not in call(*arguments).stderr  # though it may not fit the rest
+    wrong = call(*arguments[:-1], f"{entry['key']}=nonsense")
+    assert wrong.exit_code == 2
+    assert re.search("unknown|no such|is not allowed|no shipped", wrong.stderr)
+
+
+def test_list_refuses_an_unknown_kind():
+    result = call("list", "modles")
+    assert result.exit_code == 2
+    assert "unknown kind 'modles'; did you mean 'models'?" in result.stderr
+
+
+# --- check ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_what_check_prints_is_the_same_protocol_and_writes_nothing(name):
+    result = call("check", name)
+    assert result.exit_code == 0
+    assert list(Path.cwd().iterdir()) == []
+    Path("again.toml").write_text(result.stdout)
+    assert ns.load_protocol("again.toml").spec == ns.load_protocol(name).spec
+
+
+def test_check_takes_the_options_of_run():
+    options = ["--level", "equilibrium", "--seeds", "3:6", "--out", "mine.h5"]
+    result = call("check", "quickstart", *options, "--set", "model.mu=0.2", "--json")
+    report = json.loads(result.stdout)
+    assert report["seeds"] == [3, 4, 5]
+    assert report["trace"] == "mine.h5"
+    assert report["protocol"]["level"] == "equilibrium"
+    assert report["protocol"]["model"]["mu"] == 0.2
+    assert report["simulated_s"] is None and report["slowest_s"] is None
+
+
+def test_check_predicts_what_a_run_takes():
+    report = ns.check("quickstart")
+    assert report["presentations"] == 30 * (1438 // 50)
+    assert report["simulated_s"] == pytest.approx(840 * 1.2)
+    # η̂ (μ/(1−μ))^(L+1−i), and the short-circuited free phase of two layers: eigenvalues of
+    # [[−1, μ], [1−μ, −(1−μ)]] over τ = 20 ms.
+    assert report["signal"] == pytest.approx([0.1 / 81, 0.1 / 9])
+    assert report["slowest_s"] == pytest.approx(0.02 / ((1.9 - 0.37**0.5) / 2))
+    comments = [line for line in call("check", "quickstart").stdout.splitlines() if "#" in line]
+    assert "# simulated time: 16 min 48 s at the most" in comments
+    assert "# slowest time constant: 31 ms" in comments
+
+
+def test_check_resolves_paths_so_that_its_output_can_move():
+    Path("here").mkdir()
+    np.savez("here/mine.npz", x=np.ones((20, 4)) * np.arange(4), y=np.arange(20) % 2)
+    text = bundled("protocols")["quickstart"].read_text()
+    text = text.replace('name = "digits"', 'name = "arrays"\npath = "mine.npz"')
+    text = text.replace("[64, 64, 10]", "[4, 4, 2]").replace("batch = 50", "batch = 5")
+    Path("here/mine.toml").write_text(text)
+    result = call("check", "here/mine.toml")
+    Path("there.toml").write_text(result.stdout)
+    assert ns.check("there.toml")["samples"] == ns.check("here/mine.toml")["samples"]
+
+
+def test_file_names_given_as_options_are_meant_from_the_working_directory():
+    np.savez("mine.npz", x=np.ones((70, 64)) * np.arange(64), y=np.arange(70) % 10)
+    for change in ("task={name='arrays',path='mine.npz'}", "task.path=mine.npz"):
+        options = ["--set", "task={name='arrays',path='x'}", "--set", change, "--set", "batch=5"]
+        report = json.loads(call("check", "quickstart", *options, "--json").stdout)
+        assert report["protocol"]["task"]["path"] == str(Path("mine.npz").absolute())
+
+
+def test_check_warns_of_a_trace_that_exists():
+    Path("mine.h5").touch()
+    result = call("check", "quickstart", "--out", "mine.h5")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: mine.h5: exists; run will ask for --force")
+    assert call("check", "quickstart", "--out", "mine.h5", "--force").stderr == ""
+
+
+def test_check_quiet_says_by_its_exit_code():
+    result = call("check", "quickstart", "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+# --- mistakes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["quikstart"], "quikstart: no such protocol file, .* did you mean 'quickstart'"),
+        (["quickstart", "--level", "rat"], "^--level: unknown level 'rat'; did you mean 'rate'"),
+        (["quickstart", "--set", "level=rat"], "^--set level: unknown level 'rat'"),
+        (["quickstart", "--set", "model.m=0.2"], "^--set model.m: unknown key 'm'"),
+        (["quickstart", "--set", "model.mu"], "'model.mu' is not an assignment; write key=value"),
+        (["quickstart", "--set", "model.tau_soma=20"], 'a bare number has no unit; write "10 ms"'),
+        (["quickstart", "--set", "model.layers=[9,9,10]"], "does not fit the task, which has 64"),
+        (["quickstart", "--seed", "1", "--seeds", "0:2"], "got both; expected one of them"),
+        (["quickstart", "--seeds", "5"], "--seeds 5: expected A:B with A less than B"),
+        (["quickstart", "--seeds", "5:5"], "--seeds 5:5: expected A:B with A less than B"),
+        (["quickstart", "--seeds=-1:5"], "--seeds -1:5: expected A:B with A less than B"),
+        (["quickstart", "--device", "abacus"], "--device abacus: there is no such device here"),
+        (
+            ["quickstart", "--set", "task={name='arrays',path='no.npz'}"],
+            "no.npz: no such file",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_mistake_is_one_line_on_stderr_with_exit_code_2(command, arguments, message):
+    result = call(command, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(message, line.removeprefix("error: "))
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_mistake_in_a_file_is_placed_in_it():
+    text = bundled("protocols")["quickstart"].read_text().replace("batch = 50", "bacth = 50")
+    Path("mine.toml").write_text(text)
+    line = text[: text.index("bacth")].count("\n") + 1
+    result = call("check", "mine.toml")
+    assert result.exit_code == 2
+    first, second = result.stderr.splitlines()
+    assert {first.startswith("error: "), second.startswith("error: ")} == {True}
+    assert f"mine.toml:{line}: bacth: unknown key 'bacth'; did you mean 'batch'?" in result.stderr
+    assert "batch: missing" in result.stderr
+
+
+def test_mistakes_as_json():
+    result = call("check", "quickstart", "--set", "model.m=0.2", "--set", "batch=0", "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == report["exit_code"] == 2
+    assert len(report["error"]) == 2
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["run"], ["run", "quickstart", "--levl", "rate"], ["check", "quickstart", "--seed", "-1"]],
+)
+def test_misuse_of_options_is_bad_input(arguments):
+    result = call(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Usage: " in result.stderr
+
+
+def test_warnings_are_one_line_and_said_once():
+    arguments = ["check", "quickstart", "--set", "precision=float32"]
+    arguments += ["--set", "model.layers=[64,64,64,64,64,10]"]
+    result = call(*arguments)
+    [line] = [line for line in result.stderr.splitlines() if "precision" in line]
+    assert line.startswith("warning: --set precision: float32 carries the learning signal")
+    assert "UserWarning" not in result.stderr
+    report = call(*arguments, "--json")
+    assert line.removeprefix("warning: ") in json.loads(report.stdout)["warnings"]
+    assert report.stderr == ""
+
+
+# --- the front door ------------------------------------------------------------------------------
+
+
+def test_help_is_instant_and_needs_no_jax():
+    code = (
+        "import resource, sys\n"
+        "from neurosim.cli import app\n"
+        "sys.argv = ['neurosim', '--help']\n"
+        "try:\n    app()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'jax', 'numpy', 'h5py', 'matplotlib', 'pydantic', 'rich'} & set(sys.modules)\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "print(sorted(heavy), used.ru_utime + used.ru_stime, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy, seconds = done.stderr.rsplit(maxsplit=1)
+    assert heavy == "[]"
+    assert float(seconds) < 0.4
+    for command in ("run", "check", "inspect", "list"):
+        assert re.search(rf"^  {command} +[A-Z].*\.$", done.stdout, re.MULTILINE)
+
+
+def test_the_console_script_works_without_a_terminal():
+    environment = os.environ | {"NO_COLOR": "1"}
+    command = [CONSOLE, "check", "quickstart", "--set", "model.m=1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: --set model.m: unknown key 'm'")
+
+
+def test_version():
+    assert call("--version").stdout == f"neurosim {version('neurosim')}\n"
+
+
+@pytest.mark.parametrize("name", ["run", "check", "inspect", "catalog"])
+def test_functions_keep_their_name_though_modules_share_it(name):
+    __import__(f"neurosim.{name}")
+    assert getattr(ns, name).__name__ == name
+    assert callable(getattr(ns, name))
+
+
+def test_the_library_refuses_a_level_that_does_not_exist():
+    protocol = ns.load_protocol("quickstart")
+    with pytest.raises(ns.InputError, match="unknown level 'magic'"):
+        ns.run(protocol, level="magic")
+    assert list(Path.cwd().iterdir()) == []
+
+
+# --- progress and words --------------------------------------------------------------------------
+
+
+def test_a_log_gets_a_line_every_half_minute(monkeypatch, capsys):
+    clock = [100.0]
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: clock[0])
+    with _progress.Lines("mine") as lines:
+        for k in range(1, 121):
+            clock[0] += 1.0
+            lines(SimpleNamespace(done=k, total=240, loss=0.5, test_error=0.1))
+    assert capsys.readouterr().err.splitlines() == [
+        f"mine: {k} of 240 presentations, loss 0.5, accuracy 90.0 %, about {left} left"
+        for k, left in (
+            (30, "3 min 30 s"),
+            (60, "3 min 0 s"),
+            (90, "2 min 30 s"),
+            (120, "2 min 0 s"),
+        )
+    ]
+
+
+def test_a_log_says_that_a_run_still_compiles(monkeypatch, capsys):
+    monkeypatch.setattr(_progress, "PATIENCE", 0.0)
+    with _progress.Lines("mine") as lines:
+        lines.compiling.join(5)
+    assert capsys.readouterr().err == "mine: compiling\n"
+
+
+def test_the_bar_compiles_first_and_then_counts():
+    bar = _progress.Bar("mine")
+    [task] = bar.rich.tasks
+    assert task.description == "mine: compiling" and task.total is None
+    bar(SimpleNamespace(done=3, total=12, loss=0.123456, test_error=0.034))
+    assert (task.description, task.percentage) == ("mine", 25.0)
+    assert task.fields["numbers"] == "loss 0.123, accuracy 96.6 %"
+    bar(SimpleNamespace(done=4, total=12, loss=0.1, test_error=None))
+    assert task.fields["numbers"] == "loss 0.1"
+
+
+@pytest.mark.parametrize(
+    ("function", "number", "words"),
+    [
+        (_words.duration, 0.03097, "31 ms"),
+        (_words.duration, 9.0, "9 s"),
+        (_words.duration, 59.7, "1 min 0 s"),
+        (_words.duration, 125.2, "2 min 5 s"),
+        (_words.duration, 3 * 3600 + 61, "3 h 1 min"),
+        (_words.duration, 50 * 3600, "2 d 2 h"),
+        (_words.size, 512, "512 B"),
+        (_words.size, 5_277_120, "5.28 MB"),
+        (_words.size, 88_000, "88 kB"),
+        (_words.percent, 0.0339, "3.4 %"),
+        (_words.percent, 0.99999, "99.9 %"),
+        (_words.percent, 1.0, "100 %"),
+        (_words.percent, 0.0, "0 %"),
+        (_words.listed, range(100), "0, 1, 2, 3, 4, 5, ..., 99"),
+    ],
+)
+def test_numbers_in_words(function, number, words):
+    assert function(number) == words
+
+
+def test_metrics_of_no_seed_are_no_number():
+    assert dict(metrics_in_words({"test_loss": None})) == {"test loss": "not a number"}
+    assert dict(metrics_in_words({"test_loss": [None, None]})) == {
+        "test loss": "not a number for any seed"
+    }
+    assert dict(metrics_in_words({})) == {}

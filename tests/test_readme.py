@@ -1,0 +1,71 @@
+"""Every code block of the README and of the docs runs as it stands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import neurosim as ns
+from neurosim.cli import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def blocks(language: str, pages=PAGES):
+    found = [
+        pytest.param(text, id=f"{page.stem}-{number}")
+        for page in pages
+        for number, (tag, text) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")))
+        if tag == language
+    ]
+    assert found
+    return found
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """A user's own folder."""
+    (tmp_path / "outputs").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_block_has_a_language_that_is_tested_here():
+    for page in PAGES:
+        tags = {tag for tag, _ in BLOCK.findall(page.read_text(encoding="utf-8"))}
+        assert tags <= {"python", "sh", "toml"}, page
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python(code):
+    exec(compile(code, "README", "exec"), {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("text", blocks("toml"))
+def test_toml(text):
+    Path("mine.toml").write_text(text, encoding="utf-8")
+    protocol = ns.load_protocol("mine.toml")
+    assert protocol.spec.name == "mine"
+
+
+def commands():
+    lines = [line for param in blocks("sh") for line in param.values[0].splitlines()]
+    return [line for line in lines if line.startswith("neurosim ")]
+
+
+def test_commands_of_the_tour():
+    """In the order of the page: later ones read what earlier ones wrote."""
+    assert len(commands()) >= 5
+    for line in commands():
+        arguments = shlex.split(line, comments=True)[1:]
+        result = CliRunner().invoke(app, [*arguments])
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+
+
+def test_the_two_set_up_commands_are_what_ci_runs():
+    lines = [line for param in blocks("sh") for line in param.values[0].splitlines()]
+    assert sum(line.startswith("python3 -m venv") for line in lines) == 2
+    assert "grep '^python3 -m venv' README.md" in (ROOT / ".ci/run").read_text()
