@@ -91,11 +91,16 @@ def task(protocol: ProtocolSpec, folder: Path) -> Any:
         if key not in allowed:
             raise InputError(unknown(f"key of the {name} task", key, allowed))
     if "path" in parameters:
-        parameters["path"] = folder / str(parameters["path"])
+        parameters["path"] = located(folder, parameters["path"])
     try:
         return kind(**parameters)
     except TypeError as problem:
         raise InputError(f"the {name} task: {problem}") from None
+
+
+def located(folder: Path, name: Any) -> Path:
+    """A file named in a protocol, meant from the protocol's folder."""
+    return folder / Path(str(name)).expanduser()
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -118,7 +123,7 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:
     spec = model.weights
     match spec.init:
         case "file":
-            path = folder / str(spec.file)
+            path = located(folder, spec.file)
             arrays = load_arrays(path)
             W = weights_from_arrays(arrays, "W", shapes, str(path))
             if model.bias and "b1" in arrays:
@@ -137,7 +142,7 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:
     if model.credit == "backprop":
         Q: list[np.ndarray] = []
     elif feedback.init == "file":
-        path = folder / str(feedback.file or spec.file)
+        path = located(folder, feedback.file or spec.file)
         shapes = list(pairwise(sizes[1:]))
         Q = weights_from_arrays(load_arrays(path), "Q", shapes, str(path))
     else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from math import exp, log
+from typing import NamedTuple
 
 import numpy as np
 
@@ -237,11 +238,12 @@ def _record_problems(spec: ProtocolSpec) -> Iterator[Problem]:
         yield ("record", "samples"), f"{spec.record.samples} samples of a batch of {spec.batch}"
 
 
-class Concern:
+class Concern(NamedTuple):
     """A key, what is doubtful about it, and whether it makes the results worthless."""
 
-    def __init__(self, key: tuple[str | int, ...], message: str, fatal: bool) -> None:
-        self.key, self.message, self.fatal = key, message, fatal
+    key: tuple[str | int, ...]
+    message: str
+    fatal: bool
 
 
 def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
@@ -279,10 +281,15 @@ def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
             if share > 1e-1:
                 yield Concern(
                     ("stages", number, "phases", k, "duration"),
-                    f"after {format_time(phase.duration)} about {share:.1g} of the learning signal "
-                    f"of layer 1 is still transient; about {needed:.0f} ms settle it",
+                    f"after {format_time(phase.duration)} the transient is still about "
+                    f"{_times(share)} the learning signal of layer 1; about {needed:.0f} ms "
+                    "settle it",
                     fatal=share > 10,
                 )
+
+
+def _times(share: float) -> str:
+    return f"{share:.0f} times" if share >= 2 else f"{share:.0%} of"
 
 
 def _leftover(model: ModelSpec, dynamics, duration: float, wanted: float) -> tuple[float, float]:

@@ -339,20 +339,18 @@ def _column(figure: Figure, cells: Any, scene: Scene, names: Sequence[str],
     """Units of some layers, one panel below the other."""
     rows: list[Axes] = []
     for k, layer in enumerate(layers):
-        axes = figure.add_subplot(
-            cells[k], sharex=rows[0] if rows and scene.time is not None else None
-        )
+        timed = scene.time is not None
+        axes = figure.add_subplot(cells[k], sharex=rows[0] if rows and timed else None)
         there = [name for name in names if name in scene.layers[layer]]
         _units(axes, scene, layer, there, most)
         axes.set_ylabel(f"layer {layer}\n({scene.units[there[0]]})")
-        if scene.time is None:
-            axes.set_xticks([])
-            axes.margins(y=0.15)
-        else:
+        if timed:
             _shade(axes, scene, named=not rows)
             axes.tick_params(labelbottom=layer == layers[-1])
+        else:
+            axes.set_xticks([])
+            axes.margins(y=0.15)
         rows.append(axes)
-    timed = scene.time is not None
     rows[-1].set_xlabel("time in the presentation (ms)" if timed else "units, by activity")
     figure.align_ylabels(rows)
     lines = {str(line.get_label()): line for line in rows[0].lines if line.get_gid()}
@@ -467,9 +465,8 @@ def _headline(trace: Trace) -> str:
         low, middle, high = (f"{v:.3g}" for v in np.quantile(final, (0, 0.5, 1)))
         text = f"test {kind} {middle}" + (f" ({low} to {high})" if final.size > 1 else "")
         text += " %" if trace.classes else ""
-        parts.append(
-            text if there[-1] == len(x) - 1 else f"{text} after {x[there[-1]]} presentations"
-        )
+        text += "" if there[-1] == len(x) - 1 else f" after {x[there[-1]]} presentations"
+        parts.append(text)
     diverged = len(trace.summary.get("diverged", ()))
     if diverged:
         parts.append(f"{diverged} of {count} seeds diverged" if count > 1 else "diverged")
@@ -481,9 +478,8 @@ def _headline(trace: Trace) -> str:
 def _figure(title: str, width: float, height: float) -> Figure:
     layout = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.07)
     figure = Figure((width, height), dpi=130, layout=layout)
-    figure.suptitle(
-        textwrap.fill(title, int(11 * width)), fontsize=10.5, fontweight="bold", x=0.01, ha="left"
-    )
+    text = textwrap.fill(title, int(11 * width))
+    figure.suptitle(text, x=0.01, ha="left", size=10.5, weight="bold", parse_math=False)
     return figure
 
 
@@ -533,7 +529,7 @@ def variables_figure(
                 raise InputError(f"{path}: {unknown('variable', name, there)}")
         tallest = max(map(len, shown.values()))
         title = f"{tree.attrs['protocol']}, {tree.attrs['level']} level: {scene.title}"
-        figure = _figure(title, min(2.5 + 3.5 * len(names), 14), min(1.5 + 1.8 * tallest, 14))
+        figure = _figure(title, min(2.5 + 3.5 * len(shown), 14), min(1.5 + 1.8 * tallest, 14))
         columns = figure.add_gridspec(1, len(shown))
         for k, (name, rows) in enumerate(shown.items()):
             cells = columns[k].subgridspec(len(rows), 1)

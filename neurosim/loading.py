@@ -162,12 +162,10 @@ def check(protocol: Protocol) -> None:
         InputError: all that is impossible, one a line.
     """
     found = [f"{protocol.where(key)}: {what}" for key, what in problems(protocol.spec)]
-    if not found:
-        for concern in concerns(protocol.spec):
-            message = f"{protocol.where(concern.key)}: {concern.message}"
-            if concern.fatal:
-                found.append(message)
-            else:
-                warnings.warn(message, NeurosimWarning, stacklevel=3)
+    doubts = [] if found else list(concerns(protocol.spec))
+    found += [f"{protocol.where(doubt.key)}: {doubt.message}" for doubt in doubts if doubt.fatal]
     if found:
         raise InputError(found)
+    for doubt in doubts:
+        message = f"{protocol.where(doubt.key)}: {doubt.message}"
+        warnings.warn(message, NeurosimWarning, stacklevel=3)

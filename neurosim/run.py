@@ -26,7 +26,7 @@ CHUNK_SECONDS = 0.5
 """How long a chunk should take: how often progress moves, and how much a kill can cost."""
 
 EXPLODED = 1e12
-"""Activity beyond this has diverged, finite or not."""
+"""Activity, weights and losses beyond this have diverged, finite or not."""
 
 
 class Progress(NamedTuple):
@@ -381,7 +381,7 @@ class _Loop:
 
     def _check(self, stage, before: RunState, orders, chunk, begin: int, at: int) -> None:
         """Note which seeds left the finite numbers in this chunk, when and where."""
-        finite = np.isfinite(chunk["loss"]) & np.isfinite(chunk["residual"]).all(-1)
+        finite = (chunk["loss"] < EXPLODED) & np.isfinite(chunk["residual"]).all(-1)
         for s in np.flatnonzero(~finite.all(1)):
             if self.seeds[s] in self.failed:
                 continue
@@ -402,10 +402,10 @@ class _Loop:
             states, _, _ = self._advance(stage, before, orders, at, at + offset)
         for letter, arrays in (("W", states.weights.W), ("Q", states.weights.Q)):
             for i, array in enumerate(arrays, start=1):
-                if not np.isfinite(np.asarray(array[s])).all():
+                if not (np.abs(np.asarray(array[s])) < EXPLODED).all():
                     return (
-                        f"the update before it left the weights {letter}{i} not finite; a lower "
-                        "plasticity rate may keep them"
+                        f"the updates before it drove the weights {letter}{i} out of all bounds; "
+                        "a lower plasticity rate may keep them"
                     )
         seen = self._examine(stage, states, orders[:, at + offset], self.spec.batch)
         for phase, trace, times in zip(
@@ -421,7 +421,7 @@ class _Loop:
             if earliest is not None:
                 when = f" at {times[earliest[0]] * 1e3:.4g} ms" if self.spec.level == "rate" else ""
                 return f"phase {phase.name!r}{when}: {earliest[1]} left all bounds{self._domain()}"
-        return "the state stayed finite where it was looked at; the solver gave up between"
+        return "the state was in bounds where it was looked at; the solver gave up between"
 
     def _domain(self) -> str:
         """A hint where an inverse may have been asked for outside its domain."""

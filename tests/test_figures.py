@@ -121,7 +121,7 @@ def made(
 
     def details(p, slots):
         row = recorded.index(p)
-        trained = any(taught[k] for k in slots)
+        trained = any("free" not in flags[k] for k in slots)
         angles = random.uniform(5, 80, (len(seeds), len(sizes) - 1)) if trained else np.nan
         write("signals/angle", row, np.broadcast_to(angles, (len(seeds), len(sizes) - 1)))
         for k in slots:

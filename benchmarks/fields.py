@@ -1,0 +1,87 @@
+"""How close the vector fields come to the matrix products they consist of."""
+
+import jax
+import jax.numpy as jnp
+
+from measure import Row, interleaved, ratio
+from neurosim import build
+from neurosim.dynamics.base import Drive, Target, field, rest
+from neurosim.levels.rate import Rate
+from neurosim.levels.settling import Problem, Span
+from neurosim.loading import load_model
+
+EVALUATIONS = 20
+REPEATS = 30
+WANTED = (">=", 65.0)
+
+
+def fields(device: str) -> list[Row]:
+    """The floating-point rate of four layers of n units, counting the matrix products only."""
+    rows = []
+    with jax.default_device(jax.devices(device)[0]), jax.enable_x64(False):
+        for name in ("mixture-two-phase", "multiplexing"):
+            for n in (256, 512):
+                for batch in (128, 256):
+                    rows += _one(name, n, batch)
+    return rows
+
+
+def _one(name: str, n: int, batch: int) -> list[Row]:
+    model = load_model(name, {"layers": [n] * 5})
+    network, dynamics = build.network(model), build.dynamics(model)
+    weights = build.weights(model, 0, None, None)  # type: ignore[arg-type]
+    x = jax.random.normal(jax.random.key(0), (batch, n))
+    dt = 1e-3
+    level = Rate("heun", dt, adaptive=False, rtol=1e-6, atol=1e-9, tolerance=1e-3)
+    # W_1 x stands still during a phase; the other layers and the apical ones move.
+    matrices = (*weights.W[1:], *weights.Q)
+
+    def drive(weights, x):
+        return Drive(x, network.potential(weights, 1, x), Target("none"))
+
+    @jax.jit
+    def products(matrices, activities):
+        def once(_, activities):
+            return tuple(h @ m.T for h, m in zip(activities, matrices, strict=True))
+
+        return jax.lax.fori_loop(0, EVALUATIONS, once, activities)
+
+    @jax.jit
+    def bare(weights, x):
+        def once(_, state):
+            rates = jax.vmap(lambda x, s: field(dynamics, network, weights, drive(weights, x), s))
+            return jax.tree.map(lambda v, r: v + dt * r, state, rates(x, state))
+
+        start = jax.vmap(lambda x: rest(dynamics, network, x.dtype))(x)
+        return jax.lax.fori_loop(0, EVALUATIONS, once, start)
+
+    @jax.jit
+    def solve(weights, x):
+        def one(x):
+            problem = Problem(dynamics, network, weights, drive(weights, x), 0.1, x)
+            start = rest(dynamics, network, x.dtype)
+            return level.settle(problem, start, Span(EVALUATIONS // 2 * dt, stop=False))[0]
+
+        return jax.vmap(one)(x)
+
+    activities = tuple(x + k for k in range(len(matrices)))
+    taken = interleaved(
+        {
+            "products": lambda: products(matrices, activities),
+            "field": lambda: bare(weights, x),
+            "solve": lambda: solve(weights, x),
+        },
+        REPEATS,
+    )
+    flops = 2 * batch * n * n * len(matrices) * EVALUATIONS
+    shape = f"{name} 4x{n} batch {batch}"
+    return [
+        Row(
+            f"{shape}: matrix products",
+            flops / float(jnp.median(taken["products"])) / 1e9,
+            "Gflop/s",
+            flops / taken["products"].min() / 1e9,
+        ),
+        ratio(f"{shape}: field", taken["products"], taken["field"], "%", WANTED),
+        ratio(f"{shape}: Heun solve", taken["products"], taken["solve"], "%", WANTED),
+    ]

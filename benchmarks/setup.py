@@ -1,0 +1,60 @@
+"""A protocol made ready to be advanced by hand, epoch by epoch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from neurosim import build
+from neurosim.engine import Engine, RunState
+from neurosim.loading import Protocol, load_protocol
+from neurosim.recording import phase_times
+from neurosim.run import prepare
+from neurosim.seeds import device_stream
+
+
+class Bench:
+    """The engine of a protocol's first stage with all it is called with; one state a seed.
+
+    Everything is made in the precision that is on at the time.
+    """
+
+    def __init__(self, protocol: Protocol, seeds: list[int]) -> None:
+        spec = protocol.spec
+        self.samples, drawn = prepare(protocol, seeds)
+        self.batches = self.samples.size // spec.batch
+        stage = spec.stages[0]
+        self.engine: Engine = build.engine(spec, stage, (stage.epochs or 1) * self.batches)
+        self.weights = build.stack(
+            [
+                build.weights(spec.model, seed, data, protocol.folder)
+                for seed, data in zip(seeds, drawn, strict=True)
+            ]
+        )
+        self.states: RunState = jax.vmap(lambda w: self.engine.begin(w, 0))(self.weights)
+        self.keys = jnp.stack([device_stream(seed, "noise") for seed in seeds])
+        n = self.batches * spec.batch
+        order = jax.random.permutation(jax.random.key(0), self.samples.size)[:n]
+        self.orders = jnp.stack([order.reshape(self.batches, spec.batch)] * len(seeds))
+        self.times = phase_times(spec, spec.stages[0].phases)
+
+    def advance_arguments(self, count: int) -> tuple:
+        """What `Engine.advance` takes for the first `count` presentations of an epoch."""
+        bounds = (jnp.int32(0), jnp.int32(count), jnp.int32(0))
+        data = (self.samples.train, self.samples.axis)
+        return (self.states, *data, self.orders, self.keys, *bounds)
+
+    def epoch(self) -> tuple:
+        """One epoch from the present states, which it leaves as they are."""
+        return self.engine.advance(*self.advance_arguments(self.batches))
+
+    def learn(self, epochs: int) -> None:
+        """Move the states on by so many epochs."""
+        for _ in range(epochs):
+            self.states = self.epoch()[0]
+
+
+def protocol(name: str, changes: Mapping[str, Any] | None = None) -> Protocol:
+    """A shipped protocol with changes by dotted key."""
+    return load_protocol(name, dict(changes or {}))

@@ -1,0 +1,204 @@
+"""Reading a trace, whether its writer has finished, lives or is dead."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import h5py
+import numpy as np
+
+from neurosim.errors import InputError
+from neurosim.store.layout import CHUNK_BYTES
+
+if TYPE_CHECKING:
+    import xarray
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_BOOKKEEPING = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid"}
+# What h5py raises for files that are damaged or made by others.
+_READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
+
+
+def open_trace(path: str | os.PathLike[str]) -> xarray.DataTree:
+    """Open a trace, finished, being written or left behind by a killed run; data load on use.
+
+    Raises:
+        InputError: there is no such file, or it is no intact neurosim trace.
+    """
+    import xarray
+
+    path = Path(path)
+    with reading(path):
+        source, options = _source(path)
+        # Dimensions without an axis, as other programs' groups may have, are no reason to warn.
+        known: dict[str, Any] = {
+            "decode_timedelta": False,
+            "phony_dims": "access",
+            "driver_kwds": options,
+        }
+        return xarray.open_datatree(source, engine="h5netcdf", **known)
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a trace holds, as plain values that JSON can carry, without reading its data.
+
+    `status` is "killed" where the file says "running" and its writer is known to be dead. `filled`
+    is the fraction of a variable that has been written, to the precision of its chunks.
+
+    Raises:
+        InputError: there is no such file, or it is no intact neurosim trace.
+    """
+    path = Path(path)
+    groups: dict[str, dict[str, Any]] = {}
+    with reading(path) as file:
+
+        def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if not isinstance(item, h5py.Dataset):
+                return
+            group, _, leaf = name.rpartition("/")
+            entry = groups.setdefault(f"/{group}", {"axes": {}, "variables": {}})
+            entry["axes" if item.is_scale else "variables"][leaf] = _describe_dataset(item)
+
+        file.visititems(visit)
+        return {
+            "path": str(path),
+            "bytes": path.stat().st_size,
+            "status": "killed" if writer_alive(file) is False else _status(file),
+            "attributes": _attributes(file),
+            "groups": groups,
+        }
+
+
+def _describe_dataset(dataset: h5py.Dataset) -> dict[str, Any]:
+    attributes = _attributes(dataset)
+    entry: dict[str, Any] = {
+        "dims": [dim[0].name.rpartition("/")[2] if len(dim) else None for dim in dataset.dims],
+        "shape": list(dataset.shape),
+        "dtype": "str" if h5py.check_string_dtype(dataset.dtype) else str(dataset.dtype),
+        "units": attributes.pop("units", None),
+        "description": attributes.pop("long_name", ""),
+        "attributes": attributes,
+    }
+    if dataset.is_scale:
+        entry["dims"] = [dataset.name.rpartition("/")[2]]
+    else:
+        entry["filled"] = _filled(dataset)
+    return entry
+
+
+def _filled(dataset: h5py.Dataset) -> float:
+    if dataset.chunks is not None:
+        chunks = math.prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+        return float(dataset.id.get_num_chunks() / chunks) if chunks else 1.0
+    if dataset.dtype.kind not in "fi" or not dataset.size or dataset.nbytes > CHUNK_BYTES:
+        return 1.0
+    values = dataset[()]
+    empty = np.isnan(values) if dataset.dtype.kind == "f" else values == dataset.fillvalue
+    rows = np.reshape(empty, (dataset.shape[0] if dataset.ndim else 1, -1))
+    return float(np.mean(~rows.all(axis=1)))
+
+
+def _attributes(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
+    return {name: _plain(v) for name, v in item.attrs.items() if name not in _BOOKKEEPING}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it; what is not finite becomes None."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float) else str(value)
+
+
+class _Unmarked(io.FileIO):
+    """A file that HDF5 reads through Python, and then ignores the mark "open for writing"."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def marked(raw: BinaryIO) -> bool:
+    """Whether the superblock says "open for writing", as its version 3 can."""
+    raw.seek(0)
+    header = raw.read(12)
+    return len(header) == 12 and header[8] >= 3 and header[11] != 0
+
+
+def _source(path: Path) -> tuple[str | io.FileIO, dict[str, Any]]:
+    """What to open, and with which options of `h5py.File`."""
+    with open(path, "rb") as raw:
+        if not marked(raw):
+            return str(path), {"locking": False}
+    with h5py.File(_Unmarked(path), "r") as file:
+        # SWMR reading waits without end for damaged bytes to be mended, so only for a live writer;
+        # and never in the writer's own process, where HDF5 would keep the file open after `close`.
+        follow = writer_alive(file) and file.attrs["pid"] != os.getpid()
+    return (str(path), {"swmr": True, "locking": False}) if follow else (_Unmarked(path), {})
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[h5py.File]:
+    """The file of an intact neurosim trace, opened to read.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        with open(path, "rb") as raw:
+            signature = raw.read(len(_SIGNATURE))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if signature != _SIGNATURE:
+        raise InputError(f"{path}: is no trace: it is not an HDF5 file")
+    try:
+        source, options = _source(path)
+        with h5py.File(source, "r", **options) as file:
+            if "neurosim_version" not in file.attrs:
+                raise InputError(
+                    f"{path}: is HDF5 but no neurosim trace: it has no attribute neurosim_version"
+                )
+            yield file
+    except _READ_ERRORS as error:
+        cut = "truncated file" in str(error)
+        what = "is cut short, its end is missing" if cut else f"is damaged: {reason(error)}"
+        raise InputError(f"{path}: {what}") from error
+
+
+def _status(file: h5py.File) -> str:
+    # HDF5 removes an attribute before it writes it anew; a kill may fall in between.
+    return str(file.attrs.get("status", "running"))
+
+
+def writer_alive(file: h5py.File) -> bool | None:
+    """Whether the process that writes the file lives; None if this machine cannot know."""
+    if _status(file) != "running":
+        return None
+    if file.attrs.get("host") != socket.gethostname() or os.name == "nt":
+        return None
+    try:
+        os.kill(int(file.attrs["pid"]), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def reason(error: BaseException) -> str:
+    """The cause in what h5py says: the system's own words if there are any."""
+    found = re.search(r"error message = '([^']*)'", str(error))
+    said = getattr(error, "strerror", None) or str(error)
+    return found[1] if found else said.partition("\n")[0]

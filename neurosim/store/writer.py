@@ -1,0 +1,273 @@
+"""Creating a trace, writing it as the run goes, and closing it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import operator
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import h5py
+import numpy as np
+
+from neurosim.errors import DivergedError, InputError, NeurosimError, unknown
+from neurosim.store.layout import Axis, Variable, create_axes, create_variable, group_at
+from neurosim.store.reader import marked, reading, reason, writer_alive
+
+Status = Literal["complete", "diverged", "interrupted"]
+Where = int | slice | tuple[int | slice, ...]
+
+# Newer file formats than this break other readers of the field (libsonata on virtual data).
+_LIBVER = ("v110", "v110")
+
+
+class TraceWriter:
+    """Writes one trace; as a context manager it closes the file, as "complete" if without error.
+
+    Args:
+        path: the file. It appears whole: it is created under another name, then renamed.
+        axes: the axes that live in each group, by the group's path.
+        variables: everything that will be written.
+        attributes: attributes of the file; `neurosim_version` must be among them.
+        texts: long documents by name, stored under `/provenance`.
+        overwrite: replace a file that exists, unless a living process is writing it.
+
+    Raises:
+        InputError: the file exists or cannot be written there.
+        ValueError: axes and variables contradict each other.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        axes: Mapping[str, Sequence[Axis]],
+        variables: Sequence[Variable],
+        attributes: Mapping[str, str | float | int],
+        texts: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        if "neurosim_version" not in attributes:
+            raise ValueError("attributes: neurosim_version is missing")
+        _refuse_existing(self.path, overwrite)
+        _create(self.path, axes, variables, attributes, texts or {})
+        # Closing must reach this very file, also when another has taken its name since.
+        self._raw = open(self.path, "r+b")  # noqa: SIM115
+        self._file = h5py.File(self.path, "r+", libver=_LIBVER, locking=False)
+        self._file.swmr_mode = True
+        self._datasets = {v.path: self._file[v.path] for v in variables}
+        self._flushes = 0
+
+    def write(self, path: str, where: Where, values: Any) -> None:
+        """Write one block of a variable.
+
+        Args:
+            path: the variable.
+            where: an index or slice of the first dimension, or a tuple of them for the first few.
+            values: an array of exactly the shape that `where` selects.
+
+        Raises:
+            ValueError: no such variable, or the block does not fit.
+            NeurosimError: the disk refuses.
+        """
+        self._check_open()
+        if path not in self._datasets:
+            raise ValueError(unknown("variable", path, self._datasets))
+        dataset = self._datasets[path]
+        index = where if isinstance(where, tuple) else (where,)
+        shape = _selected(path, dataset.shape, index)
+        array = np.asarray(values)
+        if array.shape != shape:
+            raise ValueError(f"{path}: values have shape {array.shape}, the block has {shape}")
+        if not np.can_cast(array.dtype, dataset.dtype, "same_kind"):
+            raise ValueError(f"{path}: values are {array.dtype}, the variable is {dataset.dtype}")
+        # What exceeds the stored precision is stored as infinity and found there.
+        with np.errstate(over="ignore"):
+            array = array.astype(dataset.dtype, copy=False)
+        with self._disk():
+            dataset[index] = array
+
+    def flush(self) -> None:
+        """Make all that was written so far survive the death of this process."""
+        self._check_open()
+        with self._disk():
+            self._file.flush()
+        self._flushes += 1
+
+    def close(
+        self, status: Status, attributes: Mapping[str, str | float | int] | None = None
+    ) -> None:
+        """Finish the file: flush, leave SWMR mode, write the final attributes and `status`.
+
+        Raises:
+            NeurosimError: the disk refuses, or another file has taken this one's name.
+        """
+        self.flush()
+        with self._disk():
+            self._file.close()
+            if marked(self._raw):
+                raise RuntimeError("this process has it open elsewhere, in SWMR mode")
+            draft = _Draft(self._raw)
+            with h5py.File(draft, "r+", libver=_LIBVER) as file:
+                file.attrs.update(attributes or {})
+                file.attrs["status"] = status
+            draft.commit()
+        mine = os.fstat(self._raw.fileno())
+        self._raw.close()
+        if not self.path.exists() or not os.path.samestat(mine, self.path.stat()):
+            raise NeurosimError(f"{self.path}: was replaced or deleted while this run wrote it")
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not self._raw.closed:
+            failed: Status = "diverged" if isinstance(error, DivergedError) else "interrupted"
+            self.close("complete" if error is None else failed)
+
+    def _check_open(self) -> None:
+        if self._raw.closed:
+            raise ValueError(f"{self.path}: is closed")
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            with contextlib.suppress(OSError):
+                self._raw.close()
+            _abandon(self._file)
+            raise NeurosimError(
+                f"{self.path}: cannot be written any more: {reason(error)}; "
+                f"what its {self._flushes} flushes wrote is kept and can be opened"
+            ) from error
+
+
+def _abandon(file: h5py.File) -> None:
+    """Close a file whose disk refuses, without touching it.
+
+    HDF5 cannot let go of data it cannot write: it would crash the process at its end.
+    """
+    if file:
+        with open(os.devnull, "r+b", buffering=0) as nowhere:
+            os.dup2(nowhere.fileno(), file.id.get_vfd_handle())
+        with contextlib.suppress(OSError, RuntimeError):
+            file.close()
+
+
+def _create(
+    path: Path,
+    axes: Mapping[str, Sequence[Axis]],
+    variables: Sequence[Variable],
+    attributes: Mapping[str, str | float | int],
+    texts: Mapping[str, str],
+) -> None:
+    """Create the whole file in memory, write it under another name, then rename it to `path`."""
+    image = io.BytesIO()
+    with h5py.File(image, "w", libver=_LIBVER, track_order=True) as file:
+        file.attrs.update(attributes)
+        file.attrs.update(status="running", host=socket.gethostname(), pid=os.getpid())
+        scales = create_axes(file, axes)
+        for variable in variables:
+            create_variable(file, scales, variable)
+        for name, text in texts.items():
+            group_at(file, "provenance").create_dataset(name, data=text)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(image.getbuffer())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written there: {error.strerror}; give another with --out FILE"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _selected(path: str, shape: tuple[int, ...], index: tuple[int | slice, ...]) -> tuple[int, ...]:
+    """The shape of the block that `index` selects, which must lie inside `shape`."""
+    if len(index) > len(shape):
+        raise ValueError(f"{path}: {len(index)} indices for {len(shape)} dimensions")
+    block = []
+    for dim, (where, size) in enumerate(zip(index, shape, strict=False)):
+        if isinstance(where, slice):
+            start, stop, step = where.indices(size)
+            if step != 1 or (where.stop or 0) > size:
+                raise ValueError(f"{path}: {where} in dimension {dim}, which has size {size}")
+            block.append(max(0, stop - start))
+        elif not 0 <= operator.index(where) < size:
+            raise ValueError(f"{path}: index {where} in dimension {dim}, which has size {size}")
+    return (*block, *shape[len(index) :])
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    if os.path.isdir(path):
+        raise InputError(f"{path}: is a folder; give a file with --out FILE")
+    if not os.path.exists(path):
+        return
+    if not overwrite:
+        raise InputError(f"{path}: exists; give --force to overwrite, or --out FILE")
+    pid = None
+    with contextlib.suppress(InputError), reading(path) as file:
+        pid = file.attrs["pid"] if writer_alive(file) else None
+    if pid not in (None, os.getpid()):
+        raise InputError(
+            f"{path}: process {pid} is writing it; stop that, give --out FILE, "
+            "or delete the file if that process is another program"
+        )
+
+
+class _Draft(io.RawIOBase):
+    """A file as HDF5 would change it; `commit` makes the changes, those at its end first.
+
+    HDF5 itself would mark the file as open, and a kill or a full disk could stop it halfway.
+    """
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._at = 0
+        self._old_end = self._end = raw.seek(0, os.SEEK_END)
+        self._changes: list[tuple[int, bytes]] = []
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self._end)[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view, begin = memoryview(buffer), self._at
+        self._raw.seek(begin)
+        old = self._raw.read(len(view))
+        view[:] = old.ljust(len(view), b"\0")
+        for start, data in self._changes:
+            low, high = max(start, begin), min(start + len(data), begin + len(view))
+            if low < high:
+                view[low - begin : high - begin] = data[low - start : high - start]
+        self._at += len(view)
+        return len(view)
+
+    def write(self, data: Any) -> int:
+        self._changes.append((self._at, bytes(data)))
+        self._at += len(data)
+        self._end = max(self._end, self._at)
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        self._end = self._at if size is None else size
+        return self._end
+
+    def commit(self) -> None:
+        """Write new space, then the superblock, which says how far it goes, then what uses it."""
+        self._changes.sort(key=lambda change: (change[0] < self._old_end, change[0] != 0))
+        for start, data in self._changes:
+            self._raw.seek(start)
+            self._raw.write(data)
+        self._raw.flush()
