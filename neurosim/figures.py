@@ -5,10 +5,10 @@ no global state is touched.
 """
 
 import json
-import os
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,22 +24,12 @@ from neurosim.errors import InputError, unknown
 from neurosim.store import open_trace
 
 STYLE: Any = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.labelsize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.fontsize": 8,
-    "legend.title_fontsize": 8,
-    "legend.frameon": False,
-    "legend.handlelength": 1.4,
-    "legend.columnspacing": 1.2,
-    "legend.borderpad": 0.1,
-    "legend.borderaxespad": 0.3,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "lines.linewidth": 1.2,
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 9),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 8),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **{"legend.title_fontsize": 8, "legend.handlelength": 1.4, "legend.columnspacing": 1.2},
+    **{"legend.borderpad": 0.1, "legend.borderaxespad": 0.3},
+    **{"axes.titlelocation": "left", "lines.linewidth": 1.2},
 }
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe & Ito 2008
 INK, GREY, PALE, UNTAUGHT, TAUGHT = "#222222", "#666666", "#b5b5b5", "#e6ebf1", "#fbe7bd"
@@ -120,16 +110,22 @@ class Trace:
 
     lost: of every seed the first presentation without a finite loss. What a network says after it
     has diverged is no result: a state of NaN may still be read as some class or as zero.
+    done: which phases every presentation went through. classes: whether the task has any, so that
+    errors mean something.
     """
 
-    def __init__(self, path: str | os.PathLike[str], tree: Any) -> None:
+    def __init__(self, path: str | PathLike[str], tree: Any) -> None:
         self.path, self.tree = path, tree
         self.summary = json.loads(tree.attrs.get("summary", "{}"))
-        self.settings = json.loads(str(tree["provenance/protocol_json"].values))
+        self.model = json.loads(str(tree["provenance/protocol_json"].values))["model"]
         self.seeds = [int(s) for s in str(tree.attrs["seeds"]).split(",")]
+        self.flags = tree["phases/phase"].attrs["flag_meanings"].split()
         self.lost = np.full(len(self.seeds), np.inf)
-        fine = np.isfinite(self.series("metrics/loss")[1])
-        self.lost = np.logical_and.accumulate(fine).sum(0)
+        self.lost = np.logical_and.accumulate(np.isfinite(self.series("metrics/loss")[1])).sum(0)
+        self.done = np.isfinite(self.series("metrics/settled")[1]).any(1)
+        self.classes = self.model["loss"] == "cross-entropy"
+        if self.summary:
+            self.classes = "test_error" in self.summary["metrics"]
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Presentations, and a variable over (presentation, seed, …): NaN where there is none."""
@@ -139,29 +135,16 @@ class Trace:
         values[np.greater.outer(presentations, self.lost)] = np.nan
         return presentations, values
 
-    @property
-    def classes(self) -> bool:
-        """Whether the task has classes, so that errors mean something."""
-        if self.summary:
-            return "test_error" in self.summary["metrics"]
-        return self.settings["model"]["loss"] == "cross-entropy"
-
     def stages(self) -> dict[str, int]:
         """The first presentation of every stage but the first one."""
-        done = np.isfinite(self.series("metrics/settled")[1]).any(1)
-        names = [flag.partition(".")[0] for flag in self._flags()]
-        firsts = {n: int(np.argmax(done[:, k])) for k, n in enumerate(names) if done[:, k].any()}
-        return {n: first for n, first in firsts.items() if first}
+        firsts = [int(np.argmax(done)) for done in self.done.T]
+        names = [flag.partition(".")[0] for flag in self.flags]
+        return {name: first for name, first in zip(names, firsts, strict=True) if first}
 
-    def _flags(self) -> list[str]:
-        return self.tree["phases/phase"].attrs["flag_meanings"].split()
-
-    def recorded(self) -> dict[int, np.ndarray]:
-        """The presentations seen in detail, and which phases they went through."""
-        if "traces" not in self.tree:
-            return {}
-        done = np.isfinite(self.series("metrics/settled")[1]).any(1)
-        return {p: done[p] for p in self.tree["traces/presentation"].values if done[p].any()}
+    def recorded(self) -> list[int]:
+        """The presentations seen in detail."""
+        planned = self.tree["traces/presentation"].values if "traces" in self.tree else []
+        return [int(p) for p in planned if self.done[p].any()]
 
     def scene(
         self, presentation: int | None = None, sample: int | None = None, seed: int | None = None
@@ -181,7 +164,7 @@ class Trace:
         seed = self.seeds[int(np.argmax(self.lost))] if seed is None else seed
         self.check("presentation", number, known)
         self.check("seed", seed, self.seeds)
-        traces, codes = self.tree["traces"], np.flatnonzero(known[number])
+        traces, codes = self.tree["traces"], np.flatnonzero(self.done[number])
         where = {"presentation": traces["presentation"].values.tolist().index(number)}
         if len(self.seeds) > 1:
             where["seed"] = self.seeds.index(seed)
@@ -193,7 +176,7 @@ class Trace:
         used, place = np.unique(codes, return_inverse=True)
         at = place * 0.0 if time is None else time
         ends = [float(at[place == k][-1]) for k in range(len(used))]
-        names = [self._flags()[code].rpartition(".")[2] for code in used]
+        names = [self.flags[code].rpartition(".")[2] for code in used]
         taught = self.tree["phases/teaching"].values[used].astype(bool)
         phases = list(map(Phase, names, taught, [0.0, *ends[:-1]], ends))
         groups = sorted((int(name[5:]), group) for name, group in traces.children.items())
@@ -213,7 +196,7 @@ class Trace:
         chosen = {i: {n: v[sample] for n, v in layer.items()} for i, layer in layers.items()}
         units = {str(n): str(v.attrs["units"]) for _, g in groups for n, v in g.data_vars.items()}
         units = {name: "a.u." if unit == "1" else unit for name, unit in units.items()}
-        depth = len(self.settings["model"]["layers"]) - 1
+        depth = len(self.model["layers"]) - 1
         return Scene(title, phases, settled, place, time, chosen, units, depth)
 
     def check(self, kind: str, wanted: int, known: Iterable[int]) -> None:
@@ -415,7 +398,7 @@ def _curves(panels: Sequence[Axes], letters: Iterator[str], trace: Trace) -> Non
     _band(axes, *train, PALE, "training", lw=0.8)
     _band(axes, *test, INK, "test", **DOTS)
     _decades(axes, np.append(train[1], test[1]), 10)
-    loss = trace.settings["model"]["loss"].replace("-squared", " squared")
+    loss = trace.model["loss"].replace("-squared", " squared")
     axes.set_ylabel(f"{loss} (nats)" if loss == "cross-entropy" else f"{loss} error (a.u.)")
     _title(axes, next(letters), "loss")
     _above(axes, axes.lines)
@@ -457,14 +440,13 @@ def _headline(trace: Trace) -> str:
     about, count = trace.tree.attrs, len(trace.seeds)
     seeds = f"seed {trace.seeds[0]}" if count == 1 else f"{count} seeds (median and range)"
     parts = [f"{about['protocol']}: {about['model']} model, {about['level']} level, {seeds}"]
-    kind = "error" if trace.classes else "loss"
+    kind, scale, unit = ("error", 100, " %") if trace.classes else ("loss", 1, "")
     x, values = trace.series(f"evaluation/{kind}")
     there = np.flatnonzero(np.isfinite(values).any(1))
     if there.size:
-        final = values[there[-1]][np.isfinite(values[there[-1]])] * (100 if trace.classes else 1)
+        final = scale * values[there[-1]][np.isfinite(values[there[-1]])]
         low, middle, high = (f"{v:.3g}" for v in np.quantile(final, (0, 0.5, 1)))
-        text = f"test {kind} {middle}" + (f" ({low} to {high})" if final.size > 1 else "")
-        text += " %" if trace.classes else ""
+        text = f"test {kind} {middle}" + (f" ({low} to {high})" if final.size > 1 else "") + unit
         text += "" if there[-1] == len(x) - 1 else f" after {x[there[-1]]} presentations"
         parts.append(text)
     diverged = len(trace.summary.get("diverged", ()))
@@ -484,7 +466,7 @@ def _figure(title: str, width: float, height: float) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def overview_figure(path: str | os.PathLike[str]) -> Figure:
+def overview_figure(path: str | PathLike[str]) -> Figure:
     """The figure that `overview` saves."""
     with open_trace(path) as tree:
         trace = Trace(path, tree)
@@ -508,14 +490,10 @@ def overview_figure(path: str | os.PathLike[str]) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def variables_figure(
-    path: str | os.PathLike[str],
-    names: Sequence[str],
-    presentation: int | None = None,
-    sample: int = 0,
-    layers: Sequence[int] | None = None,
-    seed: int | None = None,
-) -> Figure:
+def variables_figure(path: str | PathLike[str], names: Sequence[str],
+                     presentation: int | None = None, sample: int = 0,
+                     layers: Sequence[int] | None = None, seed: int | None = None,
+) -> Figure:  # fmt: skip
     """The figure that `variables` saves."""
     with open_trace(path) as tree:
         trace = Trace(path, tree)
@@ -538,7 +516,7 @@ def variables_figure(
 
 
 @matplotlib.rc_context(STYLE)
-def overview(trace: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
+def overview(trace: str | PathLike[str], out: str | PathLike[str] | None = None) -> Path:
     """A run at a glance: activity, teaching signal, learning curves and angles to backprop.
 
     out: PNG, SVG or PDF by its ending; next to the trace if not given. Returns where it is.
@@ -551,12 +529,12 @@ def overview(trace: str | os.PathLike[str], out: str | os.PathLike[str] | None =
 
 @matplotlib.rc_context(STYLE)
 def variables(
-    trace: str | os.PathLike[str],
+    trace: str | PathLike[str],
     names: Sequence[str],
     presentation: int | None = None,
     sample: int = 0,
     layers: Sequence[int] | None = None,
-    out: str | os.PathLike[str] | None = None,
+    out: str | PathLike[str] | None = None,
     seed: int | None = None,
 ) -> Path:
     """Recorded variables of one sample of one presentation: a column each, a row a layer.

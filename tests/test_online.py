@@ -1,5 +1,7 @@
 """Online plasticity, weights inside the ODE: its quasi-static limit, its gates and its memory."""
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from neurosim import build
 from neurosim.activations import Linear
 from neurosim.dynamics import Feedforward
 from neurosim.dynamics.base import Target, rest
+from neurosim.errors import NeurosimWarning
 from neurosim.levels import online
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Span
@@ -223,7 +226,7 @@ def test_online_tends_to_quasi_static_at_first_order(engine, case):
         moved = max(np.abs(a - b).max() for a, b in zip(expected[0], W, strict=True))
     assert moved > 0.1
     slope = np.polyfit(np.log(sizes), np.log(differences), 1)[0]
-    assert slope == pytest.approx(1, abs=0.2)
+    assert slope == pytest.approx(1, abs=0.1)
     assert differences[-1] < 0.2 * moved
 
 
@@ -246,7 +249,7 @@ def test_a_nonlinear_network_too(engine):
         expected = advance(still, W, Q, scaled * x, scaled * y, presentations)
         pairs = zip(found.W, expected.W, strict=True)
         differences.append(max(np.abs(a - b).max() for a, b in pairs))
-    assert np.polyfit(np.log(sizes), np.log(differences), 1)[0] == pytest.approx(1, abs=0.2)
+    assert np.polyfit(np.log(sizes), np.log(differences), 1)[0] == pytest.approx(1, abs=0.1)
 
 
 # ------------------------------------------------------------------------------------------ gates
@@ -349,11 +352,15 @@ def test_a_batch_changes_weights_by_the_mean_over_its_samples(engine):
     """Exactly so in a single Euler step, before samples feel each other through the weights."""
     free = {"name": "free", "duration": "100 ms", "until": "duration"}
     taught = ONE_PHASE | {"duration": "1 ms", "teaching": "following"}
-    one = engine(
-        {"stages.0.phases": [free, taught], "rate": {"scheme": "euler", "dt": "1 ms"}}
-        # The memory lags, so that every layer has a signal as soon as the phase begins.
-        | {"model.tau_soma": "4 ms", "model.tau_memory": "200 ms", "model.credit": "two-phase"}
-    )
+    changes = {
+        "stages.0.phases": [free, taught],
+        "rate": {"scheme": "euler", "dt": "1 ms"},
+        "model.tau_soma": "4 ms",
+        "model.tau_memory": "200 ms",  # lags, so that every layer has a signal at once
+    }
+    with warnings.catch_warnings():  # that one step is no phase to learn from
+        warnings.simplefilter("ignore", NeurosimWarning)
+        one = engine(changes)
     W, Q = start()
     x, y = batch(W)
     together = advance(one, W, Q, x, y, 1)

@@ -12,12 +12,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from neurosim.dynamics.base import Dynamics, State, field
 from neurosim.levels.settling import Problem, Report, Span, imbalance
 
 MAX_ADAPTIVE_STEPS = 1 << 16
+
+LOOK_EVERY = 5
+"""Fixed steps between two looks at whether a phase has settled; a look costs a vector field."""
 
 
 class Scheme(NamedTuple):
@@ -73,12 +77,14 @@ class Rate(eqx.Module):
         key: PRNGKeyArray | None = None,
         stop: Callable[[Any], Any] | None = None,
         watch: tuple[tuple[float, ...], Callable[[Any], Any]] | None = None,
+        most: Any = None,
     ) -> tuple[Any, Any, Ended]:
         """Solve dy/dt = vector_field(y) from `start` over `duration` (s).
 
         noise: the deviation per √s of every leaf, drawn with `key`. stop: y → whether to end here.
-        watch: (times in s, function of y). Returns the final y, the function's values at the times
-        (after an early end: its final value) and how it ended.
+        watch: (times in s, function of y). most: end after so many of the fixed steps. Returns the
+        final y, the function's values at the times (after an early end: its final value) and how
+        it ended.
         """
         # The solver sees a flat list: it cannot carry containers that are empty.
         leaves, shape_of = jax.tree.flatten(start)
@@ -114,7 +120,7 @@ class Rate(eqx.Module):
             terms,
             SCHEMES[self.scheme].make(self.rtol, self.atol),
             t0=0.0,
-            t1=duration / self.dt if self.adaptive else float(steps),
+            t1=duration / self.dt if self.adaptive else (float(steps) if most is None else most),
             dt0=1.0,
             y0=leaves,
             saveat=dfx.SaveAt(subs=saved),
@@ -144,22 +150,83 @@ class Rate(eqx.Module):
 
     def settle(self, problem: Problem, state: State, span: Span) -> tuple[State, Report, Any]:
         """One phase of one sample: the state at its end, how it ended, what was watched."""
-        dynamics, network, weights, drive = problem[:4]
-        end, watched, ended = self.integrate(
-            lambda v: field(dynamics, network, weights, drive, v),
-            state,
-            span.duration,
-            noise=noise_spread(dynamics, state),
-            key=span.key,
-            stop=(lambda v: imbalance(problem, v, self.tolerance)[1]) if span.stop else None,
-            watch=span.watch,
-        )
-        worst, settled = imbalance(problem, end, self.tolerance)
+
+        def vector_field(v):
+            return field(*problem[:4], v)
+
+        def look(v):
+            return imbalance(problem, v, self.tolerance)
+
+        if span.stop and not self.adaptive:
+            if span.watch is None:
+                end, ended = self._until_settled(vector_field, look, state, span)
+                watched = None
+            else:
+                end, watched, ended = self._watched_until_settled(vector_field, look, state, span)
+        else:
+            end, watched, ended = self.integrate(
+                vector_field,
+                state,
+                span.duration,
+                noise=noise_spread(problem.dynamics, state),
+                key=span.key,
+                stop=(lambda v: look(v)[1]) if span.stop else None,
+                watch=span.watch,
+            )
+        worst, settled = look(end)
         worst = jnp.where(ended.done, worst, jnp.nan)
         report = Report(
             worst, settled & ended.done, ended.steps, ended.stopped, jnp.zeros_like(settled)
         )
         return end, report, watched
+
+    def _until_settled(self, vector_field, look, state: State, span: Span) -> tuple[State, Ended]:
+        """Fixed steps, a few at a time, until settled or out of time."""
+        steps = float(round(span.duration / self.dt))
+        dtype = jnp.result_type(float)
+
+        def unsettled(carry):
+            _, taken, worst, settled = carry
+            return ~settled & (taken < steps) & jnp.isfinite(worst)
+
+        def go_on(carry):
+            state, taken, _, _ = carry
+            most = jnp.minimum(LOOK_EVERY, steps - taken)
+            state, _, _ = self.integrate(
+                vector_field, state, LOOK_EVERY * self.dt, most=most.astype(dtype)
+            )
+            return state, taken + most, *look(state)
+
+        first = (state, jnp.zeros((), dtype), look(state)[0], jnp.array(False))
+        state, taken, _, _ = jax.lax.while_loop(unsettled, go_on, first)
+        return state, Ended(jnp.array(True), taken, taken * self.dt)
+
+    def _watched_until_settled(self, vector_field, look, state: State, span: Span):
+        """The same steps to the end of the phase, cut afterwards where the looks say it settled."""
+        assert span.watch is not None
+        times, function = span.watch
+        steps = round(span.duration / self.dt)
+        looks = [min(k, steps) * self.dt for k in range(LOOK_EVERY, steps + LOOK_EVERY, LOOK_EVERY)]
+        grid = sorted({*times, *looks})
+        _, rows, ended = self.integrate(
+            vector_field, state, span.duration, watch=(tuple(grid), lambda v: (v, function(v)))
+        )
+        states = jax.tree.map(lambda v: v[np.searchsorted(grid, looks)], rows[0])
+        worst, settled = jax.vmap(look)(states)
+        over = settled | ~jnp.isfinite(worst)
+        last = jnp.where(over.any(), jnp.argmax(over), len(looks) - 1)
+        end = jax.tree.map(lambda v: v[last], states)
+        stopped = jnp.asarray(looks)[last]
+        reached = jnp.asarray(times) <= stopped + self.dt / 4  # times are sums of floats
+        watched = jax.tree.map(
+            lambda row, final: jnp.where(
+                reached.reshape(-1, *[1] * final.ndim), row[np.searchsorted(grid, times)], final
+            ),
+            rows[1],
+            function(end),
+        )
+        taken = jnp.round(stopped / self.dt)
+        return end, watched, Ended(ended.done, taken, stopped)
 
 
 def noise_spread(dynamics: Dynamics, state: State) -> dict | None:

@@ -10,12 +10,12 @@ from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.loading import load_model
 
-EVALUATIONS = 20
+EVALUATIONS = 40
 REPEATS = 30
 WANTED = (">=", 65.0)
 
 
-def fields(device: str) -> list[Row]:
+def field_rates(device: str) -> list[Row]:
     """The floating-point rate of four layers of n units, counting the matrix products only."""
     rows = []
     with jax.default_device(jax.devices(device)[0]), jax.enable_x64(False):

@@ -1,0 +1,89 @@
+"""How long an epoch of digits takes once compiled, at both levels, beside backprop and plain JAX."""
+
+import jax
+import numpy as np
+
+from measure import Row, duration, interleaved, ratio
+from neurosim.loading import Protocol
+from neurosim.run import computing
+from plain import plain_epoch
+from setup import Bench, protocol
+
+REPEATS = 20
+WANTED = {"equilibrium": ("<=", 15.0), "rate": ("<=", 100.0)}
+SHOWN = ("quickstart", "multiplexing-digits", "backprop-digits")
+
+
+def epochs(device: str) -> list[Row]:
+    """28 presentations of 50 samples, 64-64-10, from the weights that two epochs left.
+
+    Quickstart has the limits; float64 is what it ships with.
+    """
+    rows = []
+    for precision in ("float64", "float32"):
+        for level in ("equilibrium", "rate"):
+            given = [
+                protocol(name, {"level": level, "precision": precision, "stages.0.epochs": 30})
+                for name in SHOWN
+            ]
+            taken = timed(given, device)
+            for name, seconds in zip(SHOWN, taken, strict=True):
+                limit = WANTED[level] if name == "quickstart" else None
+                rows.append(duration(f"{name}, {level}, {precision}", seconds, limit=limit))
+            for name, seconds in zip(SHOWN[:2], taken, strict=False):
+                rows.append(ratio(f"{name} over backprop, {level}, {precision}", seconds, taken[-1]))
+    return rows
+
+
+def timed(protocols: list[Protocol], device: str, seeds: int = 1) -> list[np.ndarray]:
+    """Seconds an epoch of each, interleaved; all in the precision of the first."""
+    with computing(protocols[0].spec, device):
+        benches = [Bench(p, list(range(seeds))) for p in protocols]
+        for bench in benches:
+            bench.learn(2)
+        calls = {str(k): bench.epoch for k, bench in enumerate(benches)}
+        return list(interleaved(calls, REPEATS).values())
+
+
+def overhead(device: str) -> list[Row]:
+    """An epoch at the rate level against the same steps written by hand in JAX.
+
+    Both phases last their full 60 steps here, so that both do the same work; that they end with
+    the same weights is checked. The plain version looks neither at residuals nor for settling.
+    """
+    rows = []
+    for precision in ("float64", "float32"):
+        whole = {f"stages.0.phases.{k}.until": "duration" for k in (0, 1)}
+        given = protocol("quickstart", {"precision": precision} | whole)
+        with computing(given.spec, device):
+            bench = Bench(given, [0])
+            plain = plain_epoch(given.spec, bench)
+            ours, theirs = bench.epoch()[0].weights, plain()
+            tolerance = 1e-8 if precision == "float64" else 1e-3
+            for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+                np.testing.assert_allclose(a[0], b, rtol=0, atol=tolerance)
+            taken = interleaved({"ours": bench.epoch, "plain": plain}, REPEATS)
+        rows += [
+            duration(f"quickstart, 2 x 60 steps, {precision}", taken["ours"]),
+            duration(f"the same in plain JAX, {precision}", taken["plain"]),
+            ratio(f"neurosim over plain JAX, {precision}", taken["ours"], taken["plain"]),
+        ]
+    return rows
+
+
+def seeds(device: str) -> list[Row]:
+    """Five seeds as one array axis against one."""
+    rows = []
+    for level in ("equilibrium", "rate"):
+        given = protocol("quickstart", {"level": level})
+        with computing(given.spec, device):
+            one, five = Bench(given, [0]), Bench(given, [0, 1, 2, 3, 4])
+            one.learn(2)
+            five.learn(2)
+            taken = interleaved({"one": one.epoch, "five": five.epoch}, REPEATS)
+        rows += [
+            duration(f"epoch of 1 seed, {level}", taken["one"]),
+            duration(f"epoch of 5 seeds, {level}", taken["five"]),
+            ratio(f"5 seeds over 1, {level}", taken["five"], taken["one"]),
+        ]
+    return rows
