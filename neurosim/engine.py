@@ -253,13 +253,15 @@ class Engine(eqx.Module):
 
     def _metrics(self, batch: Batch, passed: list[Passed]) -> Metrics:
         output = passed[0].readout.rate[-1]
+        reports = [p.report for p in passed]
+        residual = jnp.stack([jnp.max(r.residual) for r in reports])
+        lost = jnp.where(jnp.isfinite(residual).all(), 0.0, jnp.nan)  # no metrics of no state
         loss = jnp.mean(jax.vmap(self.network.loss)(output, batch.y))
         wrong = jnp.argmax(output, -1) != jnp.argmax(batch.y, -1)
-        reports = [p.report for p in passed]
         return Metrics(
-            loss,
-            jnp.mean(wrong.astype(loss.dtype)),
-            jnp.stack([jnp.max(r.residual) for r in reports]),
+            loss + lost,
+            jnp.mean(wrong.astype(loss.dtype)) + lost,
+            residual,
             jnp.stack([jnp.mean(r.settled.astype(loss.dtype)) for r in reports]),
             jnp.stack([jnp.mean(r.effort) for r in reports]),
             jnp.stack([jnp.mean(r.rescued.astype(loss.dtype)) for r in reports]),
@@ -325,8 +327,9 @@ class Engine(eqx.Module):
                     problem, start, Span(phase.duration, phase.stop, key)
                 )
                 h = self.dynamics.read(self.network, weights, drive, state).rate[-1]
-                wrong = jnp.argmax(h) != jnp.argmax(y)
-                return self.network.loss(h, y), wrong, report.settled
+                wrong = (jnp.argmax(h) != jnp.argmax(y)).astype(h.dtype)
+                lost = jnp.where(jnp.isfinite(report.residual), 0.0, jnp.nan)
+                return self.network.loss(h, y) + lost, wrong + lost, report.settled
 
             numbers = jnp.arange(x.shape[0])
             results = jax.lax.map(sample, (x, y, numbers), batch_size=min(512, x.shape[0]))

@@ -1,6 +1,8 @@
 """What a run writes down: the layout of a trace, and the passage from device arrays to its file."""
 
+import itertools
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -56,14 +58,34 @@ def phase_times(spec: ProtocolSpec, phases: list[PhaseSpec]) -> tuple[tuple[floa
     """When each phase is looked at (s from its start): the first one also at its very start."""
     if spec.level == "equilibrium":
         return tuple((0.0,) for _ in phases)
+    every = spec.record.every or default_interval(spec)
     times = []
     for number, phase in enumerate(phases):
         assert phase.duration is not None, "checked at load"
-        every = spec.record.every or phase.duration / 50
-        count = steps(phase.duration, every) if spec.record.every else 50
+        count = steps(phase.duration, every)
         first = 0 if number == 0 else 1
-        times.append(tuple(k * every for k in range(first, count + 1)))
+        times.append(tuple(min(k * every, phase.duration) for k in range(first, count + 1)))
     return tuple(times)
+
+
+def default_interval(spec: ProtocolSpec) -> float:
+    """The recording interval of a protocol that names none: a step that fits all its phases.
+
+    The largest that divides every phase and still gives the longest presentation 100 points, in
+    whole time steps (whole microseconds where steps adapt).
+    """
+    assert spec.rate is not None, "checked at load"
+    unit = 1e-6 if spec.rate.adaptive else spec.rate.dt
+    durations = [[round((p.duration or 0) / unit) for p in stage.phases] for stage in spec.stages]
+    common = math.gcd(*itertools.chain(*durations))
+    wanted = max(map(sum, durations)) / 100
+    fitting = [d for d in _divisors(common) if d <= wanted]
+    return max(fitting, default=1) * unit
+
+
+def _divisors(n: int) -> list[int]:
+    small = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
+    return [*small, *(n // d for d in small)]
 
 
 def provenance(protocol: Protocol, seeds: list[int]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -226,14 +248,16 @@ class Recorder:
         variables = [
             Variable("signals/angle", by_layer, "degree", "between ΔW_i and backprop's"),
             Variable("signals/norm", by_layer, "1", "Frobenius norm of ΔW_i before its rate"),
-            Variable(
-                "traces/stopped",
-                self._dims("presentation", "phase", "sample"),
-                "ms",
-                "when the phase had settled, from its start",
-            ),
         ]
         if self.spec.level == "rate":
+            variables.append(
+                Variable(
+                    "traces/stopped",
+                    self._dims("presentation", "phase", "sample"),
+                    "ms",
+                    "when the phase had settled, from its start",
+                )
+            )
             variables.append(
                 Variable(
                     "traces/phase_at",
@@ -320,12 +344,12 @@ class Recorder:
         """A presentation in detail."""
         row = self.plan.recorded.index(presentation)
         slots = self.slots[stage]
-        stopped = np.asarray(seen.stopped, np.float32) * MS
-        full = np.full((stopped.shape[0], len(self.names), stopped.shape[2]), np.nan, np.float32)
-        full[:, slots] = stopped
-        self.writer.write("traces/stopped", row, self._own(full))
         rate = self.spec.level == "rate"
         if rate:
+            stopped = np.asarray(seen.stopped, float) * MS
+            full = np.full((stopped.shape[0], len(self.names), stopped.shape[2]), np.nan)
+            full[:, slots] = stopped
+            self.writer.write("traces/stopped", row, self._own(full))
             length = sum(map(len, max(self.times, key=lambda t: sum(map(len, t)))))
             phase_at = np.full(length, -1, np.int8)
             phase_at[: sum(map(len, self.times[stage]))] = np.concatenate(

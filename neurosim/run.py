@@ -404,8 +404,8 @@ class _Loop:
             for i, array in enumerate(arrays, start=1):
                 if not (np.abs(np.asarray(array[s])) < EXPLODED).all():
                     return (
-                        f"the updates before it drove the weights {letter}{i} out of all bounds; "
-                        "a lower plasticity rate may keep them"
+                        f"the weights {letter}{i} were out of all bounds when it began; a lower "
+                        "plasticity rate may keep them in"
                     )
         seen = self._examine(stage, states, orders[:, at + offset], self.spec.batch)
         for phase, trace, times in zip(

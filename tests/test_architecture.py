@@ -13,7 +13,7 @@ RANKS = {
     "validation": 2, "spec": 2, "network": 2, "tasks": 2,
     "dynamics": 3, "credit": 4, "plasticity": 5, "theory": 5,
     "levels": 6, "engine": 7, "build": 8, "consistency": 9, "loading": 10,
-    "recording": 11, "figures": 11, "run": 12,
+    "recording": 11, "scenes": 11, "figures": 12, "run": 12,
     "catalog": 13, "check": 13, "inspect": 13, "progress": 13, "cli": 14,
 }  # fmt: skip
 """Room → rank."""

@@ -17,7 +17,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 import neurosim as ns
-from neurosim import figures
+from neurosim import figures, scenes
 from neurosim.errors import InputError
 from neurosim.store import Axis, TraceWriter, Variable, open_trace
 
@@ -113,7 +113,7 @@ def made(
         """Every unit relaxes to a rate of its own, and to slightly another when it is taught."""
         shape = (len(seeds), SAMPLES, 1, sizes[i])
         goal = random.normal(size=shape) if k == 0 else begin
-        if k and taught[k] and name in figures.TEACHERS:
+        if k and taught[k] and name in scenes.TEACHERS:
             goal = goal + 0.1 ** (len(sizes) - i) * random.normal(size=shape)
         after = np.minimum(time[: int(PHASE / EVERY) + 1], SETTLED)[:, None]
         way = begin + (goal - begin) * (1 - np.exp(-after / 30)) if timed else goal
