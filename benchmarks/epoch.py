@@ -1,13 +1,13 @@
-"""How long an epoch of digits takes once compiled, at both levels, beside backprop and plain JAX."""
+"""How long an epoch of digits takes once compiled, beside backprop and beside plain JAX."""
 
 import jax
 import numpy as np
-
+from bench import Bench, protocol
 from measure import Row, duration, interleaved, ratio
+from plain import plain_epoch
+
 from neurosim.loading import Protocol
 from neurosim.run import computing
-from plain import plain_epoch
-from setup import Bench, protocol
 
 REPEATS = 20
 WANTED = {"equilibrium": ("<=", 15.0), "rate": ("<=", 100.0)}
@@ -31,7 +31,9 @@ def epochs(device: str) -> list[Row]:
                 limit = WANTED[level] if name == "quickstart" else None
                 rows.append(duration(f"{name}, {level}, {precision}", seconds, limit=limit))
             for name, seconds in zip(SHOWN[:2], taken, strict=False):
-                rows.append(ratio(f"{name} over backprop, {level}, {precision}", seconds, taken[-1]))
+                rows.append(
+                    ratio(f"{name} over backprop, {level}, {precision}", seconds, taken[-1])
+                )
     return rows
 
 

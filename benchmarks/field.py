@@ -2,8 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-
 from measure import Row, interleaved, ratio
+
 from neurosim import build
 from neurosim.dynamics.base import Drive, Target, field, rest
 from neurosim.levels.rate import Rate

@@ -68,6 +68,12 @@ def ratio(what: str, above: np.ndarray, below: np.ndarray, unit: str = "x", limi
     return Row(what, median, unit, float(above.min() / below.min()) * scale, limit)
 
 
+def excess(what: str, above: np.ndarray, below: np.ndarray, limit=None) -> Row:
+    """By how much one interleaved time exceeds another, in percent of the other, as a row."""
+    median = float(np.median(above / below)) - 1
+    return Row(what, 100 * median, "%", 100 * (float(above.min() / below.min()) - 1), limit)
+
+
 def child(script: str, *arguments: str) -> dict[str, Any]:
     """What a script of this folder prints as JSON in a process of its own."""
     command = [sys.executable, str(FOLDER / script), *arguments]

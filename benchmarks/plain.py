@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from bench import Bench
 
 from neurosim.network import Weights
 from neurosim.spec import ProtocolSpec
-from setup import Bench
 
 
 def plain_epoch(spec: ProtocolSpec, bench: Bench) -> Callable[[], Weights]:

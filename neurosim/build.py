@@ -27,7 +27,7 @@ from neurosim.network import (
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES, FeedbackRule
 from neurosim.plasticity.learning import Learning
 from neurosim.plasticity.rules import apical_delta
-from neurosim.seeds import device_stream, host_stream
+from neurosim.seeds import host_stream
 from neurosim.spec import ActivationSpec, ModelSpec, ProtocolSpec, StageSpec
 from neurosim.tasks import TASKS
 from neurosim.tasks.data import Data
@@ -223,5 +223,4 @@ def engine(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
         target_step=protocol.model.target_step,
         online=protocol.plasticity == "online",
         presentations=presentations,
-        noise_key=device_stream(protocol.seed, "test-noise"),
     )

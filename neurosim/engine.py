@@ -92,7 +92,6 @@ class Engine(eqx.Module):
     target_step: float = eqx.field(static=True)
     online: bool = eqx.field(static=True)
     presentations: int = eqx.field(static=True)
-    noise_key: PRNGKeyArray
 
     # -------------------------------------------------------------------------- one batch
 
@@ -311,17 +310,24 @@ class Engine(eqx.Module):
 
     @eqx.filter_jit
     def evaluate(
-        self, weights: Weights, data: tuple[Array, Array], data_axis: int | None
+        self,
+        weights: Weights,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        keys: PRNGKeyArray,
     ) -> tuple[Float[Array, " seed"], Float[Array, " seed"], Float[Array, " seed"]]:
-        """Free phases on a data set, per seed: mean loss, fraction wrong, fraction settled."""
+        """Free phases on a data set, per seed: mean loss, fraction wrong, fraction settled.
+
+        keys: one a seed, for the noise.
+        """
         phase = Phase("test", self.phases[0].duration, self.phases[0].stop, "none", False, False)
 
-        def one(weights, x, y):
+        def one(weights, x, y, noise):
             def sample(xy):
                 x, y, number = xy
                 drive = Drive(x, self.network.potential(weights, 1, x), Target("none"))
                 problem = Problem(self.dynamics, self.network, weights, drive, self.target_step, y)
-                key = jax.random.fold_in(self.noise_key, number) if self.dynamics.noise else None
+                key = jax.random.fold_in(noise, number) if self.dynamics.noise else None
                 start = rest(self.dynamics, self.network, weights.W[0].dtype)
                 state, report, _ = self.level.settle(
                     problem, start, Span(phase.duration, phase.stop, key)
@@ -335,7 +341,7 @@ class Engine(eqx.Module):
             results = jax.lax.map(sample, (x, y, numbers), batch_size=min(512, x.shape[0]))
             return tuple(jnp.mean(r.astype(x.dtype)) for r in results)
 
-        return jax.vmap(one, in_axes=(0, data_axis, data_axis))(weights, *data)
+        return jax.vmap(one, in_axes=(0, data_axis, data_axis, 0))(weights, *data, keys)
 
     @eqx.filter_jit
     def examine(

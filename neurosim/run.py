@@ -219,6 +219,7 @@ class _Loop:
         )
         self.order_keys = jnp.stack([device_stream(seed, "order") for seed in seeds])
         self.keys = jnp.stack([device_stream(seed, "noise") for seed in seeds])
+        self.test_keys = jnp.stack([device_stream(seed, "test-noise") for seed in seeds])
         self.failed: dict[int, dict[str, Any]] = {}
         self.test: tuple[np.ndarray, np.ndarray] = (np.full(len(seeds), np.nan),) * 2
         self.settled: dict[str, float] = {}
@@ -369,7 +370,9 @@ class _Loop:
         )
 
     def _evaluate(self, engine: Engine, weights) -> None:
-        loss, wrong, settled = engine.evaluate(weights, self.samples.test, self.samples.axis)
+        loss, wrong, settled = engine.evaluate(
+            weights, self.samples.test, self.samples.axis, self.test_keys
+        )
         error = np.asarray(wrong, float)
         if not self.samples.classes:
             error = np.full_like(error, np.nan)

@@ -12,7 +12,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from neurosim.dynamics.base import Dynamics, State, field
@@ -76,7 +75,7 @@ class Rate(eqx.Module):
         noise: Any = None,
         key: PRNGKeyArray | None = None,
         stop: Callable[[Any], Any] | None = None,
-        watch: tuple[tuple[float, ...], Callable[[Any], Any]] | None = None,
+        watch: tuple[Any, Callable[[Any], Any]] | None = None,
         most: Any = None,
     ) -> tuple[Any, Any, Ended]:
         """Solve dy/dt = vector_field(y) from `start` over `duration` (s).
@@ -109,7 +108,8 @@ class Rate(eqx.Module):
             terms = dfx.MultiTerm(terms, diffusion)
         saved = [dfx.SubSaveAt(t1=True)]
         if watch is not None:
-            ts = jnp.array([t / self.dt for t in watch[0]], jnp.result_type(float))
+            length = duration / self.dt if self.adaptive else round(duration / self.dt)
+            ts = jnp.minimum(jnp.asarray(watch[0], jnp.result_type(float)) / self.dt, length)
 
             def seen(t, y, args):
                 return watch[1](whole(y))
@@ -204,23 +204,24 @@ class Rate(eqx.Module):
     def _watched_until_settled(self, vector_field, look, state: State, span: Span):
         """The same steps to the end of the phase, cut afterwards where the looks say it settled."""
         assert span.watch is not None
-        times, function = span.watch
+        function = span.watch[1]
         steps = round(span.duration / self.dt)
-        looks = [min(k, steps) * self.dt for k in range(LOOK_EVERY, steps + LOOK_EVERY, LOOK_EVERY)]
-        grid = sorted({*times, *looks})
+        looks = self.dt * jnp.minimum(jnp.arange(LOOK_EVERY, steps + LOOK_EVERY, LOOK_EVERY), steps)
+        times = jnp.asarray(span.watch[0], looks.dtype)
+        grid = jnp.sort(jnp.concatenate([times, looks]))
         _, rows, ended = self.integrate(
-            vector_field, state, span.duration, watch=(tuple(grid), lambda v: (v, function(v)))
+            vector_field, state, span.duration, watch=(grid, lambda v: (v, function(v)))
         )
-        states = jax.tree.map(lambda v: v[np.searchsorted(grid, looks)], rows[0])
+        states = jax.tree.map(lambda v: v[jnp.searchsorted(grid, looks)], rows[0])
         worst, settled = jax.vmap(look)(states)
         over = settled | ~jnp.isfinite(worst)
         last = jnp.where(over.any(), jnp.argmax(over), len(looks) - 1)
         end = jax.tree.map(lambda v: v[last], states)
-        stopped = jnp.asarray(looks)[last]
-        reached = jnp.asarray(times) <= stopped + self.dt / 4  # times are sums of floats
+        stopped = looks[last]
+        reached = times <= stopped + self.dt / 4  # times are sums of floats
         watched = jax.tree.map(
             lambda row, final: jnp.where(
-                reached.reshape(-1, *[1] * final.ndim), row[np.searchsorted(grid, times)], final
+                reached.reshape(-1, *[1] * final.ndim), row[jnp.searchsorted(grid, times)], final
             ),
             rows[1],
             function(end),

@@ -1,0 +1,122 @@
+"""Whole runs as a user sees them: wall time, compilation, recording, memory."""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from bench import protocol
+from measure import Row, child, duration, excess, interleaved
+
+import neurosim as ns
+
+COMMAND = "from neurosim.cli import main; main()"
+
+
+def quickstart(device: str) -> list[Row]:
+    """`neurosim run quickstart` in a process of its own, at both levels, with all compilation."""
+    rows = []
+    for level in ("rate", "equilibrium"):
+        wall, cpu = _commands(["--level", level], device, repeats=3)
+        limit = ("<=", 60.0) if level == "rate" else None
+        rows.append(duration(f"neurosim run quickstart --level {level}", wall, "s", limit))
+        rows.append(duration(f"its processor time, {level}", cpu, "s"))
+    return rows
+
+
+def recording(device: str) -> list[Row]:
+    """Quickstart as shipped against the same without detailed records.
+
+    Compiled: the second and later runs of one process. From the start: processes of their own.
+    """
+    rows = []
+    limit = ("<=", 10.0)
+    with tempfile.TemporaryDirectory() as folder:
+        shipped, bare = protocol("quickstart"), protocol("quickstart", {"record.presentations": 0})
+        path = Path(folder) / "trace.h5"
+        taken = interleaved(
+            {
+                "shipped": lambda: ns.run(shipped, out=path, force=True, device=device).wall_s,
+                "bare": lambda: ns.run(bare, out=path, force=True, device=device).wall_s,
+            },
+            repeats=5,
+        )
+    rows.append(duration("quickstart, compiled, as shipped", taken["shipped"], "s"))
+    rows.append(duration("quickstart, compiled, nothing in detail", taken["bare"], "s"))
+    rows.append(excess("recording, compiled", taken["shipped"], taken["bare"], limit))
+    costs = {"shipped": [], "bare": []}
+    for _ in range(3):
+        costs["shipped"].append(_commands([], device, 1)[1][0])
+        costs["bare"].append(_commands(["--set", "record.presentations=0"], device, 1)[1][0])
+    above, below = np.array(costs["shipped"]), np.array(costs["bare"])
+    rows.append(duration("processor time from the start, as shipped", above, "s"))
+    rows.append(duration("processor time from the start, nothing in detail", below, "s"))
+    rows.append(excess("recording, with its compilation", above, below, limit))
+    return rows
+
+
+def memory(device: str) -> list[Row]:
+    """Peak memory of 50 epochs less that of 5: what a run keeps must not grow with its length."""
+    peaks = {n: [child("footprint.py", str(n), device)["peak"] for _ in range(3)] for n in (5, 50)}
+    few, many = np.array(peaks[5]), np.array(peaks[50])
+    return [
+        Row("peak of 5 epochs", float(np.median(few)), "MB", float(few.min())),
+        Row("peak of 50 epochs", float(np.median(many)), "MB", float(many.min())),
+        Row(
+            "growth over 45 epochs",
+            float(np.median(many) - np.median(few)),
+            "MB",
+            None,
+            ("<=", 5.0),
+        ),
+    ]
+
+
+def compilation(device: str) -> list[Row]:
+    """Processor seconds before the first presentation, of tracing and of compiling.
+
+    The clock is not used: compiling keeps one core busy, and others may be taken.
+    """
+    rows = []
+    cases = {
+        "quickstart, rate": ("quickstart", {}),
+        "quickstart, equilibrium": ("quickstart", {"level": "equilibrium"}),
+        "quickstart, equilibrium, no rescue": (
+            "quickstart",
+            {"level": "equilibrium", "equilibrium.max_newton": 0},
+        ),
+        "multiplexing-digits, rate": ("multiplexing-digits", {}),
+        "backprop-digits": ("backprop-digits", {}),
+    }
+    for title, (name, changes) in cases.items():
+        rounds = [child("compiling.py", name, json.dumps(changes), device) for _ in range(3)]
+        total = np.zeros(len(rounds))
+        for part, steps in rounds[0].items():
+            for step in steps:
+                cpu = np.array([r[part][step]["cpu"] for r in rounds])
+                total += cpu
+                label = part if step == "total" else f"{step} {part}"
+                rows.append(duration(f"{title}: {label}", cpu, "s"))
+        rows.append(duration(f"{title}: all", total, "s"))
+    return rows
+
+
+def _commands(arguments: list[str], device: str, repeats: int) -> tuple[np.ndarray, np.ndarray]:
+    """Wall and processor seconds of `neurosim run quickstart` with these arguments."""
+    wall, cpu = [], []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            trace = str(Path(folder) / "trace.h5")
+            command = ["run", "quickstart", "--out", trace, "--device", device, *arguments]
+            before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-c", COMMAND, *command], check=True, capture_output=True
+            )
+            wall.append(time.perf_counter() - began)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return np.array(wall), np.array(cpu)
