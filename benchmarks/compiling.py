@@ -44,7 +44,10 @@ def main(name: str, changes: str, device: str) -> None:
         data = (bench.samples.train, bench.samples.axis)
         first = bench.orders[:, 0]
         calls = {
-            "evaluate": (kind.evaluate, (bench.weights, bench.samples.test, bench.samples.axis)),
+            "evaluate": (
+                kind.evaluate,
+                (bench.weights, bench.samples.test, bench.samples.axis, bench.keys),
+            ),
             "advance": (kind.advance, bench.advance_arguments(1)),
             "examine": (
                 kind.examine,
