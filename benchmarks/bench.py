@@ -1,6 +1,6 @@
 """A protocol made ready to be advanced by hand, epoch by epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -45,14 +45,15 @@ class Bench:
         data = (self.samples.train, self.samples.axis)
         return (self.states, *data, self.orders, self.keys, *bounds)
 
-    def epoch(self) -> tuple:
-        """One epoch from the present states, which it leaves as they are."""
-        return self.engine.advance(*self.advance_arguments(self.batches))
+    def epoch(self) -> Callable[[], tuple]:
+        """What runs one epoch from the present states; it leaves them as they are."""
+        arguments = self.advance_arguments(self.batches)
+        return lambda: self.engine.advance(*arguments)
 
     def learn(self, epochs: int) -> None:
         """Move the states on by so many epochs."""
         for _ in range(epochs):
-            self.states = self.epoch()[0]
+            self.states = self.epoch()()[0]
 
 
 def protocol(name: str, changes: Mapping[str, Any] | None = None) -> Protocol:

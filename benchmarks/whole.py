@@ -47,6 +47,7 @@ def recording(device: str) -> list[Row]:
         )
     rows.append(duration("quickstart, compiled, as shipped", taken["shipped"], "s"))
     rows.append(duration("quickstart, compiled, nothing in detail", taken["bare"], "s"))
+    rows.append(duration("of that an epoch, with its test", taken["bare"] / 30))
     rows.append(excess("recording, compiled", taken["shipped"], taken["bare"], limit))
     costs = {"shipped": [], "bare": []}
     for _ in range(3):

@@ -185,8 +185,9 @@ class Engine(eqx.Module):
             return self.learning.rated(change, moment.factor)
 
         def seen(plastic):
-            drive = self._drives(plastic.weights, batch.x, target)
-            readout = read_batch(self.dynamics, self.network, plastic.weights, drive, plastic.state)
+            weights = self.learning.constrain(plastic.weights)
+            drive = self._drives(weights, batch.x, target)
+            readout = read_batch(self.dynamics, self.network, weights, drive, plastic.state)
             return jax.vmap(watch[1])(plastic.state, readout)
 
         span = Span(phase.duration, False, key, None if watch is None else (times, seen))
@@ -200,7 +201,7 @@ class Engine(eqx.Module):
             target,
             self.target_step,
             velocity,
-            self.learning.tau_memory if phase.teaching == "none" else None,
+            (self.learning.tau_memory or None) if phase.teaching == "none" else None,
             span,
             self.learning.constrain,
         )
@@ -230,7 +231,8 @@ class Engine(eqx.Module):
         return RunState(weights, self.learning.begin(weights), count)
 
     def _moment(self, state: RunState, first: Int[Array, ""]) -> Moment:
-        return self.learning.moment((state.presentation - first) / self.presentations)
+        done = (state.presentation - first).astype(jnp.result_type(float))
+        return self.learning.moment(done / self.presentations)
 
     def _present(
         self, state: RunState, batch: Batch, key: PRNGKeyArray, first: Int[Array, ""]

@@ -210,8 +210,8 @@ def _band(axes: Axes, x: np.ndarray, y: np.ndarray, colour: Any, label: str, **l
     low[there], high[there] = np.nanmin(y[there], 1), np.nanmax(y[there], 1)
     axes.plot(*_envelope(x, middle), color=colour, label=label, **look)
     if y.shape[1] > 1:
-        x, low = _envelope(x, low)
-        axes.fill_between(x, low, _envelope(x, high)[1], color=colour, alpha=0.22, lw=0)
+        (at, low), (_, high) = _envelope(x, low), _envelope(x, high)
+        axes.fill_between(at, low, high, color=colour, alpha=0.22, lw=0)
 
 
 def _curves(panels: Sequence[Axes], letters: Iterator[str], trace: Trace) -> None:

@@ -458,6 +458,17 @@ def test_the_implicit_solver_steps_over_stiff_dendrites():
     assert found["kvaerno5"] < 100
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_solver_that_fails_is_reported_whoever_watches(watched):
+    """An implicit stage cannot be solved to 1e-30: its phase is neither finite nor settled."""
+    level, times = Rate("kvaerno5", 0.002, False, 1e-30, 1e-30, 1e-3), (0.03, 0.06)
+    x, y = samples()
+    model = level, DYNAMICS["multiplexing"](), network("tanh")
+    _, report, _ = present(*model, x, y, jnp.arange(6), 0.06, True, times if watched else None)
+    assert np.isnan(report.residual).all()
+    assert not report.settled.any()
+
+
 # -------------------------------------------------------------------------------- the residual
 
 

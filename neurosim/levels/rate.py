@@ -192,14 +192,15 @@ class Rate(eqx.Module):
         def go_on(carry):
             state, taken, _, _ = carry
             most = jnp.minimum(LOOK_EVERY, steps - taken)
-            state, _, _ = self.integrate(
+            state, _, ended = self.integrate(
                 vector_field, state, LOOK_EVERY * self.dt, most=most.astype(dtype)
             )
-            return state, taken + most, *look(state)
+            worst, settled = look(state)
+            return state, taken + most, jnp.where(ended.done, worst, jnp.nan), settled
 
         first = (state, jnp.zeros((), dtype), look(state)[0], jnp.array(False))
-        state, taken, _, _ = jax.lax.while_loop(unsettled, go_on, first)
-        return state, Ended(jnp.array(True), taken, taken * self.dt)
+        state, taken, worst, _ = jax.lax.while_loop(unsettled, go_on, first)
+        return state, Ended(jnp.isfinite(worst), taken, taken * self.dt)
 
     def _watched_until_settled(self, vector_field, look, state: State, span: Span):
         """The same steps to the end of the phase, cut afterwards where the looks say it settled."""
