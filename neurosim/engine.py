@@ -159,22 +159,23 @@ class Engine(eqx.Module):
     def _settle_phase(self, phase, weights, state, batch, target, key, times, watch):
         """A phase under fixed weights: every sample on its own."""
 
-        def one(drive, label, sample, state):
+        def one(drive, label, noise_key, state):
             def seen(state):
                 return watch[1](state, self.dynamics.read(self.network, weights, drive, state))
 
-            noisy = bool(self.dynamics.noise)
-            span = Span(
-                phase.duration,
-                phase.stop,
-                jax.random.fold_in(key, sample) if noisy else None,
-                None if watch is None else (times, seen),
-            )
+            watched = None if watch is None else (times, seen)
+            span = Span(phase.duration, phase.stop, noise_key, watched)
             problem = Problem(self.dynamics, self.network, weights, drive, self.target_step, label)
             return self.level.settle(problem, state, span)
 
         drive = self._drives(weights, batch.x, target)
-        return jax.vmap(one)(drive, batch.y, batch.ids, state)
+        return jax.vmap(one)(drive, batch.y, self._noise_keys(key, batch.ids), state)
+
+    def _noise_keys(self, key: PRNGKeyArray, ids: Int[Array, " batch"]) -> PRNGKeyArray | None:
+        """A key for every sample, selected by its place in the data set; None without noise."""
+        if not self.dynamics.noise:
+            return None
+        return jax.vmap(lambda sample: jax.random.fold_in(key, sample))(ids)
 
     def _online_phase(self, phase, start, batch, target, key, moment, times, watch):
         """A phase in which weights move too: the batch is one system."""
@@ -190,7 +191,8 @@ class Engine(eqx.Module):
             readout = read_batch(self.dynamics, self.network, weights, drive, plastic.state)
             return jax.vmap(watch[1])(plastic.state, readout)
 
-        span = Span(phase.duration, False, key, None if watch is None else (times, seen))
+        noise_keys = self._noise_keys(key, batch.ids)
+        span = Span(phase.duration, False, noise_keys, None if watch is None else (times, seen))
         plastic, report, watched = online.integrate(
             self.level,
             self.dynamics,

@@ -458,6 +458,24 @@ def test_the_implicit_solver_steps_over_stiff_dendrites():
     assert found["kvaerno5"] < 100
 
 
+def test_implicit_steps_solve_nonlinear_networks_too():
+    x, y = samples()
+
+    def found(level):
+        state, report, _ = present(
+            level, DYNAMICS["dendrites"](), network("tanh"), x, y, jnp.arange(6), 0.06, False
+        )
+        return np.concatenate([np.ravel(v) for v in jax.tree.leaves(state)]), report.effort
+
+    reference, _ = found(Rate("tsit5", 0.00125, True, 1e-11, 1e-12, 1e-3))
+    fixed, _ = found(Rate("kvaerno5", 0.00125, False, 1e-8, 1e-8, 1e-3))
+    assert np.abs(fixed - reference).max() < 1e-6
+    implicit, steps = found(Rate("kvaerno5", 0.00125, True, 1e-8, 1e-8, 1e-3))
+    assert np.abs(implicit - reference).max() < 1e-6
+    explicit = found(Rate("tsit5", 0.00125, True, 1e-8, 1e-8, 1e-3))[1]
+    assert np.all(steps <= 1.2 * explicit)
+
+
 @pytest.mark.parametrize("watched", [False, True])
 def test_a_solver_that_fails_is_reported_whoever_watches(watched):
     """An implicit stage cannot be solved to 1e-30: its phase is neither finite nor settled."""

@@ -370,3 +370,22 @@ def test_a_batch_changes_weights_by_the_mean_over_its_samples(engine):
         assert np.abs(mean).max() > 1e-5
         # Differences of weights of order one: to their rounding.
         np.testing.assert_allclose(together.W[i] - W[i], mean, atol=1e-15)
+
+
+def test_the_noise_of_a_sample_follows_it_through_the_batch(engine):
+    """As in quasi-static runs, where weights do not move: noise is selected by the sample."""
+    free = {"name": "free", "duration": "40 ms", "until": "duration"}
+    one = engine({"stages.0.phases": [free], "model.noise": {"soma": 0.1}, "rate.dt": "4 ms"})
+    W, Q = start()
+    x, y = batch(W)
+    weights = Weights(*(tuple(map(jnp.asarray, arrays)) for arrays in (W, (), Q)))
+    states = jax.tree.map(lambda a: a[None], one.begin(weights, 0))
+    data = (jnp.asarray(x), jnp.asarray(y))
+
+    def final(ids):
+        number, key = jnp.array([ids]), jax.random.key(0)[None]
+        seen = one.examine(states, data, None, number, key, jnp.int32(0), ((0.04,),), 4)
+        return np.asarray(seen.traces[0]["soma"][1][0, :, 0])
+
+    order = [2, 0, 3, 1]
+    np.testing.assert_allclose(final([0, 1, 2, 3])[order], final(order), atol=1e-12)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from neurosim.dynamics.base import Drive, Dynamics, Readout, State, Target, field
-from neurosim.levels.rate import Rate, noise_spread
+from neurosim.levels.rate import Rate, noise_of
 from neurosim.levels.settling import Problem, Report, Span, imbalance
 from neurosim.network import Layers, Network, Weights
 
@@ -41,6 +41,7 @@ def integrate(
 ) -> tuple[Plastic, Report, Any]:
     """One phase with plasticity, over its whole duration.
 
+    span.key: one a sample, so that noise follows the sample and not its place in the batch.
     velocity: dW/dt per second from (weights, batched readout, memory). tau_memory: None where the
     memory is closed. constrain: what ties the weights to each other (exact inverses). watch of the
     span sees the batched state and the weights, as a `Plastic`.
@@ -62,13 +63,12 @@ def integrate(
         )
         return Plastic(d_state, d_memory, velocity(weights, readout, plastic.memory))
 
-    spread = noise_spread(dynamics, start.state)
-    noise = None
-    if spread is not None:
-        still = jax.tree.map(lambda _: 0.0, (start.memory, start.weights))
-        noise = Plastic(spread, *still)
+    noise = noise_of(dynamics, start.state, span.key)
+    if noise is not None:
+        quiet = jax.tree.map(lambda _: None, (start.memory, start.weights))
+        noise = noise._replace(spread=Plastic(noise.spread, *quiet))
     end, watched, solution = level.integrate(
-        vector_field, start, span.duration, noise=noise, key=span.key, watch=span.watch
+        vector_field, start, span.duration, noise=noise, watch=span.watch
     )
     end = end._replace(weights=constrain(end.weights))
 

@@ -5,13 +5,14 @@ its batch-mates. Time runs in units of `dt`, so that fixed steps are whole numbe
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import optimistix as optx
 from jaxtyping import PRNGKeyArray
 
 from neurosim.dynamics.base import Dynamics, State, field
@@ -32,7 +33,12 @@ class Scheme(NamedTuple):
 
 
 def _implicit(rtol, atol):
-    return dfx.Kvaerno5(root_finder=dfx.VeryChord(rtol=rtol, atol=atol))
+    """Stages by the chord method, ended by Cauchy's criterion.
+
+    diffrax's own choice, `VeryChord`, gives a stage up where it contracts too slowly for its
+    taste; tanh networks then fail fixed steps and need three times the adaptive ones.
+    """
+    return dfx.Kvaerno5(root_finder=optx.Chord(rtol=rtol, atol=atol))
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -49,6 +55,45 @@ class Ended(NamedTuple):
     done: Any
     steps: Any
     stopped: Any
+
+
+class Noise(NamedTuple):
+    """What makes an ODE an SDE.
+
+    spread: the deviation per √s of every leaf of y; None for leaves that are quiet. key: of the
+    draws; or one key a sample, where the batch is the first axis of all noisy leaves.
+    """
+
+    spread: Any
+    key: PRNGKeyArray
+
+
+class _Brownian(dfx.AbstractBrownianPath):
+    """Brownian motion of the noisy leaves of a flat y, and zero for the quiet ones."""
+
+    leaves: list[jax.ShapeDtypeStruct] = eqx.field(static=True)
+    noisy: tuple[bool, ...] = eqx.field(static=True)
+    key: PRNGKeyArray
+    levy_area: ClassVar = dfx.BrownianIncrement
+    t0: ClassVar = -jnp.inf
+    t1: ClassVar = jnp.inf
+
+    def evaluate(self, t0, t1=None, left=True, use_levy=False):
+        by_sample = self.key.ndim > 0
+        shapes = [
+            jax.ShapeDtypeStruct(leaf.shape[1:] if by_sample else leaf.shape, leaf.dtype)
+            for leaf, noisy in zip(self.leaves, self.noisy, strict=True)
+            if noisy
+        ]
+
+        def draw(key):
+            return dfx.UnsafeBrownianPath(shapes, key).evaluate(t0, t1)
+
+        drawn = iter(jax.vmap(draw)(self.key) if by_sample else draw(self.key))
+        return [
+            next(drawn) if noisy else jnp.zeros(leaf.shape, leaf.dtype)
+            for leaf, noisy in zip(self.leaves, self.noisy, strict=True)
+        ]
 
 
 class Rate(eqx.Module):
@@ -72,15 +117,14 @@ class Rate(eqx.Module):
         start: Any,
         duration: float,
         *,
-        noise: Any = None,
-        key: PRNGKeyArray | None = None,
+        noise: Noise | None = None,
         stop: Callable[[Any], Any] | None = None,
         watch: tuple[Any, Callable[[Any], Any]] | None = None,
         most: Any = None,
     ) -> tuple[Any, Any, Ended]:
         """Solve dy/dt = vector_field(y) from `start` over `duration` (s).
 
-        noise: the deviation per √s of every leaf, drawn with `key`. stop: y → whether to end here.
+        stop: y → whether to end here.
         watch: (times in s, function of y). most: end after so many of the fixed steps. Returns the
         final y, the function's values at the times (after an early end: its final value) and how
         it ended.
@@ -97,13 +141,16 @@ class Rate(eqx.Module):
 
         terms: Any = dfx.ODETerm(flat_field)
         if noise is not None:
-            assert key is not None, "noise is drawn with a key"
-            shape = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in leaves]
+            deviations = jax.tree.leaves(noise.spread, is_leaf=lambda d: d is None)
+            path = _Brownian(
+                [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in leaves],
+                tuple(d is not None for d in deviations),
+                noise.key,
+            )
             spread = [
-                jnp.full_like(v, deviation * self.dt**0.5)
-                for deviation, v in zip(jax.tree.leaves(noise), leaves, strict=True)
+                jnp.full_like(v, (d or 0.0) * self.dt**0.5)
+                for d, v in zip(deviations, leaves, strict=True)
             ]
-            path = dfx.UnsafeBrownianPath(shape=shape, key=key)
             diffusion = dfx.ControlTerm(lambda t, y, args: lx.DiagonalLinearOperator(spread), path)
             terms = dfx.MultiTerm(terms, diffusion)
         saved = [dfx.SubSaveAt(t1=True)]
@@ -168,8 +215,7 @@ class Rate(eqx.Module):
                 vector_field,
                 state,
                 span.duration,
-                noise=noise_spread(problem.dynamics, state),
-                key=span.key,
+                noise=noise_of(problem.dynamics, state, span.key),
                 stop=(lambda v: look(v)[1]) if span.stop else None,
                 watch=span.watch,
             )
@@ -231,15 +277,17 @@ class Rate(eqx.Module):
         return end, watched, Ended(ended.done, taken, stopped)
 
 
-def noise_spread(dynamics: Dynamics, state: State) -> dict | None:
-    """The deviation per √s of every compartment, σ_c √(2/τ_c); None for a noiseless dynamics.
+def noise_of(dynamics: Dynamics, state: State, key: PRNGKeyArray | None) -> Noise | None:
+    """The noise of every compartment, of deviation σ_c √(2/τ_c) per √s; None without any.
 
     A compartment left alone is then an Ornstein–Uhlenbeck process of deviation σ_c, whatever dt.
     """
     if not dynamics.noise:
         return None
+    assert key is not None, "noise is drawn with a key"
     taus = dynamics.time_constants
-    return {
-        name: tuple(dynamics.noise.get(name, 0.0) * (2 / taus[name]) ** 0.5 for _ in layers)
-        for name, layers in state.items()
-    }
+
+    def deviation(name):
+        return dynamics.noise[name] * (2 / taus[name]) ** 0.5 if name in dynamics.noise else None
+
+    return Noise({name: tuple(deviation(name) for _ in state[name]) for name in state}, key)

@@ -43,7 +43,7 @@ class Span(NamedTuple):
 
     duration: in s. stop: whether it ends as soon as it has settled. watch: (times in s, function
     of the state), for which `settle` also returns the function's values at those times.
-    key: of the noise.
+    key: of the noise; where samples are one system, one a sample.
     """
 
     duration: float
