@@ -10,7 +10,7 @@ from neurosim import build
 from neurosim.engine import Engine, RunState
 from neurosim.loading import Protocol, load_protocol
 from neurosim.recording import phase_times
-from neurosim.run import prepare
+from neurosim.running import prepare
 from neurosim.seeds import device_stream
 
 

@@ -32,7 +32,7 @@ def main(name: str, changes: str, device: str) -> None:
     import jax
     from bench import Bench, protocol
 
-    from neurosim.run import computing
+    from neurosim.running import computing
 
     jax.devices(device)
     spent = {"import": {"total": since(BEGAN)}}

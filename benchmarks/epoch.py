@@ -7,7 +7,7 @@ from measure import Row, duration, interleaved, ratio
 from plain import plain_epoch
 
 from neurosim.loading import Protocol
-from neurosim.run import computing
+from neurosim.running import computing
 
 REPEATS = 20
 WANTED = {"equilibrium": ("<=", 15.0), "rate": ("<=", 100.0)}

@@ -196,17 +196,15 @@ def run(
     with Output(as_json, quiet) as output:
         ensemble = _ensemble(seeds, seed)
         loaded = _loaded(protocol, changes, level, seed)
-        from neurosim import _progress
-        from neurosim import run as run_protocol
+        from neurosim import _progress, running
         from neurosim.figures import overview
-        from neurosim.run import trace_path
 
-        trace = trace_path(loaded.spec, out)
+        trace = running.trace_path(loaded.spec, out)
         figure = _new(trace.with_suffix(".png"), force or trace.exists())
         if figure == trace:
             raise InputError(f"--out {out}: is the trace, which is HDF5; expected such as mine.h5")
         with _progress.display(loaded.spec.name, quiet) as progress:
-            done = run_protocol(
+            done = running.run(
                 loaded, seeds=ensemble, out=trace, force=force, device=device, progress=progress
             )
         drawn = []
@@ -221,7 +219,7 @@ def run(
 def _summary(spec: Any, report: dict[str, Any]) -> str:
     """The end of a run in words."""
     from neurosim import _words
-    from neurosim.inspect import metrics_in_words
+    from neurosim.inspecting import metrics_in_words
 
     rows = [*metrics_in_words(report["metrics"])]
     rows += [("diverged", entry["message"]) for entry in report["diverged"]]
@@ -253,11 +251,10 @@ def check(
     with Output(as_json, quiet) as output:
         ensemble = _ensemble(seeds, seed)
         loaded = _loaded(protocol, changes, level, seed)
-        from neurosim import check as check_protocol
-        from neurosim.check import in_words
+        from neurosim import checking
 
-        report = check_protocol(loaded, seeds=ensemble, out=out, force=force, device=device)
-        output.result(report, in_words(report))
+        report = checking.check(loaded, seeds=ensemble, out=out, force=force, device=device)
+        output.result(report, checking.in_words(report))
 
 
 @app.command()
@@ -285,10 +282,9 @@ def inspect(
 ) -> None:
     """Say what is in a trace; draw what it recorded."""
     with Output(as_json, quiet) as output:
-        from neurosim import inspect as inspect_trace
-        from neurosim.inspect import in_words
+        from neurosim import inspecting
 
-        report = inspect_trace(file)
+        report = inspecting.inspect(file)
         if plot is not None:
             from neurosim.figures import variables
 
@@ -304,7 +300,7 @@ def inspect(
             resolved = report["resolved"]
             output.result({"protocol": resolved}, tomlkit.dumps(resolved).rstrip())
         else:
-            output.result(report, in_words(report, _columns()))
+            output.result(report, inspecting.in_words(report, _columns()))
 
 
 @app.command("list")
@@ -321,7 +317,7 @@ def list_(
 ) -> None:
     """Say what ships, one line each, with its source."""
     with Output(as_json, quiet) as output:
-        from neurosim.catalog import catalog, in_words
+        from neurosim.listing import catalog, in_words
 
         entries = catalog(kind)
         report: dict[str, Any] = {}

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import neurosim
+
 PACKAGE = Path(__file__).parents[1] / "neurosim"
 
 RANKS = {
@@ -13,8 +15,8 @@ RANKS = {
     "validation": 2, "spec": 2, "network": 2, "tasks": 2,
     "dynamics": 3, "credit": 4, "plasticity": 5, "theory": 5,
     "levels": 6, "engine": 7, "build": 8, "consistency": 9, "loading": 10,
-    "recording": 11, "scenes": 11, "figures": 12, "run": 12,
-    "catalog": 13, "check": 13, "inspect": 13, "progress": 13, "cli": 14,
+    "recording": 11, "scenes": 11, "figures": 12, "running": 12,
+    "listing": 13, "checking": 13, "inspecting": 13, "progress": 13, "cli": 14,
 }  # fmt: skip
 """Room → rank."""
 
@@ -55,6 +57,11 @@ def test_modules_import_only_lower_ranks(path):
         other = parts[1].strip("_")
         assert other in RANKS, f"{own} imports the package root or an unranked room: {name}"
         assert other == own or RANKS[other] < RANKS[own], f"{own} imports {other}"
+
+
+def test_no_module_hides_what_the_package_offers():
+    """Importing a module binds its name on the package, over a function of the same name."""
+    assert not {path.stem for path in PACKAGE.glob("*")} & set(neurosim.__all__)
 
 
 def test_every_room_has_a_rank():

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import neurosim as ns
 from neurosim import _progress, _words
 from neurosim.cli import _summary, app
-from neurosim.inspect import metrics_in_words
+from neurosim.inspecting import metrics_in_words
 from neurosim.loading import bundled
 
 CONSOLE = Path(sys.executable).parent / "neurosim"
@@ -535,13 +535,6 @@ def test_the_console_script_works_without_a_terminal():
 
 def test_version():
     assert call("--version").stdout == f"neurosim {version('neurosim')}\n"
-
-
-@pytest.mark.parametrize("name", ["run", "check", "inspect", "catalog"])
-def test_functions_keep_their_name_though_modules_share_it(name):
-    __import__(f"neurosim.{name}")
-    assert getattr(ns, name).__name__ == name
-    assert callable(getattr(ns, name))
 
 
 def test_the_library_refuses_a_level_that_does_not_exist():

@@ -74,7 +74,7 @@ class _Brownian(dfx.AbstractBrownianPath):
     leaves: list[jax.ShapeDtypeStruct] = eqx.field(static=True)
     noisy: tuple[bool, ...] = eqx.field(static=True)
     key: PRNGKeyArray
-    levy_area: ClassVar = dfx.BrownianIncrement
+    levy_area: type[dfx.BrownianIncrement] = eqx.field(static=True)
     t0: ClassVar = -jnp.inf
     t1: ClassVar = jnp.inf
 
@@ -143,9 +143,10 @@ class Rate(eqx.Module):
         if noise is not None:
             deviations = jax.tree.leaves(noise.spread, is_leaf=lambda d: d is None)
             path = _Brownian(
-                [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in leaves],
-                tuple(d is not None for d in deviations),
-                noise.key,
+                leaves=[jax.ShapeDtypeStruct(v.shape, v.dtype) for v in leaves],
+                noisy=tuple(d is not None for d in deviations),
+                key=noise.key,
+                levy_area=dfx.BrownianIncrement,
             )
             spread = [
                 jnp.full_like(v, (d or 0.0) * self.dt**0.5)

@@ -14,7 +14,7 @@ from neurosim.dynamics import Dynamics, Feedforward, Mixture, Multiplexing
 from neurosim.errors import NeurosimWarning
 from neurosim.loading import FILES, Protocol
 from neurosim.recording import Plan, phase_times
-from neurosim.run import computing, prepare, resolve
+from neurosim.running import computing, prepare, resolve
 from neurosim.spec import ModelSpec, ProtocolSpec
 from neurosim.theory.settling import free_spectrum, taught_spectrum
 
