@@ -1,10 +1,17 @@
-"""Small data files in the formats that tasks read."""
+"""Compiled programs are kept from test to test; small data files in the formats that tasks read."""
 
 import gzip
+import os
 import struct
 
 import numpy as np
 import pytest
+
+
+def pytest_configure(config):
+    """Processes that tests start inherit the environment, and with it what is compiled."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 
 def write_idx(path, array):
