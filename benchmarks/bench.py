@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from neurosim import build
+from neurosim.contents import phase_times
 from neurosim.engine import Engine, RunState
 from neurosim.loading import Protocol, load_protocol
-from neurosim.recording import phase_times
 from neurosim.running import prepare
 from neurosim.seeds import device_stream
 

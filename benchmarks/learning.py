@@ -22,7 +22,10 @@ CASES = {
         "quickstart",
         DEEP | {"model.mu": 0.08, "model.forward.rate": 5.0},
     ),
-    "multiplexing-digits, rate, 64-32-32-10": ("multiplexing-digits", DEEP),
+    "multiplexing-digits, rate, 64-32-32-10": (
+        "multiplexing-digits",
+        DEEP | {"model.forward.rate": 5.0},
+    ),
 }
 
 

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterable
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import numpy as np
 import tomlkit
 
 from neurosim import _words, build
+from neurosim.contents import Contents, Plan
 from neurosim.dynamics import Dynamics, Feedforward, Mixture, Multiplexing
 from neurosim.errors import NeurosimWarning
 from neurosim.loading import FILES, Protocol
-from neurosim.recording import Plan, phase_times
 from neurosim.running import computing, prepare, resolve
 from neurosim.spec import ModelSpec, ProtocolSpec
 from neurosim.theory.settling import free_spectrum, taught_spectrum
@@ -47,8 +46,7 @@ def check(
         plan = Plan(spec, samples.size // spec.batch)
         weights = build.weights(spec.model, chosen[0], drawn[0], protocol.folder)
         engine = build.engine(spec, spec.stages[0], plan.total)
-        heights = engine.observed_layers(build.stack([weights]))
-        arrays = [array.shape for group in (weights.W, weights.b, weights.Q) for array in group]
+        contents = Contents(spec, plan, engine, chosen, build.stack([weights]))
     if path.exists() and not force:
         warnings.warn(
             f"{path}: exists; run will ask for --force, or another --out FILE",
@@ -59,7 +57,7 @@ def check(
         "protocol": _resolved(protocol),
         "seeds": chosen,
         "trace": str(path),
-        "trace_bytes": len(chosen) * _trace_bytes(spec, plan, heights, arrays),
+        "trace_bytes": contents.bytes,
         "stages": [
             {"name": stage.name, "presentations": count, "epochs": count / plan.batches}
             for stage, (_, count) in zip(spec.stages, plan.stages, strict=True)
@@ -145,23 +143,3 @@ def _slowest(spec: ProtocolSpec) -> float | None:
             -float(np.max(spectrum(float(dynamics.mu), model.depth))) for spectrum in spectra
         )
     return max(taus) if isinstance(dynamics, Multiplexing | Feedforward) else None
-
-
-def _trace_bytes(
-    spec: ProtocolSpec, plan: Plan, heights: dict[str, int], arrays: list[tuple[int, ...]]
-) -> int:
-    """How large the arrays of a trace are for one seed."""
-    record, sizes = spec.record, spec.model.layers
-    item = np.dtype(spec.precision).itemsize
-    moments = max(sum(map(len, phase_times(spec, stage.phases))) for stage in spec.stages)
-    phases = sum(len(stage.phases) for stage in spec.stages)
-    units = sum(
-        sizes[i]
-        for i in record.layers or range(1, len(sizes))
-        for name in record.variables or heights
-        if i <= heights[name]
-    )
-    traces = len(plan.recorded) * record.samples * moments * units * item
-    weights = 2 * item * sum(map(prod, arrays))
-    metrics = plan.total * (2 + 4 * phases) * np.dtype("float32").itemsize
-    return traces + weights + metrics

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurosim import build
+from neurosim.contents import Contents, Plan
 from neurosim.engine import Engine, RunState
 from neurosim.errors import DivergedError, InputError
 from neurosim.loading import Protocol, load_protocol
-from neurosim.recording import Plan, Recorder, host
+from neurosim.recording import Recorder, host
 from neurosim.seeds import device_stream, host_stream
 from neurosim.spec import ProtocolSpec
 from neurosim.tasks.data import Data
@@ -227,17 +228,10 @@ class _Loop:
 
     def run(self) -> Run:
         began = time.perf_counter()
-        recorder = Recorder(
-            self.path,
-            self.protocol,
-            self.engines,
-            self.plan,
-            self.seeds,
-            self.weights,
-            self.force,
-        )
+        contents = Contents(self.spec, self.plan, self.engines[0], self.seeds, self.weights)
+        recorder = Recorder(self.path, self.protocol, contents, self.seeds, self.force)
         with recorder.writer as writer, _kept(self.path):
-            self.recorder = recorder
+            self.recorder, self.contents = recorder, contents
             recorder.weights(0, self.weights)
             self.evaluations = 0
             weights = self.weights
@@ -352,8 +346,8 @@ class _Loop:
         self.length = max(1, min(fitting, 8 * self.length))
 
     def _note_settling(self, stage: int, chunk) -> None:
-        for k, slot in enumerate(self.recorder.slots[stage]):
-            name = self.recorder.names[slot]
+        for k, slot in enumerate(self.contents.slots[stage]):
+            name = self.contents.names[slot]
             worst = float(np.min(chunk["settled"][self._living(), :, k], initial=1.0))
             self.settled[name] = min(worst, self.settled.get(name, 1.0))
 
@@ -365,7 +359,7 @@ class _Loop:
             ids,
             self.keys,
             jnp.int32(self.plan.stages[stage][0]),
-            self.recorder.times[stage],
+            self.contents.times[stage],
             samples,
         )
 
@@ -412,7 +406,7 @@ class _Loop:
                     )
         seen = self._examine(stage, states, orders[:, at + offset], self.spec.batch)
         for phase, trace, times in zip(
-            self.spec.stages[stage].phases, seen.traces, self.recorder.times[stage], strict=True
+            self.spec.stages[stage].phases, seen.traces, self.contents.times[stage], strict=True
         ):
             earliest: tuple[int, str] | None = None
             for name, layers in trace.items():

@@ -15,8 +15,8 @@ RANKS = {
     "validation": 2, "spec": 2, "network": 2, "tasks": 2,
     "dynamics": 3, "credit": 4, "plasticity": 5, "theory": 5,
     "levels": 6, "engine": 7, "build": 8, "consistency": 9, "loading": 10,
-    "recording": 11, "scenes": 11, "figures": 12, "running": 12,
-    "listing": 13, "checking": 13, "inspecting": 13, "progress": 13, "cli": 14,
+    "contents": 11, "recording": 12, "scenes": 11, "figures": 12, "running": 13,
+    "listing": 14, "checking": 14, "inspecting": 14, "progress": 14, "cli": 15,
 }  # fmt: skip
 """Room → rank."""
 

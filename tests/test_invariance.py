@@ -15,6 +15,7 @@ from scipy.linalg import expm
 import neurosim as ns
 from neurosim import build
 from neurosim.activations import LeakyReLU, Linear, Tanh
+from neurosim.contents import phase_times
 from neurosim.dynamics import Feedforward, Mixture, Multiplexing
 from neurosim.dynamics.base import Drive, Target, rest
 from neurosim.engine import Engine
@@ -24,7 +25,6 @@ from neurosim.levels.settling import Problem, Span
 from neurosim.loading import load_protocol
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights, forward_weights
-from neurosim.recording import phase_times
 
 SIZES, STEP = (4, 5, 5, 3), 0.1
 ACTIVATIONS = {"linear": Linear(), "leaky": LeakyReLU(0.35), "tanh": Tanh()}

@@ -11,8 +11,8 @@ The file of a process that was killed carries a mark "open for writing", for whi
 open it. `open_trace` and `describe` read past the mark of a dead writer, and change no file.
 """
 
-from neurosim.store.layout import Axis, Variable
+from neurosim.store.layout import Axis, Variable, size
 from neurosim.store.reader import describe, open_trace
 from neurosim.store.writer import TraceWriter
 
-__all__ = ["Axis", "TraceWriter", "Variable", "describe", "open_trace"]
+__all__ = ["Axis", "TraceWriter", "Variable", "describe", "open_trace", "size"]

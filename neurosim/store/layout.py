@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,12 +99,7 @@ def create_variable(
             f"{variable.path}: dtype {dtype}; use float32, float64 or a signed integer"
         )
     group, _, name = variable.path.rpartition("/")
-    found = []
-    for dim in variable.dims:
-        homes = [home for home in _upwards(group) if (home, dim) in scales]
-        if not homes:
-            raise ValueError(f"{variable.path}: no axis {dim!r} in {group!r} or above")
-        found.append(scales[homes[0], dim])
+    found = [scales[at] for at in _homes(scales, variable)]
     shape = tuple(scale.shape[0] for scale in found)
     empty = np.nan if dtype.kind == "f" else -1
     large = math.prod(shape) * dtype.itemsize > CHUNK_BYTES
@@ -117,6 +112,31 @@ def create_variable(
     dataset.attrs.update({"units": variable.units} | about | dict(variable.attributes))
     for dim, scale in zip(dataset.dims, found, strict=True):
         dim.attach_scale(scale)
+
+
+def _homes(axes: Collection[tuple[str, str]], variable: Variable) -> list[tuple[str, str]]:
+    """The (group, name) of the axis of every dimension: the nearest of that name."""
+    group = variable.path.rpartition("/")[0]
+    found = []
+    for dim in variable.dims:
+        homes = [home for home in _upwards(group) if (home, dim) in axes]
+        if not homes:
+            raise ValueError(f"{variable.path}: no axis {dim!r} in {group!r} or above")
+        found.append((homes[0], dim))
+    return found
+
+
+def size(axes: Mapping[str, Sequence[Axis]], variables: Sequence[Variable]) -> int:
+    """Bytes that all arrays take in the file."""
+    lengths = {
+        (group.strip("/"), axis.name): len(axis.values)
+        for group, members in axes.items()
+        for axis in members
+    }
+    return sum(
+        np.dtype(v.dtype).itemsize * math.prod(lengths[at] for at in _homes(lengths, v))
+        for v in variables
+    )
 
 
 def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

@@ -1,0 +1,268 @@
+"""What the trace of a run holds: which presentations, axes and variables, before any is written."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from neurosim.engine import Engine
+from neurosim.network import Weights
+from neurosim.spec import PhaseSpec, ProtocolSpec
+from neurosim.store import Axis, Variable, size
+from neurosim.units import steps
+
+MS = 1e3
+
+
+class Plan:
+    """The presentations of a run: stages, epochs in them, and which are recorded in detail.
+
+    stages: (first presentation, presentations, batches an epoch) of each. recorded: the numbers of
+    the presentations seen in detail, ascending.
+    """
+
+    def __init__(self, spec: ProtocolSpec, batches: int) -> None:
+        self.batches = batches
+        self.stages: list[tuple[int, int]] = []
+        total = 0
+        for stage in spec.stages:
+            count = stage.presentations or (stage.epochs or 0) * batches
+            self.stages.append((total, count))
+            total += count
+        self.total = total
+        wanted = spec.record.presentations
+        if isinstance(wanted, int):
+            wanted = np.linspace(0, total - 1, min(wanted, total)).round().astype(int).tolist()
+        self.recorded = sorted({p for p in wanted if p < total})
+
+    @property
+    def evaluations(self) -> list[int]:
+        """After how many presentations the test set is shown: at first and at every epoch's end."""
+        points = [0]
+        for first, count in self.stages:
+            points += [first + min(n, count) for n in range(self.batches, count, self.batches)]
+            points.append(first + count)
+        return points
+
+
+def phase_times(spec: ProtocolSpec, phases: list[PhaseSpec]) -> tuple[tuple[float, ...], ...]:
+    """When each phase is looked at (s from its start): the first one also at its very start."""
+    if spec.level == "equilibrium":
+        return tuple((0.0,) for _ in phases)
+    every = spec.record.every or default_interval(spec)
+    times = []
+    for number, phase in enumerate(phases):
+        assert phase.duration is not None, "checked at load"
+        count = steps(phase.duration, every)
+        first = 0 if number == 0 else 1
+        times.append(tuple(min(k * every, phase.duration) for k in range(first, count + 1)))
+    return tuple(times)
+
+
+def default_interval(spec: ProtocolSpec) -> float:
+    """The recording interval of a protocol that names none: a step that fits all its phases.
+
+    The largest that divides every phase and still gives the longest presentation 100 points, in
+    whole time steps (whole microseconds where steps adapt).
+    """
+    assert spec.rate is not None, "checked at load"
+    unit = 1e-6 if spec.rate.adaptive else spec.rate.dt
+    durations = [[round((p.duration or 0) / unit) for p in stage.phases] for stage in spec.stages]
+    common = math.gcd(*itertools.chain(*durations))
+    wanted = max(map(sum, durations)) / 100
+    fitting = [d for d in _divisors(common) if d <= wanted]
+    return max(fitting, default=1) * unit
+
+
+def _divisors(n: int) -> list[int]:
+    small = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
+    return [*small, *(n // d for d in small)]
+
+
+class Contents:
+    """Axes and variables of a trace.
+
+    names: of all phases of all stages. slots: for every stage, where its phases stand among them.
+    times: for every stage, when each phase is looked at (s from its start). recorded: (layer,
+    variable) of everything seen in detail. timed: whether it is seen over time, at `moments` of
+    it; if not, once a phase. stops: whether phases may end early.
+    """
+
+    def __init__(
+        self,
+        spec: ProtocolSpec,
+        plan: Plan,
+        engine: Engine,
+        seeds: Sequence[int],
+        weights: Weights,
+    ) -> None:
+        self.spec, self.plan = spec, plan
+        self.many = len(seeds) > 1
+        self.timed, self.stops = spec.level != "equilibrium", spec.level == "rate"
+        self.names, self.slots = _phase_names(spec)
+        self.times = [phase_times(spec, stage.phases) for stage in spec.stages]
+        self.longest = max(self.times, key=lambda times: sum(map(len, times)))
+        self.moments = sum(map(len, self.longest)) if self.timed else len(self.names)
+        heights = engine.observed_layers(weights)
+        names = spec.record.variables or engine.dynamics.observed
+        self.layers = spec.record.layers or list(range(1, spec.model.depth + 1))
+        self.recorded = [(i, name) for i in self.layers for name in names if i <= heights[name]]
+        self.axes = self._axes(seeds)
+        self.variables = [
+            *self._metric_variables(),
+            *self._trace_variables(),
+            *self._weight_variables(weights),
+        ]
+
+    @property
+    def bytes(self) -> int:
+        """How large the arrays are."""
+        return size(self.axes, self.variables)
+
+    def _dims(self, *dims: str) -> tuple[str, ...]:
+        """With the seed in second place, where there is more than one."""
+        return (dims[0], "seed", *dims[1:]) if self.many else dims
+
+    def _axes(self, seeds: Sequence[int]) -> dict[str, list[Axis]]:
+        spec, plan = self.spec, self.plan
+        phase = Axis(
+            "phase", np.arange(len(self.names), dtype=np.int8), None, "phase", tuple(self.names)
+        )
+        depth = np.arange(1, spec.model.depth + 1)
+        axes = {
+            "": [Axis("seed", np.array(seeds), None, "random seed")] if self.many else [],
+            "metrics": [
+                Axis("presentation", np.arange(plan.total), None, "presentation, from 0"),
+                phase,
+            ],
+            "evaluation": [
+                Axis("presentation", np.array(plan.evaluations), None, "presentations done before")
+            ],
+            "phases": [phase],
+            "weights": [
+                Axis("moment", np.array([0, 1]), None, "", ("initial", "final")),
+                *[
+                    Axis(f"unit{i}", np.arange(n), None, f"unit of layer {i}")
+                    for i, n in enumerate(spec.model.layers)
+                ],
+            ],
+        }
+        if not plan.recorded:
+            return axes
+        recorded = Axis("presentation", np.array(plan.recorded), None, "presentation, from 0")
+        axes["signals"] = [recorded, Axis("layer", depth, None, "layer, 1 first")]
+        axes["traces"] = [
+            recorded,
+            Axis("sample", np.arange(spec.record.samples), None, "sample of the batch"),
+            phase,
+        ]
+        if self.timed:
+            axes["traces"].append(
+                Axis("time", _joined(self.longest) * MS, "ms", "time in the presentation")
+            )
+        for i in self.layers:
+            axes[f"traces/layer{i}"] = [
+                Axis("unit", np.arange(spec.model.layers[i]), None, f"unit of layer {i}")
+            ]
+        return axes
+
+    def _metric_variables(self) -> list[Variable]:
+        dims, by_phase = self._dims("presentation"), self._dims("presentation", "phase")
+        described = {
+            "residual": "largest residual of a sample, as a fraction of the expected signal",
+            "settled": "fraction of samples that settled",
+            "effort": "steps or sweeps, mean over samples",
+            "rescued": "fraction of samples the root solver had to finish",
+        }
+        return [
+            Variable("metrics/loss", dims, "1", "training loss before teaching, batch mean"),
+            Variable("metrics/error", dims, "1", "fraction of the batch classified wrongly"),
+            *[Variable(f"metrics/{n}", by_phase, "1", text) for n, text in described.items()],
+            Variable("evaluation/loss", dims, "1", "mean loss on the test set, free phase"),
+            Variable("evaluation/error", dims, "1", "fraction of the test set wrong"),
+            Variable("evaluation/settled", dims, "1", "fraction of test samples that settled"),
+            Variable("phases/duration", ("phase",), "ms", "longest duration"),
+            Variable("phases/teaching", ("phase",), "1", "whether the output is taught", "int8"),
+            Variable("phases/forward", ("phase",), "1", "forward plasticity open", "int8"),
+            Variable("phases/feedback", ("phase",), "1", "feedback plasticity open", "int8"),
+        ]
+
+    def _trace_variables(self) -> list[Variable]:
+        if not self.plan.recorded:
+            return []
+        by_layer = self._dims("presentation", "layer")
+        moment = "time" if self.timed else "phase"
+        dims = self._dims("presentation", "sample", moment, "unit")
+        dtype = self.spec.precision
+        variables = [
+            Variable("signals/angle", by_layer, "degree", "between ΔW_i and backprop's"),
+            Variable("signals/norm", by_layer, "1", "Frobenius norm of ΔW_i before its rate"),
+        ]
+        if self.stops:
+            variables.append(
+                Variable(
+                    "traces/stopped",
+                    self._dims("presentation", "phase", "sample"),
+                    "ms",
+                    "when the phase had settled, from its start",
+                )
+            )
+        if self.timed:
+            variables.append(
+                Variable(
+                    "traces/phase_at",
+                    ("presentation", "time"),
+                    "1",
+                    "phase going on",
+                    "int8",
+                    {
+                        "flag_values": np.arange(len(self.names), dtype=np.int8),
+                        "flag_meanings": " ".join(self.names),
+                    },
+                )
+            )
+        for i, name in self.recorded:
+            text = f"{name.replace('_', ' ')} of layer {i}"
+            variables.append(Variable(f"traces/layer{i}/{name}", dims, "1", text, dtype))
+        return variables
+
+    def _weight_variables(self, weights: Weights) -> list[Variable]:
+        dtype = self.spec.precision
+        seed = ("seed",) if self.many else ()
+        variables = []
+        for i in range(1, len(weights.W) + 1):
+            dims = ("moment", *seed, f"unit{i}", f"unit{i - 1}")
+            variables.append(Variable(f"weights/W{i}", dims, "1", "forward weights", dtype))
+        for i in range(1, len(weights.b) + 1):
+            variables.append(
+                Variable(f"weights/b{i}", ("moment", *seed, f"unit{i}"), "1", "biases", dtype)
+            )
+        for i in range(1, len(weights.Q) + 1):
+            dims = ("moment", *seed, f"unit{i}", f"unit{i + 1}")
+            variables.append(Variable(f"weights/Q{i}", dims, "1", "feedback weights", dtype))
+        return variables
+
+
+def _phase_names(spec: ProtocolSpec) -> tuple[list[str], list[list[int]]]:
+    """All phase names of a protocol, and for every stage where its phases stand among them.
+
+    Phases of several stages are told apart by their stage: `sleep.free`, `training.free`.
+    """
+    names: list[str] = []
+    slots: list[list[int]] = []
+    single = len(spec.stages) == 1
+    for stage in spec.stages:
+        slots.append(list(range(len(names), len(names) + len(stage.phases))))
+        names += [p.name if single else f"{stage.name}.{p.name}" for p in stage.phases]
+    return names, slots
+
+
+def _joined(times: tuple[tuple[float, ...], ...]) -> np.ndarray:
+    """Times of the phases of a stage, one after the other (s from the start)."""
+    joined: list[float] = []
+    offset = 0.0
+    for phase in times:
+        joined += [offset + t for t in phase]
+        offset += phase[-1]
+    return np.array(joined)
