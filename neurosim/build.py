@@ -12,10 +12,11 @@ import numpy as np
 from neurosim.activations import ACTIVATIONS, Activation, Elementwise, LeakyReLU
 from neurosim.credit import CREDITS
 from neurosim.dynamics import DYNAMICS, Dynamics
-from neurosim.engine import Engine, Phase
+from neurosim.engine import Engine, Phase, Simulator
 from neurosim.errors import InputError, unknown
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
+from neurosim.levels.spiking.neurons import Neurons
 from neurosim.losses import Loss
 from neurosim.network import (
     Network,
@@ -191,8 +192,16 @@ def learning(protocol: ProtocolSpec, stage: StageSpec) -> Learning:
     )
 
 
-def level(protocol: ProtocolSpec) -> Equilibrium | Rate:
-    """The level a protocol is to be run at, with its settings."""
+def _with_synapses(moving: Dynamics, tau: float) -> Dynamics:
+    """The dynamics with a time constant for every dendrite: spikes have to be smoothed."""
+    prompt = [n for n in ("tau_basal", "tau_apical") if getattr(moving, n, 0.0) is None]
+    return dataclasses.replace(moving, **dict.fromkeys(prompt, tau))
+
+
+def level(protocol: ProtocolSpec) -> Equilibrium | Rate | None:
+    """The JAX level a protocol is to be run at, with its settings; None for the spiking level."""
+    if protocol.level == "spiking":
+        return None
     if protocol.level == "equilibrium":
         settings = protocol.equilibrium
         return Equilibrium(settings.tolerance, settings.max_sweeps, settings.max_newton)
@@ -201,8 +210,41 @@ def level(protocol: ProtocolSpec) -> Equilibrium | Rate:
     return Rate(rate.scheme, rate.dt, rate.adaptive, rate.rtol, rate.atol, rate.tolerance)
 
 
-def engine(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engine:
+def engine(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Simulator:
     """The engine of one stage, which lasts so many presentations."""
+    rules = _rules(protocol, stage, presentations)
+    if protocol.level != "spiking":
+        return rules
+    from neurosim.spiking import SpikingEngine, Timing
+
+    settings = protocol.spiking
+    timing = Timing(
+        settings.dt,
+        round(settings.window / settings.dt),
+        max(1, round(settings.plasticity_every / settings.dt)),
+    )
+    return SpikingEngine(
+        rules,
+        neurons(protocol),
+        timing,
+        protocol.batch,
+        protocol.model.spiking.leak,
+    )
+
+
+def neurons(protocol: ProtocolSpec) -> Neurons:
+    """The neurons behind every unit at the spiking level, calibrated where they need it."""
+    from neurosim.levels.spiking.calibration import calibrated
+
+    given = protocol.model.spiking
+    fields = given.model_dump(exclude={"soma", "neurons", "tau_synapse", "leak"})
+    bursting = protocol.model.dynamics == "multiplexing"
+    kind = "bursting" if bursting else given.soma
+    made = Neurons(kind=kind, count=given.neurons, dt=protocol.spiking.dt, **fields)
+    return calibrated(made) if kind == "lif" else made
+
+
+def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engine:
     phases = tuple(
         Phase(
             phase.name,
@@ -214,8 +256,11 @@ def engine(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
         )
         for phase in stage.phases
     )
+    moving = dynamics(protocol.model)
+    if protocol.level == "spiking":
+        moving = _with_synapses(moving, protocol.model.spiking.tau_synapse)
     return Engine(
-        dynamics=dynamics(protocol.model),
+        dynamics=moving,
         network=network(protocol.model),
         level=level(protocol),
         phases=phases,

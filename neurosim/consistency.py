@@ -11,6 +11,7 @@ from neurosim.credit import CREDITS
 from neurosim.dynamics import Mixture, Multiplexing
 from neurosim.errors import unknown
 from neurosim.levels.rate import SCHEMES
+from neurosim.levels.spiking.equations import known
 from neurosim.network import TIES
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
 from neurosim.spec import ModelSpec, ProtocolSpec, StageSpec
@@ -141,12 +142,68 @@ def _level_problems(spec: ProtocolSpec) -> Iterator[Problem]:
                 "online plasticity needs time; use --level rate, or 'quasi-static'",
             )
         return
+    if spec.level == "spiking":
+        yield from _spiking_problems(spec)
+        return
     if spec.rate is None:
         yield ("rate",), 'missing; the rate level needs a table [rate] with dt, such as dt = "5 ms"'
         return
     if noisy and (not SCHEMES[spec.rate.scheme].noisy or spec.rate.adaptive):
         able = " or ".join(repr(name) for name, scheme in SCHEMES.items() if scheme.noisy)
         yield ("rate", "scheme"), f"noise needs {able} with adaptive = false"
+
+
+def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
+    model, given = spec.model, spec.model.spiking
+    if model.dynamics not in ("mixture", "multiplexing"):
+        yield (
+            ("level",),
+            "spiking networks are made of the dynamics 'mixture' and 'multiplexing'; this model's "
+            "runs at the equilibrium and rate levels",
+        )
+        return
+    network = build.network(model)
+    for i, activation in enumerate(network.activations, start=1):
+        if not known(activation):
+            key = "output_activation" if i == model.depth else "activation"
+            yield (
+                ("model", key),
+                "the spiking level knows linear, leaky-relu, tanh, sigmoid and softplus, by name",
+            )
+            break
+    where = ("model", "spiking")
+    if given.max_rate <= given.base_rate:
+        yield (
+            (*where, "max_rate"),
+            f"{given.max_rate:g} Hz is not above the base rate of {given.base_rate:g} Hz",
+        )
+    longest = 1 / given.max_rate
+    if model.dynamics == "multiplexing":
+        dead = given.burst_interval + given.burst_limit
+        if longest < 1.25 * dead:
+            yield (
+                (*where, "max_rate"),
+                f"events {format_time(round(longest, 6))} apart cannot be told from bursts, which "
+                f"take {format_time(dead)}; expected at most {0.8 / dead:.0f} Hz",
+            )
+        if given.burst_interval >= given.burst_limit:
+            yield (*where, "burst_interval"), "must be shorter than burst_limit"
+    elif given.soma == "lif" and longest <= 1.05 * given.refractory:
+        yield (
+            (*where, "max_rate"),
+            f"cannot be reached with a refractory time of {format_time(given.refractory)}",
+        )
+    if given.max_rate * spec.spiking.dt > 0.2:
+        yield (
+            ("spiking", "dt"),
+            f"{format_time(spec.spiking.dt)} is too long for {given.max_rate:g} Hz; expected at "
+            f"most {format_time(round(0.2 / given.max_rate, 6))}",
+        )
+    for key in ("window", "plasticity_every"):
+        try:
+            steps(getattr(spec.spiking, key), spec.spiking.dt)
+        except ValueError as problem:
+            yield ("spiking", key), str(problem).replace("dt =", "spiking.dt =")
 
 
 def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Problem]:
@@ -161,7 +218,7 @@ def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Pro
     needs_free = CREDITS[spec.model.credit].needs_free
     for number, phase in enumerate(stage.phases):
         at = (*where, "phases", number)
-        if spec.level == "rate":
+        if spec.level != "equilibrium":
             yield from _time_problems(spec, phase, at)
         if phase.teaching == "frozen" and not free:
             yield (
@@ -192,9 +249,12 @@ def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Pro
 
 def _time_problems(spec: ProtocolSpec, phase, at) -> Iterator[Problem]:
     if phase.duration is None:
-        yield (*at, "duration"), "missing; the rate level needs to know how long the phase lasts"
+        yield (
+            (*at, "duration"),
+            f"missing; the {spec.level} level needs to know how long the phase lasts",
+        )
         return
-    if phase.until == "settled":
+    if phase.until == "settled" and spec.level == "rate":
         if any(spec.model.noise.values()):
             yield (*at, "until"), "a noisy network never settles; write until = 'duration'"
         if spec.plasticity == "online":
@@ -202,11 +262,10 @@ def _time_problems(spec: ProtocolSpec, phase, at) -> Iterator[Problem]:
                 (*at, "until"),
                 "online plasticity is open all along the phase; write until = 'duration'",
             )
-    if spec.rate is None:
-        return
-    if not spec.rate.adaptive:
+    dt = _step(spec)
+    if dt is not None:
         try:
-            steps(phase.duration, spec.rate.dt)
+            steps(phase.duration, dt)
         except ValueError as problem:
             yield (*at, "duration"), str(problem)
     every = spec.record.every
@@ -215,6 +274,15 @@ def _time_problems(spec: ProtocolSpec, phase, at) -> Iterator[Problem]:
             steps(phase.duration, every)
         except ValueError as problem:
             yield (*at, "duration"), str(problem).replace("dt =", "record.every =")
+
+
+def _step(spec: ProtocolSpec) -> float | None:
+    """The time step of the level, where it is fixed."""
+    if spec.level == "spiking":
+        return spec.spiking.dt
+    if spec.level == "equilibrium" or spec.rate is None or spec.rate.adaptive:
+        return None
+    return spec.rate.dt
 
 
 def _record_problems(spec: ProtocolSpec) -> Iterator[Problem]:
@@ -228,10 +296,10 @@ def _record_problems(spec: ProtocolSpec) -> Iterator[Problem]:
                 ("record", "layers", number),
                 f"layer {layer} of a network with {spec.model.depth} layers above its input",
             )
-    every, rate = spec.record.every, spec.rate
-    if every is not None and rate is not None and spec.level == "rate" and not rate.adaptive:
+    every, dt = spec.record.every, _step(spec)
+    if every is not None and dt is not None:
         try:
-            steps(every, rate.dt)
+            steps(every, dt)
         except ValueError as problem:
             yield ("record", "every"), str(problem)
     if spec.record.samples > spec.batch:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from neurosim.engine import Engine
+from neurosim.engine import Simulator
 from neurosim.network import Weights
 from neurosim.spec import PhaseSpec, ProtocolSpec
 from neurosim.store import Axis, Variable, size
@@ -28,6 +28,8 @@ class Plan:
         total = 0
         for stage in spec.stages:
             count = stage.presentations or (stage.epochs or 0) * batches
+            if spec.level == "spiking" and spec.spiking.presentations is not None:
+                count = min(count, spec.spiking.presentations)
             self.stages.append((total, count))
             total += count
         self.total = total
@@ -66,13 +68,20 @@ def default_interval(spec: ProtocolSpec) -> float:
     The largest that divides every phase and still gives the longest presentation 100 points, in
     whole time steps (whole microseconds where steps adapt).
     """
-    assert spec.rate is not None, "checked at load"
-    unit = 1e-6 if spec.rate.adaptive else spec.rate.dt
+    unit = _unit(spec)
     durations = [[round((p.duration or 0) / unit) for p in stage.phases] for stage in spec.stages]
     common = math.gcd(*itertools.chain(*durations))
     wanted = max(map(sum, durations)) / 100
     fitting = [d for d in _divisors(common) if d <= wanted]
     return max(fitting, default=1) * unit
+
+
+def _unit(spec: ProtocolSpec) -> float:
+    """The time step, of which recorded moments are whole multiples."""
+    if spec.level == "spiking":
+        return spec.spiking.dt
+    assert spec.rate is not None, "checked at load"
+    return 1e-6 if spec.rate.adaptive else spec.rate.dt
 
 
 def _divisors(n: int) -> list[int]:
@@ -86,14 +95,15 @@ class Contents:
     names: of all phases of all stages. slots: for every stage, where its phases stand among them.
     times: for every stage, when each phase is looked at (s from its start). recorded: (layer,
     variable) of everything seen in detail. timed: whether it is seen over time, at `moments` of
-    it; if not, once a phase. stops: whether phases may end early.
+    it; if not, once a phase. duration: of the longest presentation (s). populations: whose spikes
+    are kept, with a line about each. stops: whether phases may end early.
     """
 
     def __init__(
         self,
         spec: ProtocolSpec,
         plan: Plan,
-        engine: Engine,
+        engine: Simulator,
         seeds: Sequence[int],
         weights: Weights,
     ) -> None:
@@ -103,17 +113,30 @@ class Contents:
         self.names, self.slots = _phase_names(spec)
         self.times = [phase_times(spec, stage.phases) for stage in spec.stages]
         self.longest = max(self.times, key=lambda times: sum(map(len, times)))
+        self.duration = sum(phase[-1] for phase in self.longest)
         self.moments = sum(map(len, self.longest)) if self.timed else len(self.names)
         heights = engine.observed_layers(weights)
         names = spec.record.variables or engine.dynamics.observed
         self.layers = spec.record.layers or list(range(1, spec.model.depth + 1))
         self.recorded = [(i, name) for i in self.layers for name in names if i <= heights[name]]
+        self.populations = self._populations() if spec.level == "spiking" else {}
         self.axes = self._axes(seeds)
         self.variables = [
             *self._metric_variables(),
             *self._trace_variables(),
             *self._weight_variables(weights),
         ]
+
+    def _populations(self) -> dict[str, str]:
+        """Whose spikes are kept, one population a layer."""
+        if not self.plan.recorded:
+            return {}
+        model, samples = self.spec.model, self.spec.record.samples
+        return {
+            f"layer{i}": f"{samples} samples of {model.layers[i]} units of "
+            f"{model.spiking.neurons} neurons; recorded presentations one after the other"
+            for i in self.layers
+        }
 
     @property
     def bytes(self) -> int:

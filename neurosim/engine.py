@@ -5,7 +5,7 @@ length, so that neither recording nor chunking can change a number. Seeds are an
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
 import jax
@@ -71,14 +71,42 @@ class Metrics(NamedTuple):
     rescued: Float[Array, " phases"]
 
 
+class Spikes(NamedTuple):
+    """Spikes of one layer in the order in which they came.
+
+    times: s from the start of the presentation. nodes: neuron k of unit u for sample s is number
+    (s n_i + u) N + k.
+    """
+
+    times: Any
+    nodes: Any
+
+
 class Examined(NamedTuple):
     """A presentation in detail.
 
     traces: per phase, variable → layers of (samples, times, n_i). stopped: (phases, samples), s.
+    spikes: of the first seed, a layer at a time, if there are any.
     """
 
     traces: list[dict[str, Layers]]
-    stopped: Array
+    stopped: Any
+    spikes: list[Spikes] | None = None
+
+
+class Simulator(Protocol):
+    """What the run loop and the recorder ask of a level; `Engine` says what each call means."""
+
+    @property
+    def dynamics(self) -> Dynamics: ...
+    @property
+    def network(self) -> Network: ...
+    def begin(self, *args: Any, **kw: Any) -> RunState: ...
+    def advance(self, *args: Any, **kw: Any) -> tuple[RunState, Metrics, Weights]: ...
+    def evaluate(self, *args: Any, **kw: Any) -> tuple[Any, Any, Any]: ...
+    def examine(self, *args: Any, **kw: Any) -> Examined: ...
+    def against_backprop(self, *args: Any, **kw: Any) -> tuple[Any, Any]: ...
+    def observed_layers(self, *args: Any, **kw: Any) -> dict[str, int]: ...
 
 
 class Engine(eqx.Module):
@@ -86,7 +114,7 @@ class Engine(eqx.Module):
 
     dynamics: Dynamics
     network: Network
-    level: Equilibrium | Rate
+    level: Equilibrium | Rate | None
     phases: tuple[Phase, ...] = eqx.field(static=True)
     learning: Learning = eqx.field(static=True)
     target_step: float = eqx.field(static=True)
@@ -95,7 +123,7 @@ class Engine(eqx.Module):
 
     # -------------------------------------------------------------------------- one batch
 
-    def _target(self, phase: Phase, label, output) -> Target:
+    def target(self, phase: Phase, label, output) -> Target:
         """The teaching of one sample; `output`: h_L at the end of the free phase."""
         match phase.teaching:
             case "none":
@@ -131,7 +159,7 @@ class Engine(eqx.Module):
         for number, phase in enumerate(self.phases):
             phase_key = jax.random.fold_in(key, number)
             times = None if watch is None else watch[0][number]
-            target = jax.vmap(lambda y, h, phase=phase: self._target(phase, y, h))(batch.y, output)
+            target = jax.vmap(lambda y, h, phase=phase: self.target(phase, y, h))(batch.y, output)
             if self.online:
                 start = Plastic(state, memory, weights)
                 plastic, report, watched = self._online_phase(
@@ -142,17 +170,18 @@ class Engine(eqx.Module):
                 state, report, watched = self._settle_phase(
                     phase, weights, state, batch, target, phase_key, times, watch
                 )
-            drive = self._drives(weights, batch.x, target)
+            drive = self.drives(weights, batch.x, target)
             readout = read_batch(dynamics, network, weights, drive, state)
             if phase.teaching == "none":
                 free, output = readout, readout.rate[-1]
             if not self.online and (phase.forward or phase.feedback):
-                this = self._change(weights, batch, readout, free, phase, phase_key, moment)
+                this = self.change(weights, batch, readout, free, phase, phase_key, moment)
                 change = this if change is None else jax.tree.map(jnp.add, change, this)
             passed.append(Passed(readout, report, watched))
         return weights, passed, change
 
-    def _drives(self, weights, x, target):
+    def drives(self, weights: Weights, x, target: Target) -> Drive:
+        """What a phase holds fixed, for every sample of a batch."""
         potential = jax.vmap(lambda x: self.network.potential(weights, 1, x))(x)
         return Drive(x, potential, target)
 
@@ -168,7 +197,7 @@ class Engine(eqx.Module):
             problem = Problem(self.dynamics, self.network, weights, drive, self.target_step, label)
             return self.level.settle(problem, state, span)
 
-        drive = self._drives(weights, batch.x, target)
+        drive = self.drives(weights, batch.x, target)
         return jax.vmap(one)(drive, batch.y, self._noise_keys(key, batch.ids), state)
 
     def _noise_keys(self, key: PRNGKeyArray, ids: Int[Array, " batch"]) -> PRNGKeyArray | None:
@@ -182,12 +211,12 @@ class Engine(eqx.Module):
 
         def velocity(weights, readout, memory):
             free = readout._replace(teacher=memory)
-            change = self._change(weights, batch, readout, free, phase, key, moment)
+            change = self.change(weights, batch, readout, free, phase, key, moment)
             return self.learning.rated(change, moment.factor)
 
         def seen(plastic):
             weights = self.learning.constrain(plastic.weights)
-            drive = self._drives(weights, batch.x, target)
+            drive = self.drives(weights, batch.x, target)
             readout = read_batch(self.dynamics, self.network, weights, drive, plastic.state)
             return jax.vmap(watch[1])(plastic.state, readout)
 
@@ -211,7 +240,7 @@ class Engine(eqx.Module):
             watched = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), watched)
         return plastic, report, watched
 
-    def _change(self, weights, batch, readout, free, phase, key, moment: Moment) -> Weights:
+    def change(self, weights, batch, readout, free, phase, key, moment: Moment) -> Weights:
         """What the open plasticity of a phase makes of its signals, before rates."""
         change = nothing(weights)
         if phase.forward:
@@ -227,12 +256,17 @@ class Engine(eqx.Module):
 
     # ------------------------------------------------------------------- one presentation
 
-    def begin(self, weights: Weights, presentation) -> RunState:
-        """The state at the start of a stage."""
-        count = jnp.asarray(presentation, jnp.int32)
-        return RunState(weights, self.learning.begin(weights), count)
+    def begin(self, weights: Weights, presentation: int) -> RunState:
+        """The state of every seed at the start of a stage."""
 
-    def _moment(self, state: RunState, first: Int[Array, ""]) -> Moment:
+        def one(weights):
+            count = jnp.asarray(presentation, jnp.int32)
+            return RunState(weights, self.learning.begin(weights), count)
+
+        return jax.vmap(one)(weights)
+
+    def moment(self, state: RunState, first: Int[Array, ""]) -> Moment:
+        """Where in its stage a run stands."""
         done = (state.presentation - first).astype(jnp.result_type(float))
         return self.learning.moment(done / self.presentations)
 
@@ -243,7 +277,7 @@ class Engine(eqx.Module):
 
         Also the change its signals asked for, before rates and optimiser; online, what was done.
         """
-        moment = self._moment(state, first)
+        moment = self.moment(state, first)
         key = jax.random.fold_in(key, state.presentation)
         weights, passed, change = self._run_phases(state.weights, batch, key, moment)
         optimizer = state.optimizer
@@ -373,7 +407,7 @@ class Engine(eqx.Module):
                 return self.dynamics.observe(state, readout)
 
             key = jax.random.fold_in(key, state.presentation)
-            moment = self._moment(state, first)
+            moment = self.moment(state, first)
             _, seen, _ = self._run_phases(state.weights, batch, key, moment, (times, watch))
             traces = [jax.tree.map(lambda a: a[:samples], p.watched) for p in seen]
             stopped = jnp.stack([p.report.stopped[:samples] for p in seen])

@@ -111,7 +111,7 @@ def _done(tree: "xarray.DataTree") -> tuple[int, int]:
 def _metrics(tree: "xarray.DataTree") -> tuple[dict[str, Any], int | None]:
     """The metrics of the last test, and after how many presentations it was."""
     loss, error = _by_seed(tree, "evaluation/loss"), _by_seed(tree, "evaluation/error")
-    tests = np.flatnonzero(~np.isnan(_by_seed(tree, "evaluation/settled")).all(axis=1))
+    tests = np.flatnonzero(~np.isnan(_by_seed(tree, "evaluation/loss")).all(axis=1))
     if not tests.size:
         return {}, None
     metrics = {"test_loss": _of_seeds(loss[tests[-1]])}

@@ -73,7 +73,13 @@ class Recorder:
         self.contents = contents
         attributes, texts = provenance(protocol, seeds)
         self.writer = TraceWriter(
-            path, contents.axes, contents.variables, attributes, texts, overwrite
+            path,
+            contents.axes,
+            contents.variables,
+            attributes,
+            texts,
+            overwrite,
+            contents.populations,
         )
         self._write_phase_table()
 
@@ -138,6 +144,10 @@ class Recorder:
             full = np.full((stopped.shape[0], len(contents.names), stopped.shape[2]), np.nan)
             full[:, slots] = stopped
             self.writer.write("traces/stopped", row, self._own(full))
+        for i, spikes in enumerate(seen.spikes or (), start=1):
+            if f"layer{i}" in contents.populations:
+                times_ms = (row * contents.duration + np.asarray(spikes.times)) * MS
+                self.writer.append_spikes(f"layer{i}", times_ms, np.asarray(spikes.nodes))
         for i, name in contents.recorded:
             parts = [np.asarray(phase[name][i - 1]) for phase in seen.traces]
             rows = np.concatenate(parts, axis=2)

@@ -15,7 +15,7 @@ import numpy as np
 
 from neurosim import build
 from neurosim.contents import Contents, Plan
-from neurosim.engine import Engine, RunState
+from neurosim.engine import RunState, Simulator
 from neurosim.errors import DivergedError, InputError
 from neurosim.loading import Protocol, load_protocol
 from neurosim.recording import Recorder, host
@@ -255,7 +255,7 @@ class _Loop:
 
     def _stage(self, stage: int, weights) -> Any:
         engine, (first, count) = self.engines[stage], self.plan.stages[stage]
-        states = jax.vmap(lambda w: engine.begin(w, first))(weights)
+        states = engine.begin(weights, first)
         for epoch, begin in enumerate(range(0, count, self.plan.batches)):
             size = min(self.plan.batches, count - begin)
             orders = self._orders(first + begin, epoch)
@@ -349,7 +349,8 @@ class _Loop:
         for k, slot in enumerate(self.contents.slots[stage]):
             name = self.contents.names[slot]
             worst = float(np.min(chunk["settled"][self._living(), :, k], initial=1.0))
-            self.settled[name] = min(worst, self.settled.get(name, 1.0))
+            if not math.isnan(worst):  # spikes never settle
+                self.settled[name] = min(worst, self.settled.get(name, 1.0))
 
     def _examine(self, stage: int, states, ids, samples: int):
         return self.engines[stage].examine(
@@ -363,7 +364,7 @@ class _Loop:
             samples,
         )
 
-    def _evaluate(self, engine: Engine, weights) -> None:
+    def _evaluate(self, engine: Simulator, weights) -> None:
         loss, wrong, settled = engine.evaluate(
             weights, self.samples.test, self.samples.axis, self.test_keys
         )
@@ -378,7 +379,7 @@ class _Loop:
 
     def _check(self, stage, before: RunState, orders, chunk, begin: int, at: int) -> None:
         """Note which seeds left the finite numbers in this chunk, when and where."""
-        finite = (chunk["loss"] < EXPLODED) & np.isfinite(chunk["residual"]).all(-1)
+        finite = chunk["loss"] < EXPLODED
         for s in np.flatnonzero(~finite.all(1)):
             if self.seeds[s] in self.failed:
                 continue

@@ -93,7 +93,7 @@ class Trace:
         self.flags = tree["phases/phase"].attrs["flag_meanings"].split()
         self.lost = np.full(len(self.seeds), np.inf)
         self.lost = np.logical_and.accumulate(np.isfinite(self.series("metrics/loss")[1])).sum(0)
-        self.done = np.isfinite(self.series("metrics/settled")[1]).any(1)
+        self.done = np.isfinite(self.series("metrics/effort")[1]).any(1)
         self.classes = self.model["loss"] == "cross-entropy"
         if self.summary:
             self.classes = "test_error" in self.summary["metrics"]

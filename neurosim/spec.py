@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from neurosim.errors import unknown
-from neurosim.units import PositiveTime, Quantity
+from neurosim.units import PositiveRate, PositiveTime, Quantity
 
 
 class Spec(BaseModel):
@@ -159,6 +159,34 @@ class FeedbackSpec(Spec):
     optimizer: Optimizer = "sgd"
 
 
+class NeuronsSpec(Spec):
+    """The neurons behind every unit at the spiking level.
+
+    soma: of mixture networks; multiplexing networks have event/burst neurons. neurons: N a unit.
+    base_rate, gain, max_rate: activity h is a rate of base_rate + gain h, within (0, max_rate).
+    tau_synapse: of dendrites that follow at once at the other levels. leak: conductance of the
+    soma's leak over that of its dendrites.
+    tau_membrane, refractory, membrane_noise: of integrate-and-fire somata (threshold 1, reset 0).
+    base_probability, probability_gain: a burst probability is base + gain ĥ. burst_interval:
+    between the spikes of a burst. burst_limit: inter-spike intervals below it make a burst.
+    """
+
+    soma: Literal["poisson", "lif"] = "poisson"
+    neurons: Annotated[int, Field(ge=1)] = 20
+    base_rate: PositiveRate = 50.0
+    gain: PositiveRate = 20.0
+    max_rate: PositiveRate = 150.0
+    tau_synapse: PositiveTime = 5e-3
+    leak: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    tau_membrane: PositiveTime = 10e-3
+    refractory: PositiveTime = 2e-3
+    membrane_noise: Annotated[float, Field(ge=0, le=1)] = 0.1
+    base_probability: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    probability_gain: Annotated[float, Field(gt=0, le=1)] = 0.15
+    burst_interval: PositiveTime = 5e-3
+    burst_limit: PositiveTime = 16e-3
+
+
 PARAMETERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "mixture": (frozenset({"mu", "tau_soma"}), frozenset({"tau_basal", "tau_apical"})),
     "multiplexing": (frozenset({"tau_basal", "tau_apical"}), frozenset()),
@@ -190,6 +218,7 @@ class ModelSpec(Spec):
     weights: WeightsSpec = WeightsSpec()
     forward: ForwardSpec = ForwardSpec()
     feedback: FeedbackSpec = FeedbackSpec()
+    spiking: NeuronsSpec = NeuronsSpec()
 
     @field_validator("dynamics")
     @classmethod
@@ -297,6 +326,22 @@ class EquilibriumSpec(Spec):
     max_newton: Annotated[int, Field(ge=0)] = 8
 
 
+class SpikingSpec(Spec):
+    """Settings of the spiking level only.
+
+    window: at the end of every phase, over which rates are counted. plasticity_every: step of
+    online plasticity. presentations: at most so many a stage, in place of its own number. test: at
+    most so many test samples. target: how Brian2 compiles (`auto`: Cython where it can).
+    """
+
+    dt: PositiveTime = 0.5e-3
+    window: PositiveTime = 250e-3
+    plasticity_every: PositiveTime = 5e-3
+    presentations: Annotated[int, Field(ge=1)] | None = None
+    test: Annotated[int, Field(ge=1)] | None = None
+    target: Literal["auto", "cython", "numpy"] = "auto"
+
+
 def _task(value: Any, handler: Callable) -> Any:
     return handler(value) if isinstance(value, dict) else value
 
@@ -306,7 +351,7 @@ class ProtocolSpec(Spec):
 
     name: str = "unnamed"
     description: str = ""
-    level: Literal["equilibrium", "rate"] = "rate"
+    level: Literal["equilibrium", "rate", "spiking"] = "rate"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Literal["float32", "float64"] = "float32"
     plasticity: Literal["quasi-static", "online"] = "quasi-static"
@@ -318,3 +363,4 @@ class ProtocolSpec(Spec):
     record: RecordSpec = RecordSpec()
     rate: RateSpec | None = None
     equilibrium: EquilibriumSpec = EquilibriumSpec()
+    spiking: SpikingSpec = SpikingSpec()

@@ -14,13 +14,19 @@ RANKS = {
     "units": 1, "toml": 1, "store": 1,
     "validation": 2, "spec": 2, "network": 2, "tasks": 2,
     "dynamics": 3, "credit": 4, "plasticity": 5, "theory": 5,
-    "levels": 6, "engine": 7, "build": 8, "consistency": 9, "loading": 10,
-    "contents": 11, "recording": 12, "scenes": 11, "figures": 12, "running": 13,
-    "listing": 14, "checking": 14, "inspecting": 14, "progress": 14, "cli": 15,
+    "levels": 6, "engine": 7, "spiking": 8, "build": 9, "consistency": 10, "loading": 11,
+    "contents": 12, "scenes": 12, "recording": 13, "figures": 13, "running": 14,
+    "listing": 15, "checking": 15, "comparing": 15, "inspecting": 15, "progress": 15, "cli": 16,
 }  # fmt: skip
 """Room → rank."""
 
-HEAVY = {"diffrax": {"levels"}, "h5py": {"store"}, "matplotlib": {"figures"}, "typer": {"cli"}}
+HEAVY = {
+    "brian2": {"levels"},
+    "diffrax": {"levels"},
+    "h5py": {"store"},
+    "matplotlib": {"figures"},
+    "typer": {"cli"},
+}
 """Library → the rooms that may import it."""
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -114,6 +114,24 @@ def create_variable(
         dim.attach_scale(scale)
 
 
+def create_population(file: h5py.File, name: str, description: str) -> tuple[Any, Any]:
+    """An empty population of spikes in the SONATA layout: its timestamps and node ids.
+
+    The timestamps are the dimension scale of both, which other readers of SONATA do not mind.
+    """
+    group = group_at(file, f"spikes/{name}")
+    sorting = h5py.enum_dtype({"none": 0, "by_id": 1, "by_time": 2}, basetype=np.uint8)
+    group.attrs.create("sorting", 2, dtype=sorting)
+    group.attrs["long_name"] = description
+    shape: dict[str, Any] = {"shape": (0,), "maxshape": (None,), "chunks": (1 << 13,)}
+    times = group.create_dataset("timestamps", dtype=np.float64, **shape)
+    times.make_scale("timestamps")
+    times.attrs["units"] = "ms"
+    nodes = group.create_dataset("node_ids", dtype=np.uint64, **shape)
+    nodes.dims[0].attach_scale(times)
+    return times, nodes
+
+
 def _homes(axes: Collection[tuple[str, str]], variable: Variable) -> list[tuple[str, str]]:
     """The (group, name) of the axis of every dimension: the nearest of that name."""
     group = variable.path.rpartition("/")[0]

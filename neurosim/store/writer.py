@@ -15,7 +15,14 @@ import h5py
 import numpy as np
 
 from neurosim.errors import DivergedError, InputError, NeurosimError, unknown
-from neurosim.store.layout import Axis, Variable, create_axes, create_variable, group_at
+from neurosim.store.layout import (
+    Axis,
+    Variable,
+    create_axes,
+    create_population,
+    create_variable,
+    group_at,
+)
 from neurosim.store.reader import marked, reading, reason, writer_alive
 
 Status = Literal["complete", "diverged", "interrupted"]
@@ -34,6 +41,7 @@ class TraceWriter:
         variables: everything that will be written.
         attributes: attributes of the file; `neurosim_version` must be among them.
         texts: long documents by name, stored under `/provenance`.
+        populations: whose spikes will be appended, by name, with a line about each.
         overwrite: replace a file that exists, unless a living process is writing it.
 
     Raises:
@@ -49,12 +57,13 @@ class TraceWriter:
         attributes: Mapping[str, str | float | int],
         texts: Mapping[str, str] | None = None,
         overwrite: bool = False,
+        populations: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(path)
         if "neurosim_version" not in attributes:
             raise ValueError("attributes: neurosim_version is missing")
         _refuse_existing(self.path, overwrite)
-        _create(self.path, axes, variables, attributes, texts or {})
+        _create(self.path, axes, variables, attributes, texts or {}, populations or {})
         # Closing must reach this very file, also when another has taken its name since.
         self._raw = open(self.path, "r+b")  # noqa: SIM115
         self._file = h5py.File(self.path, "r+", libver=_LIBVER, locking=False)
@@ -90,6 +99,24 @@ class TraceWriter:
             array = array.astype(dataset.dtype, copy=False)
         with self._disk():
             dataset[index] = array
+
+    def append_spikes(self, population: str, times: np.ndarray, nodes: np.ndarray) -> None:
+        """Append spikes, later than all before: times in ms, and the nodes that fired them.
+
+        Raises:
+            ValueError: times and nodes do not match, or go back in time.
+            NeurosimError: the disk refuses.
+        """
+        self._check_open()
+        if times.shape != nodes.shape or times.ndim != 1 or np.any(np.diff(times) < 0):
+            raise ValueError(f"{population}: times {times.shape} and nodes {nodes.shape}")
+        with self._disk():
+            group = self._file[f"spikes/{population}"]
+            for name, values in (("timestamps", times), ("node_ids", nodes)):
+                dataset = group[name]
+                start = dataset.shape[0]
+                dataset.resize((start + len(values),))
+                dataset[start:] = values
 
     def flush(self) -> None:
         """Make all that was written so far survive the death of this process."""
@@ -165,6 +192,7 @@ def _create(
     variables: Sequence[Variable],
     attributes: Mapping[str, str | float | int],
     texts: Mapping[str, str],
+    populations: Mapping[str, str],
 ) -> None:
     """Create the whole file in memory, write it under another name, then rename it to `path`."""
     image = io.BytesIO()
@@ -174,6 +202,8 @@ def _create(
         scales = create_axes(file, axes)
         for variable in variables:
             create_variable(file, scales, variable)
+        for name, description in populations.items():
+            create_population(file, name, description)
         for name, text in texts.items():
             group_at(file, "provenance").create_dataset(name, data=text)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")

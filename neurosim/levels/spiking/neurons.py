@@ -1,0 +1,205 @@
+"""The spike generators: how an ensemble of neurons turns the rate of a unit into spikes.
+
+A unit's activity h is carried by N neurons as deviations of their rate from a base rate,
+
+    r = r_0 + γ h   (Hz),
+
+clipped to what a neuron can fire. Poisson neurons fire at exactly that rate. Leaky
+integrate-and-fire neurons are driven by the current that makes them fire at it, read from their
+calibrated f–I curve. Event/burst neurons fire events at that rate, and make an event a burst with
+probability p = p_0 + γ_p ĥ.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+LONG_AGO = -(1 << 30)
+"""A time step before every spike."""
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """An ensemble of one unit; rates in Hz, times in s.
+
+    kind: `poisson`, `lif` or `bursting`. count: N. base_rate, gain: r_0 and γ. max_rate: the rate
+    is clipped to (0, max_rate). dt: of the simulation.
+    tau_membrane, refractory, membrane_noise: of `lif`; the noise is the stationary deviation of
+    the free membrane, with reset at 0 and threshold at 1.
+    base_probability, probability_gain: p_0 and γ_p; burst_interval: between the two spikes of a
+    burst; burst_limit: inter-spike intervals below it belong to a burst.
+    current: of `lif`: the current that makes it fire at k times `table_step`.
+    """
+
+    kind: str
+    count: int
+    base_rate: float
+    gain: float
+    max_rate: float
+    dt: float
+    tau_membrane: float = 10e-3
+    refractory: float = 2e-3
+    membrane_noise: float = 0.1
+    base_probability: float = 0.5
+    probability_gain: float = 0.2
+    burst_interval: float = 5e-3
+    burst_limit: float = 16e-3
+    current: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+
+    @property
+    def bursts(self) -> bool:
+        """Whether these neurons multiplex."""
+        return self.kind == "bursting"
+
+    @property
+    def per_spike(self) -> float:
+        """What one spike of the ensemble in one step says of the rate, in units of h."""
+        return 1 / (self.count * self.dt * self.gain)
+
+    @property
+    def base_in_h(self) -> float:
+        """The base rate in units of h."""
+        return self.base_rate / self.gain
+
+    @property
+    def dead_time(self) -> float:
+        """After an event no other may begin: else two would look like a burst."""
+        return self.burst_interval + self.burst_limit + self.dt
+
+    def noiseless_current(self, rate: float) -> float:
+        """The current at which a noiseless integrate-and-fire neuron fires at a rate."""
+        free = 1 / rate - self.refractory
+        return 1 / -np.expm1(-free / self.tau_membrane)
+
+    def drive(self, h: str) -> str:
+        """What the unit tells its neurons: their rate, as a probability a step, or the current."""
+        rate = f"clip({self.base_rate!r} + {self.gain!r} * {h}, 0, {self.max_rate!r})"
+        match self.kind:
+            case "lif":
+                return f"drive = fi_current({rate} * second) : 1 (constant over dt)"
+            case "bursting":  # events wait for the dead time, then come with this hazard
+                return (
+                    f"event_rate = {rate} : 1\n"
+                    f"drive = event_rate * {self.dt!r}"
+                    f" / (1 - event_rate * {self.dead_time - self.dt!r}) : 1 (constant over dt)"
+                )
+            case _:
+                return f"drive = {rate} * {self.dt!r} : 1 (constant over dt)"
+
+    def burst_drive(self, h: str) -> str:
+        """The burst probability of the unit."""
+        p = f"{self.base_probability!r} + {self.probability_gain!r} * {h}"
+        return f"burst_probability = clip({p}, 0, 1) : 1 (constant over dt)"
+
+    @property
+    def equations(self) -> str:
+        """Of one neuron, with what it is told by its unit as linked variables."""
+        match self.kind:
+            case "lif":
+                return (
+                    "dv/dt = (drive - v)/tau_membrane"
+                    " + membrane_noise * sqrt(2/tau_membrane) * xi : 1 (unless refractory)\n"
+                    "drive : 1 (linked)"
+                )
+            case "bursting":
+                return (
+                    "drive : 1 (linked)\nburst_probability : 1 (linked)\n"
+                    "pending : integer\nburst_at : integer\nfree_at : integer\n"
+                    "last_spike : integer\nin_burst : integer"
+                )
+            case _:
+                return "drive : 1 (linked)"
+
+    @property
+    def threshold(self) -> str:
+        """When it spikes."""
+        match self.kind:
+            case "lif":
+                return "v > 1"
+            case "bursting":
+                return (
+                    "(pending == 1 and t_in_timesteps >= burst_at) or "
+                    "(pending == 0 and t_in_timesteps >= free_at and rand() < drive)"
+                )
+            case _:
+                return "rand() < drive"
+
+    @property
+    def reset(self) -> str | None:
+        """What a spike does to the neuron."""
+        match self.kind:
+            case "lif":
+                return "v = 0"
+            case "bursting":
+                isi, dead = (round(t / self.dt) for t in (self.burst_interval, self.dead_time))
+                return (
+                    f"in_burst = int(t_in_timesteps - last_spike < {self.limit_steps})\n"
+                    f"free_at = free_at * pending + (t_in_timesteps + {dead}) * (1 - pending)\n"
+                    "pending = (1 - pending) * int(rand() < burst_probability)\n"
+                    f"burst_at = t_in_timesteps + {isi}\n"
+                    "last_spike = t_in_timesteps"
+                )
+            case _:
+                return None
+
+    @property
+    def table_step(self) -> float:
+        """Between two rates of the table of currents, in Hz: as a time, a whole number of steps."""
+        return self.dt * max(1, round(self.max_rate / 4096 / self.dt))
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What the unit tells its neurons."""
+        return ("drive", "burst_probability") if self.bursts else ("drive",)
+
+    def namespace(self, b2: Any) -> dict[str, Any]:
+        """What the equations call by name; b2: the Brian2 module."""
+        if self.kind != "lif":
+            return {"inf": np.inf}
+        return {
+            "inf": np.inf,
+            "tau_membrane": self.tau_membrane * b2.second,
+            "membrane_noise": self.membrane_noise,
+            # A table over the rate, as one over time: the library's way to look numbers up.
+            "fi_current": b2.TimedArray(self.current, dt=self.table_step * b2.second),
+        }
+
+    def start(self, rng: np.random.Generator, size: int, step: int) -> dict[str, np.ndarray]:
+        """Where in their cycle neurons at the base rate are at time step `step`."""
+        match self.kind:
+            case "lif":
+                return {
+                    "v": rng.random(size),
+                    "lastspike": np.full(size, -1e9),
+                    "not_refractory": np.ones(size, bool),
+                }
+            case "bursting":
+                dead = self.dead_time / self.dt
+                waiting = rng.random(size) < self.base_rate * self.dead_time
+                return {
+                    "free_at": step + np.where(waiting, rng.random(size) * dead, 0).astype(int),
+                    "pending": np.zeros(size, int),
+                    "burst_at": np.zeros(size, int),
+                    "in_burst": np.zeros(size, int),
+                    "last_spike": np.full(size, LONG_AGO),
+                }
+            case _:
+                return {}
+
+    @property
+    def limit_steps(self) -> int:
+        """`burst_limit` in steps."""
+        return round(self.burst_limit / self.dt)
+
+    @property
+    def on_spike(self) -> str:
+        """What a spike tells the unit. Bursts are detected from inter-spike intervals alone."""
+        if not self.bursts:
+            return "spikes_post += 1\nspike_count_post += 1"
+        return (
+            f"close = int(t_in_timesteps - last_spike_pre < {self.limit_steps})\n"
+            "first = close * (1 - in_burst_pre)\n"
+            "events_post += 1 - close\nevent_count_post += 1 - close\n"
+            "bursts_post += first\nburst_count_post += first"
+        )

@@ -1,0 +1,390 @@
+"""A run as spikes: the engine of the spiking level, with the calls of the other levels' engine.
+
+Brian2 runs the network, phase after phase, in one run a chunk; between phases this module reads
+what its spikes say and writes what is taught. The plasticity rules are those of the other levels:
+they are handed signals that were counted instead of computed.
+
+Seeds run one after the other, so that each is what it would be alone. Every presentation draws its
+spikes from a stream of its own, so that chunks and recordings change no number.
+"""
+
+from collections.abc import Generator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from neurosim.dynamics import Multiplexing
+from neurosim.dynamics.base import Target
+from neurosim.engine import Batch, Engine, Examined, Metrics, Phase, RunState, Spikes
+from neurosim.levels.spiking.machine import Machine
+from neurosim.levels.spiking.neurons import Neurons
+from neurosim.network import Layers, Weights
+from neurosim.plasticity.learning import nothing
+from neurosim.spiking.signals import (
+    Estimates,
+    Learned,
+    drift,
+    learn,
+    observe,
+    score,
+    targets,
+    taught,
+)
+
+
+class Timing(NamedTuple):
+    """Steps of the spiking level: dt in s, the rest in steps of it."""
+
+    dt: float
+    window: int
+    plasticity: int
+
+
+class SpikingEngine:
+    """A model under the phases of one stage of a protocol, as spikes.
+
+    Args:
+        rules: the same as an engine of the other levels; its equations read the estimates, its
+            learning changes the weights.
+        neurons: behind every unit.
+        timing: of the simulation.
+        copies: samples that run side by side, the batch.
+        leak: conductance of the soma's leak over that of its dendrites.
+    """
+
+    def __init__(
+        self,
+        rules: Engine,
+        neurons: Neurons,
+        timing: Timing,
+        copies: int,
+        leak: float,
+    ) -> None:
+        self.rules, self.neurons, self.timing = rules, neurons, timing
+        self.copies, self.leak = copies, leak
+        self.dynamics, self.network, self.phases = rules.dynamics, rules.network, rules.phases
+        self._built: Machine | None = None
+
+    @property
+    def machine(self) -> Machine:
+        """The network in Brian2, built when it is first needed."""
+        if self._built is None:
+            self._built = Machine(
+                self.dynamics,
+                self.network,
+                self.neurons,
+                self.timing.dt,
+                self.copies,
+                self.leak,
+            )
+        return self._built
+
+    # --- one presentation -------------------------------------------------------------------
+
+    def _steps(self, phase: Phase) -> int:
+        return round(phase.duration / self.timing.dt)
+
+    def _begin(self, weights: Weights, x: np.ndarray, seed: int) -> None:
+        """A presentation begins: everything at rest, the input on, spikes from their own stream."""
+        self.machine.reseed(seed)
+        self.machine.rest(np.random.default_rng(seed))
+        self._write(weights, x)
+
+    def _write(self, weights: Weights, x: np.ndarray) -> None:
+        self.machine.write_weights(weights)
+        self.machine.drive(x @ np.asarray(weights.W[0]).T)
+
+    def _present(
+        self, state: RunState, batch: Batch, key, first, watch: "_Watch | None" = None
+    ) -> Generator[int, None, Learned]:
+        """All phases in turn, as a program of the machine; returns what it left behind."""
+        x, y = np.asarray(batch.x), np.asarray(batch.y)
+        key = jax.random.fold_in(key, state.presentation)
+        self._begin(state.weights, x, _seed(key))
+        weights = state.weights
+        memory: Layers = tuple(jnp.zeros((self.copies, n)) for n in self.network.sizes[1:])
+        output = np.zeros_like(y)
+        passed: list[Estimates] = []
+        teaching: list[Target] = []
+        for number, phase in enumerate(self.phases):
+            target = targets(self.rules, phase, y, output)
+            self._teach(phase, target)
+            length = self._steps(phase)
+            opening = max(0, length - self.timing.window)
+            stops = {0, opening, length}
+            if phase.teaching == "following":
+                stops |= set(range(length))
+            if self.rules.online:
+                stops |= set(range(0, length, self.timing.plasticity))
+            if watch is not None:
+                stops |= set(watch.steps[number])
+            at, before = 0, self.machine.tally()
+            for stop in sorted(stops):
+                if stop > at:
+                    yield stop - at
+                due = stop - at
+                at = stop
+                if watch is not None and stop in watch.steps[number]:
+                    watch.look(self, number, weights, x, target)
+                if stop == opening:
+                    before = self.machine.tally()
+                if phase.teaching == "following" and stop < length:
+                    self._teach(phase, target)
+                if self.rules.online and due and stop % self.timing.plasticity == 0:
+                    now = self._now()
+                    weights, memory = drift(
+                        self.rules,
+                        phase,
+                        self.timing.plasticity * self.timing.dt,
+                        weights,
+                        memory,
+                        now,
+                        batch,
+                        target,
+                        jax.random.fold_in(key, number),
+                        state,
+                        first,
+                    )
+                    self._write(weights, x)
+            estimates = self._estimates(before, self.machine.tally(), length - opening)
+            passed.append(estimates)
+            teaching.append(target)
+            if phase.teaching == "none":
+                output = np.asarray(estimates.rate[-1])
+        return learn(self.rules, state, weights, batch, passed, teaching, key, first)
+
+    def _teach(self, phase: Phase, target: Target) -> None:
+        """Sets the target for what the teacher sees of the output layer now."""
+        if phase.teaching == "none":
+            self.machine.teach(None)
+            return
+        seen = "basal" if isinstance(self.dynamics, Multiplexing) else "soma"
+        top = self.machine.array(self.network.depth, seen)
+        self.machine.teach(np.asarray(taught(self.rules, target, top.copy())))
+
+    def _estimates(self, before, after, steps: int) -> Estimates:
+        """From counts at two moments, `steps` apart."""
+        neurons, time = self.neurons, steps * self.timing.dt
+
+        def over(name) -> list[Any]:
+            pairs = zip(before[name], after[name], strict=True)
+            return [None if a is None or b is None else b - a for a, b in pairs]
+
+        if neurons.bursts:
+            counts = over("event_count")
+            fractions = [
+                np.divide(b, e, out=np.full_like(b, neurons.base_probability), where=e > 0)
+                for b, e in zip(over("burst_count"), counts, strict=True)
+            ]
+            burst = tuple(
+                (p - neurons.base_probability) / neurons.probability_gain for p in fractions
+            )
+        else:
+            counts, burst = over("spike_count"), ()
+        return Estimates(
+            tuple((c / (neurons.count * time) - neurons.base_rate) / neurons.gain for c in counts),
+            burst,
+            tuple(s / time for s in over("basal_sum")),
+            tuple(s / time for s in over("apical_sum")[:-1]),
+        )
+
+    def _now(self) -> Estimates:
+        """From what low-pass filtered spikes say at this moment."""
+        machine, layers = self.machine, range(1, self.network.depth + 1)
+        apical = [machine.apical(i) for i in layers[:-1]]
+        basal = [machine.array(i, "basal").copy() for i in layers]
+        neurons = self.neurons
+        if not neurons.bursts:
+            rates = [machine.array(i, "felt").copy() for i in layers]
+            return Estimates(tuple(rates), (), tuple(basal), tuple(apical))
+        events = [machine.array(i, "event_trace").copy() for i in layers]
+        bursts = [machine.array(i, "burst_trace").copy() for i in layers]
+        burst = [
+            (b / np.maximum(e, 1e-3 * neurons.base_in_h) - neurons.base_probability)
+            / neurons.probability_gain
+            for e, b in zip(events, bursts, strict=True)
+        ]
+        rates = [e - neurons.base_in_h for e in events]
+        return Estimates(tuple(rates), tuple(burst), tuple(basal), tuple(apical))
+
+    # --- what the run loop calls ------------------------------------------------------------
+
+    def begin(self, weights: Weights, presentation: int) -> RunState:
+        """The state of every seed at the start of a stage."""
+        return self.rules.begin(weights, presentation)
+
+    def advance(
+        self, states: RunState, data, data_axis, orders, keys, start, stop, first
+    ) -> tuple[RunState, Metrics, Weights]:
+        """The presentations `start` … `stop`−1 of an epoch; see `Engine.advance`."""
+        start, stop = int(start), int(stop)
+        ended, metrics, changes = [], [], []
+        for s in range(orders.shape[0]):
+            state = jax.tree.map(lambda a, s=s: a[s], states)
+            state, filled, change = self._advance_seed(
+                state, _of_seed(data, data_axis, s), orders[s], keys[s], start, stop, first
+            )
+            ended.append(state)
+            metrics.append(filled)
+            changes.append(change)
+        return _stacked(ended), _stacked(metrics), _stacked(changes)
+
+    def _advance_seed(self, state: RunState, data, order, key, start: int, stop: int, first):
+        length = sum(map(self._steps, self.phases))
+        count, phases = order.shape[0], len(self.phases)
+        unknown: Any = np.full((count, phases), np.nan)
+        effort: Any = unknown.copy()
+        losses, errors = (np.full(count, np.nan) for _ in range(2))
+        metrics = Metrics(
+            losses,  # type: ignore[arg-type]
+            errors,  # type: ignore[arg-type]
+            unknown,
+            unknown,
+            effort,
+            unknown,
+        )
+        change = nothing(state.weights)
+
+        def program():
+            nonlocal state, change
+            for p in range(start, stop):
+                batch = Batch(data[0][order[p]], data[1][order[p]], order[p])
+                learned = yield from self._present(state, batch, key, first)
+                state, change = learned.state, learned.change
+                losses[p], errors[p] = float(learned.loss), float(learned.error)
+                effort[p] = [self._steps(phase) for phase in self.phases]
+
+        if stop > start:
+            self.machine.run(program(), (stop - start) * length)
+        return state, metrics, change
+
+    def evaluate(self, weights: Weights, data, data_axis, keys):
+        """Free phases on a data set; see `Engine.evaluate`. Whether they settled is not known."""
+        results = []
+        for s in range(len(keys)):
+            own = jax.tree.map(lambda a, s=s: np.asarray(a[s]), weights)
+            x, y = (np.asarray(a) for a in _of_seed(data, data_axis, s))
+            output = self._outputs(own, x, _seed(keys[s]))
+            results.append(score(self.rules, output, y))
+        loss, wrong = (np.array([float(r[k]) for r in results]) for k in (0, 1))
+        return loss, wrong, np.full_like(loss, np.nan)
+
+    def _outputs(self, weights: Weights, x: np.ndarray, seed: int) -> np.ndarray:
+        """h_L at the end of a free phase for every sample, a batch at a time."""
+        length = self._steps(self.phases[0])
+        opening = max(0, length - self.timing.window)
+        rounds = -(-len(x) // self.copies)
+        outputs = []
+
+        def program():
+            for k in range(rounds):
+                ids = np.arange(k * self.copies, (k + 1) * self.copies) % len(x)
+                self._begin(weights, x[ids], (seed + k) % 2**32)
+                self.machine.teach(None)
+                if opening:
+                    yield opening
+                before = self.machine.tally()
+                yield length - opening
+                estimates = self._estimates(before, self.machine.tally(), length - opening)
+                outputs.append(estimates.rate[-1])
+
+        self.machine.run(program(), rounds * length)
+        return np.concatenate(outputs)[: len(x)]
+
+    def examine(self, states: RunState, data, data_axis, ids, keys, first, times, samples):
+        """The presentation that comes next in detail; see `Engine.examine`.
+
+        Rates are means since the moment before. Spikes are those of the first seed.
+        """
+        seen, spikes = [], None
+        for s in range(len(keys)):
+            state = jax.tree.map(lambda a, s=s: a[s], states)
+            own = _of_seed(data, data_axis, s)
+            batch = Batch(own[0][ids[s]], own[1][ids[s]], ids[s])
+            steps = [[round(t / self.timing.dt) for t in phase] for phase in times]
+            watch = _Watch(steps, self.machine.tally(), samples)
+
+            def program(state=state, batch=batch, key=keys[s], watch=watch):
+                yield from self._present(state, batch, key, first, watch)
+
+            length = sum(map(self._steps, self.phases))
+            with self.machine.recording(samples) as recorded:
+                self.machine.run(program(), length)
+            seen.append(watch.traces())
+            spikes = spikes or [Spikes(*layer) for layer in recorded]
+        traces = _stacked(seen)
+        ends = np.array([[phase.duration] * samples for phase in self.phases])
+        return Examined(traces, np.stack([ends] * len(keys)), spikes)
+
+    def against_backprop(self, weights, change, data, data_axis, ids):
+        """See `Engine.against_backprop`."""
+        return self.rules.against_backprop(weights, change, data, data_axis, ids)
+
+    def observed_layers(self, weights: Weights) -> dict[str, int]:
+        """See `Engine.observed_layers`."""
+        return self.rules.observed_layers(weights)
+
+
+class _Watch:
+    """Looks at a presentation at given steps of every phase."""
+
+    def __init__(self, steps: list[list[int]], tally, samples: int) -> None:
+        self.steps, self.samples = steps, samples
+        self._before, self._at = tally, 0
+        self._rows: list[list[dict[str, Layers]]] = [[] for _ in steps]
+
+    def look(self, engine: SpikingEngine, number: int, weights: Weights, x, target) -> None:
+        """Append what is seen now to the rows of phase `number`."""
+        step = self._ended_before(engine, number) + self.steps[number][len(self._rows[number])]
+        tally = engine.machine.tally()
+        if step == 0:
+            estimates = Estimates(
+                tuple(np.zeros((len(x), n)) for n in engine.network.sizes[1:]),
+                tuple(np.zeros((len(x), n)) for n in engine.network.sizes[1:])
+                if engine.neurons.bursts
+                else (),
+                (),
+                (),
+            )
+        else:
+            estimates = engine._estimates(self._before, tally, step - self._at)
+        self._before, self._at = tally, step
+        machine, layers = engine.machine, range(1, engine.network.depth + 1)
+        estimates = estimates._replace(
+            basal=tuple(machine.array(i, "basal").copy() for i in layers),
+            apical=tuple(machine.apical(i) for i in layers[:-1]),
+        )
+        seen = observe(engine.rules, weights, x, target, estimates)
+        self._rows[number].append(
+            {
+                name: tuple(v[: self.samples] for v in values)
+                for name, values in seen.items()
+            }
+        )
+
+    def _ended_before(self, engine: SpikingEngine, number: int) -> int:
+        return sum(engine._steps(phase) for phase in engine.phases[:number])
+
+    def traces(self) -> list[dict[str, Layers]]:
+        """Per phase, variable → layers of (samples, times, n_i)."""
+        return [
+            jax.tree.map(lambda *moments: np.stack(moments, axis=1), *rows) for rows in self._rows
+        ]
+
+
+def _seed(key: PRNGKeyArray) -> int:
+    """A seed for Brian2."""
+    return int(jax.random.bits(key, dtype=jnp.uint32))
+
+
+def _of_seed(data, axis: int | None, s: int):
+    """The data of one seed."""
+    return data if axis is None else tuple(a[s] for a in data)
+
+
+def _stacked(trees: list[Any]) -> Any:
+    """Seeds as the first axis."""
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *trees)

@@ -1,0 +1,139 @@
+"""From what spikes say to what the plasticity rules of the other levels ask for."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from neurosim.dynamics import Multiplexing
+from neurosim.dynamics.base import State, Target
+from neurosim.engine import Batch, Engine, Phase, RunState
+from neurosim.levels.online import read_batch
+from neurosim.network import Layers, Weights
+from neurosim.plasticity.learning import nothing
+
+
+class Estimates(NamedTuple):
+    """What spikes say of a while, by layer, each (batch, n_i).
+
+    rate: h_i from spike (or event) counts. burst: ĥ_i from the fraction of events that were
+    bursts; empty without bursts. basal, apical: mean dendritic potentials.
+    """
+
+    rate: tuple[Any, ...]
+    burst: tuple[Any, ...]
+    basal: tuple[Any, ...]
+    apical: tuple[Any, ...]
+
+
+class Learned(NamedTuple):
+    """What a presentation left behind."""
+
+    state: RunState
+    change: Weights
+    loss: Array
+    error: Array
+
+
+@eqx.filter_jit
+def targets(rules: Engine, phase: Phase, y, output) -> Target:
+    """The teaching of every sample in a phase; `output`: h_L at the end of the free phase."""
+    return jax.vmap(lambda y, h: rules.target(phase, y, h))(y, output)
+
+
+@eqx.filter_jit
+def taught(rules: Engine, target: Target, top) -> Float[Array, "batch n_L"]:
+    """h_L^trgt for what the teacher sees of the output layer: its somata, or basal potentials."""
+    network = rules.network
+    if isinstance(rules.dynamics, Multiplexing):
+        top = network.s(network.depth, top)
+    return jax.vmap(lambda t, h: t(network, h))(target, top)
+
+
+def _read(rules: Engine, weights: Weights, x, target: Target, estimates: Estimates):
+    """(states, readouts) of a batch: the equations' own reading, of what spikes say."""
+    state: State = {"basal": estimates.basal, "apical": estimates.apical}
+    if not isinstance(rules.dynamics, Multiplexing):
+        state["soma"] = estimates.rate
+    drive = rules.drives(weights, x, target)
+    readout = read_batch(rules.dynamics, rules.network, weights, drive, state)
+    if isinstance(rules.dynamics, Multiplexing):
+        rate, burst = estimates.rate, estimates.burst
+        readout = readout._replace(
+            rate=rate, basal=rate, apical=burst, teacher=burst, downward=burst
+        )
+    return state, readout
+
+
+@eqx.filter_jit
+def observe(rules: Engine, weights: Weights, x, target: Target, estimates: Estimates):
+    """The recordable variables of a batch."""
+    state, readout = _read(rules, weights, x, target, estimates)
+    return jax.vmap(rules.dynamics.observe)(state, readout)
+
+
+@eqx.filter_jit
+def learn(
+    rules: Engine,
+    state: RunState,
+    weights: Weights,
+    batch: Batch,
+    passed: list[Estimates],
+    targets: list[Target],
+    key: PRNGKeyArray,
+    first,
+) -> Learned:
+    """A presentation ends: quasi-static plasticity takes its step; online it has taken it."""
+    moment = rules.moment(state, first)
+    optimizer, change, free = state.optimizer, nothing(weights), None
+    for number, (phase, estimates, target) in enumerate(
+        zip(rules.phases, passed, targets, strict=True)
+    ):
+        _, readout = _read(rules, weights, batch.x, target, estimates)
+        free = readout if phase.teaching == "none" else free
+        if not rules.online and (phase.forward or phase.feedback):
+            phase_key = jax.random.fold_in(key, number)
+            this = rules.change(weights, batch, readout, free, phase, phase_key, moment)
+            change = jax.tree.map(jnp.add, change, this)
+    if rules.online:
+        change = jax.tree.map(jnp.subtract, weights, state.weights)
+    elif any(phase.forward or phase.feedback for phase in rules.phases):
+        weights, optimizer = rules.learning.step(weights, change, optimizer, moment.factor)
+    loss, error = score(rules, passed[0].rate[-1], batch.y)
+    return Learned(RunState(weights, optimizer, state.presentation + 1), change, loss, error)
+
+
+@eqx.filter_jit
+def drift(
+    rules: Engine,
+    phase: Phase,
+    dt: float,
+    weights: Weights,
+    memory: Layers,
+    now: Estimates,
+    batch: Batch,
+    target: Target,
+    key: PRNGKeyArray,
+    state: RunState,
+    first,
+) -> tuple[Weights, Layers]:
+    """Online plasticity over dt: the weights and the memories of the free phase move on."""
+    moment = rules.moment(state, first)
+    _, readout = _read(rules, weights, batch.x, target, now)
+    free = readout._replace(teacher=memory)
+    change = rules.change(weights, batch, readout, free, phase, key, moment)
+    velocity = rules.learning.rated(change, moment.factor)
+    weights = jax.tree.map(lambda w, v: w + dt * v, weights, velocity)
+    if phase.teaching == "none" and rules.learning.tau_memory:
+        share = -jnp.expm1(-dt / rules.learning.tau_memory)
+        memory = tuple(m + share * (t - m) for m, t in zip(memory, readout.teacher, strict=True))
+    return rules.learning.constrain(weights), memory
+
+
+@eqx.filter_jit
+def score(rules: Engine, output, y) -> tuple[Array, Array]:
+    """Mean loss and fraction classified wrongly."""
+    wrong = jnp.argmax(output, -1) != jnp.argmax(y, -1)
+    return jnp.mean(jax.vmap(rules.network.loss)(output, y)), jnp.mean(wrong.astype(output.dtype))
