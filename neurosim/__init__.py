@@ -6,6 +6,7 @@ from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWa
 
 if TYPE_CHECKING:
     from neurosim.checking import check
+    from neurosim.comparing import compare
     from neurosim.inspecting import inspect
     from neurosim.listing import catalog
     from neurosim.loading import Protocol, load_model, load_protocol
@@ -17,6 +18,7 @@ _LAZY = {
     "Run": "neurosim.running",
     "catalog": "neurosim.listing",
     "check": "neurosim.checking",
+    "compare": "neurosim.comparing",
     "inspect": "neurosim.inspecting",
     "load_model": "neurosim.loading",
     "load_protocol": "neurosim.loading",
@@ -33,6 +35,7 @@ __all__ = [
     "Run",
     "catalog",
     "check",
+    "compare",
     "inspect",
     "load_model",
     "load_protocol",

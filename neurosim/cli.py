@@ -197,7 +197,7 @@ def run(
         ensemble = _ensemble(seeds, seed)
         loaded = _loaded(protocol, changes, level, seed)
         from neurosim import _progress, running
-        from neurosim.figures import overview
+        from neurosim.figures import overview, raster
 
         trace = running.trace_path(loaded.spec, out)
         figure = _new(trace.with_suffix(".png"), force or trace.exists())
@@ -210,6 +210,8 @@ def run(
         drawn = []
         try:
             drawn.append(str(overview(trace, figure)))
+            if loaded.spec.level == "spiking" and loaded.spec.record.presentations:
+                drawn.append(str(raster(trace)))
         except NeurosimError as error:
             warnings.warn(f"no figure: {error}", NeurosimWarning, stacklevel=1)
         report = done.summary | {"figures": drawn}
@@ -301,6 +303,27 @@ def inspect(
             output.result({"protocol": resolved}, tomlkit.dumps(resolved).rstrip())
         else:
             output.result(report, inspecting.in_words(report, _columns()))
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A trace.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another of the same protocol.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The figure.")] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say how far two traces of the same protocol agree; draw it."""
+    with Output(as_json, quiet) as output:
+        from neurosim import comparing
+        from neurosim.figures import comparison
+
+        figure = _new(out or b.with_name(f"{a.stem}-vs-{b.stem}.png"), force)
+        report = comparing.compare(a, b)
+        comparison(a, b, figure)
+        words = f"{comparing.in_words(report)}\nfigure: {figure}"
+        output.result(report | {"figures": [str(figure)]}, words)
 
 
 @app.command("list")

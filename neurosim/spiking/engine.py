@@ -359,10 +359,7 @@ class _Watch:
         )
         seen = observe(engine.rules, weights, x, target, estimates)
         self._rows[number].append(
-            {
-                name: tuple(v[: self.samples] for v in values)
-                for name, values in seen.items()
-            }
+            {name: tuple(v[: self.samples] for v in values) for name, values in seen.items()}
         )
 
     def _ended_before(self, engine: SpikingEngine, number: int) -> int:

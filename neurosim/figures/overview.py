@@ -37,7 +37,7 @@ DOTS: dict[str, Any] = {"marker": "o", "ms": 2.5}
 ACTIVITY = ("soma", "event_rate", "burst_probability", "rate")
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
     return "somatic rate" if name == "soma" else name.replace("_", " ")
 
 
@@ -46,7 +46,7 @@ def _scientific(x: float) -> str:
     return rf"${mantissa}\times10^{{{int(exponent)}}}$" if float(mantissa) else "none"
 
 
-def _spread(items: Sequence, most: int) -> list:
+def spread(items: Sequence, most: int) -> list:
     """At most so many of the items, evenly from the first to the last."""
     chosen = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
     return [items[k] for k in chosen]
@@ -64,30 +64,30 @@ def _envelope(x: np.ndarray, y: np.ndarray, most: int = 250) -> tuple[np.ndarray
 # ------------------------------------------------------------------------------------- panels
 
 
-def _colour(layer: int, depth: int) -> Any:
+def colour_of(layer: int, depth: int) -> Any:
     """One colour a layer, the same in every panel."""
     if depth <= len(COLOURS):
         return COLOURS[layer - 1]
     return matplotlib.colormaps["viridis"](0.92 * (layer - 1) / (depth - 1))
 
 
-def _title(axes: Axes, letter: str, text: str, **options: Any) -> None:
+def title(axes: Axes, letter: str, text: str, **options: Any) -> None:
     axes.set_title(rf"$\mathbf{{{letter}}}$  {text[0].upper()}{text[1:]}", **options)
 
 
-def _above(axes: Axes, lines: Iterable[Any], points: float = 0) -> None:
+def above(axes: Axes, lines: Iterable[Any], points: float = 0) -> None:
     """A legend outside, so many points above the right end."""
     up = axes.transAxes + ScaledTranslation(0, points / 72, axes.figure.dpi_scale_trans)
     place: dict[str, Any] = {"bbox_to_anchor": (1, 1), "bbox_transform": up, "ncols": 4}
     axes.legend(handles=list(lines), loc="lower right", **place)
 
 
-def _aside(axes: Axes, title: str | None = None) -> None:
+def aside(axes: Axes, title: str | None = None) -> None:
     """A legend outside, on the right."""
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), title=title, alignment="left")
 
 
-def _decades(axes: Axes, values: np.ndarray, spread: float) -> None:
+def decades(axes: Axes, values: np.ndarray, spread: float) -> None:
     """A logarithmic axis with two labels at least, if positive values spread so far."""
     values = values[np.isfinite(values)]
     if not values.size or values.min() <= 0 or values.max() < spread * values.min():
@@ -100,7 +100,7 @@ def _decades(axes: Axes, values: np.ndarray, spread: float) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _shade(axes: Axes, scene: Scene, named: bool) -> None:
+def shade(axes: Axes, scene: Scene, named: bool) -> None:
     """The phases of a presentation as areas, paler where the sample has settled."""
     done, last = scene.settled[-1], scene.phases[-1]
     stop = min(last.end, max(1.06 * done, last.begin + 0.25 * done)) or last.end
@@ -124,18 +124,18 @@ def _units(axes: Axes, scene: Scene, layer: int, names: Sequence[str], most: int
 
     Where there is no time all of them: the first phase as dots, later ones as rings around them.
     """
-    colour, values = _colour(layer, scene.depth), scene.layers[layer]
+    colour, values = colour_of(layer, scene.depth), scene.layers[layer]
     order = np.argsort(np.nan_to_num(values[names[0]][0 if scene.time is None else -1]))
     for name, dash, marker in zip(names, DASHES, "oDsv", strict=False):
         if scene.time is not None:
-            shown = _spread(order.tolist(), most)
+            shown = spread(order.tolist(), most)
             for unit, alpha in zip(shown, np.linspace(0.45, 1, len(shown)), strict=True):
                 axes.plot(scene.time, values[name][:, unit], ls=dash, color=colour, alpha=alpha,
-                          label=_words(name), gid=f"unit{unit}")  # fmt: skip
+                          label=words(name), gid=f"unit{unit}")  # fmt: skip
             continue
         for k, phase in enumerate(scene.phases):
             look: dict[str, Any] = {"mfc": "none", "ms": 5 + k} if k else {"mfc": colour, "ms": 2}
-            label = phase.name if len(names) == 1 or k == 0 else f"{_words(name)}, {phase.name}"
+            label = phase.name if len(names) == 1 or k == 0 else f"{words(name)}, {phase.name}"
             axes.plot(values[name][k, order], ls="", marker=marker, mew=0.7, mec=colour,
                       label=label, gid=name, **look)  # fmt: skip
 
@@ -151,7 +151,7 @@ def _column(figure: Figure, cells: Any, scene: Scene, names: Sequence[str],
         _units(axes, scene, layer, there, most)
         axes.set_ylabel(f"layer {layer}\n({scene.units[there[0]]})")
         if timed:
-            _shade(axes, scene, named=not rows)
+            shade(axes, scene, named=not rows)
             axes.tick_params(labelbottom=layer == layers[-1])
         else:
             axes.set_xticks([])
@@ -161,18 +161,18 @@ def _column(figure: Figure, cells: Any, scene: Scene, names: Sequence[str],
     figure.align_ylabels(rows)
     lines = {str(line.get_label()): line for line in rows[0].lines if line.get_gid()}
     if len(lines) > 1:
-        _above(rows[0], lines.values(), 13 if timed else 0)
+        above(rows[0], lines.values(), 13 if timed else 0)
     return rows
 
 
 def _activity(figure: Figure, cell: Any, letter: str, scene: Scene) -> None:
     """What the neurons do: units of up to four layers."""
     names = [n for n in ACTIVITY if n in scene.units] or list(scene.units)[:1]
-    layers = _spread([i for i in scene.layers if set(names) & set(scene.layers[i])], 4)
+    layers = spread([i for i in scene.layers if set(names) & set(scene.layers[i])], 4)
     cells = cell.subgridspec(len(layers), 1, hspace=0.04)
     top = _column(figure, cells, scene, names, layers, 6 // len(names))[0]
-    what = f"{_words(names[0])}: " if len(names) == 1 else ""
-    _title(top, letter, f"{what}{scene.title}", pad=16)
+    what = f"{words(names[0])}: " if len(names) == 1 else ""
+    title(top, letter, f"{what}{scene.title}", pad=16)
 
 
 def _teaching(axes: Axes, letter: str, scene: Scene) -> None:
@@ -180,9 +180,9 @@ def _teaching(axes: Axes, letter: str, scene: Scene) -> None:
     lessons = {i: lesson(v, scene.place, scene.phases) for i, v in scene.layers.items()}
     shown = []
     for i, (variable, between, k, difference) in ((i, x) for i, x in lessons.items() if x):
-        sizes, colour, units = rms(difference), _colour(i, scene.depth), np.abs(difference[-1])
+        sizes, colour, units = rms(difference), colour_of(i, scene.depth), np.abs(difference[-1])
         sizes[sizes == 0] = np.nan
-        label, what = f"layer {i}: {_scientific(sizes[-1])}", f"Δ {_words(variable)}"
+        label, what = f"layer {i}: {_scientific(sizes[-1])}", f"Δ {words(variable)}"
         if scene.time is None:
             axes.plot(np.full(units.shape, i), units, "o", ms=3, mew=0, color=colour, alpha=0.35)
             axes.plot([i - 0.2, i + 0.2], sizes[[-1, -1]], lw=2.5, color=colour, label=label)
@@ -195,14 +195,14 @@ def _teaching(axes: Axes, letter: str, scene: Scene) -> None:
             axes.set(xlim=(0, stop), xlabel=f"time in the {scene.phases[k].name} phase (ms)",
                      ylabel=f"RMS of {what} ({scene.units[variable]})")  # fmt: skip
         shown.append(sizes)
-        _title(axes, letter, f"teaching signal: {between}", pad=16)
+        title(axes, letter, f"teaching signal: {between}", pad=16)
     if scene.time is None:
         axes.set(xticks=list(lessons), xlim=(min(lessons) - 0.5, max(lessons) + 0.5))
-    _decades(axes, np.concatenate(shown), 1)
-    _aside(axes, "RMS" if scene.time is None else "RMS at the end")
+    decades(axes, np.concatenate(shown), 1)
+    aside(axes, "RMS" if scene.time is None else "RMS at the end")
 
 
-def _band(axes: Axes, x: np.ndarray, y: np.ndarray, colour: Any, label: str, **look: Any) -> None:
+def band(axes: Axes, x: np.ndarray, y: np.ndarray, colour: Any, label: str, **look: Any) -> None:
     """Median and range over the seeds, (presentation, seed), that have a value."""
     there = np.isfinite(y).any(1)
     middle, low, high = np.full((3, len(y)), np.nan)
@@ -218,33 +218,33 @@ def _curves(panels: Sequence[Axes], letters: Iterator[str], trace: Trace) -> Non
     """Over presentations: the loss, the test error and the angle to backprop, as far as known."""
     axes, *more = panels
     train, test = trace.series("metrics/loss"), trace.series("evaluation/loss")
-    _band(axes, *train, PALE, "training", lw=0.8)
-    _band(axes, *test, INK, "test", **DOTS)
-    _decades(axes, np.append(train[1], test[1]), 10)
+    band(axes, *train, PALE, "training", lw=0.8)
+    band(axes, *test, INK, "test", **DOTS)
+    decades(axes, np.append(train[1], test[1]), 10)
     loss = trace.model["loss"].replace("-squared", " squared")
     axes.set_ylabel(f"{loss} (nats)" if loss == "cross-entropy" else f"{loss} error (a.u.)")
-    _title(axes, next(letters), "loss")
-    _above(axes, axes.lines)
+    title(axes, next(letters), "loss")
+    above(axes, axes.lines)
     if trace.classes:
         axes, *more = more
         x, error = trace.series("evaluation/error")
-        _band(axes, x, 100 * error, INK, "test", **DOTS)
-        _decades(axes, 100 * error, 10)
+        band(axes, x, 100 * error, INK, "test", **DOTS)
+        decades(axes, 100 * error, 10)
         axes.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
         axes.set_ylabel("test error (%)")
-        _title(axes, next(letters), "test error")
+        title(axes, next(letters), "test error")
     for axes in more:
         x, angles = trace.series("signals/angle")
         layers = trace.tree["signals/layer"].values.tolist()
-        for i in _spread(layers, 8):
-            colour = _colour(i, max(layers))
-            _band(axes, x, angles[..., layers.index(i)], colour, f"layer {i}", **DOTS)
+        for i in spread(layers, 8):
+            colour = colour_of(i, max(layers))
+            band(axes, x, angles[..., layers.index(i)], colour, f"layer {i}", **DOTS)
         axes.axhline(90, color=GREY, lw=0.8, ls=(0, (4, 3)))
         axes.annotate("orthogonal", (0.99, 91), xycoords=("axes fraction", "data"), ha="right",
                       va="bottom", size=8, color=GREY)  # fmt: skip
         axes.set(ylim=(0, max(100, 1.05 * np.nanmax(angles))), ylabel="angle (degrees)")
-        _title(axes, next(letters), "angle between ΔW and backprop's")
-        _aside(axes)
+        title(axes, next(letters), "angle between ΔW and backprop's")
+        aside(axes)
     reached = max(x[np.isfinite(y).any(1)].max(initial=1) for x, y in (train, test))
     for axes in panels:
         axes.set(xlabel="presentations", xlim=(-0.02 * reached, 1.02 * reached))
@@ -280,7 +280,7 @@ def _headline(trace: Trace) -> str:
     return "; ".join(parts)
 
 
-def _figure(title: str, width: float, height: float) -> Figure:
+def new_figure(title: str, width: float, height: float) -> Figure:
     layout = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.07)
     figure = Figure((width, height), dpi=130, layout=layout)
     text = textwrap.fill(title, int(11 * width))
@@ -297,7 +297,7 @@ def overview_figure(path: str | PathLike[str]) -> Figure:
         if not any(np.isfinite(loss).any() for loss in losses):
             raise InputError(f"{path}: there is nothing to show: the run wrote no loss yet")
         scene = trace.scene() if trace.recorded() else None
-        figure = _figure(_headline(trace), 11, 7 if scene else 3.6)
+        figure = new_figure(_headline(trace), 11, 7 if scene else 3.6)
         letters = iter("abcde")
         rows = figure.add_gridspec(1 + bool(scene), 1, height_ratios=(1.15, 1)[not scene :])
         if scene:
@@ -330,11 +330,11 @@ def variables_figure(path: str | PathLike[str], names: Sequence[str],
                 raise InputError(f"{path}: {unknown('variable', name, there)}")
         tallest = max(map(len, shown.values()))
         title = f"{tree.attrs['protocol']}, {tree.attrs['level']} level: {scene.title}"
-        figure = _figure(title, min(2.5 + 3.5 * len(shown), 14), min(1.5 + 1.8 * tallest, 14))
+        figure = new_figure(title, min(2.5 + 3.5 * len(shown), 14), min(1.5 + 1.8 * tallest, 14))
         columns = figure.add_gridspec(1, len(shown))
         for k, (name, rows) in enumerate(shown.items()):
             cells = columns[k].subgridspec(len(rows), 1)
-            _column(figure, cells, scene, [name], rows, 10)[0].set_title(_words(name), pad=16)
+            _column(figure, cells, scene, [name], rows, 10)[0].set_title(words(name), pad=16)
         return figure
 
 
@@ -347,7 +347,7 @@ def overview(trace: str | PathLike[str], out: str | PathLike[str] | None = None)
     Raises:
         InputError: the trace cannot be read, holds nothing yet, or `out` cannot be written.
     """
-    return _save(overview_figure(trace), Path(out) if out else Path(trace).with_suffix(".png"))
+    return save(overview_figure(trace), Path(out) if out else Path(trace).with_suffix(".png"))
 
 
 @matplotlib.rc_context(STYLE)
@@ -370,10 +370,10 @@ def variables(
     """
     figure = variables_figure(trace, names, presentation, sample, layers, seed)
     path = Path(trace)
-    return _save(figure, Path(out) if out else path.with_name(f"{path.stem}-{'-'.join(names)}.png"))
+    return save(figure, Path(out) if out else path.with_name(f"{path.stem}-{'-'.join(names)}.png"))
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"{path}: the name of a figure ends in .png, .svg or .pdf")
     try:
