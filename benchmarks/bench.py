@@ -32,7 +32,7 @@ class Bench:
                 for seed, data in zip(seeds, drawn, strict=True)
             ]
         )
-        self.states: RunState = jax.vmap(lambda w: self.engine.begin(w, 0))(self.weights)
+        self.states: RunState = self.engine.begin(self.weights, 0)
         self.keys = jnp.stack([device_stream(seed, "noise") for seed in seeds])
         n = self.batches * spec.batch
         order = jax.random.permutation(jax.random.key(0), self.samples.size)[:n]

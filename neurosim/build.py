@@ -164,6 +164,7 @@ def learning(protocol: ProtocolSpec, stage: StageSpec) -> Learning:
     """The rules and rates of a model in one stage of a protocol."""
     model = protocol.model
     forward, feedback = model.forward, model.feedback
+    pace = stage.pace * (protocol.spiking.pace if protocol.level == "spiking" else 1.0)
     given = feedback.rule
     rule = FEEDBACK_RULES[given] if isinstance(given, str) else FeedbackRule(given, "given")
     matrices = 0 if model.credit == "backprop" else model.depth - 1
@@ -172,15 +173,11 @@ def learning(protocol: ProtocolSpec, stage: StageSpec) -> Learning:
         forward_rule=FORWARD_RULES[forward.rule][0]
         if isinstance(forward.rule, str)
         else forward.rule,
-        forward_rates=tuple(
-            stage.pace * forward.rate.of_layer(i) for i in range(1, model.depth + 1)
-        ),
+        forward_rates=tuple(pace * forward.rate.of_layer(i) for i in range(1, model.depth + 1)),
         depth_compensation=forward.depth_compensation,
         feedback_rule=apical_delta,
         probe=rule.probe,
-        feedback_rates=tuple(
-            stage.pace * feedback.rate.of_layer(i) for i in range(1, matrices + 1)
-        ),
+        feedback_rates=tuple(pace * feedback.rate.of_layer(i) for i in range(1, matrices + 1)),
         decay=feedback.decay,
         noise=feedback.noise,
         tied=feedback.init if given == "tied" else None,
@@ -215,21 +212,10 @@ def engine(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Simu
     rules = _rules(protocol, stage, presentations)
     if protocol.level != "spiking":
         return rules
-    from neurosim.spiking import SpikingEngine, Timing
+    from neurosim.spiking import SpikingEngine
 
-    settings = protocol.spiking
-    timing = Timing(
-        settings.dt,
-        round(settings.window / settings.dt),
-        max(1, round(settings.plasticity_every / settings.dt)),
-    )
-    return SpikingEngine(
-        rules,
-        neurons(protocol),
-        timing,
-        protocol.batch,
-        protocol.model.spiking.leak,
-    )
+    leak = protocol.model.spiking.leak
+    return SpikingEngine(rules, neurons(protocol), leak, protocol.spiking, protocol.batch)
 
 
 def neurons(protocol: ProtocolSpec) -> Neurons:

@@ -210,7 +210,8 @@ def _common(a: _Cut, b: _Cut) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not (a.every and b.every):
         end = a.time[-1:] if a.every else b.time[-1:]
         return end, np.array([len(a.time) - 1]), np.array([len(b.time) - 1])
-    us_a, us_b = (np.round(1e3 * cut.time).astype(int) for cut in (a, b))
+    us_a = np.round(1e3 * a.time).astype(np.int64)
+    us_b = np.round(1e3 * b.time).astype(np.int64)
     both, at_a, at_b = np.intersect1d(us_a, us_b, return_indices=True)
     return both / 1e3, at_a, at_b
 
@@ -302,7 +303,7 @@ def _learning(left: Trace, right: Trace) -> Iterator[dict[str, Any]]:
         {kind: trace.series(f"evaluation/{kind}") for kind in ("loss", "error")}
         for trace in (left, right)
     ]
-    both = np.intersect1d(*(s["loss"][0] for s in series))
+    both = np.intersect1d(series[0]["loss"][0], series[1]["loss"][0])
     for number in both.tolist():
         row: dict[str, Any] = {"presentations": int(number)}
         for kind in ("loss", "error"):

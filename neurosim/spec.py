@@ -330,13 +330,15 @@ class SpikingSpec(Spec):
     """Settings of the spiking level only.
 
     window: at the end of every phase, over which rates are counted. plasticity_every: step of
-    online plasticity. presentations: at most so many a stage, in place of its own number. test: at
-    most so many test samples. target: how Brian2 compiles (`auto`: Cython where it can).
+    online plasticity. pace: a factor on all learning rates. presentations: at most so many a stage,
+    in place of its own number. test: at most so many test samples. target: what Brian2 compiles to
+    (`auto`: Cython where it can).
     """
 
     dt: PositiveTime = 0.5e-3
     window: PositiveTime = 250e-3
     plasticity_every: PositiveTime = 5e-3
+    pace: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     presentations: Annotated[int, Field(ge=1)] | None = None
     test: Annotated[int, Field(ge=1)] | None = None
     target: Literal["auto", "cython", "numpy"] = "auto"

@@ -388,7 +388,7 @@ def test_check_predicts_what_a_run_takes():
     assert report["simulated_s"] == pytest.approx(840 * 1.2)
     # η̂ (μ/(1−μ))^(L+1−i), and the short-circuited free phase of two layers: eigenvalues of
     # [[−1, μ], [1−μ, −(1−μ)]] over τ = 20 ms.
-    assert report["signal"] == pytest.approx([0.1 / 81, 0.1 / 9])
+    assert report["signal"] == pytest.approx([5 / 81, 5 / 9])
     assert report["slowest_s"] == pytest.approx(0.02 / ((1.9 - 0.37**0.5) / 2))
     comments = [line for line in call("check", "quickstart").stdout.splitlines() if "#" in line]
     assert "# simulated time: 16 min 48 s at the most" in comments
@@ -494,7 +494,7 @@ def test_misuse_of_options_is_bad_input(arguments):
 
 def test_warnings_are_one_line_and_said_once():
     arguments = ["check", "quickstart", "--set", "precision=float32"]
-    arguments += ["--set", "model.layers=[64,64,64,64,64,10]"]
+    arguments += ["--set", "model.layers=[64,64,64,64,64,10]", "--set", "model.target_step=0.1"]
     result = call(*arguments)
     [line] = [line for line in result.stderr.splitlines() if "precision" in line]
     assert line.startswith("warning: --set precision: float32 carries the learning signal")

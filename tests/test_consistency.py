@@ -107,7 +107,7 @@ REFUSED = {
 def test_refused_with_the_reason(case):
     overrides, message = REFUSED[case]
     with pytest.raises(ns.InputError, match=message):
-        ns.load_protocol("quickstart", overrides)
+        ns.load_protocol("quickstart", {"model.target_step": 0.1} | overrides)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_refused_with_the_reason(case):
 )
 def test_doubtful_is_warned_of(overrides, message):
     with pytest.warns(ns.NeurosimWarning, match=message):
-        ns.load_protocol("quickstart", overrides)
+        ns.load_protocol("quickstart", {"model.target_step": 0.1} | overrides)
 
 
 def test_errors_name_file_and_line(tmp_path):

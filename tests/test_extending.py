@@ -12,6 +12,7 @@ from neurosim.dynamics.base import Dynamics, Readout
 from neurosim.tasks.data import Data
 
 SMALL = {
+    "model.target_step": 0.1,
     "stages.0.epochs": 2,
     "record.presentations": 2,
     "record.samples": 2,

@@ -74,7 +74,7 @@ def made(
     }
     held = [
         Variable("metrics/loss", dims("presentation")),
-        Variable("metrics/settled", dims("presentation", "phase")),
+        Variable("metrics/effort", dims("presentation", "phase")),
         Variable("evaluation/loss", dims("presentation")),
         Variable("evaluation/error", dims("presentation")),
         Variable("phases/teaching", ("phase",), dtype="int8"),
@@ -156,7 +156,7 @@ def made(
             write("metrics/loss", p, np.where(dead, np.nan, 2 * np.exp(-p / 4) * noise))
             for k in slots:
                 for s in range(len(seeds)):
-                    writer.write("metrics/settled", (p, s, k) if many else (p, k), np.float32(1))
+                    writer.write("metrics/effort", (p, s, k) if many else (p, k), np.float32(1))
             if p in recorded:
                 details(p, slots)
         slot, first = slots[-1] + 1, first + count
@@ -580,7 +580,7 @@ def test_files_that_cannot_be_written_are_refused(traces, tmp_path):
 def test_long_curves_are_thinned_from_lowest_to_highest():
     y = np.random.default_rng(0).normal(size=100_003)
     y[[70_000, 20_000]] = 9, -9
-    x, thin = figures._envelope(np.arange(y.size), y)
+    x, thin = figures.runs._envelope(np.arange(y.size), y)
     assert len(x) == len(thin) == 500
     assert thin.max() == 9 and thin.min() == -9
     assert abs(x[np.argmax(thin)] - 70_000) < 401

@@ -253,14 +253,13 @@ def test_seeds_presentations_phases_and_samples_draw_noise_of_their_own(tmp_path
     spec = load_protocol(tmp_path / "noise.toml").spec
     engine = build.engine(spec, spec.stages[0], 10)
     zero = Weights((np.zeros((4, 3)), np.zeros((3, 4))), (), (np.zeros((4, 3)),))
-    state = engine.begin(jax.tree.map(jnp.asarray, zero), 0)
+    state = engine.begin(jax.tree.map(lambda a: jnp.asarray(a)[None], zero), 0)
     data = (jnp.zeros((400, 3)), jnp.zeros((400, 3)))
     ids = jnp.arange(200)[None]
 
     def look(seed=0, presentation=0, ids=ids):
         """Final states of both phases, (200, units) each."""
-        states = state._replace(presentation=jnp.int32(presentation))
-        states = jax.tree.map(lambda a: a[None], states)
+        states = state._replace(presentation=jnp.int32([presentation]))
         keys = jax.random.key(seed)[None]
         seen = engine.examine(states, data, None, ids, keys, jnp.int32(0), ((0.12,), (0.12,)), 200)
         return [

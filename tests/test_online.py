@@ -138,7 +138,7 @@ def batch(W, count=4):
 def advance(engine, W, Q, x, y, presentations, ids=None):
     """Weights after so many presentations of one batch."""
     weights = Weights(*(tuple(map(jnp.asarray, arrays)) for arrays in (W, (), Q)))
-    states = jax.tree.map(lambda a: a[None], engine.begin(weights, 0))
+    states = engine.begin(jax.tree.map(lambda a: a[None], weights), 0)
     ids = np.arange(len(x)) if ids is None else ids
     orders = np.tile(ids, (64, 1))[None]
     states, *_ = engine.advance(
@@ -328,7 +328,7 @@ def test_tied_inverses_follow_the_moving_weights(engine):
     np.testing.assert_allclose(found.Q[0] @ found.W[1], np.eye(N), atol=1e-13)
 
     weights = Weights(*(tuple(map(jnp.asarray, arrays)) for arrays in (W, (), Q)))
-    states = jax.tree.map(lambda a: a[None], one.begin(weights, 0))
+    states = one.begin(jax.tree.map(lambda a: a[None], weights), 0)
     seen = one.examine(
         states,
         (jnp.asarray(x), jnp.asarray(y)),
@@ -379,7 +379,7 @@ def test_the_noise_of_a_sample_follows_it_through_the_batch(engine):
     W, Q = start()
     x, y = batch(W)
     weights = Weights(*(tuple(map(jnp.asarray, arrays)) for arrays in (W, (), Q)))
-    states = jax.tree.map(lambda a: a[None], one.begin(weights, 0))
+    states = one.begin(jax.tree.map(lambda a: a[None], weights), 0)
     data = (jnp.asarray(x), jnp.asarray(y))
 
     def final(ids):

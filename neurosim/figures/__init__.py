@@ -1,8 +1,8 @@
 """Pictures of traces. Everything shown is read from traces; no display is needed."""
 
-from neurosim.figures.comparison import comparison
-from neurosim.figures.overview import overview, overview_figure, variables, variables_figure
-from neurosim.figures.raster import raster
+from neurosim.figures.pairs import comparison
+from neurosim.figures.runs import overview, overview_figure, variables, variables_figure
+from neurosim.figures.spikes import raster
 
 __all__ = [
     "comparison",

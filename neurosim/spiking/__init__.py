@@ -1,5 +1,5 @@
 """A run as spikes."""
 
-from neurosim.spiking.engine import SpikingEngine, Timing
+from neurosim.spiking.engine import SpikingEngine
 
-__all__ = ["SpikingEngine", "Timing"]
+__all__ = ["SpikingEngine"]

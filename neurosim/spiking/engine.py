@@ -9,7 +9,7 @@ spikes from a stream of its own, so that chunks and recordings change no number.
 """
 
 from collections.abc import Generator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.network import Layers, Weights
 from neurosim.plasticity.learning import nothing
+from neurosim.spec import SpikingSpec
 from neurosim.spiking.signals import (
     Estimates,
     Learned,
@@ -35,14 +36,6 @@ from neurosim.spiking.signals import (
 )
 
 
-class Timing(NamedTuple):
-    """Steps of the spiking level: dt in s, the rest in steps of it."""
-
-    dt: float
-    window: int
-    plasticity: int
-
-
 class SpikingEngine:
     """A model under the phases of one stage of a protocol, as spikes.
 
@@ -50,21 +43,18 @@ class SpikingEngine:
         rules: the same as an engine of the other levels; its equations read the estimates, its
             learning changes the weights.
         neurons: behind every unit.
-        timing: of the simulation.
-        copies: samples that run side by side, the batch.
         leak: conductance of the soma's leak over that of its dendrites.
+        settings: of the simulation.
+        copies: samples that run side by side, the batch.
     """
 
     def __init__(
-        self,
-        rules: Engine,
-        neurons: Neurons,
-        timing: Timing,
-        copies: int,
-        leak: float,
+        self, rules: Engine, neurons: Neurons, leak: float, settings: SpikingSpec, copies: int
     ) -> None:
-        self.rules, self.neurons, self.timing = rules, neurons, timing
-        self.copies, self.leak = copies, leak
+        self.rules, self.neurons, self.leak = rules, neurons, leak
+        self.settings, self.copies = settings, copies
+        self.window = round(settings.window / settings.dt)
+        self.every = round(settings.plasticity_every / settings.dt)
         self.dynamics, self.network, self.phases = rules.dynamics, rules.network, rules.phases
         self._built: Machine | None = None
 
@@ -76,16 +66,17 @@ class SpikingEngine:
                 self.dynamics,
                 self.network,
                 self.neurons,
-                self.timing.dt,
+                self.settings.dt,
                 self.copies,
                 self.leak,
+                self.settings.target,
             )
         return self._built
 
     # --- one presentation -------------------------------------------------------------------
 
     def _steps(self, phase: Phase) -> int:
-        return round(phase.duration / self.timing.dt)
+        return round(phase.duration / self.settings.dt)
 
     def _begin(self, weights: Weights, x: np.ndarray, seed: int) -> None:
         """A presentation begins: everything at rest, the input on, spikes from their own stream."""
@@ -113,12 +104,12 @@ class SpikingEngine:
             target = targets(self.rules, phase, y, output)
             self._teach(phase, target)
             length = self._steps(phase)
-            opening = max(0, length - self.timing.window)
+            opening = max(0, length - self.window)
             stops = {0, opening, length}
             if phase.teaching == "following":
                 stops |= set(range(length))
             if self.rules.online:
-                stops |= set(range(0, length, self.timing.plasticity))
+                stops |= set(range(0, length, self.every))
             if watch is not None:
                 stops |= set(watch.steps[number])
             at, before = 0, self.machine.tally()
@@ -133,12 +124,12 @@ class SpikingEngine:
                     before = self.machine.tally()
                 if phase.teaching == "following" and stop < length:
                     self._teach(phase, target)
-                if self.rules.online and due and stop % self.timing.plasticity == 0:
+                if self.rules.online and due and stop % self.every == 0:
                     now = self._now()
                     weights, memory = drift(
                         self.rules,
                         phase,
-                        self.timing.plasticity * self.timing.dt,
+                        self.every * self.settings.dt,
                         weights,
                         memory,
                         now,
@@ -167,7 +158,7 @@ class SpikingEngine:
 
     def _estimates(self, before, after, steps: int) -> Estimates:
         """From counts at two moments, `steps` apart."""
-        neurons, time = self.neurons, steps * self.timing.dt
+        neurons, time = self.neurons, steps * self.settings.dt
 
         def over(name) -> list[Any]:
             pairs = zip(before[name], after[name], strict=True)
@@ -266,7 +257,7 @@ class SpikingEngine:
         results = []
         for s in range(len(keys)):
             own = jax.tree.map(lambda a, s=s: np.asarray(a[s]), weights)
-            x, y = (np.asarray(a) for a in _of_seed(data, data_axis, s))
+            x, y = (np.asarray(a)[: self.settings.test] for a in _of_seed(data, data_axis, s))
             output = self._outputs(own, x, _seed(keys[s]))
             results.append(score(self.rules, output, y))
         loss, wrong = (np.array([float(r[k]) for r in results]) for k in (0, 1))
@@ -275,7 +266,7 @@ class SpikingEngine:
     def _outputs(self, weights: Weights, x: np.ndarray, seed: int) -> np.ndarray:
         """h_L at the end of a free phase for every sample, a batch at a time."""
         length = self._steps(self.phases[0])
-        opening = max(0, length - self.timing.window)
+        opening = max(0, length - self.window)
         rounds = -(-len(x) // self.copies)
         outputs = []
 
@@ -304,7 +295,7 @@ class SpikingEngine:
             state = jax.tree.map(lambda a, s=s: a[s], states)
             own = _of_seed(data, data_axis, s)
             batch = Batch(own[0][ids[s]], own[1][ids[s]], ids[s])
-            steps = [[round(t / self.timing.dt) for t in phase] for phase in times]
+            steps = [[round(t / self.settings.dt) for t in phase] for phase in times]
             watch = _Watch(steps, self.machine.tally(), samples)
 
             def program(state=state, batch=batch, key=keys[s], watch=watch):

@@ -8,11 +8,13 @@ are written in place while it runs. Without neurons it integrates the rate equat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from neurosim.dynamics import Dynamics
+from neurosim.errors import NeurosimWarning
 from neurosim.levels.spiking.equations import units
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.network import Network, Weights
@@ -20,10 +22,25 @@ from neurosim.network import Network, Weights
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what Brian2's own imports say of their future
     import brian2 as b2
+    from brian2.devices.device import auto_target
 
 
 Program = Iterator[int]
 """What happens to a machine: it acts on it, then yields for how many steps (≥ 1) to let it run."""
+
+
+@cache
+def _compiled() -> str:
+    """Cython where it can be had; else numpy, which is said once."""
+    chosen: str = auto_target().class_name
+    if chosen != "cython":
+        warnings.warn(
+            "Brian2 finds no C++ compiler and runs in plain numpy, ten times slower; install one, "
+            "or write spiking.target = 'numpy' to say that this is meant",
+            NeurosimWarning,
+            stacklevel=2,
+        )
+    return chosen
 
 
 class Machine:
@@ -35,6 +52,7 @@ class Machine:
         dt: step (s).
         copies: how many.
         leak: conductance of the somatic leak over that of both dendrites.
+        target: `cython`, `numpy`, or `auto`: Cython where there is a compiler.
     """
 
     def __init__(
@@ -45,7 +63,9 @@ class Machine:
         dt: float,
         copies: int,
         leak: float = 0.0,
+        target: str = "auto",
     ) -> None:
+        self._target = b2.prefs.codegen.target = _compiled() if target == "auto" else target
         self.network, self.neurons, self.copies = network, neurons, copies
         self._clock = b2.Clock(dt * b2.second)
         self._dt = dt * b2.second
@@ -155,6 +175,7 @@ class Machine:
     def run(self, program: Program, steps: int) -> None:
         """Let a program act for so many steps, which must be the sum of what it yields."""
         kept = np.random.get_state()
+        b2.prefs.codegen.target = self._target
         try:
             self._program, self._left = program, 0
             self._brian.run(steps * self._dt, namespace={})

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neurosim.comparing import COUNTED, Pair, pairs
-from neurosim.figures.overview import (
+from neurosim.figures.runs import (
     COLOURS,
     DOTS,
     GREY,

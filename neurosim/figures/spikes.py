@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from neurosim.errors import InputError
-from neurosim.figures.overview import STYLE, colour_of, new_figure, save, shade, title
+from neurosim.figures.runs import STYLE, colour_of, new_figure, save, shade, title
 from neurosim.scenes import Scene, Trace
 from neurosim.store import open_trace
 
