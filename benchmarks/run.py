@@ -14,6 +14,7 @@ from epoch import epochs, overhead, seeds
 from field import field_rates
 from learning import learning
 from measure import FOLDER, Row, machine, moment
+from spiking import spiking
 from whole import compilation, memory, quickstart, recording
 
 PARTS: dict[str, Callable[[str], list[Row]]] = {
@@ -26,6 +27,7 @@ PARTS: dict[str, Callable[[str], list[Row]]] = {
     "quickstart": quickstart,
     "memory": memory,
     "learning": learning,
+    "spiking": spiking,
 }
 
 

@@ -332,7 +332,7 @@ def test_angles_are_in_degrees_beside_the_orthogonal(traces):
     angle[2, 0] = np.nan
     for layer in (1, 2):
         drawn = line(axes, f"layer {layer}")
-        assert drawn.get_color() == figures.COLOURS[layer - 1]
+        assert drawn.get_color() == figures.runs.COLOURS[layer - 1]
         np.testing.assert_array_equal(drawn.get_xdata(), [0, 4, 9])
         np.testing.assert_allclose(drawn.get_ydata(), np.nanmedian(angle[:, :, layer - 1], 1))
     assert [t.get_text() for t in axes.texts] == ["orthogonal"]
@@ -539,7 +539,7 @@ def test_texts_are_whole_and_apart_and_labels_have_units(traces, kind, monkeypat
     for figure in pictures:
         shown.clear()
         canvas = FigureCanvasAgg(figure)
-        with matplotlib.rc_context(figures.STYLE):
+        with matplotlib.rc_context(figures.runs.STYLE):
             canvas.draw()
         assert len(shown) > 10
         width, height = canvas.get_width_height()

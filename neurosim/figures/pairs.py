@@ -135,7 +135,8 @@ def _errors(axes: Axes, shown: list[Pair]) -> None:
     axes.set(yticks=place, yticklabels=labels, xlabel="rmse (a.u.)", ylabel="layer, phase")
     axes.invert_yaxis()
     title(axes, "c", "error at the ends of the phases")
-    above(axes, axes.get_legend_handles_labels()[0], -2)
+    axes.set_xlim(0, 1.05 * max(*found, *expected))
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
 
 
 def _learning(panels: list[Axes], left: Trace, right: Trace, names: list[str]) -> None:

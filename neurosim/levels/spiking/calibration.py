@@ -94,6 +94,7 @@ def measure(neurons: Neurons) -> Curve:
     counter = b2.SpikeMonitor(cells, record=False)
     brian = b2.Network(cells, counter)
     kept = np.random.get_state()
+    target, b2.prefs.codegen.target = b2.prefs.codegen.target, "numpy"  # compiling takes longer
     try:
         b2.seed(0)
         brian.run(SETTLING * b2.second, namespace={})
@@ -101,6 +102,7 @@ def measure(neurons: Neurons) -> Curve:
         brian.run(DURATION * b2.second, namespace={})
     finally:
         np.random.set_state(kept)
+        b2.prefs.codegen.target = target
     rate = (np.array(counter.count) - before).reshape(CURRENTS, CELLS).mean(1) / DURATION
     return Curve(current, rate)
 

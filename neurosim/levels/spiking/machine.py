@@ -46,6 +46,8 @@ def _compiled() -> str:
 class Machine:
     """Copies of a network that run side by side under the same weights.
 
+    Objects have the same names in every machine, so that what is compiled serves the next one too.
+
     Args:
         dynamics, network: as at the other levels.
         neurons: the spike generators; None for the rate equations themselves.
@@ -67,7 +69,7 @@ class Machine:
     ) -> None:
         self._target = b2.prefs.codegen.target = _compiled() if target == "auto" else target
         self.network, self.neurons, self.copies = network, neurons, copies
-        self._clock = b2.Clock(dt * b2.second)
+        self._clock = b2.Clock(dt * b2.second, name="clock")
         self._dt = dt * b2.second
         self._namespace: dict[str, Any] = {"leak": leak, "inf": np.inf}
         if hasattr(dynamics, "mu"):
@@ -76,16 +78,18 @@ class Machine:
             if getattr(dynamics, name, None) is not None:
                 self._namespace[name] = float(getattr(dynamics, name)) * b2.second
         self.units = [self._units(dynamics, i) for i in range(1, network.depth + 1)]
-        self.cells = [self._cells(group, neurons) for group in self.units] if neurons else []
+        self.cells = [self._cells(k, neurons) for k in range(network.depth)] if neurons else []
         self._basal, self._apical = [], []
         for i in range(1, network.depth):
             self._basal.append(self._project(i, i + 1, "basal_in", "up"))
             self._apical.append(self._project(i + 1, i, "apical_in", "down"))
         self._program: Program = iter(())
         self._left = 0
-        act = b2.NetworkOperation(self._act, clock=self._clock, when="before_start", order=-1)
+        act = b2.NetworkOperation(
+            self._act, clock=self._clock, when="before_start", order=-1, name="program"
+        )
         spikes = [self._tell(k, neurons) for k in range(network.depth)] if neurons else []
-        self._monitors = [self._monitor(cells) for cells in self.cells]
+        self._monitors = [self._monitor(k) for k in range(len(self.cells))]
         self._brian = b2.Network(
             act, *self.units, *self.cells, *spikes, *self._basal, *self._apical, *self._monitors
         )
@@ -99,13 +103,20 @@ class Machine:
             method="euler",
             clock=self._clock,
             namespace=self._namespace | (self.neurons.namespace(b2) if self.neurons else {}),
+            name=f"units{i}",
         )
         if self.neurons is not None:  # spikes count for the step after theirs
             counts = "events = 0; bursts = 0" if self.neurons.bursts else "spikes = 0"
-            group.run_regularly(counts.replace("; ", "\n"), when="after_groups", clock=self._clock)
+            group.run_regularly(
+                counts.replace("; ", "\n"),
+                when="after_groups",
+                clock=self._clock,
+                name=f"units{i}_forget",
+            )
         return group
 
-    def _cells(self, group: Any, neurons: Neurons) -> Any:
+    def _cells(self, k: int, neurons: Neurons) -> Any:
+        group = self.units[k]
         cells = b2.NeuronGroup(
             len(group) * neurons.count,
             neurons.equations,
@@ -115,6 +126,7 @@ class Machine:
             method="euler",
             clock=self._clock,
             namespace=neurons.namespace(b2),
+            name=f"cells{k + 1}",
         )
         unit = np.arange(len(cells)) // neurons.count
         for name in neurons.told:
@@ -124,12 +136,19 @@ class Machine:
     def _tell(self, k: int, neurons: Neurons) -> Any:
         """Every neuron of a layer tells its unit of its spikes."""
         cells, group = self.cells[k], self.units[k]
-        told = b2.Synapses(cells, group, on_pre=neurons.on_spike, clock=self._clock, namespace={})
+        told = b2.Synapses(
+            cells,
+            group,
+            on_pre=neurons.on_spike,
+            clock=self._clock,
+            namespace={},
+            name=f"telling{k + 1}",
+        )
         told.connect(i=np.arange(len(cells)), j=np.arange(len(cells)) // neurons.count)
         return told
 
-    def _monitor(self, cells: Any) -> Any:
-        monitor = b2.SpikeMonitor(cells)
+    def _monitor(self, k: int) -> Any:
+        monitor = b2.SpikeMonitor(self.cells[k], name=f"spikes{k + 1}")
         monitor.active = False
         return monitor
 
@@ -141,6 +160,7 @@ class Machine:
             f"weight : 1\n{received}_post = weight * {sent}_pre : 1 (summed)",
             clock=self._clock,
             namespace={},
+            name=f"{sent}{pre}",
         )
         n_pre, n_post = self.network.sizes[pre], self.network.sizes[post]
         copy, q, p = np.meshgrid(

@@ -1,0 +1,147 @@
+"""The spiking level: how well spikes carry the rates of the rate model, and what they cost."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from measure import Row
+
+from neurosim.activations import Sigmoid
+from neurosim.dynamics import Mixture
+from neurosim.dynamics.base import Drive, Target, field, rest
+from neurosim.levels.rate import Rate
+from neurosim.levels.spiking.calibration import calibrated
+from neurosim.levels.spiking.machine import Machine
+from neurosim.levels.spiking.neurons import Neurons
+from neurosim.losses import Loss
+from neurosim.network import Network, Weights, feedback_weights, forward_weights
+
+DT, COPIES, SEEDS = 5e-4, 16, range(5)
+BASE, GAIN = 1.0, 98.0
+SOMA = Mixture(mu=0.2, tau_soma=0.02, tau_basal=0.005, tau_apical=0.005)
+LIMITS = {
+    ("poisson", 20): 0.045,
+    ("poisson", 100): 0.02,
+    ("poisson", 400): 0.01,
+    ("lif", 20): 0.017,
+    ("lif", 100): 0.009,
+}
+
+
+def network(sizes: tuple[int, ...]) -> Network:
+    """Sigmoid units with feedback in autoencoder form."""
+    activations = (Sigmoid(),) * (len(sizes) - 1)
+    return Network(sizes, activations, "autoencoder", Loss("half-squared", "linear"))
+
+
+def drawn(sizes: tuple[int, ...], seed: int, copies: int) -> tuple[Weights, np.ndarray]:
+    """Random weights and inputs."""
+    rng = np.random.default_rng(seed)
+    W = forward_weights("xavier", sizes, 1, rng)
+    Q = feedback_weights("random", W, 1, rng)
+    weights = Weights(tuple(map(jnp.asarray, W)), (), tuple(map(jnp.asarray, Q)))
+    return weights, rng.standard_normal((copies, sizes[0]))
+
+
+def started(machine: Machine, weights: Weights, x: np.ndarray, seed: int) -> None:
+    """A free phase begins."""
+    machine.reseed(seed)
+    machine.rest(np.random.default_rng(seed))
+    machine.write_weights(weights)
+    machine.drive(x @ np.asarray(weights.W[0]).T)
+    machine.teach(None)
+
+
+def ensemble(kind: str, count: int) -> Neurons:
+    """Neurons that code h in (0, 1) as 1 to 99 Hz."""
+    neurons = Neurons(kind, count, BASE, GAIN, 100.0, DT)
+    return calibrated(neurons) if kind == "lif" else neurons
+
+
+def spiking(device: str) -> list[Row]:
+    """Accuracy over five weight sets, and processor seconds per simulated second."""
+    with jax.enable_x64(True):
+        return [*_accuracy(), *_cost()]
+
+
+def _accuracy() -> list[Row]:
+    sizes, rows, slopes = (6, 6, 6), [], []
+    net = network(sizes)
+    for (kind, count), limit in LIMITS.items():
+        machine = Machine(SOMA, net, ensemble(kind, count), DT, COPIES)
+        errors: dict[float, list[np.ndarray]] = {0.25: [], 1.0: []}
+        correlations = []
+        for seed in SEEDS:
+            weights, x = drawn(sizes, seed, COPIES)
+            expected = _rates(net, weights, x)
+            tallies = []
+
+            def program(machine=machine, weights=weights, x=x, seed=seed, tallies=tallies):
+                started(machine, weights, x, seed)
+                for _ in range(5):
+                    yield 500
+                    tallies.append(machine.tally()["spike_count"])
+
+            machine.run(program(), 2500)
+            for window, last in ((0.25, 1), (1.0, 4)):
+                found = np.concatenate(
+                    [
+                        ((b - a) / (count * window) - BASE) / GAIN
+                        for a, b in zip(tallies[0], tallies[last], strict=True)
+                    ],
+                    axis=1,
+                )
+                errors[window].append(found - expected)
+                if window == 1.0:
+                    correlations.append(np.corrcoef(found.ravel(), expected.ravel())[0, 1])
+        rmse = {w: float(np.sqrt(np.mean(np.square(e)))) for w, e in errors.items()}
+        name = f"{kind} {count}"
+        rows += [
+            Row(f"{name}: rmse over 0.25 s", rmse[0.25], "h", None, ("<=", limit)),
+            Row(f"{name}: bias", float(np.mean(errors[0.25])), "h"),
+            Row(f"{name}: worst correlation over 1 s", min(correlations), "", None, (">=", 0.99)),
+        ]
+        if kind == "poisson":
+            slopes += [(count * w, r) for w, r in rmse.items()]
+    slope = float(np.polyfit(*np.log(np.array(slopes)).T, 1)[0])
+    rows.append(Row("poisson: slope of the rmse over N T", slope, ""))
+    return rows
+
+
+def _rates(net: Network, weights: Weights, x: np.ndarray) -> np.ndarray:
+    """The settled rates of the rate model, (copies, all units)."""
+
+    def solve(x):
+        drive = Drive(x, net.potential(weights, 1, x), Target("none"))
+        level = Rate("heun", 1e-3, False, 1e-6, 1e-9, 1e-3)
+        state = rest(SOMA, net, jnp.float64)
+        return level.integrate(lambda v: field(SOMA, net, weights, drive, v), state, 1.0)[0]
+
+    return np.concatenate(jax.jit(jax.vmap(solve))(jnp.asarray(x))["soma"], axis=1)
+
+
+def _cost() -> list[Row]:
+    """Of 32 copies of 18 units of 20 neurons; starting a run apart."""
+    sizes, rows = (6, 6, 6, 6), []
+    net = network(sizes)
+    weights, x = drawn(sizes, 0, 32)
+    for kind, limit in (("poisson", ("<=", 0.4)), ("lif", None)):
+        machine = Machine(SOMA, net, ensemble(kind, 20), DT, 32)
+
+        def program(steps, machine=machine):
+            started(machine, weights, x, 0)
+            yield steps
+
+        machine.run(program(200), 200)
+        spent = []
+        for steps in (2000, 8000):
+            began = time.process_time()
+            machine.run(program(steps), steps)
+            spent.append(time.process_time() - began)
+        second = (spent[1] - spent[0]) / 3
+        rows += [
+            Row(f"{kind}, 32 x 18 x 20: processor s per s", second, "s", None, limit),
+            Row(f"{kind}, 32 x 18 x 20: starting a run", spent[0] - second, "s"),
+        ]
+    return rows
