@@ -134,9 +134,9 @@ def _errors(axes: Axes, shown: list[Pair]) -> None:
         axes.plot(expected, place, "|", ms=12, mew=1.5, color=INK, label="Poisson counting")
     axes.set(yticks=place, yticklabels=labels, xlabel="rmse (a.u.)", ylabel="layer, phase")
     axes.invert_yaxis()
-    title(axes, "c", "error at the ends of the phases")
+    title(axes, "c", "error at the ends of the phases", pad=16)
     axes.set_xlim(0, 1.05 * max(*found, *expected))
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
+    above(axes, axes.get_legend_handles_labels()[0])
 
 
 def _learning(panels: list[Axes], left: Trace, right: Trace, names: list[str]) -> None:
