@@ -205,6 +205,8 @@ def test_control_c_ends_a_real_process_with_130():
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whatever runs in the background of a shell ignores it, and passes that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 60
     while not Path("cut.h5").exists() and time.monotonic() < deadline:
