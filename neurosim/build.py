@@ -219,15 +219,11 @@ def engine(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Simu
 
 
 def neurons(protocol: ProtocolSpec) -> Neurons:
-    """The neurons behind every unit at the spiking level, calibrated where they need it."""
-    from neurosim.levels.spiking.calibration import calibrated
-
+    """The neurons behind every unit at the spiking level."""
     given = protocol.model.spiking
     fields = given.model_dump(exclude={"soma", "neurons", "tau_synapse", "leak"})
-    bursting = protocol.model.dynamics == "multiplexing"
-    kind = "bursting" if bursting else given.soma
-    made = Neurons(kind=kind, count=given.neurons, dt=protocol.spiking.dt, **fields)
-    return calibrated(made) if kind == "lif" else made
+    kind = "bursting" if protocol.model.dynamics == "multiplexing" else given.soma
+    return Neurons(kind=kind, count=given.neurons, dt=protocol.spiking.dt, **fields)
 
 
 def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engine:

@@ -140,8 +140,19 @@ class Contents:
 
     @property
     def bytes(self) -> int:
-        """How large the arrays are."""
-        return size(self.axes, self.variables)
+        """How large the arrays are, with spikes as many as at the base rate."""
+        return size(self.axes, self.variables) + self._spike_bytes()
+
+    def _spike_bytes(self) -> int:
+        if not self.populations:
+            return 0
+        neurons, model = self.spec.model.spiking, self.spec.model
+        rate = neurons.base_rate
+        if model.dynamics == "multiplexing":
+            rate *= 1 + neurons.base_probability
+        units = sum(model.layers[i] for i in self.layers)
+        seconds = self.duration * self.spec.record.samples * len(self.plan.recorded)
+        return round(16 * rate * neurons.neurons * units * seconds)
 
     def _dims(self, *dims: str) -> tuple[str, ...]:
         """With the seed in second place, where there is more than one."""

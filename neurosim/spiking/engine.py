@@ -19,6 +19,7 @@ from jaxtyping import PRNGKeyArray
 from neurosim.dynamics import Multiplexing
 from neurosim.dynamics.base import Target
 from neurosim.engine import Batch, Engine, Examined, Metrics, Phase, RunState, Spikes
+from neurosim.levels.spiking.calibration import calibrated
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.network import Layers, Weights
@@ -60,12 +61,13 @@ class SpikingEngine:
 
     @property
     def machine(self) -> Machine:
-        """The network in Brian2, built when it is first needed."""
+        """The network in Brian2, calibrated and built when it is first needed."""
         if self._built is None:
+            lif = self.neurons.kind == "lif"
             self._built = Machine(
                 self.dynamics,
                 self.network,
-                self.neurons,
+                calibrated(self.neurons) if lif else self.neurons,
                 self.settings.dt,
                 self.copies,
                 self.leak,
