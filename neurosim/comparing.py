@@ -235,7 +235,8 @@ def _window(trace: Trace) -> float:
 def _deviation(trace: Trace, variable: str, level: np.ndarray, every: float) -> np.ndarray:
     """The deviation of a rate or probability near `level` that is counted over `every` (ms).
 
-    Of Poisson spikes; integrate-and-fire neurons are more regular.
+    Of Poisson spikes, and of bursts at the base rate of events; integrate-and-fire neurons are more
+    regular.
     """
     neurons = _neurons(trace)
     if neurons is None or variable not in COUNTED:
@@ -262,11 +263,16 @@ def _agreement(pair: Pair) -> dict[str, Any]:
         "phase": pair.phase,
         "layer": pair.layer,
         "variable": pair.variable,
-        "rmse": float(np.sqrt(np.mean((a - b) ** 2))),
-        "bias": float(np.mean(b - a)),
-        "correlation": float(correlation) if np.isfinite(correlation) else None,
-        "expected": expected or None,
+        "rmse": _finite(np.sqrt(np.mean((a - b) ** 2))),
+        "bias": _finite(np.mean(b - a)),
+        "correlation": _finite(correlation),
+        "expected": _finite(expected) or None,
     }
+
+
+def _finite(value: Any) -> float | None:
+    """A number as plain data; None for what is none, as in a run that diverged."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _signals(seen: list[Pair]) -> Iterator[dict[str, Any]]:
@@ -285,7 +291,7 @@ def _signals(seen: list[Pair]) -> Iterator[dict[str, Any]]:
         (a, b, _), (a0, b0, _) = pair.final(), before.final()
         moved, other = (a - a0).ravel(), (b - b0).ravel()
         sizes = np.linalg.norm(moved), np.linalg.norm(other)
-        if min(sizes) == 0:
+        if not all(size > 0 for size in sizes):
             continue
         yield {
             "presentation": pair.presentation,
@@ -310,7 +316,7 @@ def _learning(left: Trace, right: Trace) -> Iterator[dict[str, Any]]:
             for side, s in zip("ab", series, strict=True):
                 x, values = s[kind]
                 value = np.mean(values[x.tolist().index(number)])
-                row[f"{kind}_{side}"] = float(value) if np.isfinite(value) else None
+                row[f"{kind}_{side}"] = _finite(value)
         yield row
 
 
@@ -325,7 +331,7 @@ def _first(seen: list[Pair]) -> dict[str, Any] | None:
         if not spikes and pair.variable not in COUNTED and _noisy(seen):
             continue  # dendrites of spiking networks carry noise of which no law is known here
         allowed = TOLERANCE * expected if spikes else EXACT * size
-        beyond = np.flatnonzero(error > allowed + 1e-12)
+        beyond = np.flatnonzero(~(error <= allowed + 1e-12))  # also where one is not a number
         if not beyond.size:
             continue
         k = int(beyond[0])
@@ -337,7 +343,7 @@ def _first(seen: list[Pair]) -> dict[str, Any] | None:
                 "time_ms": float(pair.time[k]),
                 "layer": pair.layer,
                 "variable": pair.variable,
-                "rmse": float(error[k]),
+                "rmse": _finite(error[k]),
                 "allowed": float(np.broadcast_to(allowed, error.shape)[k]),
             }
             earliest = key, where
@@ -362,9 +368,9 @@ def in_words(report: dict[str, Any]) -> str:
                     row["phase"],
                     str(row["layer"]),
                     row["variable"],
-                    f"{row['rmse']:.2g}",
+                    _number(row["rmse"]),
                     _number(row["expected"]),
-                    f"{row['bias']:.1e}",
+                    _number(row["bias"], "{:.1e}"),
                     _number(row["correlation"], "{:.4f}"),
                 )
             )
@@ -393,7 +399,8 @@ def in_words(report: dict[str, Any]) -> str:
         words.append(
             f"first beyond tolerance: presentation {place['presentation']}, {place['phase']} phase "
             f"at {place['time_ms']:.4g} ms, {place['variable'].replace('_', ' ')} of layer "
-            f"{place['layer']}: rmse {place['rmse']:.2g}, allowed {place['allowed']:.2g}"
+            f"{place['layer']}: rmse {_number(place['rmse']) or 'not a number'}, "
+            f"allowed {place['allowed']:.2g}"
         )
     return "\n".join(words)
 

@@ -268,6 +268,11 @@ def _time_problems(spec: ProtocolSpec, phase, at) -> Iterator[Problem]:
             steps(phase.duration, dt)
         except ValueError as problem:
             yield (*at, "duration"), str(problem)
+    if spec.level == "spiking" and spec.plasticity == "online":
+        try:
+            steps(phase.duration, spec.spiking.plasticity_every)
+        except ValueError as problem:
+            yield (*at, "duration"), str(problem).replace("dt =", "spiking.plasticity_every =")
     every = spec.record.every
     if every is not None:
         try:
@@ -333,6 +338,8 @@ def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
             f"activity, only to {lost:.0%}; use float64, fewer layers or a larger mu",
             fatal=lost > 0.5,
         )
+    if spec.level == "spiking":
+        yield from _spiking_concerns(spec)
     if spec.level != "rate" or any(model.noise.values()):
         return
     for number, stage in enumerate(spec.stages):
@@ -353,6 +360,20 @@ def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
                     f"{_times(share)} the learning signal of layer 1; about {needed:.0f} ms "
                     "settle it",
                     fatal=share > 10,
+                )
+
+
+def _spiking_concerns(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Where counting begins with the phase, before anything has settled."""
+    window = spec.spiking.window
+    for number, stage in enumerate(spec.stages):
+        for k, phase in enumerate(stage.phases):
+            if phase.duration is not None and phase.duration <= window:
+                yield Concern(
+                    ("stages", number, "phases", k, "duration"),
+                    f"rates are counted over all {format_time(phase.duration)} of the phase, its "
+                    f"transient included; spiking.window is {format_time(window)}",
+                    fatal=False,
                 )
 
 

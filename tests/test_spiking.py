@@ -1,6 +1,7 @@
 """The spiking level: the same equations, the same numbers but for spikes, and nothing lost."""
 
 import dataclasses
+import signal
 
 import h5py
 import jax
@@ -15,7 +16,7 @@ from neurosim.activations import LeakyReLU, Linear, Sigmoid, Softplus, Tanh
 from neurosim.dynamics import Mixture, Multiplexing
 from neurosim.dynamics.base import Drive, Target, field, rest
 from neurosim.levels.rate import Rate
-from neurosim.levels.spiking.calibration import calibrated, fi_curve, measure
+from neurosim.levels.spiking.calibration import _cached, calibrated, fi_curve
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.losses import Loss
@@ -100,6 +101,34 @@ def test_brian_integrates_the_same_rate_equations(family, activation, form):
             for i, layer in enumerate(layers, start=1):
                 assert np.abs(np.asarray(layer)).max() > 1e-3
                 np.testing.assert_allclose(machine.array(i, name), layer, rtol=0, atol=1e-9)
+
+
+def test_a_leak_pulls_the_soma_to_zero():
+    """At rest (1 + leak) h = (1−μ) f + μ g."""
+    network = Network((3, 4, 4), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
+    rng = np.random.default_rng(0)
+    weights = Weights(
+        tuple(0.5 * rng.standard_normal(s) for s in ((4, 3), (4, 4))),
+        (),
+        (0.5 * rng.standard_normal((4, 4)),),
+    )
+    machine = Machine(FAMILIES["mixture"], network, None, 1e-3, 2, leak=0.5, target="numpy")
+    x = rng.standard_normal((2, 3))
+
+    def program():
+        machine.rest()
+        machine.write_weights(weights)
+        machine.drive(x @ weights.W[0].T)
+        machine.teach(None)
+        yield 1000
+
+    machine.run(program(), 1000)
+    h1, h2 = machine.array(1, "soma"), machine.array(2, "soma")
+    assert np.abs(h1).max() > 0.1
+    np.testing.assert_allclose(
+        1.5 * h1, 0.8 * x @ weights.W[0].T + 0.2 * h2 @ weights.Q[0].T, atol=1e-9
+    )
+    np.testing.assert_allclose(1.5 * h2, 0.8 * h1 @ weights.W[1].T + 0.2 * h2, atol=1e-9)
 
 
 # --------------------------------------------------------------------------- rates from spikes
@@ -231,7 +260,12 @@ def test_integrate_and_fire_neurons_are_calibrated(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.rate, curve.rate)
     with pytest.raises(AssertionError, match="measured again"):
         fi_curve(dataclasses.replace(neurons, refractory=3e-3))
-    assert measure is not fail
+    kept = _cached(neurons)
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:100])
+    with pytest.raises(AssertionError, match="measured again"):
+        fi_curve(neurons)  # what is cut short is no curve
+    kept.write_bytes(whole)
 
 
 # ------------------------------------------------------------------------------------- bursts
@@ -356,6 +390,24 @@ def test_an_ensemble_is_its_seeds_one_at_a_time(finished, tmp_path):
     assert not np.array_equal(both["metrics/loss"][:, 0], both["metrics/loss"][:, 1])
 
 
+def test_control_c_is_not_taken_for_the_end():
+    """A run that is broken off raises; its program does not go on as if the time had passed."""
+    dynamics, passed = FAMILIES["mixture"], []
+    network = Network((2, 2, 2), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
+    machine = Machine(dynamics, network, None, 1e-3, 1, target="numpy")
+
+    def program():
+        machine.rest()
+        yield 10
+        signal.raise_signal(signal.SIGINT)
+        yield 10
+        passed.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        machine.run(program(), 20)
+    assert passed == []
+
+
 def test_spikes_are_sonata(finished):
     reader = libsonata.SpikeReader(str(finished))
     assert reader.get_population_names() == ["layer1", "layer2"]
@@ -368,13 +420,12 @@ def test_spikes_are_sonata(finished):
         np.testing.assert_array_equal(tree["spikes/layer1/node_ids"], rows[:, 0])
         assert tree["spikes/layer1/timestamps"].attrs["units"] == "ms"
     # What is recorded as a rate is what the spikes say: counts over 10 ms, from the base rate.
-    counts = np.zeros((2, 2, 24, 8))
+    counts = np.zeros((2, 2, 12, 8))
     for node, time in rows:
-        node, bin_ = int(node), int((time + 1e-6) // 10)
-        counts[bin_ // 12, bin_ % 24 // 12, bin_ % 12] += 0
-        presentation, moment = int(time + 1e-6) // 120, int(time + 1e-6) % 120 // 10
+        node, presentation = int(node), int(time + 1e-6) // 120
+        moment = int(time + 1e-6) % 120 // 10
         counts[presentation, node // 32, moment, node % 32 // 4] += 1
-    rates = (counts[:, :, :12] / (4 * 0.01) - 50) / 20
+    rates = (counts / (4 * 0.01) - 50) / 20
     np.testing.assert_allclose(soma[:, :, 1:], rates, atol=1e-9)
 
 

@@ -36,14 +36,15 @@ def raster(
         if "spikes" not in tree.children:
             raise InputError(f"{path}: holds no spikes; they are recorded at the spiking level")
         scene = shown.scene(presentation, sample, shown.seeds[0])
-        figure = _figure(shown, scene, sample)
+        number = max(shown.recorded()) if presentation is None else presentation
+        figure = _figure(shown, scene, number, sample)
     return save(figure, Path(out) if out else path.with_name(f"{path.stem}-raster.png"))
 
 
-def _figure(trace: Trace, scene: Scene, sample: int) -> Figure:
-    number = int(scene.title.split()[1].rstrip(","))
-    row = trace.tree["traces/presentation"].values.tolist().index(number)
-    end = scene.phases[-1].end
+def _figure(trace: Trace, scene: Scene, number: int, sample: int) -> Figure:
+    traces, end = trace.tree["traces"], scene.phases[-1].end
+    row = traces["presentation"].values.tolist().index(number)
+    begin = row * float(traces["time"].values[-1])  # the longest presentation sets the pace
     neurons, sizes = int(trace.model["spiking"]["neurons"]), trace.model["layers"]
     populations = sorted(trace.tree["spikes"].children.items(), key=lambda kv: int(kv[0][5:]))
     figure = new_figure(f"{trace.tree.attrs['protocol']}: spikes, {scene.title}", 9, 6)
@@ -53,7 +54,7 @@ def _figure(trace: Trace, scene: Scene, sample: int) -> Figure:
     first = None
     for k, (name, group) in enumerate(populations):
         layer, colour = int(name[5:]), colour_of(int(name[5:]), scene.depth)
-        times, nodes = group["timestamps"].values - row * end, group["node_ids"].values.astype(int)
+        times, nodes = group["timestamps"].values - begin, group["node_ids"].values.astype(int)
         count = sizes[layer] * neurons
         mine = (nodes // count == sample) & (times >= 0) & (times <= end)
         times, nodes = times[mine], nodes[mine] % count

@@ -8,9 +8,11 @@ but the neurons' parameters.
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from platformdirs import user_cache_path
@@ -52,9 +54,9 @@ def fi_curve(neurons: Neurons) -> Curve:
     """The f–I curve of these neurons, measured once and then read from the cache."""
     path = _cached(neurons)
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
             return Curve(kept["current"], kept["rate"])
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         curve = measure(neurons)
     part = path.with_name(f".{path.name}.{os.getpid()}.npz")
     try:
@@ -62,7 +64,8 @@ def fi_curve(neurons: Neurons) -> Curve:
         np.savez(part, current=curve.current, rate=curve.rate)
         os.replace(part, path)
     except OSError:  # a cache that cannot be written costs time, nothing else
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
     return curve
 
 

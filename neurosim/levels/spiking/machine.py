@@ -31,6 +31,9 @@ b2.prefs.codegen.cpp.extra_compile_args_gcc = [
     "-O1" if flag == "-O3" else flag for flag in b2.prefs.codegen.cpp.extra_compile_args_gcc
 ]
 
+# Else Ctrl-C would end a run early as if all were well.
+b2.prefs.core.stop_on_keyboard_interrupt = False
+
 Program = Iterator[int]
 """What happens to a machine: it acts on it, then yields for how many steps (≥ 1) to let it run."""
 
