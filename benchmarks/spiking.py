@@ -2,6 +2,7 @@
 
 import time
 
+import handwritten
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights, feedback_weights, forward_weights
+from neurosim.spiking.curves import fi_curve
 
 DT, COPIES, SEEDS = 5e-4, 16, range(5)
 BASE, GAIN = 1.0, 98.0
@@ -56,13 +58,13 @@ def started(machine: Machine, weights: Weights, x: np.ndarray, seed: int) -> Non
 def ensemble(kind: str, count: int) -> Neurons:
     """Neurons that code h in (0, 1) as 1 to 99 Hz."""
     neurons = Neurons(kind, count, BASE, GAIN, 100.0, DT)
-    return calibrated(neurons) if kind == "lif" else neurons
+    return calibrated(neurons, fi_curve(neurons)) if kind == "lif" else neurons
 
 
 def spiking(device: str) -> list[Row]:
     """Accuracy over five weight sets, and processor seconds per simulated second."""
     with jax.enable_x64(True):
-        return [*_accuracy(), *_cost()]
+        return [*_accuracy(), *_cost(), *_overhead()]
 
 
 def _accuracy() -> list[Row]:
@@ -145,3 +147,49 @@ def _cost() -> list[Row]:
             Row(f"{kind}, 32 x 18 x 20: starting a run", spent[0] - second, "s"),
         ]
     return rows
+
+
+def _overhead() -> list[Row]:
+    """Against the same network and presentations written by hand, run by turns; no learning."""
+    sizes, phase, window, presentations = (6, 6, 6, 6), 0.5, 0.25, 8
+    net = network(sizes)
+    weights, x = drawn(sizes, 0, 32)
+    arrays = [[np.asarray(w) for w in matrices] for matrices in (weights.W, weights.Q)]
+    targets = np.random.default_rng(1).random((presentations, 32, sizes[-1]))
+    by_hand = handwritten.network(sizes, 32, 20, DT, phase, window)
+    machine = Machine(SOMA, net, ensemble("poisson", 20), DT, 32)
+    length, opening = round(phase / DT), round((phase - window) / DT)
+    tallies: list[dict] = []
+
+    def program():
+        for target in targets:
+            started(machine, weights, x, 0)
+            for taught in (None, target):
+                machine.teach(taught)
+                yield opening
+                tallies.append(machine.tally())
+                yield length - opening
+                tallies.append(machine.tally())
+
+    def ours():
+        machine.run(program(), 2 * presentations * length)
+
+    spent: dict[str, list[float]] = {"ours": [], "by hand": []}
+    for _ in range(4):
+        for name, call in (("ours", ours), ("by hand", lambda: by_hand(*arrays, x, targets))):
+            began = time.process_time()
+            call()
+            spent[name].append(time.process_time() - began)
+    ratio = min(spent["ours"][1:]) / min(spent["by hand"][1:])  # the first time compiles
+    rates = by_hand(*arrays, x, targets)
+    ends = [
+        (b["spike_count"][0] - a["spike_count"][0]) / (20 * window)
+        for a, b in zip(tallies[0::2], tallies[1::2], strict=True)
+    ]
+    apart = np.mean([r[0].ravel() for r in rates]) / np.mean(ends)
+    return [
+        Row(
+            "poisson: overhead over a hand-written script", 100 * (ratio - 1), "%", None, ("<=", 15)
+        ),
+        Row("poisson: mean rate by hand over ours", float(apart), ""),
+    ]

@@ -263,7 +263,11 @@ def check(
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A trace.")],
     plot: Annotated[
-        str | None, typer.Option(metavar="VARIABLES", help="Draw these, e.g. soma,apical.")
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Draw variables, e.g. soma,apical; or overview, raster, calibration.",
+        ),
     ] = None,
     presentation: Annotated[
         int | None, typer.Option(metavar="N", help="Which one to draw; the last if not given.")
@@ -288,13 +292,21 @@ def inspect(
 
         report = inspecting.inspect(file)
         if plot is not None:
-            from neurosim.figures import variables
+            from inspect import signature
+
+            from neurosim.figures import NAMED, variables
 
             names = [name.strip() for name in plot.split(",")]
             which = {"presentation": presentation, "sample": sample, "seed": seed}
             given: dict[str, Any] = {k: v for k, v in which.items() if v is not None}
             figure = _new(out or file.with_name(f"{file.stem}-{'-'.join(names)}.png"), force)
-            variables(file, names, out=figure, **given)
+            if plot in NAMED:
+                picture = NAMED[plot]
+                for name in given.keys() - signature(picture).parameters.keys():
+                    raise InputError(f"--{name}: cannot be chosen for --plot {plot}")
+                picture(file, out=figure, **given)
+            else:
+                variables(file, names, out=figure, **given)
             output.result(report | {"figures": [str(figure)]}, str(figure))
         elif protocol:
             import tomlkit

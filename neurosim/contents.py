@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from neurosim import build
 from neurosim.engine import Simulator
+from neurosim.levels.spiking.calibration import currents
 from neurosim.network import Weights
 from neurosim.spec import PhaseSpec, ProtocolSpec
 from neurosim.store import Axis, Variable, size
@@ -96,7 +98,8 @@ class Contents:
     times: for every stage, when each phase is looked at (s from its start). recorded: (layer,
     variable) of everything seen in detail. timed: whether it is seen over time, at `moments` of
     it; if not, once a phase. duration: of the longest presentation (s). populations: whose spikes
-    are kept, with a line about each. stops: whether phases may end early.
+    are kept, with a line about each. stops: whether phases may end early. neurons: behind every
+    unit, at the spiking level.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class Contents:
         self.layers = spec.record.layers or list(range(1, spec.model.depth + 1))
         self.recorded = [(i, name) for i in self.layers for name in names if i <= heights[name]]
         self.populations = self._populations() if spec.level == "spiking" else {}
+        self.neurons = build.neurons(spec) if spec.level == "spiking" else None
         self.axes = self._axes(seeds)
         self.variables = [
             *self._metric_variables(),
@@ -137,6 +141,11 @@ class Contents:
             f"{model.spiking.neurons} neurons; recorded presentations one after the other"
             for i in self.layers
         }
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the neurons have an f–I curve."""
+        return self.neurons is not None and self.neurons.kind == "lif"
 
     @property
     def bytes(self) -> int:
@@ -182,6 +191,11 @@ class Contents:
                 ],
             ],
         }
+        if self.calibrated:
+            assert self.neurons is not None
+            axes["calibration"] = [
+                Axis("current", currents(self.neurons), "1", "current into a neuron, threshold 1")
+            ]
         if not plan.recorded:
             return axes
         recorded = Axis("presentation", np.array(plan.recorded), None, "presentation, from 0")
@@ -220,6 +234,11 @@ class Contents:
             Variable("phases/teaching", ("phase",), "1", "whether the output is taught", "int8"),
             Variable("phases/forward", ("phase",), "1", "forward plasticity open", "int8"),
             Variable("phases/feedback", ("phase",), "1", "feedback plasticity open", "int8"),
+            *(
+                [Variable("calibration/rate", ("current",), "Hz", "firing rate: the f–I curve")]
+                if self.calibrated
+                else []
+            ),
         ]
 
     def _trace_variables(self) -> list[Variable]:

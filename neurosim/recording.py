@@ -102,6 +102,10 @@ class Recorder:
             for i, array in enumerate(arrays, start=1):
                 self.writer.write(f"weights/{letter}{i}", moment, self._own(array))
 
+    def calibration(self, rate: np.ndarray) -> None:
+        """The f–I curve of the neurons (Hz)."""
+        self.writer.write("calibration/rate", slice(0, len(rate)), rate)
+
     def metrics(self, stage: int, first: int, metrics: Mapping[str, np.ndarray]) -> None:
         """Metrics (seed, presentations, …) of consecutive presentations from `first` on."""
         count = metrics["loss"].shape[1]

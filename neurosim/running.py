@@ -233,6 +233,8 @@ class _Loop:
         with recorder.writer as writer, _kept(self.path):
             self.recorder, self.contents = recorder, contents
             recorder.weights(0, self.weights)
+            if contents.calibrated:
+                recorder.calibration(self.engines[0].curve.rate)
             self.evaluations = 0
             weights = self.weights
             self._evaluate(self.engines[0], weights)

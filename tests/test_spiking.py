@@ -16,11 +16,12 @@ from neurosim.activations import LeakyReLU, Linear, Sigmoid, Softplus, Tanh
 from neurosim.dynamics import Mixture, Multiplexing
 from neurosim.dynamics.base import Drive, Target, field, rest
 from neurosim.levels.rate import Rate
-from neurosim.levels.spiking.calibration import _cached, calibrated, fi_curve
+from neurosim.levels.spiking.calibration import calibrated
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights, feedback_weights, forward_weights
+from neurosim.spiking.curves import _cached, fi_curve
 
 DT = 5e-4
 
@@ -131,6 +132,35 @@ def test_a_leak_pulls_the_soma_to_zero():
     np.testing.assert_allclose(1.5 * h2, 0.8 * h1 @ weights.W[1].T + 0.2 * h2, atol=1e-9)
 
 
+@pytest.mark.parametrize("compartment", ["soma", "basal", "apical"])
+def test_noise_in_a_compartment_is_that_of_the_closed_form(compartment):
+    """An Ornstein–Uhlenbeck process of its Euler steps, the same in no two units or copies."""
+    network = Network((1, 4, 4), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
+    silent = Weights((np.zeros((4, 1)), np.zeros((4, 4))), (), (np.zeros((4, 4)),))
+    sigma, dt, tau, mu = 0.3, 1e-3, 0.01, 0.2
+    dynamics = Mixture(mu, tau, tau, tau, sigma={compartment: sigma})
+    machine = Machine(dynamics, network, None, dt, 300, target="numpy")
+    seen = []
+
+    def program():
+        machine.reseed(1)
+        machine.rest()
+        machine.write_weights(silent)
+        machine.drive(np.zeros((300, 4)))
+        machine.teach(None)
+        yield 100
+        for _ in range(30):
+            yield 50
+            seen.append(machine.array(1, compartment).copy())
+
+    machine.run(program(), 1600)
+    per_step = dt / tau
+    expected = sigma**2 / (1 - per_step / 2)
+    assert np.var(seen) == pytest.approx(expected, rel=0.03)
+    between = np.corrcoef(np.array(seen).reshape(-1, 4).T)[np.triu_indices(4, 1)]
+    assert np.abs(between).max() < 0.05
+
+
 # --------------------------------------------------------------------------- rates from spikes
 
 SIZES, COPIES = (6, 6, 6), 8
@@ -187,7 +217,7 @@ def test_spikes_carry_the_rates_of_the_rate_model(kind, limit):
     """6-6-6, mu 0.2, N = 20, a window of 0.25 s: over five weight sets."""
     neurons = Neurons(kind, 20, 1.0, 98.0, 100.0, DT)
     if kind == "lif":
-        neurons = calibrated(neurons)
+        neurons = calibrated(neurons, fi_curve(neurons))
     errors, pairs = [], []
     for seed in range(5):
         weights, x = drawn(seed)
@@ -243,8 +273,9 @@ def test_transients_are_those_of_the_rate_model():
 
 def test_integrate_and_fire_neurons_are_calibrated(tmp_path, monkeypatch):
     """Driven by the table they fire at the rate asked for; the table is kept and read again."""
-    neurons = calibrated(Neurons("lif", 1, 50.0, 20.0, 150.0, DT))
+    neurons = Neurons("lif", 1, 50.0, 20.0, 150.0, DT)
     curve = fi_curve(neurons)
+    neurons = calibrated(neurons, curve)
     assert np.all(np.diff(np.maximum.accumulate(curve.rate)) >= 0)
     assert curve.rate[0] < 1
     assert curve.rate[-1] > 150
@@ -255,7 +286,7 @@ def test_integrate_and_fire_neurons_are_calibrated(tmp_path, monkeypatch):
     def fail(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("neurosim.levels.spiking.calibration.measure", fail)
+    monkeypatch.setattr("neurosim.spiking.curves.measure", fail)
     again = fi_curve(dataclasses.replace(neurons, count=7, gain=3.0))
     np.testing.assert_array_equal(again.rate, curve.rate)
     with pytest.raises(AssertionError, match="measured again"):
@@ -403,8 +434,12 @@ def test_control_c_is_not_taken_for_the_end():
         yield 10
         passed.append(True)
 
-    with pytest.raises(KeyboardInterrupt):
-        machine.run(program(), 20)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            machine.run(program(), 20)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert passed == []
 
 

@@ -1,10 +1,12 @@
 """Pictures of traces. Everything shown is read from traces; no display is needed."""
 
+from neurosim.figures.neurons import calibration
 from neurosim.figures.pairs import comparison
 from neurosim.figures.runs import overview, overview_figure, variables, variables_figure
 from neurosim.figures.spikes import raster
 
 __all__ = [
+    "calibration",
     "comparison",
     "overview",
     "overview_figure",
@@ -12,3 +14,6 @@ __all__ = [
     "variables",
     "variables_figure",
 ]
+
+NAMED = {"overview": overview, "raster": raster, "calibration": calibration}
+"""Pictures that can be asked for by name instead of by variables."""

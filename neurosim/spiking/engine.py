@@ -9,6 +9,7 @@ spikes from a stream of its own, so that chunks and recordings change no number.
 """
 
 from collections.abc import Generator
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -19,12 +20,13 @@ from jaxtyping import PRNGKeyArray
 from neurosim.dynamics import Multiplexing
 from neurosim.dynamics.base import Target
 from neurosim.engine import Batch, Engine, Examined, Metrics, Phase, RunState, Spikes
-from neurosim.levels.spiking.calibration import calibrated
+from neurosim.levels.spiking.calibration import Curve, calibrated
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.network import Layers, Weights
 from neurosim.plasticity.learning import nothing
 from neurosim.spec import SpikingSpec
+from neurosim.spiking.curves import fi_curve
 from neurosim.spiking.signals import (
     Estimates,
     Learned,
@@ -59,15 +61,19 @@ class SpikingEngine:
         self.dynamics, self.network, self.phases = rules.dynamics, rules.network, rules.phases
         self._built: Machine | None = None
 
+    @cached_property
+    def curve(self) -> Curve | None:
+        """The f–I curve of integrate-and-fire neurons."""
+        return fi_curve(self.neurons) if self.neurons.kind == "lif" else None
+
     @property
     def machine(self) -> Machine:
         """The network in Brian2, calibrated and built when it is first needed."""
         if self._built is None:
-            lif = self.neurons.kind == "lif"
             self._built = Machine(
                 self.dynamics,
                 self.network,
-                calibrated(self.neurons) if lif else self.neurons,
+                self.neurons if self.curve is None else calibrated(self.neurons, self.curve),
                 self.settings.dt,
                 self.copies,
                 self.leak,

@@ -1,21 +1,13 @@
-"""The f–I curve of integrate-and-fire neurons: measured, kept, and read backwards.
+"""The f–I curve of integrate-and-fire neurons: measured, and read backwards.
 
 The curve is what Brian2 itself makes of the neurons at the time step of the run, so that neither
-noise nor discretisation leaves a bias. It is kept in the user's cache, since it depends on nothing
-but the neurons' parameters.
+noise nor discretisation leaves a bias.
 """
 
-import hashlib
-import json
-import os
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
-from platformdirs import user_cache_path
 
 from neurosim.levels.spiking.neurons import Neurons
 
@@ -33,9 +25,8 @@ class Curve(NamedTuple):
     rate: np.ndarray
 
 
-def calibrated(neurons: Neurons) -> Neurons:
+def calibrated(neurons: Neurons, curve: Curve) -> Neurons:
     """The same neurons with the table that turns rates into currents."""
-    curve = fi_curve(neurons)
     entries = round(neurons.max_rate / neurons.table_step) + 2
     rates = neurons.table_step * np.arange(entries)
     return replace(neurons, current=np.interp(rates, *_increasing(curve)))
@@ -50,32 +41,17 @@ def _increasing(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
     return rate[keep], current[keep]
 
 
-def fi_curve(neurons: Neurons) -> Curve:
-    """The f–I curve of these neurons, measured once and then read from the cache."""
-    path = _cached(neurons)
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
-            return Curve(kept["current"], kept["rate"])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        curve = measure(neurons)
-    part = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(part, current=curve.current, rate=curve.rate)
-        os.replace(part, path)
-    except OSError:  # a cache that cannot be written costs time, nothing else
-        with suppress(OSError):
-            part.unlink()
-    return curve
+def currents(neurons: Neurons) -> np.ndarray:
+    """The currents to try: from silence to a little more than `max_rate` takes."""
+    top = neurons.noiseless_current(1.05 * neurons.max_rate)
+    return np.linspace(1 - 4 * neurons.membrane_noise, top, CURRENTS)
 
 
 def measure(neurons: Neurons) -> Curve:
     """Rates at currents up to where the neurons fire at `max_rate`, by simulation."""
     from neurosim.levels.spiking.machine import b2
 
-    top = neurons.noiseless_current(1.05 * neurons.max_rate)
-    low = 1 - 4 * neurons.membrane_noise
-    current = np.linspace(low, top, CURRENTS)
+    current = currents(neurons)
     clock = b2.Clock(neurons.dt * b2.second)
     namespace = {
         "tau_membrane": neurons.tau_membrane * b2.second,
@@ -108,16 +84,3 @@ def measure(neurons: Neurons) -> Curve:
         b2.prefs.codegen.target = target
     rate = (np.array(counter.count) - before).reshape(CURRENTS, CELLS).mean(1) / DURATION
     return Curve(current, rate)
-
-
-def _cached(neurons: Neurons) -> Path:
-    parameters = {
-        "dt": neurons.dt,
-        "tau_membrane": neurons.tau_membrane,
-        "refractory": neurons.refractory,
-        "membrane_noise": neurons.membrane_noise,
-        "max_rate": neurons.max_rate,
-        "measured": [CURRENTS, CELLS, SETTLING, DURATION],
-    }
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
-    return user_cache_path("neurosim") / f"fi-{digest[:16]}.npz"

@@ -5,6 +5,7 @@ between units, since all neurons of an ensemble share their dendrites. Weights, 
 are written in place while it runs. Without neurons it integrates the rate equations themselves.
 """
 
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,20 +20,19 @@ from neurosim.levels.spiking.equations import units
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.network import Network, Weights
 
+_interrupt = signal.getsignal(signal.SIGINT)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what Brian2's own imports say of their future
     import brian2 as b2
     from brian2.devices.device import auto_target
-
+# Brian2 takes Ctrl-C for itself, to end a run early as if all were well; it is the process's own.
+signal.signal(signal.SIGINT, _interrupt)
 
 # A network is some thirty programs, each compiled when it is first needed: a third faster than with
 # -O3, for a few percent of the speed they then have.
 b2.prefs.codegen.cpp.extra_compile_args_gcc = [
     "-O1" if flag == "-O3" else flag for flag in b2.prefs.codegen.cpp.extra_compile_args_gcc
 ]
-
-# Else Ctrl-C would end a run early as if all were well.
-b2.prefs.core.stop_on_keyboard_interrupt = False
 
 Program = Iterator[int]
 """What happens to a machine: it acts on it, then yields for how many steps (≥ 1) to let it run."""
