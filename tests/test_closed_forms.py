@@ -19,7 +19,7 @@ from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights, feedback_weights
-from neurosim.theory.settling import free_spectrum, slowest_time_constant, taught_spectrum
+from neurosim.theory.closed_forms import free_spectrum, slowest_time_constant, taught_spectrum
 
 N, STEP, TAU = 5, 0.01, 0.02
 EPS = np.finfo(np.float64).eps

@@ -1,10 +1,13 @@
-"""Pictures of traces. Everything shown is read from traces; no display is needed."""
+"""Pictures of traces and analyses. Everything shown is read from them; no display is needed."""
 
+from neurosim.figures.analyses import analysis, analysis_figure
 from neurosim.figures.pairs import comparison
 from neurosim.figures.runs import overview, overview_figure, variables, variables_figure
 from neurosim.figures.spikes import raster
 
 __all__ = [
+    "analysis",
+    "analysis_figure",
     "comparison",
     "overview",
     "overview_figure",
