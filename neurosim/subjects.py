@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from neurosim import build
-from neurosim.errors import InputError, NeurosimError
+from neurosim.errors import InputError, NeurosimError, nearest
 from neurosim.loading import Protocol, bundled, find, load_model, load_protocol
 from neurosim.network import Weights
 from neurosim.running import prepare
@@ -71,10 +71,17 @@ def subject(
 
 
 def _is_model(what: str | Path) -> bool:
-    """Whether the name or file is a model's; of a name that is none, what a protocol's would be."""
-    if str(what) in bundled("protocols") or not Path(what).is_file():
-        return str(what) in bundled("models")
-    return not {"stages", "batch"} & set(read(find("models", what)).data)
+    """Whether the name or file is a model's and not a protocol's."""
+    if Path(what).is_file():
+        return not {"stages", "batch"} & set(read(find("models", what)).data)
+    models, protocols = bundled("models"), bundled("protocols")
+    if str(what) not in {**models, **protocols}:
+        close = nearest(Path(what).stem, {**models, **protocols})
+        raise InputError(
+            f"{what}: no such file, and no shipped model or protocol of that name"
+            + (f"; did you mean {close!r}?" if close else "")
+        )
+    return str(what) in models
 
 
 def _of_model(name: str, model: ModelSpec, seed: int | None, samples: int) -> Subject:
