@@ -149,11 +149,17 @@ def _of_trace(path: Path, seed: int | None, at: str | int | None, samples: int) 
 
 def _weights(path: Path, tree: Any, at: str | int | None, seed: int) -> tuple[str, Weights]:
     """The weights of a moment, as they lie in the trace, and the moment in words."""
-    names = ["initial", "final"]
+    ends = ["initial", "final"]
+    kept = tree["snapshots/presentation"].values.tolist() if "snapshots" in tree else []
     moment = "final" if at is None else str(at)
-    if moment not in names:
-        raise InputError(f"{path}: no weights at {moment!r}; expected one of {', '.join(names)}")
-    group, row = tree["weights"], names.index(moment)
+    places = {name: ("weights", row) for row, name in enumerate(ends)}
+    places |= {str(number): ("snapshots", row) for row, number in enumerate(kept)}
+    if moment not in places:
+        hint = "" if kept else "; record.weights = true keeps those of recorded presentations"
+        known = ", ".join(places)
+        raise InputError(f"{path}: no weights at {moment!r}; expected one of {known}{hint}")
+    group, row = tree[places[moment][0]], places[moment][1]
+    moment = f"presentation {moment}" if moment not in ends else moment
 
     def layers(letter: str) -> tuple[Array, ...]:
         found = sorted(

@@ -14,7 +14,8 @@ from neurosim.theory.closed_forms import free_spectrum, taught_spectrum
 
 TAU = 0.02
 TINY = {"model.layers": [6, 5, 5], "task.layers": [6, 5, 5], "task.train": 64, "task.test": 20}
-TINY |= {"stages.0.epochs": 1, "record.presentations": 2, "record.samples": 2}
+TINY |= {"stages.0.epochs": 1, "record.presentations": 2, "record.samples": 2, "batch": 16}
+TINY |= {"record.weights": True}
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,10 @@ def test_a_trace_before_and_after_learning(trace, tmp_path):
     before, after = (ns.analyze(trace, at=at, samples=3, starts=0) for at in ("initial", None))
     assert (before.moment, after.moment) == ("initial", "final")
     assert max(before.inverses.errors) < 1e-9 < max(after.inverses.errors)
+    first, last = (ns.analyze(trace, at=at, samples=3, starts=0) for at in (0, 3))
+    assert (first.moment, last.moment) == ("presentation 0", "presentation 3")
+    assert first.signals == before.signals and last.signals != after.signals
+    assert before.inverses.errors[0] < last.inverses.errors[0] < 1.5 * after.inverses.errors[0]
     protocol = ns.analyze(ns.load_protocol("student-teacher", TINY), samples=3, starts=0)
     assert protocol.signals[0].signal == pytest.approx(before.signals[0].signal, rel=1e-12)
     code, output = invoke(trace, "--json", "--out", tmp_path / "a.png", "--starts", 0)
@@ -124,7 +129,9 @@ def test_mistakes(words, message, tmp_path):
 
 
 def test_mistakes_about_traces(trace, tmp_path):
-    with pytest.raises(ns.InputError, match=r"no weights at 'middle'; expected .*initial"):
+    with pytest.raises(
+        ns.InputError, match=r"no weights at 'middle'; expected .*initial, final, 0, 3"
+    ):
         ns.analyze(trace, at="middle")
     with pytest.raises(ns.InputError, match=r"seed 7 was not run; there are: \[0\]"):
         ns.analyze(trace, seed=7)
