@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWarning
 
 if TYPE_CHECKING:
+    from neurosim.analysing import analyze
     from neurosim.checking import check
     from neurosim.comparing import compare
     from neurosim.inspecting import inspect
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Protocol": "neurosim.loading",
     "Run": "neurosim.running",
+    "analyze": "neurosim.analysing",
     "catalog": "neurosim.listing",
     "check": "neurosim.checking",
     "compare": "neurosim.comparing",
@@ -33,6 +35,7 @@ __all__ = [
     "NeurosimWarning",
     "Protocol",
     "Run",
+    "analyze",
     "catalog",
     "check",
     "compare",

@@ -5,17 +5,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tomlkit
 
 from neurosim import _words, build
 from neurosim.contents import Contents, Plan
-from neurosim.dynamics import Dynamics, Feedforward, Mixture, Multiplexing
+from neurosim.dynamics import DYNAMICS
 from neurosim.errors import NeurosimWarning
 from neurosim.loading import FILES, Protocol
 from neurosim.running import computing, prepare, resolve
 from neurosim.spec import ModelSpec, ProtocolSpec
-from neurosim.theory.settling import free_spectrum, taught_spectrum
+from neurosim.theory.relaxation import chain
 
 
 def check(
@@ -125,21 +124,10 @@ def _signal(model: ModelSpec) -> list[float] | None:
 
 
 def _slowest(spec: ProtocolSpec) -> float | None:
-    """The slowest time constant of all phases (s), for exact inverses and prompt dendrites.
-
-    A mixture network relaxes at the slowest rate of its spectrum; in the other families signals
-    only pass from layer to layer, so that every layer has its own time constant.
-    """
-    model = spec.model
-    dynamics: Dynamics = build.dynamics(model)
-    if spec.level == "equilibrium":
+    """The slowest time constant of all phases (s), for exact inverses."""
+    model, dynamics, network = spec.model, build.dynamics(spec.model), build.network(spec.model)
+    if spec.level == "equilibrium" or not isinstance(dynamics, tuple(DYNAMICS.values())):
         return None
-    taus = [float(tau) for tau in dynamics.time_constants.values()]
-    if isinstance(dynamics, Mixture):
-        if len(taus) > 1:
-            return None
-        spectra = [free_spectrum, taught_spectrum]
-        return taus[0] / min(
-            -float(np.max(spectrum(float(dynamics.mu), model.depth))) for spectrum in spectra
-        )
-    return max(taus) if isinstance(dynamics, Multiplexing | Feedforward) else None
+    kinds = {phase.teaching for stage in spec.stages for phase in stage.phases}
+    ways = (chain(dynamics, network.depth, network.loss, kind, model.target_step) for kind in kinds)
+    return max(way.slowest for way in ways)

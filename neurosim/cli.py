@@ -338,6 +338,41 @@ def compare(
         output.result(report | {"figures": [str(figure)]}, words)
 
 
+@app.command()
+def analyze(
+    what: Annotated[
+        str, typer.Argument(metavar="FILE|MODEL", help="A model, a protocol or a trace.")
+    ],
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Of a trace: initial, final or a presentation."),
+    ] = None,
+    samples: Annotated[int, typer.Option(metavar="N", min=1, help="How many samples.")] = 8,
+    starts: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Random starts of the search for fixed points.")
+    ] = 32,
+    seed: Seed = None,
+    changes: Set = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The figure.")] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say where a network rests, how fast, and what its learning signals are made of; draw it."""
+    with Output(as_json, quiet) as output:
+        from neurosim import analysing, findings
+        from neurosim.figures import analysis
+        from neurosim.toml import parse_assignment
+
+        overrides = dict(map(parse_assignment, changes or []))
+        name = f"{Path(what).stem}-analysis.png"
+        figure = _new(out or Path("outputs") / name, force)
+        found = analysing.analyze(what, overrides, seed=seed, at=at, samples=samples, starts=starts)
+        drawn = str(analysis(found, figure))
+        words = f"{findings.in_words(found, _columns())}\n\nfigure: {drawn}"
+        output.result(found.report | {"figures": [drawn]}, words)
+
+
 @app.command("list")
 def list_(
     kind: Annotated[

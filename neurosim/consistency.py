@@ -1,21 +1,20 @@
 """What a protocol asks for that cannot be had, key by key; and what it can hardly mean."""
 
 from collections.abc import Iterator
-from math import exp, log
 from typing import NamedTuple
 
 import numpy as np
 
 from neurosim import build
 from neurosim.credit import CREDITS
-from neurosim.dynamics import Mixture, Multiplexing
+from neurosim.dynamics import DYNAMICS
 from neurosim.errors import unknown
 from neurosim.levels.rate import SCHEMES
 from neurosim.levels.spiking.equations import known
 from neurosim.network import TIES
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
 from neurosim.spec import ModelSpec, ProtocolSpec, StageSpec
-from neurosim.theory.settling import chain_leftover, slowest_time_constant
+from neurosim.theory.relaxation import chain
 from neurosim.units import format_time, steps
 
 Problem = tuple[tuple[str | int, ...], str]
@@ -322,45 +321,51 @@ class Concern(NamedTuple):
 def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
     """Where precision or the length of a phase cannot carry the signal to the lowest layer.
 
-    Estimates for exact inverses: the signal of layer 1 is η̂ attenuation_1 of the activity.
+    Estimates for exact inverses and an output error as large as the activity: the signal of layer
+    i is then η̂ attenuation_i of the activity.
     """
     model = spec.model
     dynamics, network = build.dynamics(model), build.network(model)
     if model.credit == "backprop":
         return
-    attenuation = float(dynamics.attenuation(network, 1))
-    signal = model.target_step * attenuation
-    lost = float(np.finfo(spec.precision).eps) / signal
+    layers = range(1, model.depth + 1)
+    signal = model.target_step * np.array([float(dynamics.attenuation(network, i)) for i in layers])
+    lost = float(np.finfo(spec.precision).eps) / signal[0]
     if lost > 1e-2:
         yield Concern(
             ("precision",),
-            f"{spec.precision} carries the learning signal of layer 1, about {signal:.1e} of the "
-            f"activity, only to {lost:.0%}; use float64, fewer layers or a larger mu",
+            f"{spec.precision} carries the learning signal of layer 1, about {signal[0]:.1e} of "
+            f"the activity, only to {lost:.0%}; use float64, fewer layers or a larger mu",
             fatal=lost > 0.5,
         )
     if spec.level == "spiking":
         yield from _spiking_concerns(spec)
-    if spec.level != "rate" or any(model.noise.values()):
-        return
-    for number, stage in enumerate(spec.stages):
-        for k, phase in enumerate(stage.phases):
-            if phase.duration is None:
-                continue
-            left, needed = _leftover(model, dynamics, phase.duration, 1e-2 * signal)
-            start = (
-                1.0
-                if phase.teaching == "none"
-                else model.target_step * (attenuation ** (1 / model.depth))
-            )
-            share = left * start / signal
-            if share > 1e-1:
+    timed = spec.level == "rate" and not any(model.noise.values())
+    if timed and isinstance(dynamics, tuple(DYNAMICS.values())):
+        for number, stage in enumerate(spec.stages):
+            yield from _transient_concerns(spec, stage, ("stages", number), signal)
+
+
+def _transient_concerns(spec: ProtocolSpec, stage: StageSpec, where, signal) -> Iterator[Concern]:
+    """Phases that end before the way to rest is short against the learning signals `signal`."""
+    start = None
+    dynamics, network = build.dynamics(spec.model), build.network(spec.model)
+    for k, phase in enumerate(stage.phases):
+        way = chain(dynamics, network.depth, network.loss, phase.teaching, spec.model.target_step)
+        start = np.zeros_like(way.b) if start is None else start
+        if phase.duration is not None:
+            shares = way.transient(start, phase.duration) / signal
+            worst = int(np.argmax(shares))
+            if shares[worst] > 1e-1:
+                needed = 1e3 * way.until(start, 1e-2 * signal)
                 yield Concern(
-                    ("stages", number, "phases", k, "duration"),
+                    (*where, "phases", k, "duration"),
                     f"after {format_time(phase.duration)} the transient is still about "
-                    f"{_times(share)} the learning signal of layer 1; about {needed:.0f} ms "
-                    "settle it",
-                    fatal=share > 10,
+                    f"{_times(shares[worst])} the learning signal of layer {worst + 1}; about "
+                    f"{needed:.0f} ms settle it",
+                    fatal=shares[worst] > 10,
                 )
+        start = way.rest
 
 
 def _spiking_concerns(spec: ProtocolSpec) -> Iterator[Concern]:
@@ -379,18 +384,3 @@ def _spiking_concerns(spec: ProtocolSpec) -> Iterator[Concern]:
 
 def _times(share: float) -> str:
     return f"{share:.0f} times" if share >= 2 else f"{share:.0%} of"
-
-
-def _leftover(model: ModelSpec, dynamics, duration: float, wanted: float) -> tuple[float, float]:
-    """The share of a step that is left after `duration`, and when only `wanted` is left (ms)."""
-    if isinstance(dynamics, Mixture):
-        tau = sum(t for t in dynamics.time_constants.values())
-        slow = tau * slowest_time_constant(float(dynamics.mu), model.depth)
-        return exp(-duration / slow), -1e3 * slow * log(min(wanted, 1.0))
-    if isinstance(dynamics, Multiplexing):
-        tau = max(dynamics.time_constants.values())
-        lags = np.arange(1, 200)
-        left = np.array([chain_leftover(float(n), model.depth) for n in lags])
-        needed = float(lags[np.argmax(left < wanted)])
-        return chain_leftover(duration / tau, model.depth), 1e3 * tau * needed
-    return 0.0, 0.0

@@ -199,6 +199,8 @@ class Contents:
         if not plan.recorded:
             return axes
         recorded = Axis("presentation", np.array(plan.recorded), None, "presentation, from 0")
+        if spec.record.weights:
+            axes["snapshots"] = [recorded, *axes["weights"][1:]]
         axes["signals"] = [recorded, Axis("layer", depth, None, "layer, 1 first")]
         axes["traces"] = [
             recorded,
@@ -281,19 +283,19 @@ class Contents:
         return variables
 
     def _weight_variables(self, weights: Weights) -> list[Variable]:
-        dtype = self.spec.precision
-        seed = ("seed",) if self.many else ()
+        """Those of the start and the end, and of the recorded presentations where asked for."""
+        kept = [("weights", "moment")]
+        if self.spec.record.weights and self.plan.recorded:
+            kept.append(("snapshots", "presentation"))
+        words = {"W": "forward weights", "b": "biases", "Q": "feedback weights"}
         variables = []
-        for i in range(1, len(weights.W) + 1):
-            dims = ("moment", *seed, f"unit{i}", f"unit{i - 1}")
-            variables.append(Variable(f"weights/W{i}", dims, "1", "forward weights", dtype))
-        for i in range(1, len(weights.b) + 1):
-            variables.append(
-                Variable(f"weights/b{i}", ("moment", *seed, f"unit{i}"), "1", "biases", dtype)
-            )
-        for i in range(1, len(weights.Q) + 1):
-            dims = ("moment", *seed, f"unit{i}", f"unit{i + 1}")
-            variables.append(Variable(f"weights/Q{i}", dims, "1", "feedback weights", dtype))
+        for group, when in kept:
+            for letter, below in (("W", -1), ("b", None), ("Q", 1)):
+                for i in range(1, len(getattr(weights, letter)) + 1):
+                    units = [f"unit{i}"] + ([] if below is None else [f"unit{i + below}"])
+                    dims = self._dims(when, *units)
+                    name, text = f"{group}/{letter}{i}", words[letter]
+                    variables.append(Variable(name, dims, "1", text, self.spec.precision))
         return variables
 
 

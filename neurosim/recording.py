@@ -98,9 +98,18 @@ class Recorder:
 
     def weights(self, moment: int, weights: Weights) -> None:
         """The weights at the start (0) or the end (1) of the run."""
+        self._write_weights("weights", moment, weights)
+
+    def snapshot(self, presentation: int, weights: Weights) -> None:
+        """The weights that a recorded presentation begins with, where they are asked for."""
+        if self.contents.spec.record.weights:
+            row = self.contents.plan.recorded.index(presentation)
+            self._write_weights("snapshots", row, weights)
+
+    def _write_weights(self, group: str, row: int, weights: Weights) -> None:
         for letter, arrays in (("W", weights.W), ("b", weights.b), ("Q", weights.Q)):
             for i, array in enumerate(arrays, start=1):
-                self.writer.write(f"weights/{letter}{i}", moment, self._own(array))
+                self.writer.write(f"{group}/{letter}{i}", row, self._own(array))
 
     def calibration(self, rate: np.ndarray) -> None:
         """The f–I curve of the neurons (Hz)."""

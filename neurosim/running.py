@@ -288,6 +288,7 @@ class _Loop:
             if at in recorded:  # a chunk of its own, so that what it changes can be looked at
                 seen = self._examine(stage, states, orders[:, at], self.spec.record.samples)
                 self.recorder.details(stage, begin + at, seen)
+                self.recorder.snapshot(begin + at, states.weights)
                 stop = at + 1
             states, change = self._chunk(stage, before, orders, begin, at, stop)
             if at in recorded:

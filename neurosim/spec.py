@@ -297,7 +297,8 @@ class RecordSpec(Spec):
 
     presentations: how many, spread evenly from the first to the last, or which ones (from 0).
     samples: how many samples of the batch. every: time between two recorded states.
-    variables, layers: which; all of the model where not given.
+    variables, layers: which; all of the model where not given. weights: also those that each of
+    the presentations begins with.
     """
 
     presentations: Annotated[int, Field(ge=0)] | list[Annotated[int, Field(ge=0)]] = 5
@@ -305,6 +306,7 @@ class RecordSpec(Spec):
     every: PositiveTime | None = None
     variables: list[str] | None = None
     layers: list[Annotated[int, Field(ge=1)]] | None = None
+    weights: bool = False
 
 
 class RateSpec(Spec):

@@ -13,13 +13,12 @@ import pytest
 from neurosim.activations import LeakyReLU, Linear
 from neurosim.credit import CREDITS
 from neurosim.dynamics import Mixture, Multiplexing
-from neurosim.dynamics.base import Drive, Target, field, rest
+from neurosim.dynamics.base import Drive, Target, rest
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights, feedback_weights
-from neurosim.theory.settling import free_spectrum, slowest_time_constant, taught_spectrum
 
 N, STEP, TAU = 5, 0.01, 0.02
 EPS = np.finfo(np.float64).eps
@@ -166,32 +165,6 @@ def test_multiplexing_at_rest_is_a_forward_and_a_feedback_pass(level):
     for i in range(4, 0, -1):
         assert relative(signals[i - 1], d) < bound(d, free.rate[i - 1])
         d = jnp.linalg.solve(case.weights.W[i - 1], d)
-
-
-@pytest.mark.parametrize("depth", [2, 3, 6])
-@pytest.mark.parametrize("kind", ["taught", "free"])
-def test_spectrum_does_not_depend_on_the_weights_T1_T2(depth, kind):
-    """Eigenvalues of τ times the Jacobian of the vector field, by automatic differentiation.
-
-    Non-normal matrices: an eigenvalue of multiplicity n moves by about eps^(1/2) at n = 5, L = 6.
-    """
-    case = Case(Linear(), depth, mu=0.2)
-    dynamics = Mixture(case.mu, TAU)
-    target = Target("fixed", value=case.y) if kind == "taught" else Target("none")
-    drive = Drive(case.x, case.network.potential(case.weights, 1, case.x), target)
-
-    def flat(v):
-        state = {"soma": tuple(v.reshape(depth, N))}
-        rates = field(dynamics, case.network, case.weights, drive, state)
-        return TAU * jnp.concatenate(rates["soma"])
-
-    jacobian = jax.jacfwd(flat)(jnp.zeros(depth * N))
-    found = np.sort(np.linalg.eigvals(np.asarray(jacobian)).real)
-    spectrum = taught_spectrum if kind == "taught" else free_spectrum
-    expected = np.sort(np.repeat(spectrum(case.mu, depth), N))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    if kind == "taught":
-        assert -1 / expected.max() == pytest.approx(slowest_time_constant(case.mu, depth))
 
 
 @pytest.mark.parametrize("noise", [0.03, 0.1])

@@ -94,7 +94,7 @@ REFUSED = {
     ),
     "phase too short": (
         {"stages.0.phases.0.duration": "100 ms"},
-        r"after 100 ms the transient is still about 24 times the learning signal of layer 1; about",
+        r"after 100 ms the transient is still about 19 times the learning signal of layer 1; about",
     ),
     "weights without a file": (
         {"model.weights.init": "file"},
@@ -123,7 +123,7 @@ def test_refused_with_the_reason(case):
         ),
         (
             {"stages.0.phases.0.duration": "250 ms"},
-            r"after 250 ms the transient is still about 13% of the learning signal of layer 1",
+            r"after 250 ms the transient is still about 15% of the learning signal of layer 1",
         ),
     ],
 )

@@ -1,11 +1,14 @@
-"""Pictures of traces. Everything shown is read from traces; no display is needed."""
+"""Pictures of traces and analyses. Everything shown is read from them; no display is needed."""
 
+from neurosim.figures.analyses import analysis, analysis_figure
 from neurosim.figures.neurons import calibration
 from neurosim.figures.pairs import comparison
 from neurosim.figures.runs import overview, overview_figure, variables, variables_figure
 from neurosim.figures.spikes import raster
 
 __all__ = [
+    "analysis",
+    "analysis_figure",
     "calibration",
     "comparison",
     "overview",

@@ -12,7 +12,7 @@ open it. `open_trace` and `describe` read past the mark of a dead writer, and ch
 """
 
 from neurosim.store.layout import Axis, Variable, size
-from neurosim.store.reader import describe, open_trace
+from neurosim.store.reader import describe, is_hdf5, open_trace
 from neurosim.store.writer import TraceWriter
 
-__all__ = ["Axis", "TraceWriter", "Variable", "describe", "open_trace", "size"]
+__all__ = ["Axis", "TraceWriter", "Variable", "describe", "is_hdf5", "open_trace", "size"]

@@ -147,6 +147,14 @@ def _source(path: Path) -> tuple[str | io.FileIO, dict[str, Any]]:
     return (str(path), {"swmr": True, "locking": False}) if follow else (_Unmarked(path), {})
 
 
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is there and begins as HDF5 files do."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as raw:
+        return raw.read(len(_SIGNATURE)) == _SIGNATURE
+
+
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[h5py.File]:
     """The file of an intact neurosim trace, opened to read.

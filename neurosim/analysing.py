@@ -1,0 +1,313 @@
+"""What `neurosim analyze` finds out: where a network rests, how fast, and its learning signals."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from neurosim import build
+from neurosim.credit import CREDITS
+from neurosim.dynamics import DYNAMICS, Dynamics, Mixture
+from neurosim.dynamics.base import Drive, Target
+from neurosim.findings import Analysis, Inverses, LayerAnalysis, PhaseAnalysis
+from neurosim.loading import Protocol
+from neurosim.network import Network
+from neurosim.subjects import Subject, subject
+from neurosim.theory import fixed_points, linearisation, signal_to_noise, stability
+from neurosim.theory.attribution import angle, attribute
+from neurosim.theory.linearisation import System, flat_size
+from neurosim.theory.relaxation import chain
+
+SMALL = 256
+"""States up to which every sample's spectrum is computed; of larger networks the first two's."""
+
+SHIPPED = tuple(DYNAMICS.values())
+"""Families that have a chain to compare with; a user's own may not be made for one unit a layer."""
+
+SEARCHED = 400
+"""States up to which other fixed points are sought."""
+
+
+def analyze(
+    what: str | Path | Protocol,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    seed: int | None = None,
+    at: str | int | None = None,
+    samples: int = 8,
+    starts: int = 32,
+) -> Analysis:
+    """Fixed points, stability, relaxation and learning signals of a network, in float64.
+
+    what: a model or a protocol (a file or a shipped name), or a trace. overrides: of its keys.
+    seed: of the weights, and which of a trace's. at: of a trace, whose weights: `initial`, `final`
+    (if not given), or a presentation at which they were recorded. samples: how many; test samples
+    of the task, standard normal ones for a model alone. starts: from how many points other fixed
+    points are sought.
+
+    Raises:
+        InputError: what cannot be loaded, or has no theory.
+    """
+    with jax.enable_x64(True):
+        return _analyze(subject(what, overrides or {}, seed, at, samples), starts)
+
+
+class _Parts(NamedTuple):
+    """What everything is computed from."""
+
+    about: Subject
+    dynamics: Dynamics
+    network: Network
+    found: dict[str, Any]
+
+    def system(self, kind: str, sample: int) -> System:
+        drive = jax.tree.map(lambda a: a[sample], self.found[kind][0])
+        return System(self.dynamics, self.network, self.about.weights, drive)
+
+    def state(self, kind: str, sample: int):
+        return jax.tree.map(lambda a: a[sample], self.found[kind][1].state)
+
+    def readouts(self, kind: str):
+        """Of all samples."""
+        drives, rests = self.found[kind]
+        read = jax.vmap(self.dynamics.read, (None, None, 0, 0))
+        return read(self.network, self.about.weights, drives, rests.state)
+
+    @property
+    def examined(self) -> range:
+        """The samples whose spectra are computed."""
+        count = len(self.about.x)
+        return range(count if flat_size(self.dynamics, self.network) <= SMALL else min(count, 2))
+
+
+def _analyze(about: Subject, starts: int) -> Analysis:
+    model = about.model
+    dynamics, network = build.dynamics(model), build.network(model)
+    kinds, taught = ["none"], None
+    if model.credit != "backprop":
+        stages = about.protocol.stages if about.protocol else []
+        used = [phase.teaching for stage in stages for phase in stage.phases]
+        default = "frozen" if CREDITS[model.credit].needs_free else "following"
+        taught = next((kind for kind in used if kind in ("following", "frozen")), default)
+        kinds = list(dict.fromkeys(["none", *used, taught, "clamped"]))
+    parts = _Parts(about, dynamics, network, _rests(dynamics, network, about, kinds))
+    inverses = _inverses(parts, taught) if taught else None
+    exact = inverses is not None and max(inverses.errors, default=0.0) < 1e-8
+    return Analysis(
+        name=about.name,
+        kind=about.kind,
+        model=model.name,
+        dynamics=model.dynamics if isinstance(model.dynamics, str) else type(dynamics).__name__,
+        layers=list(model.layers),
+        states=flat_size(dynamics, network),
+        seed=about.seed,
+        moment=about.moment,
+        inputs=about.inputs,
+        phases=[_phase(parts, kind, starts, exact) for kind in kinds],
+        taught=taught,
+        signals=_signals(parts, taught) if taught else [],
+        inverses=inverses,
+    )
+
+
+def _rests(dynamics, network, about: Subject, kinds: list[str]):
+    """Every kind of phase of every sample; the root solver helps where sweeps do not settle."""
+
+    @eqx.filter_jit
+    def all_samples(weights, x, y, how):
+        def one(x, y):
+            drive = Drive(x, network.potential(weights, 1, x), Target("none"))
+            system = System(dynamics, network, weights, drive)
+            return fixed_points.phases(system, about.model.target_step, y, kinds, how)
+
+        return jax.vmap(one)(x, y)
+
+    found = all_samples(about.weights, about.x, about.y, fixed_points.SWEEPS)
+    if all(bool(rests.settled.all()) for _, rests in found.values()):
+        return found
+    return all_samples(about.weights, about.x, about.y, fixed_points.RESCUED)
+
+
+# --- phases -------------------------------------------------------------------------------------
+
+
+def _phase(parts: _Parts, kind: str, starts: int, exact: bool) -> PhaseAnalysis:
+    rests = parts.found[kind][1]
+    spectra = [
+        linearisation.modes(parts.system(kind, k), parts.state(kind, k)) for k in parts.examined
+    ]
+    first = spectra[0]
+    closed, error = _closed_form(parts, kind, first.eigenvalues) if exact else (None, None)
+    return PhaseAnalysis(
+        teaching=kind,
+        residual=float(jnp.max(rests.residual)),
+        settled=float(jnp.mean(rests.settled)),
+        points=_points(parts, kind, starts),
+        eigenvalues=first.eigenvalues,
+        complete=first.complete,
+        time_constant=max(s.time_constant for s in spectra),
+        stable=float(np.mean([s.stable for s in spectra])),
+        closed_form=closed,
+        closed_form_error=error,
+        durations=_durations(parts, kind),
+        needed=_needed(parts, kind),
+    )
+
+
+def _points(parts: _Parts, kind: str, starts: int) -> list[tuple[int, bool]] | None:
+    """Distinct fixed points of the first sample: how many starts lead there, and whether stable."""
+    if not starts or flat_size(parts.dynamics, parts.network) > SEARCHED:
+        return None
+    system, like = parts.system(kind, 0), parts.state(kind, 0)
+    begin = fixed_points.starts(system, starts, 3.0, jax.random.key(parts.about.seed))
+    found = fixed_points.search(system, begin)
+    unravel = ravel_pytree(like)[1]
+    points = []
+    for state, count in zip(found.states, found.counts, strict=True):
+        matrix = linearisation.jacobian(system, unravel(jnp.asarray(state)))
+        points.append((count, linearisation.spectrum(matrix).stable))
+    return sorted(points, key=lambda point: (not point[1], -point[0]))
+
+
+def _closed_form(parts: _Parts, kind: str, eigenvalues: np.ndarray):
+    """The spectrum of any network with exact inverses, and how far the computed one is from it.
+
+    Where layers contract, directions that a layer does not send up end a chain of their own.
+    """
+    dynamics, network = parts.dynamics, parts.network
+    if not isinstance(dynamics, SHIPPED):
+        return None, None
+    step = parts.about.model.target_step
+    matrices = [chain(dynamics, network.depth, network.loss, kind, step).A]
+    if kind == "following" and network.loss.output == "softmax":
+        return None, None  # the target bends with the output, unit by unit
+    sizes = network.sizes[1:]
+    for i in range(1, network.depth):
+        if sizes[i - 1] > sizes[i]:
+            matrices.append(chain(dynamics, i, network.loss, "clamped", step).A)
+    apical = dynamics.time_constants.get("apical")
+    if len(matrices) > 1 and apical is not None:
+        matrices.append(np.array([[-1 / float(apical)]]))
+    closed = np.concatenate([np.linalg.eigvals(matrix) for matrix in matrices])
+    closed = closed[np.argsort(-closed.real)]
+    gaps = np.abs(eigenvalues[:, None] - closed[None, :]).min(axis=1)
+    return closed, float(gaps.max() / np.abs(closed).max())
+
+
+def _durations(parts: _Parts, kind: str) -> dict[str, float]:
+    protocol = parts.about.protocol
+    if protocol is None or protocol.level == "equilibrium":
+        return {}
+    several = len(protocol.stages) > 1
+    return {
+        f"{stage.name}.{phase.name}" if several else phase.name: phase.duration
+        for stage in protocol.stages
+        for phase in stage.phases
+        if phase.teaching == kind and phase.duration is not None
+    }
+
+
+def _needed(parts: _Parts, kind: str) -> float | None:
+    """How long the phase takes to settle to a hundredth of the learning signal (s)."""
+    dynamics, network, model = parts.dynamics, parts.network, parts.about.model
+    if not isinstance(dynamics, SHIPPED) or model.credit == "backprop":
+        return None
+    way = chain(dynamics, network.depth, network.loss, kind, model.target_step)
+    start = np.zeros_like(way.b)
+    if kind in ("frozen", "clamped"):
+        start = chain(dynamics, network.depth, network.loss).rest
+    layers = range(1, network.depth + 1)
+    signal = model.target_step * np.array([float(dynamics.attenuation(network, i)) for i in layers])
+    return way.until(start, 1e-2 * signal)
+
+
+# --- signals ------------------------------------------------------------------------------------
+
+
+def _inverses(parts: _Parts, taught: str) -> Inverses | None:
+    network, readouts = parts.network, parts.readouts(taught)
+    per_sample = [
+        stability.bearings(
+            network, parts.about.weights, jax.tree.map(lambda a, k=k: a[k], readouts)
+        )
+        for k in range(len(parts.about.x))
+    ]
+    if not per_sample[0]:
+        return None
+    by_layer = list(zip(*per_sample, strict=True))
+    tolerated = None
+    mixes = isinstance(parts.dynamics, Mixture) and network.form == "inverse"
+    if mixes and flat_size(parts.dynamics, network) <= SMALL:
+        tolerated = stability.tolerated_error(parts.system(taught, 0), parts.state(taught, 0))
+    return Inverses(
+        errors=[max(b.error for b in layer) for layer in by_layer],
+        gains=[max(b.gain for b in layer) for layer in by_layer],
+        straddling=[float(np.mean([b.straddling for b in layer])) for layer in by_layer],
+        kink_gain=stability.worst_kink_gain(parts.dynamics, network),
+        tolerated=tolerated,
+    )
+
+
+def _signals(parts: _Parts, taught: str) -> list[LayerAnalysis]:
+    about, network, weights = parts.about, parts.network, parts.about.weights
+    model = about.model
+    credit = CREDITS[model.credit]
+    now = parts.readouts(taught)
+    free = parts.readouts("none") if credit.needs_free else None
+
+    def one(now, free, y):
+        signal = credit.assign(network, weights, now, free, y)
+        return attribute(parts.dynamics, network, weights, now, free, signal, model.target_step, y)
+
+    found = jax.vmap(one, (0, None if free is None else 0, 0))(now, free, about.y)
+    norm = lambda layer: float(jnp.mean(jnp.linalg.norm(layer, axis=-1)))  # noqa: E731
+    between = lambda a, b: float(jnp.nanmean(jax.vmap(angle)(a, b)))  # noqa: E731
+    ratios = _ratios(parts, taught, found.signal, free is not None)
+    precision = about.protocol.precision if about.protocol else "float32"
+    rows = []
+    for i in range(network.depth):
+        size, activity = norm(found.signal[i]), norm(now.teacher[i])
+        resolution = float(np.finfo(precision).eps) * activity
+        rows.append(
+            LayerAnalysis(
+                layer=i + 1,
+                signal=size,
+                tp=norm(found.tp[i]),
+                reconstruction=norm(found.reconstruction[i]),
+                approximation=norm(found.approximation[i]),
+                to_tp=between(found.signal[i], found.tp[i]),
+                to_gauss_newton=between(found.signal[i], found.gauss_newton[i]),
+                to_backprop=between(found.signal[i], found.backprop[i]),
+                snr=ratios[i] if ratios else None,
+                digits=math.log10(size / resolution) if size and resolution else math.nan,
+            )
+        )
+    return rows
+
+
+def _ratios(parts: _Parts, taught: str, signals, two_phases: bool) -> list[float] | None:
+    """Signal-to-noise of every layer: powers, summed over the samples examined."""
+    dynamics, network, about = parts.dynamics, parts.network, parts.about
+    if not any(dynamics.noise.values()) or flat_size(dynamics, network) > linearisation.DENSE:
+        return None
+    credit, powers = CREDITS[about.model.credit], np.zeros((2, network.depth))
+    for k in parts.examined:
+        kinds = ["none", taught] if two_phases else [taught]
+
+        def teaching(readout, k=k):
+            nothing = jax.tree.map(jnp.zeros_like, readout)
+            return credit.assign(network, about.weights, readout, nothing, about.y[k])
+
+        ratios = signal_to_noise.learning_signal(
+            [(parts.system(kind, k), parts.state(kind, k)) for kind in kinds],
+            teaching,
+            tuple(layer[k] for layer in signals),
+        )
+        powers += np.array([[r.signal**2 for r in ratios], [r.noise**2 for r in ratios]])
+    return [float(s / n) if n else math.inf for s, n in powers.T]

@@ -1,0 +1,164 @@
+"""Where a network can rest: the fixed point it settles at, and all that many starts find."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
+
+from neurosim.dynamics.base import Drive, State, Target, residual, rest
+from neurosim.levels.equilibrium import Equilibrium
+from neurosim.levels.settling import Problem, Span
+from neurosim.theory.linearisation import System
+
+SWEEPS = Equilibrium(tolerance=1e-13, max_sweeps=2000, max_newton=0)
+"""Sweeps down to what rounding lets one see."""
+
+RESCUED = Equilibrium(tolerance=1e-13, max_sweeps=2000, max_newton=20)
+"""The same with Newton–Krylov steps where sweeps stall or run away; they cost time to compile."""
+
+CLOSE = 1e-6
+"""Fixed points nearer than this, relative to the size of their states, count as one."""
+
+
+class Rest(NamedTuple):
+    """Where a network settles. residual: the largest |p(v) − v|, in units of the state.
+
+    settled: whether that is what rounding leaves.
+    """
+
+    state: State
+    residual: Float[Array, ""]
+    settled: Bool[Array, ""]
+
+
+class Found(NamedTuple):
+    """Distinct fixed points of many starts, the one met most often first.
+
+    states: flat, one a row. counts: how many starts led to each. residuals: largest |p(v) − v|.
+    failed: starts that led to none.
+    """
+
+    states: Float[np.ndarray, "points n"]
+    counts: tuple[int, ...]
+    residuals: tuple[float, ...]
+    failed: int
+
+
+def largest_residual(system: System, state: State) -> Float[Array, ""]:
+    """max |p(v) − v|, in units of the state."""
+    return jnp.max(jnp.abs(ravel_pytree(residual(*system, state))[0]))
+
+
+def settle(
+    system: System,
+    step: Scalar | float,
+    label: Float[Array, " n_L"],
+    start: State | None = None,
+    how: Equilibrium = SWEEPS,
+) -> Rest:
+    """The fixed point that sweeps reach from `start` (from rest if not given).
+
+    step: η̂. label: y. Both set the scale of the expected signal, against which a residual is small.
+    """
+    dynamics, network, weights, _ = system
+    state = rest(dynamics, network, weights.W[0].dtype) if start is None else start
+    state, report, _ = how.settle(Problem(*system, step, label), state, Span(0.0, True))
+    return Rest(state, largest_residual(system, state), report.settled)
+
+
+def phases(
+    system: System,
+    step: Scalar | float,
+    label: Float[Array, " n_L"],
+    kinds: Iterable[str],
+    how: Equilibrium = SWEEPS,
+) -> dict[str, tuple[Drive, Rest]]:
+    """The fixed points of one sample under these kinds of teaching, each with its own drive.
+
+    none (always there): h_L^trgt = h_L. following: h_L^trgt = h_L − η̂ e_L(h_L) all along. frozen:
+    the same, held at the free fixed point. clamped: h_L^trgt = y. Taught ones start from the free.
+    """
+    dynamics, network, weights, drive = system
+
+    def under(target: Target, start: State | None = None) -> tuple[Drive, Rest]:
+        taught = Drive(drive.x, drive.basal, target)
+        return taught, settle(system._replace(drive=taught), step, label, start, how)
+
+    free_drive, free = under(Target("none"))
+    output = dynamics.read(network, weights, free_drive, free.state).rate[-1]
+    targets = {
+        "following": Target("following", step, label),
+        "frozen": Target("fixed", value=output - step * network.loss.error(output, label)),
+        "clamped": Target("fixed", value=label),
+    }
+    found = {"none": (free_drive, free)}
+    return found | {kind: under(targets[kind], free.state) for kind in kinds if kind != "none"}
+
+
+@eqx.filter_jit
+def _roots(system: System, starts: Float[Array, "k n"], like: State, steps: int):
+    unravel = ravel_pytree(like)[1]
+
+    def imbalance(v, _):
+        return ravel_pytree(residual(*system, unravel(v)))[0]
+
+    def one(start):
+        eps = float(jnp.finfo(start.dtype).eps)
+        solver = optx.LevenbergMarquardt(rtol=1e-10, atol=100 * eps)
+        point = optx.least_squares(imbalance, solver, start, max_steps=steps, throw=False).value
+        return point, jnp.max(jnp.abs(imbalance(point, None)))
+
+    return jax.lax.map(one, starts, batch_size=16)
+
+
+def search(
+    system: System, starts: Float[Array, "k n"], tolerance: float = 1e-9, steps: int = 256
+) -> Found:
+    """All fixed points, stable or not, that Levenberg–Marquardt steps find from flat starts.
+
+    tolerance: residual allowed, relative to the size of the states. The Jacobian is formed: for up
+    to some hundreds of states.
+    """
+    like = rest(system.dynamics, system.network, system.weights.W[0].dtype)
+    points, errors = map(np.asarray, _roots(system, starts, like, steps))
+    scale = 1 + np.max(np.abs(points), axis=1)
+    good = np.isfinite(errors) & (errors <= tolerance * scale)
+    return distinct(points[good], errors[good], int(np.sum(~good)))
+
+
+def distinct(
+    points: Float[np.ndarray, "k n"], residuals: Float[np.ndarray, " k"], failed: int = 0
+) -> Found:
+    """The points with near ones counted together, each represented by its smallest residual."""
+    groups: list[list[int]] = []
+    for k in np.argsort(residuals):
+        for group in groups:
+            first = points[group[0]]
+            if np.max(np.abs(points[k] - first)) <= CLOSE * (1 + np.max(np.abs(first))):
+                group.append(int(k))
+                break
+        else:
+            groups.append([int(k)])
+    groups.sort(key=len, reverse=True)
+    return Found(
+        points[[group[0] for group in groups]],
+        tuple(len(group) for group in groups),
+        tuple(float(residuals[group[0]]) for group in groups),
+        failed,
+    )
+
+
+def starts(system: System, count: int, spread: float, key: PRNGKeyArray) -> Float[Array, "count n"]:
+    """Flat Gaussian starts around rest, `spread` times as wide as the forward pass is large."""
+    dynamics, network, weights, drive = system
+    like = rest(dynamics, network, weights.W[0].dtype)
+    activity = jnp.concatenate(network.forward_pass(weights, drive.x))
+    width = spread * jnp.sqrt(jnp.mean(activity**2))
+    flat = ravel_pytree(like)[0]
+    return width * jax.random.normal(key, (count, flat.size), flat.dtype)

@@ -1,0 +1,128 @@
+"""A network near a state: the Jacobian of its vector field, its spectrum and its slowest modes."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Complex, Float
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
+
+from neurosim.dynamics.base import Drive, Dynamics, State, field
+from neurosim.network import Network, Weights
+
+DENSE = 1536
+"""States up to which the full spectrum is computed: seconds; it grows with the third power."""
+
+
+class System(NamedTuple):
+    """One phase of one sample: what moves, under which weights, driven by what."""
+
+    dynamics: Dynamics
+    network: Network
+    weights: Weights
+    drive: Drive
+
+
+class Modes(NamedTuple):
+    """Eigenvalues of a Jacobian (1/s), the slowest first. complete: whether these are all.
+
+    time_constant: at which the slowest mode decays (s); infinite where one grows.
+    """
+
+    eigenvalues: Complex[np.ndarray, " k"]
+    complete: bool
+
+    @property
+    def abscissa(self) -> float:
+        """The largest real part (1/s): negative where the state is stable."""
+        return float(self.eigenvalues[0].real)
+
+    @property
+    def stable(self) -> bool:
+        """Whether every mode decays."""
+        return self.abscissa < 0
+
+    @property
+    def time_constant(self) -> float:
+        """Of the slowest mode (s)."""
+        return -1 / self.abscissa if self.stable else np.inf
+
+
+def flat_field(system: System, like: State):
+    """dv/dt (1/s) as a function of the flat state, compartment by compartment, layer 1 first."""
+    unravel = ravel_pytree(like)[1]
+    return lambda v: ravel_pytree(field(*system, unravel(v)))[0]
+
+
+@eqx.filter_jit
+def product(system: System, state: State, v: Float[Array, " n"]) -> Float[Array, " n"]:
+    """J v without forming J; v is flat."""
+    return jax.jvp(flat_field(system, state), (ravel_pytree(state)[0],), (v,))[1]
+
+
+@eqx.filter_jit
+def transposed_product(system: System, state: State, v: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Jᵀ v without forming J; v is flat."""
+    pull = jax.vjp(flat_field(system, state), ravel_pytree(state)[0])[1]
+    return pull(v)[0]
+
+
+@eqx.filter_jit
+def jacobian(system: System, state: State) -> Float[Array, "n n"]:
+    """J = ∂(dv/dt)/∂v (1/s) at a state [T 6.40]."""
+    return jax.jacfwd(flat_field(system, state))(ravel_pytree(state)[0])
+
+
+def spectrum(matrix: Float[Array, "n n"]) -> Modes:
+    """All eigenvalues of a Jacobian."""
+    eigenvalues = np.linalg.eigvals(np.asarray(matrix, np.float64)).astype(complex)
+    return Modes(eigenvalues[np.argsort(-eigenvalues.real)], True)
+
+
+def slowest(system: System, state: State, count: int = 6, tolerance: float = 1e-8) -> Modes:
+    """The `count` eigenvalues of largest real part, by Arnoldi's method on products J v.
+
+    tolerance: relative, of the eigenvalues. Of an eigenvalue met several times (exact inverses have
+    n-fold ones) rounding decides how many copies are found.
+
+    Raises:
+        RuntimeError: not even one eigenvalue converged.
+    """
+    flat = ravel_pytree(state)[0]
+    operator = LinearOperator(
+        (flat.size, flat.size), lambda v: np.asarray(product(system, state, v)), dtype=flat.dtype
+    )
+    start = np.random.default_rng(0).standard_normal(flat.size)  # ARPACK's own is not repeatable
+    most = max(4 * count, 40)
+    try:
+        found = eigs(
+            operator,
+            count,
+            which="LR",
+            v0=start,
+            ncv=min(most, flat.size),
+            tol=tolerance,
+            return_eigenvectors=False,
+        )
+    except ArpackNoConvergence as partial:
+        found = partial.eigenvalues
+        if not len(found):
+            raise RuntimeError("Arnoldi's method found no eigenvalue") from partial
+    return Modes(found[np.argsort(-found.real)], False)
+
+
+def modes(system: System, state: State, count: int = 6) -> Modes:
+    """The full spectrum up to `DENSE` states, the slowest modes of larger networks."""
+    if ravel_pytree(state)[0].size <= DENSE:
+        return spectrum(jacobian(system, state))
+    return slowest(system, state, count)
+
+
+def flat_size(dynamics: Dynamics, network: Network) -> int:
+    """How many states a network has."""
+    return sum(
+        sum(network.sizes[1 : dynamics.layers(network, name) + 1])
+        for name in dynamics.time_constants
+    )

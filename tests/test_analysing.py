@@ -1,0 +1,142 @@
+"""`ns.analyze` and `neurosim analyze`: models, protocols and traces; words, data and a figure."""
+
+import json
+import re
+
+import matplotlib
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import neurosim as ns
+from neurosim.cli import app
+from neurosim.theory.closed_forms import free_spectrum, taught_spectrum
+
+TAU = 0.02
+TINY = {"model.layers": [6, 5, 5], "task.layers": [6, 5, 5], "task.train": 64, "task.test": 20}
+TINY |= {"stages.0.epochs": 1, "record.presentations": 2, "record.samples": 2, "batch": 16}
+TINY |= {"record.weights": True}
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    path = tmp_path_factory.mktemp("analysing") / "trace.h5"
+    return ns.run(ns.load_protocol("student-teacher", TINY), out=path).path
+
+
+def invoke(*words):
+    result = CliRunner().invoke(app, ["analyze", *map(str, words)])
+    return result.exit_code, result.output
+
+
+def test_a_model_with_exact_inverses():
+    """Verdict, spectra in closed form, error law and its parts; all from a bare model file."""
+    found = ns.analyze("mixture", {"layers": [4, 5, 5, 5], "mu": 0.05}, samples=3, starts=4)
+    assert (found.kind, found.taught, found.states) == ("model", "following", 15)
+    assert [phase.teaching for phase in found.phases] == ["none", "following", "clamped"]
+    for phase in found.phases:
+        assert phase.settled == phase.stable == 1 and phase.residual < 1e-12
+        assert phase.closed_form_error < 1e-12
+        assert phase.points == [(4, True)]
+    free, _, clamped = found.phases
+    assert free.time_constant == pytest.approx(-TAU / free_spectrum(0.05, 3)[0])
+    assert clamped.time_constant == pytest.approx(-TAU / taught_spectrum(0.05, 3)[0])
+    assert max(found.inverses.errors) < 1e-12
+    assert found.inverses.kink_gain < 1 and found.inverses.tolerated > 0.1
+    ratio = 0.05 / 0.95
+    for below, above in zip(found.signals, found.signals[1:], strict=False):
+        assert below.reconstruction < 1e-12 and below.to_gauss_newton < 1e-3
+        assert below.signal < above.signal
+    assert found.signals[0].signal < 5 * ratio**2 * found.signals[2].signal
+    data = json.loads(json.dumps(found.report, allow_nan=False))
+    assert data["phases"][0]["eigenvalues"][0] == pytest.approx([free.eigenvalues[0].real, 0])
+
+
+def test_a_protocol_whose_inverses_are_wrong_and_whose_somata_are_noisy():
+    changes = TINY | {"level": "rate", "model.noise": {"soma": 1e-4}, "model.mu": 0.1}
+    changes |= {"model.feedback.init": "random", "stages.0.phases.0.until": "duration"}
+    changes |= {"stages.0.phases.1.until": "duration"}
+    found = ns.analyze(ns.load_protocol("student-teacher", changes), samples=3, starts=0)
+    assert found.inputs == "the first 3 of 20 test samples"
+    assert found.phases[0].closed_form is None and found.phases[0].points is None
+    assert found.phases[0].durations == {"free": 2.0}
+    assert found.inverses.errors[0] > 0.1
+    lower, upper = found.signals
+    assert 0 < lower.snr < upper.snr
+    assert lower.reconstruction > 0 == upper.reconstruction
+
+
+def test_families_without_mixing_or_teaching():
+    multiplexing = ns.analyze("multiplexing", {"layers": [4, 5, 5, 3]}, samples=2, starts=0)
+    assert multiplexing.taught == "frozen" and multiplexing.inverses.tolerated is None
+    assert multiplexing.phases[0].time_constant == pytest.approx(TAU)
+    plain = ns.analyze("backprop", {"layers": [4, 5, 3]}, samples=2, starts=0)
+    assert plain.taught is None and not plain.signals and plain.inverses is None
+    assert [phase.teaching for phase in plain.phases] == ["none"]
+
+
+def test_a_trace_before_and_after_learning(trace, tmp_path):
+    before, after = (ns.analyze(trace, at=at, samples=3, starts=0) for at in ("initial", None))
+    assert (before.moment, after.moment) == ("initial", "final")
+    assert max(before.inverses.errors) < 1e-9 < max(after.inverses.errors)
+    first, last = (ns.analyze(trace, at=at, samples=3, starts=0) for at in (0, 3))
+    assert (first.moment, last.moment) == ("presentation 0", "presentation 3")
+    assert first.signals == before.signals and last.signals != after.signals
+    assert before.inverses.errors[0] < last.inverses.errors[0] < 1.5 * after.inverses.errors[0]
+    protocol = ns.analyze(ns.load_protocol("student-teacher", TINY), samples=3, starts=0)
+    assert protocol.signals[0].signal == pytest.approx(before.signals[0].signal, rel=1e-12)
+    code, output = invoke(trace, "--json", "--out", tmp_path / "a.png", "--starts", 0)
+    data = json.loads(output)
+    assert code == 0 and data["kind"] == "trace" and data["warnings"] == []
+    size = matplotlib.image.imread(tmp_path / "a.png").shape
+    assert size[0] > 400 and size[1] > 1000
+
+
+def test_what_the_command_says(tmp_path):
+    figure = tmp_path / "f.png"
+    words = ["mixture", "--set", "layers=[3, 4, 4]", "--samples", 2, "--starts", 3, "--out", figure]
+    code, output = invoke(*words)
+    assert code == 0
+    for pattern in (
+        r"mixture: analysis of a model",
+        r"2 standard normal inputs with standard normal\s+targets",
+        r"1 fixed point that is stable, from 3 random starts",
+        r"stable; slowest time constant 31 ms",
+        r"-32\.29, -62\.71 per s in closed form, whatever the weights",
+        r"layer 1 .* 0\.0°",
+        r"figure: .*f\.png",
+    ):
+        assert re.search(pattern, output), pattern
+    code, output = invoke(*words)
+    assert code == 2 and "exists; give --force" in output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["mixtur"], r"mixtur: no such file, and no shipped model or protocol .* 'mixture'\?"),
+        (["student-teacher", "--at", "final"], r"at final: a protocol has not run; give its trace"),
+        (["mixture", "--at", "3"], r"at 3: a model has not learned; give a trace"),
+        (
+            ["mixture", "--set", "weights.init=near-teacher"],
+            r"'near-teacher' needs a teacher; analyse a protocol",
+        ),
+    ],
+)
+def test_mistakes(words, message, tmp_path):
+    code, output = invoke(*words, "--out", tmp_path / "f.png")
+    assert code == 2 and re.search(message, output), output
+
+
+def test_mistakes_about_traces(trace, tmp_path):
+    with pytest.raises(
+        ns.InputError, match=r"no weights at 'middle'; expected .*initial, final, 0, 3"
+    ):
+        ns.analyze(trace, at="middle")
+    with pytest.raises(ns.InputError, match=r"seed 7 was not run; there are: \[0\]"):
+        ns.analyze(trace, seed=7)
+    with pytest.raises(ns.InputError, match=r"is a trace, whose keys cannot be changed"):
+        ns.analyze(trace, {"model.mu": 0.1})
+    with pytest.raises(ns.InputError, match=r"none\.h5: no such file"):
+        ns.analyze(tmp_path / "none.h5")
+    assert np.isfinite(ns.analyze(trace, samples=1, starts=0).phases[0].time_constant)

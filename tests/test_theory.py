@@ -1,0 +1,401 @@
+"""The theory against closed forms, against the levels that run the network, and against itself."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from neurosim.activations import LeakyReLU, Linear, Tanh
+from neurosim.credit import CREDITS
+from neurosim.dynamics import Mixture, Multiplexing
+from neurosim.dynamics.base import Drive, Target, field, rest
+from neurosim.levels.rate import Rate
+from neurosim.levels.settling import Problem, Span
+from neurosim.losses import Loss
+from neurosim.network import Network, Weights, feedback_weights, forward_weights
+from neurosim.theory import fixed_points, linearisation, signal_to_noise, stability
+from neurosim.theory.attribution import angle, attribute
+from neurosim.theory.closed_forms import (
+    carried_down,
+    free_spectrum,
+    frozen_shares,
+    kink_gain,
+    slowest_time_constant,
+    taught_spectrum,
+)
+from neurosim.theory.linearisation import System
+from neurosim.theory.relaxation import chain
+
+TAU, STEP = 0.02, 0.01
+HALF = Loss("half-squared", "linear")
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def system(
+    sizes,
+    activation,
+    dynamics,
+    target="none",
+    seed=0,
+    feedback="pseudo-inverse",
+    noise=0.0,
+    init="lecun",
+):
+    """A network with one sample; `noise`: of the inverses, relative."""
+    rng = np.random.default_rng(seed)
+    W = forward_weights(init, sizes, 1.0, rng)
+    Q = feedback_weights(feedback, W, 1.0, rng)
+    Q = [q + noise * np.linalg.norm(q) / np.sqrt(q.size) * rng.standard_normal(q.shape) for q in Q]
+    acts = (*[activation] * (len(sizes) - 2), Linear())
+    network = Network(tuple(sizes), acts, "inverse", HALF)
+    weights = Weights(tuple(map(jnp.asarray, W)), (), tuple(map(jnp.asarray, Q)))
+    x, y = (jnp.asarray(rng.standard_normal(n)) for n in (sizes[0], sizes[-1]))
+    targets = {
+        "none": Target("none"),
+        "following": Target("following", STEP, y),
+        "clamped": Target("fixed", value=y),
+    }
+    drive = Drive(x, network.potential(weights, 1, x), targets[target])
+    return System(dynamics, network, weights, drive), y
+
+
+# --- spectra ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 6])
+@pytest.mark.parametrize("mu", [0.05, 0.2, 0.45])
+def test_spectra_in_closed_form_are_those_of_the_scalar_matrix(mu, depth):
+    """T1, T2 against the tridiagonal matrix they solve, written out; 1e-12."""
+    matrix = -np.eye(depth) + np.diag(np.full(depth - 1, 1 - mu), -1)
+    matrix += np.diag(np.full(depth - 1, mu), 1)
+    np.testing.assert_allclose(
+        np.sort(np.linalg.eigvals(matrix).real), np.sort(taught_spectrum(mu, depth)), atol=1e-12
+    )
+    matrix[-1, -1] = -(1 - mu)
+    np.testing.assert_allclose(
+        np.sort(np.linalg.eigvals(matrix).real), np.sort(free_spectrum(mu, depth)), atol=1e-12
+    )
+    assert slowest_time_constant(mu, depth) == pytest.approx(-1 / taught_spectrum(mu, depth)[0])
+    for kind, spectrum in (("clamped", taught_spectrum), ("none", free_spectrum)):
+        found = np.linalg.eigvals(TAU * chain(Mixture(mu, TAU), depth, HALF, kind).A)
+        np.testing.assert_allclose(np.sort(found.real), np.sort(spectrum(mu, depth)), atol=1e-12)
+
+
+@pytest.mark.parametrize("activation", [Linear(), LeakyReLU(0.5), Tanh()], ids=lambda a: type(a))
+@pytest.mark.parametrize(("kind", "law"), [("clamped", taught_spectrum), ("none", free_spectrum)])
+def test_spectrum_of_any_network_with_exact_inverses_T1_T2(activation, kind, law):
+    """To rounding: eps times the condition of the eigenvectors, which are n-fold copies.
+
+    The state is the forward pass, at which forward and feedback sides have the same slopes.
+    """
+    n, depth, mu = 7, 4, 0.2
+    found, _ = system((n,) * (depth + 1), activation, Mixture(mu, TAU), kind, init="orthogonal")
+    network, weights, drive = found.network, found.weights, found.drive
+    state = {"soma": network.forward_pass(weights, drive.x)}
+    modes = linearisation.spectrum(linearisation.jacobian(found, state))
+    assert modes.stable and modes.complete
+    expected = np.repeat(law(mu, depth), n) / TAU
+    np.testing.assert_allclose(modes.eigenvalues.real, expected, rtol=1e-11)
+    assert np.abs(modes.eigenvalues.imag).max() < 1e-9 / TAU
+    assert modes.time_constant == pytest.approx(-TAU / law(mu, depth)[0], rel=1e-11)
+
+
+def test_contracting_layers_add_shorter_chains():
+    """Directions that a pseudo-inverse does not carry up end a chain of their own; all stable."""
+    sizes, mu = (9, 8, 6, 3), 0.3
+    found, _ = system(sizes, LeakyReLU(0.3), Mixture(mu, TAU), "none", init="orthogonal")
+    state = {"soma": found.network.forward_pass(found.weights, found.drive.x)}
+    modes = linearisation.spectrum(linearisation.jacobian(found, state))
+    expected = [*np.repeat(free_spectrum(mu, 3), 3), *np.repeat(taught_spectrum(mu, 2), 3)]
+    expected = np.sort([*expected, *np.repeat(taught_spectrum(mu, 1), 2)])[::-1] / TAU
+    np.testing.assert_allclose(modes.eigenvalues.real, expected, rtol=1e-10)
+
+
+def test_products_are_the_jacobian_and_arnoldi_finds_its_slowest_modes():
+    found, _ = system((8, 20, 20, 20), Tanh(), Mixture(0.3, TAU, 0.004), "clamped", noise=0.3)
+    state = rest(found.dynamics, found.network, jnp.float64)
+    state = jax.tree.map(lambda v: v + 0.1, state)
+    J = np.asarray(linearisation.jacobian(found, state))
+    v = jnp.asarray(np.random.default_rng(1).standard_normal(len(J)))
+    assert len(J) == linearisation.flat_size(found.dynamics, found.network) == 120
+    np.testing.assert_allclose(linearisation.product(found, state, v), J @ v, rtol=1e-11)
+    np.testing.assert_allclose(
+        linearisation.transposed_product(found, state, v), J.T @ v, rtol=1e-11, atol=1e-9
+    )
+    slow, all_of_them = linearisation.slowest(found, state, 4), linearisation.spectrum(J)
+    assert not slow.complete
+    np.testing.assert_allclose(slow.eigenvalues.real, all_of_them.eigenvalues.real[:4], rtol=1e-7)
+
+
+def test_slowest_modes_of_a_large_network_without_its_matrix():
+    """4 × 512 units, 2048 states, in closed form to 1e-7 relative."""
+    mu = 0.1
+    found, _ = system((64, 512, 512, 512, 512), LeakyReLU(0.35), Mixture(mu, TAU), "clamped",
+                      init="orthogonal")  # fmt: skip
+    state = {"soma": found.network.forward_pass(found.weights, found.drive.x)}
+    modes = linearisation.modes(found, state)
+    assert not modes.complete
+    assert modes.abscissa == pytest.approx(taught_spectrum(mu, 4)[0] / TAU, rel=1e-7)
+
+
+# --- relaxation ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "dynamics",
+    [Mixture(0.2, TAU), Mixture(0.2, TAU, 0.005, 0.01), Multiplexing(TAU, 0.01)],
+    ids=["prompt", "dendrites", "multiplexing"],
+)
+def test_chain_tells_what_a_transient_leaves(dynamics):
+    """Linear network, weights of one: what its simulation leaves is what the chain says, 1e-6."""
+    depth, duration = 3, 0.1
+    network = Network((1,) * 4, (Linear(),) * 3, "inverse", HALF)
+    one = jnp.ones((1, 1))
+    weights = Weights((one,) * 3, (), (one,) * 2)
+    drive = Drive(jnp.ones(1), jnp.ones(1), Target("none"))
+    start = rest(dynamics, network, jnp.float64)
+    level = Rate("tsit5", 1e-3, True, 1e-10, 1e-12, 1e-9)
+    problem = Problem(dynamics, network, weights, drive, STEP, jnp.zeros(1))
+    state, _, _ = level.settle(problem, start, Span(duration, False))
+    readout = dynamics.read(network, weights, drive, state)
+    way = chain(dynamics, depth, HALF)
+    left = np.abs(1 - np.concatenate(readout.teacher))  # at rest everything is 1
+    np.testing.assert_allclose(way.transient(np.zeros_like(way.b), duration), left, rtol=1e-6)
+    until = way.until(np.zeros_like(way.b), left.max() * np.ones(depth))
+    assert until == pytest.approx(duration, rel=2e-3)
+
+
+def test_chain_of_a_frozen_target_ends_where_the_law_says():
+    mu, depth, step = 0.1, 4, 0.5
+    free = chain(Mixture(mu, TAU), depth, HALF)
+    taught = chain(Mixture(mu, TAU), depth, HALF, "frozen", step)
+    np.testing.assert_allclose(taught.rest - free.rest, -step * frozen_shares(mu, depth), rtol=1e-9)
+
+
+# --- fixed points -------------------------------------------------------------------------------
+
+
+def test_many_starts_find_every_fixed_point_of_a_bistable_unit():
+    """h = (1−μ) tanh(w x) + μ q artanh(h): three fixed points where the inverse is steep enough."""
+    network = Network((1, 1, 1), (Linear(), Tanh()), "inverse", HALF)
+    one = jnp.ones((1, 1))
+    weights = Weights((one, one), (), (0.0 * one,))
+    zero = jnp.zeros(1)
+    # The output: h_2 = (1−μ) tanh(h_1) + μ t with the target t = 0 − 4 (h_2 − 0): one point only.
+    found, _ = System(Mixture(0.4, TAU), network, weights, Drive(zero, zero, Target("none"))), None
+    starts = jnp.asarray(np.random.default_rng(0).uniform(-0.9, 0.9, (20, 2)))
+    single = fixed_points.search(found, starts)
+    assert len(single.states) == 1 and single.counts == (20,)
+    # h_1 = μ q artanh(h_2), h_2 = tanh(h_1) in the free phase: h_1 (1 − μ q) = 0, or all of a line.
+    bent = weights._replace(Q=(6.0 * one,))
+    target = Target("fixed", value=zero)
+    found = System(Mixture(0.4, TAU), network, bent, Drive(zero, zero, target))
+    several = fixed_points.search(found, starts)
+
+    def balance(h2):  # the two equations with h_1 eliminated
+        return 0.6 * np.tanh(0.4 * 6.0 * np.arctanh(h2)) - h2
+
+    grid = np.linspace(-0.999, 0.999, 200001)
+    crossings = int(np.sum(np.diff(np.sign(balance(grid[1:-1]))) != 0))
+    assert crossings == 3 == len(several.states)
+    np.testing.assert_allclose([balance(s[1]) for s in several.states], 0, atol=1e-9)
+
+
+def test_phases_settle_where_the_equations_say():
+    found, y = system((4, 6, 6, 6), LeakyReLU(0.5), Mixture(0.1, TAU), noise=0.02)
+    kinds = ["following", "frozen", "clamped"]
+    rests = eqx.filter_jit(fixed_points.phases)(found, STEP, y, kinds)
+    for kind, (drive, place) in rests.items():
+        assert bool(place.settled), kind
+        velocity = field(found.dynamics, found.network, found.weights, drive, place.state)
+        assert max(float(jnp.abs(v).max()) for v in velocity["soma"]) < 1e-11 / TAU
+    taught = rests["clamped"]
+    h = taught[1].state["soma"]
+    assert float(jnp.abs(h[-1] - rests["none"][1].state["soma"][-1]).max()) > 1e-3
+    # From other starts too, by another method.
+    drive = found._replace(drive=taught[0])
+    starts = fixed_points.starts(drive, 8, 2.0, jax.random.key(0))
+    again = fixed_points.search(drive, starts)
+    assert again.counts == (8,)
+    np.testing.assert_allclose(again.states[0], np.concatenate(h), atol=1e-10)
+
+
+# --- signals ------------------------------------------------------------------------------------
+
+
+def signals(found, y, credit):
+    """The learning signal of a sample, and the readouts it comes from."""
+    single = credit == "single-phase"
+    kind = "following" if single else "frozen"
+    rests = eqx.filter_jit(fixed_points.phases)(found, STEP, y, [kind])
+    dynamics, network, weights, _ = found
+    free, now = (
+        dynamics.read(network, weights, rests[k][0], rests[k][1].state) for k in ("none", kind)
+    )
+    free = None if single else free
+    return CREDITS[credit].assign(network, weights, now, free, y), now, free
+
+
+@pytest.mark.parametrize(
+    "dynamics", [Mixture(0.1, TAU), Multiplexing(TAU, TAU)], ids=["mix", "mux"]
+)
+def test_parts_of_a_linear_single_phase_signal_are_exact(dynamics):
+    """T 6.22 and 6.57 without higher orders: target propagation and reconstruction are all of it.
+
+    Feedback with 10 % noise. Where signals multiplex, e^rec is that of plain target propagation.
+    """
+    found, y = system((5, 5, 5, 5, 5), Linear(), dynamics, noise=0.1, init="orthogonal")
+    signal, now, _ = signals(found, y, "single-phase")
+    parts = attribute(found.dynamics, *found[1:3], now, None, signal, STEP, y)
+    for i, (whole, tp, rec, left) in enumerate(zip(*parts[:4], strict=True)):
+        assert float(jnp.linalg.norm(left)) < 1e-10 * float(jnp.linalg.norm(whole))
+        if i < 3:
+            assert float(jnp.linalg.norm(rec)) > 0.1 * float(jnp.linalg.norm(tp))
+    np.testing.assert_allclose(parts.tp[-1], parts.gauss_newton[-1], rtol=1e-12)
+    np.testing.assert_allclose(parts.tp[-1], parts.backprop[-1], rtol=1e-12)
+
+
+def test_parts_with_exact_inverses_are_gauss_newton():
+    """e^TP = e^GN and no reconstruction error, for leaky units; the error law in other words."""
+    found, y = system((5, 5, 5, 5), LeakyReLU(0.5), Mixture(0.1, TAU), init="orthogonal")
+    signal, now, _ = signals(found, y, "single-phase")
+    parts = attribute(found.dynamics, *found[1:3], now, None, signal, STEP, y)
+    error = -STEP * HALF.error(now.rate[-1], y)
+    down = carried_down(*found[1:3], now, error)
+    for i in range(3):
+        scale = (0.1 / 0.9) ** (3 - i)
+        for other in (signal[i], parts.tp[i], parts.gauss_newton[i]):
+            np.testing.assert_allclose(other, scale * down[i], rtol=1e-7, atol=1e-16)
+        assert float(jnp.linalg.norm(parts.reconstruction[i])) < 1e-15
+
+
+def test_reconstruction_errors_of_two_phases_cancel():
+    found, y = system((5, 5, 5, 5), LeakyReLU(0.5), Mixture(0.1, TAU), noise=0.1)
+    signal, now, free = signals(found, y, "two-phase")
+    parts = attribute(found.dynamics, *found[1:3], now, free, signal, STEP, y)
+    single = attribute(found.dynamics, *found[1:3], now, None, signal, STEP, y)
+    for both, one in zip(parts.reconstruction[:-1], single.reconstruction[:-1], strict=True):
+        assert float(jnp.linalg.norm(both)) < 0.02 * float(jnp.linalg.norm(one))
+    assert float(angle(signal[0], parts.tp[0])) < 20
+
+
+def test_small_angles_are_told_apart():
+    a, b = jnp.array([1.0, 0.0]), jnp.array([1.0, 1e-9])
+    assert float(angle(a, b)) == pytest.approx(np.degrees(1e-9))
+    assert float(angle(a, -a)) == 180 and np.isnan(angle(a, 0 * a))
+
+
+# --- noise --------------------------------------------------------------------------------------
+
+
+def test_covariance_of_a_lone_compartment_is_that_of_its_process():
+    """Layer 1 of a network with silent feedback: σ² I; the mean over a window in closed form."""
+    dynamics = Mixture(0.2, TAU, sigma={"soma": 0.3})
+    found, _ = system((3, 4), Linear(), dynamics, "clamped")
+    state = rest(dynamics, found.network, jnp.float64)
+    P = signal_to_noise.covariance(found, state)
+    np.testing.assert_allclose(P, 0.09 * np.eye(4), atol=1e-12)
+    window, J = 0.1, np.asarray(linearisation.jacobian(found, state))
+    x = window / TAU  # of an Ornstein–Uhlenbeck process: 2σ²(x − 1 + e^{−x})/x²
+    expected = 2 * 0.09 * (x - 1 + np.exp(-x)) / x**2
+    np.testing.assert_allclose(
+        signal_to_noise.averaged(J, P, window), expected * np.eye(4), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("credit", ["single-phase", "two-phase"])
+def test_noise_of_the_learning_signal_is_what_simulations_show(credit):
+    """Linear mixture, noisy somata: deviation over 4000 samples within 5 % of Lyapunov's."""
+    dynamics = Mixture(0.2, TAU, sigma={"soma": 0.05})
+    found, y = system((3, 3, 3), Linear(), dynamics, init="orthogonal")
+    signal, now, free = signals(found, y, credit)
+    kind = "following" if free is None else "frozen"
+    rests = eqx.filter_jit(fixed_points.phases)(found, STEP, y, [kind])
+    kinds = [kind] if free is None else ["none", kind]
+    phases = [(found._replace(drive=rests[k][0]), rests[k][1].state) for k in kinds]
+    silent = jax.tree.map(jnp.zeros_like, now)
+
+    def teaching(readout):
+        return CREDITS[credit].assign(found.network, found.weights, readout, silent, y)
+
+    ratios = signal_to_noise.learning_signal(phases, teaching, signal)
+    level = Rate("heun", TAU / 20, False, 1e-6, 1e-9, 1e-3)
+
+    @jax.jit
+    def sample(key):
+        seen = []
+        for k, (phase, start) in enumerate(phases):
+            problem = Problem(*phase, STEP, y)
+            span = Span(5 * TAU, False, jax.random.fold_in(key, k))
+            state, _, _ = level.settle(problem, start, span)
+            seen.append(dynamics.read(*phase[1:], state))
+        past = None if free is None else seen[0]
+        return CREDITS[credit].assign(found.network, found.weights, seen[-1], past, y)
+
+    drawn = jax.vmap(sample)(jax.random.split(jax.random.key(1), 4000))
+    for layer, ratio in zip(drawn, ratios, strict=True):
+        deviation = np.sqrt(np.sum(np.var(np.asarray(layer), axis=0)))
+        assert deviation == pytest.approx(ratio.noise, rel=0.05)
+    assert [r.snr for r in ratios] == pytest.approx(
+        [float(jnp.linalg.norm(s) / r.noise) ** 2 for s, r in zip(signal, ratios, strict=True)]
+    )
+
+
+# --- stability ----------------------------------------------------------------------------------
+
+
+def test_no_error_below_the_tolerated_one_makes_a_network_unstable():
+    """And the worst error of just that size at the worst frequency is not far from doing so."""
+    found, _ = system((6, 6, 6, 6), LeakyReLU(0.5), Mixture(0.3, TAU), "clamped")
+    state = {"soma": found.network.forward_pass(found.weights, found.drive.x)}
+    tolerated = stability.tolerated_error(found, state)
+    assert 0.01 < tolerated < 10
+    rng = np.random.default_rng(0)
+
+    def abscissa(size):
+        worst = -np.inf
+        for _ in range(40):
+            Q = []
+            for q in found.weights.Q:
+                error = rng.standard_normal((6, 6))
+                Q.append(q + size * (error / np.linalg.norm(error, 2)) @ q)
+            wrong = found._replace(weights=found.weights._replace(Q=tuple(Q)))
+            worst = max(
+                worst, linearisation.spectrum(linearisation.jacobian(wrong, state)).abscissa
+            )
+        return worst
+
+    assert abscissa(0.99 * tolerated) < 0 < abscissa(100 * tolerated)
+
+
+def test_bearings_of_wrong_inverses_and_kinks():
+    found, _ = system((4, 5, 5, 5), LeakyReLU(0.25), Mixture(0.1, TAU), init="orthogonal")
+    network, weights, drive = found[1:]
+    state = {"soma": network.forward_pass(weights, drive.x)}
+    now = found.dynamics.read(network, weights, drive, state)
+    for bearing in stability.bearings(network, weights, now):
+        assert bearing.error < 1e-12 and bearing.straddling == 0
+        assert bearing.gain == pytest.approx(1)
+    doubled = weights._replace(Q=tuple(2 * q for q in weights.Q))
+    for bearing in stability.bearings(network, doubled, now):
+        assert bearing.error == pytest.approx(1) and bearing.gain == pytest.approx(2)
+    flipped = {"soma": (state["soma"][0], -state["soma"][1], state["soma"][2])}
+    now = found.dynamics.read(network, weights, drive, flipped)
+    first = stability.bearings(network, weights, now)[0]
+    assert first.straddling == 5 and first.gain <= 1 / 0.25 + 1e-9
+
+
+def test_kink_gain_is_where_a_chain_of_straddling_units_turns_unstable():
+    """−I + (1−μ) F + μ G with loop gains 1/α: the largest eigenvalue crosses zero at gain 1."""
+    depth, slope = 5, 0.3
+    for mu in (0.05, 0.08, 0.1, 0.2):
+        matrix = -np.eye(depth) + np.diag(np.full(depth - 1, 1 - mu), -1)
+        matrix += np.diag(np.full(depth - 1, mu / slope), 1)
+        unstable = np.linalg.eigvals(matrix).real.max() > 0
+        assert unstable == (kink_gain(mu, slope, depth) > 1)
