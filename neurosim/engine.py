@@ -101,6 +101,8 @@ class Simulator(Protocol):
     def dynamics(self) -> Dynamics: ...
     @property
     def network(self) -> Network: ...
+    @property
+    def curve(self) -> Any: ...
     def begin(self, *args: Any, **kw: Any) -> RunState: ...
     def advance(self, *args: Any, **kw: Any) -> tuple[RunState, Metrics, Weights]: ...
     def evaluate(self, *args: Any, **kw: Any) -> tuple[Any, Any, Any]: ...
@@ -305,6 +307,11 @@ class Engine(eqx.Module):
         )
 
     # ------------------------------------------------------------- what the run loop calls
+
+    @property
+    def curve(self) -> None:
+        """The f–I curve of calibrated neurons, which only the spiking level has."""
+        return None
 
     @eqx.filter_jit
     def advance(
