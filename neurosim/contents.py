@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from neurosim.credit import named
 from neurosim.engine import Simulator
-from neurosim.network import Weights
+from neurosim.network import WIRINGS, Weights
 from neurosim.spec import PhaseSpec, ProtocolSpec
 from neurosim.store import Axis, Variable, size
+from neurosim.theory.diagnosis import measured
 from neurosim.units import steps
 
 MS = 1e3
@@ -96,7 +98,8 @@ class Contents:
     times: for every stage, when each phase is looked at (s from its start). recorded: (layer,
     variable) of everything seen in detail. timed: whether it is seen over time, at `moments` of
     it; if not, once a phase. duration: of the longest presentation (s). populations: whose spikes
-    are kept, with a line about each. stops: whether phases may end early.
+    are kept, with a line about each. stops: whether phases may end early. diagnosed: the measures
+    of the teaching signals that every presentation has for each layer, with what they are.
     """
 
     def __init__(
@@ -120,6 +123,9 @@ class Contents:
         self.layers = spec.record.layers or list(range(1, spec.model.depth + 1))
         self.recorded = [(i, name) for i in self.layers for name in names if i <= heights[name]]
         self.populations = self._populations() if spec.level == "spiking" else {}
+        self.credit = named(spec.model.credit)
+        targets = self.credit.form is not None
+        self.diagnosed = measured(targets) if spec.record.decomposition else {}
         self.axes = self._axes(seeds)
         self.variables = [
             *self._metric_variables(),
@@ -182,6 +188,8 @@ class Contents:
                 ],
             ],
         }
+        if self.diagnosed:
+            axes["metrics"].append(Axis("layer", depth, None, "layer, 1 first"))
         if not plan.recorded:
             return axes
         recorded = Axis("presentation", np.array(plan.recorded), None, "presentation, from 0")
@@ -209,7 +217,13 @@ class Contents:
             "effort": "steps or sweeps, mean over samples",
             "rescued": "fraction of samples the root solver had to finish",
         }
+        drift = Variable("metrics/drift", dims, "1", "largest ‖W W⁻¹ − I‖, where it was looked at")
         return [
+            *([drift] if self.credit.exact else []),
+            *[
+                Variable(f"metrics/{name}", self._dims("presentation", "layer"), "1", text)
+                for name, text in self.diagnosed.items()
+            ],
             Variable("metrics/loss", dims, "1", "training loss before teaching, batch mean"),
             Variable("metrics/error", dims, "1", "fraction of the batch classified wrongly"),
             *[Variable(f"metrics/{n}", by_phase, "1", text) for n, text in described.items()],
@@ -272,8 +286,8 @@ class Contents:
             variables.append(
                 Variable(f"weights/b{i}", ("moment", *seed, f"unit{i}"), "1", "biases", dtype)
             )
-        for i in range(1, len(weights.Q) + 1):
-            dims = ("moment", *seed, f"unit{i}", f"unit{i + 1}")
+        for i, above in WIRINGS[self.credit.wiring](len(weights.W)):
+            dims = ("moment", *seed, f"unit{i}", f"unit{above}")
             variables.append(Variable(f"weights/Q{i}", dims, "1", "feedback weights", dtype))
         return variables
 

@@ -14,7 +14,7 @@ RANKS = {
     "units": 1, "toml": 1, "store": 1,
     "validation": 2, "spec": 2, "network": 2, "tasks": 2,
     "dynamics": 3, "credit": 4, "plasticity": 5, "theory": 5,
-    "levels": 6, "engine": 7, "spiking": 8, "build": 9, "consistency": 10, "loading": 11,
+    "levels": 6, "engine": 7, "spiking": 8, "conditions": 8, "build": 9, "consistency": 10, "loading": 11,
     "contents": 12, "scenes": 12, "recording": 13, "comparing": 13, "figures": 14, "running": 14,
     "listing": 15, "checking": 15, "inspecting": 15, "progress": 15, "cli": 16,
 }  # fmt: skip

@@ -86,9 +86,7 @@ CREDITS: dict[str, Credit] = {
     ),
     "tp-ei": _exact("targets through exact inverses [T A.4]"),
     "rtp-ei": _exact("the same, one random layer at a time [T A.5]", **_RANDOM),
-    "rmtp-ei": _exact(
-        "the same, divided by the slope [T A.6]", **_RANDOM, rule="delta-over-slope"
-    ),
+    "rmtp-ei": _exact("the same, divided by the slope [T A.6]", **_RANDOM, rule="delta-over-slope"),
     "tp-ai": _approximate(plain_targets, "targets through learned inverses [T A.10]"),
     "rtp-ai": _approximate(
         plain_targets, "the same, one random layer at a time [T A.11]", **_RANDOM

@@ -70,9 +70,7 @@ def gradient_targets(
     if network.depth == 1:
         return (-error,)
     below = weights.W[-1].T @ (now.slope[-1] * error)
-    targets = _descend(
-        h[-2] - step * below, network.depth - 1, _difference(network, weights, h)
-    )
+    targets = _descend(h[-2] - step * below, network.depth - 1, _difference(network, weights, h))
     return _teaching(now, [h[-1] - error, *targets])
 
 

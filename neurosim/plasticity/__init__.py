@@ -22,7 +22,8 @@ FEEDBACK_RULES: dict[str, FeedbackRule] = {
     "fixed": FeedbackRule(None, "stays as initialised"),
     "tied": FeedbackRule(None, "follows the forward weights: the initialiser of their moment"),
     "sherman-morrison": FeedbackRule(
-        None, "exact inverses that move with the forward weights, rank one by rank one [T 4.1, 4.19]"
+        None,
+        "exact inverses that move with the forward weights, rank one by rank one [T 4.1, 4.19]",
     ),
     "reconstruction": FeedbackRule(
         signals.reconstruction,

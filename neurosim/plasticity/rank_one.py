@@ -46,9 +46,7 @@ def drift(pair: Pair) -> Float[Array, ""]:
     return jnp.linalg.norm(pair.W @ pair.inverse - jnp.eye(len(pair.W), dtype=pair.W.dtype))
 
 
-def refreshed(
-    pair: Pair, due: Bool[Array, ""], limit: float
-) -> tuple[Pair, Float[Array, ""]]:
+def refreshed(pair: Pair, due: Bool[Array, ""], limit: float) -> tuple[Pair, Float[Array, ""]]:
     """Where `due`, the pair with its inverse computed anew if it drifted past `limit`; the drift.
 
     NaN for the drift where it was not looked at. Loops of at most one turn, not conds: under vmap
