@@ -12,7 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from neurosim import build
-from neurosim.credit import CREDITS
+from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS, Dynamics, Mixture
 from neurosim.dynamics.base import Drive, Target
 from neurosim.findings import Analysis, Inverses, LayerAnalysis, PhaseAnalysis
@@ -90,10 +90,11 @@ def _analyze(about: Subject, starts: int) -> Analysis:
     model = about.model
     dynamics, network = build.dynamics(model), build.network(model)
     kinds, taught = ["none"], None
-    if model.credit != "backprop":
+    credit = named(model.credit)
+    if not credit.own_channel:
         stages = about.protocol.stages if about.protocol else []
         used = [phase.teaching for stage in stages for phase in stage.phases]
-        default = "frozen" if CREDITS[model.credit].needs_free else "following"
+        default = "frozen" if credit.kind == "two-phase" else "following"
         taught = next((kind for kind in used if kind in ("following", "frozen")), default)
         kinds = list(dict.fromkeys(["none", *used, taught, "clamped"]))
     parts = _Parts(about, dynamics, network, _rests(dynamics, network, about, kinds))
@@ -216,7 +217,7 @@ def _durations(parts: _Parts, kind: str) -> dict[str, float]:
 def _needed(parts: _Parts, kind: str) -> float | None:
     """How long the phase takes to settle to a hundredth of the learning signal (s)."""
     dynamics, network, model = parts.dynamics, parts.network, parts.about.model
-    if not isinstance(dynamics, SHIPPED) or model.credit == "backprop":
+    if not isinstance(dynamics, SHIPPED) or named(model.credit).own_channel:
         return None
     way = chain(dynamics, network.depth, network.loss, kind, model.target_step)
     start = np.zeros_like(way.b)
@@ -257,12 +258,12 @@ def _inverses(parts: _Parts, taught: str) -> Inverses | None:
 def _signals(parts: _Parts, taught: str) -> list[LayerAnalysis]:
     about, network, weights = parts.about, parts.network, parts.about.weights
     model = about.model
-    credit = CREDITS[model.credit]
+    credit = named(model.credit)
     now = parts.readouts(taught)
-    free = parts.readouts("none") if credit.needs_free else None
+    free = parts.readouts("none") if credit.kind == "two-phase" else None
 
     def one(now, free, y):
-        signal = credit.assign(network, weights, now, free, y)
+        signal = credit.assign(network, weights, now, free, y, model.target_step)
         return attribute(parts.dynamics, network, weights, now, free, signal, model.target_step, y)
 
     found = jax.vmap(one, (0, None if free is None else 0, 0))(now, free, about.y)
@@ -296,13 +297,14 @@ def _ratios(parts: _Parts, taught: str, signals, two_phases: bool) -> list[float
     dynamics, network, about = parts.dynamics, parts.network, parts.about
     if not any(dynamics.noise.values()) or flat_size(dynamics, network) > linearisation.DENSE:
         return None
-    credit, powers = CREDITS[about.model.credit], np.zeros((2, network.depth))
+    step = about.model.target_step
+    credit, powers = named(about.model.credit), np.zeros((2, network.depth))
     for k in parts.examined:
         kinds = ["none", taught] if two_phases else [taught]
 
         def teaching(readout, k=k):
             nothing = jax.tree.map(jnp.zeros_like, readout)
-            return credit.assign(network, about.weights, readout, nothing, about.y[k])
+            return credit.assign(network, about.weights, readout, nothing, about.y[k], step)
 
         ratios = signal_to_noise.learning_signal(
             [(parts.system(kind, k), parts.state(kind, k)) for kind in kinds],

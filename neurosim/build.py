@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurosim.activations import ACTIVATIONS, Activation, Elementwise, LeakyReLU
-from neurosim.credit import CREDITS
+from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS, Dynamics
 from neurosim.engine import Engine, Phase, Simulator
 from neurosim.errors import InputError, unknown
@@ -19,6 +19,7 @@ from neurosim.levels.rate import Rate
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.losses import Loss
 from neurosim.network import (
+    WIRINGS,
     Network,
     Weights,
     feedback_weights,
@@ -139,15 +140,14 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:
         case kind:
             W = forward_weights(kind, sizes, spec.gain, rng)
     rng = host_stream(seed, "feedback")
-    feedback = model.feedback
-    if model.credit == "backprop":
-        Q: list[np.ndarray] = []
-    elif feedback.init == "file":
+    feedback, wiring = model.feedback, named(model.credit).wiring
+    wires = WIRINGS[wiring](model.depth)
+    if wires and feedback.init == "file":
         path = located(folder, feedback.file or spec.file)
-        shapes = list(pairwise(sizes[1:]))
+        shapes = [(sizes[i], sizes[above]) for i, above in wires]
         Q = weights_from_arrays(load_arrays(path), "Q", shapes, str(path))
     else:
-        Q = feedback_weights(feedback.init, W, feedback.gain, rng)
+        Q = feedback_weights(feedback.init, W, feedback.gain, rng, wiring)
     return Weights(*(tuple(map(_on_device, arrays)) for arrays in (W, b, Q)))
 
 
@@ -167,9 +167,12 @@ def learning(protocol: ProtocolSpec, stage: StageSpec) -> Learning:
     pace = stage.pace * (protocol.spiking.pace if protocol.level == "spiking" else 1.0)
     given = feedback.rule
     rule = FEEDBACK_RULES[given] if isinstance(given, str) else FeedbackRule(given, "given")
-    matrices = 0 if model.credit == "backprop" else model.depth - 1
+    credit = named(model.credit)
+    matrices = len(WIRINGS[credit.wiring](model.depth))
+    rounding = float(np.finfo(protocol.precision).eps)
     return Learning(
-        credit=CREDITS[model.credit],
+        credit=credit,
+        target_step=model.target_step,
         forward_rule=FORWARD_RULES[forward.rule][0]
         if isinstance(forward.rule, str)
         else forward.rule,
@@ -186,6 +189,9 @@ def learning(protocol: ProtocolSpec, stage: StageSpec) -> Learning:
         schedule=protocol.schedule.kind,
         final=protocol.schedule.final,
         top_down=stage.order == "top-down",
+        order=forward.order,
+        threshold=feedback.threshold,
+        refresh=feedback.refresh or rounding**0.5,
     )
 
 
@@ -250,4 +256,5 @@ def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
         target_step=protocol.model.target_step,
         online=protocol.plasticity == "online",
         presentations=presentations,
+        decompose=protocol.record.decomposition,
     )

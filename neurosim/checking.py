@@ -9,6 +9,7 @@ import tomlkit
 
 from neurosim import _words, build
 from neurosim.contents import Contents, Plan
+from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS
 from neurosim.errors import NeurosimWarning
 from neurosim.loading import FILES, Protocol
@@ -116,7 +117,8 @@ def _simulated(spec: ProtocolSpec, plan: Plan) -> float | None:
 
 def _signal(model: ModelSpec) -> list[float] | None:
     """η̂ attenuation_i for the layers 1 … L."""
-    if model.credit == "backprop":
+    credit = named(model.credit)
+    if credit.own_channel and credit.form is None:
         return None
     dynamics, network = build.dynamics(model), build.network(model)
     layers = range(1, model.depth + 1)

@@ -6,23 +6,29 @@ from typing import NamedTuple
 import numpy as np
 
 from neurosim import build
-from neurosim.credit import CREDITS
+from neurosim.conditions import Problem, credit_problems, phase_problems, unknown_credit
+from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS
 from neurosim.errors import unknown
 from neurosim.levels.rate import SCHEMES
 from neurosim.levels.spiking.equations import known
-from neurosim.network import TIES
+from neurosim.network import TIES, WIRINGS
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
 from neurosim.spec import ModelSpec, ProtocolSpec, StageSpec
 from neurosim.theory.relaxation import chain
 from neurosim.units import format_time, steps
 
-Problem = tuple[tuple[str | int, ...], str]
-"""Where (the key, in parts) and what is wrong."""
+UNTAUGHT = ("fixed", "tied", "sherman-morrison")
+"""Feedback rules that ask for no open feedback plasticity."""
 
 
 def problems(spec: ProtocolSpec) -> Iterator[Problem]:
     """Everything that makes the protocol impossible."""
+    strange = list(unknown_credit(spec.model))
+    if strange:
+        yield from strange
+        return
+    yield from credit_problems(spec, build.dynamics(spec.model).credits)
     yield from _model_problems(spec.model)
     yield from _rate_unit_problems(spec)
     yield from _level_problems(spec)
@@ -33,9 +39,6 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
 
 def _model_problems(model: ModelSpec) -> Iterator[Problem]:
     dynamics, network = build.dynamics(model), build.network(model)
-    if model.credit not in dynamics.credits:
-        allowed = " or ".join(dynamics.credits)
-        yield ("model", "credit"), f"this dynamics cannot use {model.credit!r}; it can {allowed}"
     if model.loss == "cross-entropy" and model.output != "softmax":
         yield ("model", "loss"), 'the cross-entropy needs output = "softmax"'
     for name in model.noise:
@@ -56,12 +59,14 @@ def _model_problems(model: ModelSpec) -> Iterator[Problem]:
             ("model", "forward", "rate"),
             f"{entries} rates; expected one, or one for each of the {model.depth} layers",
         )
-    if model.credit != "backprop":
+    if named(model.credit).wiring != "none":
         yield from _feedback_problems(model, network)
 
 
 def _feedback_problems(model: ModelSpec, network) -> Iterator[Problem]:
     feedback, where = model.feedback, ("model", "feedback")
+    credit = named(model.credit)
+    matrices = len(WIRINGS[credit.wiring](model.depth))
     equal = len(set(model.layers[1:])) == 1
     if feedback.init == "exact-inverse" and not equal:
         yield (
@@ -77,13 +82,13 @@ def _feedback_problems(model: ModelSpec, network) -> Iterator[Problem]:
         allowed = " or ".join(repr(name) for name in TIES)
         yield (*where, "rule"), f"'tied' follows the initialiser, which must then be {allowed}"
     entries = len(feedback.rate.values)
-    if entries not in (1, model.depth - 1):
+    if entries not in (1, matrices):
         yield (
             (*where, "rate"),
-            f"{entries} rates; expected one, or one for each of the {model.depth - 1} "
-            "feedback matrices",
+            f"{entries} rates; expected one, or one for each of the {matrices} feedback matrices",
         )
-    if feedback.form == "inverse":
+    sends = credit.form is not None or not credit.own_channel
+    if sends and feedback.form == "inverse":
         for i in range(2, model.depth + 1):
             if network.activations[i - 1].domain is None:
                 key = "output_activation" if i == model.depth else "activation"
@@ -99,7 +104,7 @@ def _rate_unit_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     online = spec.plasticity == "online"
     feedback = spec.model.feedback
     rates = {"forward": spec.model.forward.rate}
-    if feedback.rule not in ("fixed", "tied"):
+    if feedback.rule not in UNTAUGHT:
         rates["feedback"] = feedback.rate
     for key, rate in rates.items():
         if any(rate.values) and rate.per_second != online:
@@ -119,7 +124,7 @@ def _rate_unit_problems(spec: ProtocolSpec) -> Iterator[Problem]:
                     ("model", key, "optimizer"),
                     f"{optimizer!r} has no continuous form; online plasticity knows 'sgd' only",
                 )
-        if spec.model.credit == "two-phase" and spec.model.tau_memory is None:
+        if named(spec.model.credit).kind == "two-phase" and spec.model.tau_memory is None:
             yield (
                 ("model", "tau_memory"),
                 "missing; online, two-phase plasticity reads the free phase from a slow memory, "
@@ -214,7 +219,9 @@ def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Pro
     if stage.order == "top-down" and not any("feedback" in p.plastic for p in stage.phases):
         yield (*where, "order"), "'top-down' orders feedback plasticity, which no phase opens"
     free = False
-    needs_free = CREDITS[spec.model.credit].needs_free
+    credit = named(spec.model.credit)
+    if credit.own_channel:
+        yield from phase_problems(stage, spec.model, where)
     for number, phase in enumerate(stage.phases):
         at = (*where, "phases", number)
         if spec.level != "equilibrium":
@@ -225,19 +232,18 @@ def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Pro
                 "'frozen' freezes the target at the end of a free phase (teaching = 'none'), and "
                 "none comes before; use 'following', or put one before",
             )
-        if spec.model.credit == "backprop":
-            if phase.teaching != "none" or "feedback" in phase.plastic:
-                yield at, "backprop has its own error channel: teaching is 'none', no feedback"
-        elif "forward" in phase.plastic:
+        if not credit.own_channel and "forward" in phase.plastic:
             if phase.teaching == "none":
                 yield (*at, "plastic"), "forward plasticity is open in a phase that teaches nothing"
-            elif needs_free and not free:
+            elif credit.kind == "two-phase" and not free:
                 yield (
                     (*at, "plastic"),
                     "two-phase credit compares with a free phase (teaching = 'none'), and none "
                     "comes before",
                 )
-        if "feedback" in phase.plastic and spec.model.feedback.rule in ("fixed", "tied"):
+        if "feedback" in phase.plastic and credit.wiring == "none":
+            yield (*at, "plastic"), f"{spec.model.credit!r} has no feedback weights to learn"
+        elif "feedback" in phase.plastic and spec.model.feedback.rule in UNTAUGHT:
             yield (
                 (*at, "plastic"),
                 f"feedback plasticity is open but the feedback rule is "
@@ -326,7 +332,8 @@ def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
     """
     model = spec.model
     dynamics, network = build.dynamics(model), build.network(model)
-    if model.credit == "backprop":
+    credit = named(model.credit)
+    if credit.own_channel and credit.form is None:
         return
     layers = range(1, model.depth + 1)
     signal = model.target_step * np.array([float(dynamics.attenuation(network, i)) for i in layers])

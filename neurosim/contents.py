@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from neurosim import build
+from neurosim.credit import named
 from neurosim.engine import Simulator
 from neurosim.levels.spiking.calibration import currents
-from neurosim.network import Weights
+from neurosim.network import WIRINGS, Weights
 from neurosim.spec import PhaseSpec, ProtocolSpec
 from neurosim.store import Axis, Variable, size
+from neurosim.theory.diagnosis import measured
 from neurosim.units import steps
 
 MS = 1e3
@@ -99,7 +101,8 @@ class Contents:
     variable) of everything seen in detail. timed: whether it is seen over time, at `moments` of
     it; if not, once a phase. duration: of the longest presentation (s). populations: whose spikes
     are kept, with a line about each. stops: whether phases may end early. neurons: behind every
-    unit, at the spiking level.
+    unit, at the spiking level. diagnosed: the measures of the teaching signals that every
+    presentation has for each layer, with what they are.
     """
 
     def __init__(
@@ -124,6 +127,9 @@ class Contents:
         self.recorded = [(i, name) for i in self.layers for name in names if i <= heights[name]]
         self.populations = self._populations() if spec.level == "spiking" else {}
         self.neurons = build.neurons(spec) if spec.level == "spiking" else None
+        self.credit = named(spec.model.credit)
+        targets = self.credit.form is not None
+        self.diagnosed = measured(targets) if spec.record.decomposition else {}
         self.axes = self._axes(seeds)
         self.variables = [
             *self._metric_variables(),
@@ -196,6 +202,8 @@ class Contents:
             axes["calibration"] = [
                 Axis("current", currents(self.neurons), "1", "current into a neuron, threshold 1")
             ]
+        if self.diagnosed:
+            axes["metrics"].append(Axis("layer", depth, None, "layer, 1 first"))
         if not plan.recorded:
             return axes
         recorded = Axis("presentation", np.array(plan.recorded), None, "presentation, from 0")
@@ -225,7 +233,13 @@ class Contents:
             "effort": "steps or sweeps, mean over samples",
             "rescued": "fraction of samples the root solver had to finish",
         }
+        drift = Variable("metrics/drift", dims, "1", "largest ‖W W⁻¹ − I‖, where it was looked at")
         return [
+            *([drift] if self.credit.exact else []),
+            *[
+                Variable(f"metrics/{name}", self._dims("presentation", "layer"), "1", text)
+                for name, text in self.diagnosed.items()
+            ],
             Variable("metrics/loss", dims, "1", "training loss before teaching, batch mean"),
             Variable("metrics/error", dims, "1", "fraction of the batch classified wrongly"),
             *[Variable(f"metrics/{n}", by_phase, "1", text) for n, text in described.items()],
@@ -287,15 +301,16 @@ class Contents:
         kept = [("weights", "moment")]
         if self.spec.record.weights and self.plan.recorded:
             kept.append(("snapshots", "presentation"))
-        words = {"W": "forward weights", "b": "biases", "Q": "feedback weights"}
         variables = []
+        W, Q = "forward weights", "feedback weights"
+        arrays = [(f"W{i}", [i, i - 1], W) for i in range(1, len(weights.W) + 1)]
+        arrays += [(f"b{i}", [i], "biases") for i in range(1, len(weights.b) + 1)]
+        wiring = WIRINGS[self.credit.wiring](len(weights.W))
+        arrays += [(f"Q{i}", [i, above], Q) for i, above in wiring if weights.Q]
         for group, when in kept:
-            for letter, below in (("W", -1), ("b", None), ("Q", 1)):
-                for i in range(1, len(getattr(weights, letter)) + 1):
-                    units = [f"unit{i}"] + ([] if below is None else [f"unit{i + below}"])
-                    dims = self._dims(when, *units)
-                    name, text = f"{group}/{letter}{i}", words[letter]
-                    variables.append(Variable(name, dims, "1", text, self.spec.precision))
+            for name, layers, text in arrays:
+                dims = self._dims(when, *[f"unit{i}" for i in layers])
+                variables.append(Variable(f"{group}/{name}", dims, "1", text, self.spec.precision))
         return variables
 
 

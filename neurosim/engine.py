@@ -19,7 +19,8 @@ from neurosim.levels.online import Plastic, read_batch
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Report, Span
 from neurosim.network import Layers, Network, Weights
-from neurosim.plasticity.learning import Learning, Moment, nothing
+from neurosim.plasticity.learning import DRIFT_EVERY, Iteration, Learning, Moment, nothing
+from neurosim.theory.diagnosis import diagnosis
 
 
 class Phase(NamedTuple):
@@ -61,7 +62,10 @@ class Passed(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Of one presentation: the loss and error before teaching, and how each phase ended."""
+    """Of one presentation: the loss and error before teaching, and how each phase ended.
+
+    signals: what else is measured of its learning, scalars and one number a layer.
+    """
 
     loss: Float[Array, ""]
     error: Float[Array, ""]
@@ -69,6 +73,7 @@ class Metrics(NamedTuple):
     settled: Float[Array, " phases"]
     effort: Float[Array, " phases"]
     rescued: Float[Array, " phases"]
+    signals: dict[str, Array] = {}
 
 
 class Spikes(NamedTuple):
@@ -122,6 +127,7 @@ class Engine(eqx.Module):
     target_step: float = eqx.field(static=True)
     online: bool = eqx.field(static=True)
     presentations: int = eqx.field(static=True)
+    decompose: bool = eqx.field(static=True, default=False)
 
     # -------------------------------------------------------------------------- one batch
 
@@ -176,7 +182,7 @@ class Engine(eqx.Module):
             readout = read_batch(dynamics, network, weights, drive, state)
             if phase.teaching == "none":
                 free, output = readout, readout.rate[-1]
-            if not self.online and (phase.forward or phase.feedback):
+            if self._by_phases and (phase.forward or phase.feedback):
                 this = self.change(weights, batch, readout, free, phase, phase_key, moment)
                 change = this if change is None else jax.tree.map(jnp.add, change, this)
             passed.append(Passed(readout, report, watched))
@@ -245,6 +251,11 @@ class Engine(eqx.Module):
     def change(self, weights, batch, readout, free, phase, key, moment: Moment) -> Weights:
         """What the open plasticity of a phase makes of its signals, before rates."""
         change = nothing(weights)
+        if self.learning.credit.own_channel:
+            teaching = self.learning.teaching(
+                self.dynamics, self.network, weights, batch.y, readout, None
+            )
+            readout = self.learning.taught(self.network, weights, readout, teaching)
         if phase.forward:
             change = self.learning.forward_change(
                 self.dynamics, self.network, weights, batch.x, batch.y, readout, free
@@ -267,10 +278,18 @@ class Engine(eqx.Module):
 
         return jax.vmap(one)(weights)
 
-    def moment(self, state: RunState, first: Int[Array, ""]) -> Moment:
-        """Where in its stage a run stands."""
+    @property
+    def _by_phases(self) -> bool:
+        """Whether phases ask for changes that are summed into one step of the weights."""
+        return not self.online and not self.learning.credit.own_channel
+
+    def moment(
+        self, state: RunState, first: Int[Array, ""], key: PRNGKeyArray | None = None
+    ) -> Moment:
+        """Where in its stage a run stands. key: of the presentation."""
         done = (state.presentation - first).astype(jnp.result_type(float))
-        return self.learning.moment(done / self.presentations)
+        look = state.presentation % DRIFT_EVERY == 0
+        return self.learning.moment(done / self.presentations, key, look)
 
     def _present(
         self, state: RunState, batch: Batch, key: PRNGKeyArray, first: Int[Array, ""]
@@ -279,16 +298,51 @@ class Engine(eqx.Module):
 
         Also the change its signals asked for, before rates and optimiser; online, what was done.
         """
-        moment = self.moment(state, first)
         key = jax.random.fold_in(key, state.presentation)
+        moment = self.moment(state, first, key)
         weights, passed, change = self._run_phases(state.weights, batch, key, moment)
-        optimizer = state.optimizer
-        if change is not None:
+        optimizer, signals = state.optimizer, {}
+        if self.learning.credit.own_channel and not self.online:
+            (phase,), (rest,) = self.phases, passed
+            iteration = self.learning.iterate(
+                self.dynamics,
+                self.network,
+                weights,
+                batch.x,
+                batch.y,
+                rest.readout,
+                optimizer,
+                jax.random.fold_in(key, 0),
+                moment,
+                phase.forward,
+                phase.feedback,
+            )
+            signals = self._signals(state.weights, batch, rest.readout, iteration)
+            weights, optimizer, change, _ = iteration
+        elif change is not None:
             weights, optimizer = self.learning.step(weights, change, optimizer, moment.factor)
         else:
             change = jax.tree.map(jnp.subtract, weights, state.weights)
         state = RunState(weights, optimizer, state.presentation + 1)
-        return state, self._metrics(batch, passed), change
+        return state, self._metrics(batch, passed)._replace(signals=signals), change
+
+    def _signals(self, weights, batch, readout, iteration: Iteration) -> dict[str, Array]:
+        """What is measured of the learning of one presentation."""
+        measured = {"drift": iteration.drift} if self.learning.credit.exact else {}
+        if self.decompose:
+            teaching = self.learning.teaching(
+                self.dynamics, self.network, weights, batch.y, readout, None
+            )
+            measured |= diagnosis(
+                self.network,
+                weights,
+                readout.rate,
+                batch.y,
+                teaching,
+                self.target_step,
+                self.learning.credit.form is not None,
+            )
+        return measured
 
     def _metrics(self, batch: Batch, passed: list[Passed]) -> Metrics:
         output = passed[0].readout.rate[-1]
@@ -414,7 +468,7 @@ class Engine(eqx.Module):
                 return self.dynamics.observe(state, readout)
 
             key = jax.random.fold_in(key, state.presentation)
-            moment = self.moment(state, first)
+            moment = self.moment(state, first, key)
             _, seen, _ = self._run_phases(state.weights, batch, key, moment, (times, watch))
             traces = [jax.tree.map(lambda a: a[:samples], p.watched) for p in seen]
             stopped = jnp.stack([p.report.stopped[:samples] for p in seen])

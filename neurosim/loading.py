@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from neurosim.consistency import concerns, problems
+from neurosim.credit import defaults
 from neurosim.errors import InputError, NeurosimWarning, nearest
 from neurosim.spec import ModelSpec, ProtocolSpec
 from neurosim.toml import (
@@ -138,6 +139,7 @@ def load_protocol(name: str | Path, overrides: Mapping[str, Any] | None = None) 
     folder = document.path.parent
     data = override(document.data, overrides)
     data, sources = _with_model(document, data, folder, overrides)
+    data = {**data, "model": with_credit(data["model"])} if "model" in data else data
     spec = validate(ProtocolSpec, data, sources, overrides)
     protocol = Protocol(spec, folder, sources, overrides)
     check(protocol)
@@ -152,7 +154,13 @@ def load_model(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     """
     overrides = dict(overrides or {})
     document = read(find("models", name))
-    return validate(ModelSpec, override(document.data, overrides), document, overrides)
+    data = with_credit(override(document.data, overrides))
+    return validate(ModelSpec, data, document, overrides)
+
+
+def with_credit(model: Any) -> Any:
+    """The data of a model with the rules that belong to its credit, where it names none."""
+    return merge(defaults(model), model) if isinstance(model, Mapping) else model
 
 
 def check(protocol: Protocol) -> None:

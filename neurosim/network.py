@@ -5,6 +5,7 @@ for one sample; batches and seeds are axes added by `jax.vmap`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ class Weights(NamedTuple):
 
     W: forward (basal) weights W_1 … W_L, shapes (n_i, n_{i-1}).
     b: basal biases b_1 … b_L, shapes (n_i,); empty in a network without biases.
-    Q: feedback (apical) weights Q_1 … Q_{L-1}, shapes (n_i, n_{i+1}).
+    Q: feedback (apical) weights Q_1 … Q_{L-1}, shapes (n_i, n_{i+1}); other wirings have others.
     """
 
     W: Layers
@@ -130,6 +131,15 @@ def forward_weights(
     return weights
 
 
+WIRINGS: dict[str, Callable[[int], list[tuple[int, int]]]] = {
+    "none": lambda depth: [],
+    "layers": lambda depth: [(i, i + 1) for i in range(1, depth)],
+    "hidden": lambda depth: [(i, i + 1) for i in range(1, depth - 1)],
+    "direct": lambda depth: [(i, depth) for i in range(1, depth)],
+}
+"""Depth → of every feedback matrix, the layer it belongs to and the layer it hears."""
+
+
 TIES: dict[str, Callable[[Array], Array]] = {
     "exact-inverse": jnp.linalg.inv,
     "pseudo-inverse": jnp.linalg.pinv,
@@ -144,15 +154,21 @@ def tie(weights: Weights, kind: str) -> Weights:
 
 
 def feedback_weights(
-    kind: str, forward: list[np.ndarray], gain: float, rng: np.random.Generator
+    kind: str,
+    forward: list[np.ndarray],
+    gain: float,
+    rng: np.random.Generator,
+    wiring: str = "layers",
 ) -> list[np.ndarray]:
-    """Q_1 … Q_{L-1} for given W_1 … W_L, in float64.
+    """The feedback weights of a wiring for given W_1 … W_L, in float64.
 
-    `exact-inverse` W_{i+1}⁻¹, `pseudo-inverse` W_{i+1}^†, `transpose` W_{i+1}^T; `random`:
-    Gaussian of variance gain²/n_{i+1}.
+    `exact-inverse` W_{i+1}⁻¹, `pseudo-inverse` W_{i+1}^†, `transpose` W_{i+1}^T, of the product of
+    the weights in between where there are several; `random`: Gaussian of variance gain²/n, n the
+    size of the layer above.
     """
     feedback = []
-    for w in forward[1:]:
+    for i, above in WIRINGS[wiring](len(forward)):
+        w = reduce(lambda below, w: w @ below, forward[i:above])
         n_above, n = w.shape
         match kind:
             case "exact-inverse":

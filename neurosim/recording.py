@@ -116,12 +116,15 @@ class Recorder:
         self.writer.write("calibration/rate", slice(0, len(rate)), rate)
 
     def metrics(self, stage: int, first: int, metrics: Mapping[str, np.ndarray]) -> None:
-        """Metrics (seed, presentations, …) of consecutive presentations from `first` on."""
+        """Metrics (seed, presentations, …) of consecutive presentations from `first` on.
+
+        A third axis is the phase of this stage, or the layer of what is diagnosed.
+        """
         count = metrics["loss"].shape[1]
         where = slice(first, first + count)
         for name, values in metrics.items():
             values = np.asarray(values, float)
-            if values.ndim == 2:
+            if values.ndim == 2 or name in self.contents.diagnosed:
                 block = np.moveaxis(values, 0, 1) if self.contents.many else values[0]
             else:
                 full = np.full((*values.shape[:2], len(self.contents.names)), np.nan)
@@ -172,4 +175,6 @@ class Recorder:
 
 def host(metrics: Metrics, start: int, stop: int) -> dict[str, np.ndarray]:
     """The metrics of the presentations `start` … `stop`−1 of an epoch, on the host."""
-    return {name: np.asarray(m)[:, start:stop] for name, m in metrics._asdict().items()}
+    arrays = metrics._asdict()
+    arrays |= arrays.pop("signals")
+    return {name: np.asarray(m)[:, start:stop] for name, m in arrays.items()}

@@ -268,8 +268,11 @@ class _Loop:
         return states.weights
 
     def _orders(self, presentation: int, epoch: int) -> jax.Array:
-        """A new order of the training set for every seed, cut into batches."""
+        """The order of the training set for every seed, new unless asked not to, in batches."""
         n, batch = self.samples.size, self.spec.batch
+        if not self.spec.shuffle:
+            order = jnp.arange(n // batch * batch).reshape(-1, batch)
+            return jnp.broadcast_to(order, (len(self.seeds), *order.shape))
 
         def one(key):
             key = jax.random.fold_in(key, presentation)

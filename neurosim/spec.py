@@ -135,16 +135,24 @@ class WeightsSpec(Spec):
 
 
 class ForwardSpec(Spec):
-    """Plasticity of the basal synapses."""
+    """Plasticity of the basal synapses.
+
+    order: which layers move in a presentation of a credit with a channel of its own.
+    """
 
     rule: ByName = "delta"
+    order: Literal["together", "random", "output", "bottom-up"] = "together"
     rate: PlasticityRate = LearningRate((0.0,), False)
     depth_compensation: bool = False
     optimizer: Optimizer = "sgd"
 
 
 class FeedbackSpec(Spec):
-    """The apical synapses: their form, where they start, how they learn."""
+    """The apical synapses: their form, where they start, how they learn.
+
+    threshold: ε of the robust Sherman–Morrison update. refresh: the drift ‖W W⁻¹ − I‖ past which
+    an inverse is computed anew; √eps of the precision where not given.
+    """
 
     form: Literal["inverse", "autoencoder"] = "inverse"
     init: Literal["exact-inverse", "pseudo-inverse", "transpose", "random", "file"] = (
@@ -156,6 +164,8 @@ class FeedbackSpec(Spec):
     rate: PlasticityRate = LearningRate((0.0,), False)
     decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     noise: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    refresh: Annotated[float, Field(gt=0)] | None = None
     optimizer: Optimizer = "sgd"
 
 
@@ -201,7 +211,7 @@ class ModelSpec(Spec):
     name: str = "unnamed"
     source: str = ""
     dynamics: ByName
-    credit: Literal["single-phase", "two-phase", "backprop"]
+    credit: ByName
     layers: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2)]
     activation: ActivationField = ActivationSpec(name="leaky-relu", slope=0.35)
     output_activation: ActivationField = ActivationSpec(name="linear")
@@ -298,7 +308,8 @@ class RecordSpec(Spec):
     presentations: how many, spread evenly from the first to the last, or which ones (from 0).
     samples: how many samples of the batch. every: time between two recorded states.
     variables, layers: which; all of the model where not given. weights: also those that each of
-    the presentations begins with.
+    the presentations begins with. decomposition: whether every presentation's teaching signals are
+    taken apart into the metrics of `theory/diagnosis.py`.
     """
 
     presentations: Annotated[int, Field(ge=0)] | list[Annotated[int, Field(ge=0)]] = 5
@@ -307,6 +318,7 @@ class RecordSpec(Spec):
     variables: list[str] | None = None
     layers: list[Annotated[int, Field(ge=1)]] | None = None
     weights: bool = False
+    decomposition: bool = False
 
 
 class RateSpec(Spec):
@@ -351,7 +363,10 @@ def _task(value: Any, handler: Callable) -> Any:
 
 
 class ProtocolSpec(Spec):
-    """What happens to a model: a task, stages of phases, and what is recorded."""
+    """What happens to a model: a task, stages of phases, and what is recorded.
+
+    shuffle: whether every epoch has an order of its own; else samples come as the task has them.
+    """
 
     name: str = "unnamed"
     description: str = ""
@@ -360,6 +375,7 @@ class ProtocolSpec(Spec):
     precision: Literal["float32", "float64"] = "float32"
     plasticity: Literal["quasi-static", "online"] = "quasi-static"
     batch: Annotated[int, Field(ge=1)]
+    shuffle: bool = True
     model: ModelSpec
     task: Annotated[dict[str, Any], WrapValidator(_task), PlainSerializer(describe)]
     stages: Annotated[list[StageSpec], Field(min_length=1)]

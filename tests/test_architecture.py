@@ -14,10 +14,10 @@ RANKS = {
     "units": 1, "toml": 1, "store": 1,
     "validation": 2, "spec": 2, "network": 2, "tasks": 2,
     "dynamics": 3, "credit": 4, "plasticity": 5,
-    "levels": 6, "theory": 7, "engine": 7, "spiking": 8, "build": 9, "consistency": 10,
-    "loading": 11, "contents": 12, "scenes": 12, "recording": 13, "comparing": 13,
-    "findings": 13, "figures": 14, "running": 14, "listing": 15, "checking": 15, "inspecting": 15,
-    "progress": 15, "subjects": 15, "analysing": 16, "cli": 17,
+    "levels": 6, "theory": 7, "engine": 8, "spiking": 9, "conditions": 9, "build": 10,
+    "consistency": 11, "loading": 12, "contents": 13, "scenes": 13, "recording": 14,
+    "comparing": 14, "findings": 14, "figures": 15, "running": 15, "listing": 16, "checking": 16,
+    "inspecting": 16, "progress": 16, "subjects": 16, "analysing": 17, "cli": 18,
 }  # fmt: skip
 """Room → rank."""
 

@@ -1,26 +1,141 @@
 """Where the teaching signal of every neuron comes from.
 
 A credit assignment maps what the phases left behind to one teaching signal a layer, so that every
-forward rule reads ΔW_i = η (s_i'(a_i) ⊙ teaching_i) h_{i−1}^T. All for one sample.
+forward rule reads ΔW_i = η (s_i'(a_i) ⊙ teaching_i) h_{i−1}^T. All for one sample. A credit of the
+kind `own-channel` sends its errors or targets down a channel of its own, at the rest of a network
+that is taught nothing; how its channel learns and which layers move belongs to it.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from neurosim.credit.backprop import backprop
+from neurosim.credit.feedback_alignment import direct_feedback_alignment, feedback_alignment
 from neurosim.credit.phases import single_phase, two_phase
+from neurosim.credit.target_propagation import difference_targets, gradient_targets, plain_targets
 
 
 class Credit(NamedTuple):
-    """assign(network, weights, now, free, label) → teaching; `needs_free`: a free phase before."""
+    """A credit assignment and all that belongs to it.
+
+    assign: (network, weights, now, free, label, η̂) → teaching, of one sample. source: where it
+    comes from. kind: `single-phase`, `two-phase` (needs a free phase before) or `own-channel`.
+    form: of g_i, where it needs one form. wiring: what the feedback weights connect, a name of
+    `neurosim.network.WIRINGS`. order: which forward weights move in a presentation. rule,
+    feedback: the forward and the feedback rule where the model names none. init: likewise where
+    the feedback weights start.
+    """
 
     assign: Callable
-    needs_free: bool
     source: str
+    kind: str = "own-channel"
+    form: str | None = None
+    wiring: str = "layers"
+    order: str = "together"
+    rule: str = "delta"
+    feedback: str = "fixed"
+    init: str = "pseudo-inverse"
 
+    @property
+    def own_channel(self) -> bool:
+        """Whether it needs no teaching by phases."""
+        return self.kind == "own-channel"
+
+    @property
+    def exact(self) -> bool:
+        """Whether the feedback weights are inverses that move with the forward weights."""
+        return self.feedback == "sherman-morrison"
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The keys of a model that follow from this credit where the model does not give them."""
+        if not self.own_channel:
+            return {}
+        feedback = {"rule": self.feedback, "init": self.init}
+        if self.form is not None:
+            feedback["form"] = self.form
+        return {"forward": {"rule": self.rule, "order": self.order}, "feedback": feedback}
+
+
+def _exact(source: str, **more: str) -> Credit:
+    """Exact inverses: Q_i = W_{i+1}⁻¹ is kept by rank-one updates."""
+    more = {"form": "inverse", "feedback": "sherman-morrison", "init": "exact-inverse"} | more
+    return Credit(plain_targets, source, **more)
+
+
+def _approximate(targets: Callable, source: str, **more: str) -> Credit:
+    """Approximate inverses g_i = Q_i s⁻¹, learned on white noise."""
+    return Credit(targets, source, **({"form": "inverse", "feedback": "white-noise"} | more))
+
+
+def _original(targets: Callable, source: str, **more: str) -> Credit:
+    """The autoencoder's g_i = s_i(Q_i ·), learned on the network's own activity."""
+    return Credit(targets, source, **({"form": "autoencoder", "feedback": "reconstruction"} | more))
+
+
+_RANDOM = {"order": "random"}
 
 CREDITS: dict[str, Credit] = {
-    "single-phase": Credit(single_phase, False, "soma against basal dendrite [T 6.17]"),
-    "two-phase": Credit(two_phase, True, "learning against free phase [T 6.35, 6.58]"),
-    "backprop": Credit(backprop, False, "the negative gradient of the loss [T 2.2]"),
+    "single-phase": Credit(
+        single_phase, "soma against basal dendrite [T 6.17]", kind="single-phase"
+    ),
+    "two-phase": Credit(two_phase, "learning against free phase [T 6.35, 6.58]", kind="two-phase"),
+    "backprop": Credit(backprop, "the negative gradient of the loss [T 2.2, A.7]", wiring="none"),
+    "bp-fixed": Credit(
+        backprop, "backprop of the output layer alone [T 5.1.3]", wiring="none", order="output"
+    ),
+    "tp-ei": _exact("targets through exact inverses [T A.4]"),
+    "rtp-ei": _exact("the same, one random layer at a time [T A.5]", **_RANDOM),
+    "rmtp-ei": _exact("the same, divided by the slope [T A.6]", **_RANDOM, rule="delta-over-slope"),
+    "tp-ai": _approximate(plain_targets, "targets through learned inverses [T A.10]"),
+    "rtp-ai": _approximate(
+        plain_targets, "the same, one random layer at a time [T A.11]", **_RANDOM
+    ),
+    "dtp-ai": _approximate(
+        difference_targets, "targets by differences of learned inverses [T A.12]"
+    ),
+    "rdtp-ai": _approximate(
+        difference_targets, "the same, one random layer at a time [T A.13]", **_RANDOM
+    ),
+    "original-tp": _original(plain_targets, "targets through autoencoders [T A.14]"),
+    "original-rtp": _original(
+        plain_targets, "the same, one random layer at a time [T A.15]", **_RANDOM
+    ),
+    "original-dtp": _original(
+        difference_targets, "targets by differences of autoencoders; SDTP [T A.16]"
+    ),
+    "original-rdtp": _original(
+        difference_targets, "the same, one random layer at a time [T A.17]", **_RANDOM
+    ),
+    "dtp": Credit(
+        gradient_targets,
+        "difference target propagation below a gradient step, bottom layer first [D 15–20]",
+        form="autoencoder",
+        wiring="hidden",
+        order="bottom-up",
+        feedback="noise-injected",
+        init="random",
+    ),
+    "fa": Credit(
+        feedback_alignment, "errors through fixed random feedback [T 3.18–3.20]", init="random"
+    ),
+    "dfa": Credit(
+        direct_feedback_alignment,
+        "output errors through direct random feedback [T 3.21]",
+        wiring="direct",
+        init="random",
+    ),
 }
+
+
+def named(credit: str | Credit) -> Credit:
+    """The credit assignment of a model, which gives its name or the record itself."""
+    return CREDITS[credit] if isinstance(credit, str) else credit
+
+
+def defaults(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What the credit of a model says where the model says nothing; empty if it is unknown."""
+    credit = model.get("credit")
+    if isinstance(credit, str):
+        credit = CREDITS.get(credit)
+    return credit.defaults if isinstance(credit, Credit) else {}

@@ -109,6 +109,10 @@ class Dynamics(eqx.Module):
     ) -> Float[Array, " n_i"]:
         """What compartment `name` of layer i is drawn to."""
 
+    def fixed_point(self, network: Network, weights: Weights, drive: Drive) -> State | None:
+        """The rest in closed form, where it has one; None leaves it to the solver."""
+        return None
+
     @abstractmethod
     def read(self, network: Network, weights: Weights, drive: Drive, state: State) -> Readout:
         """What the state means."""

@@ -1,6 +1,6 @@
 """The feed-forward network: basal dendrites only, τ_b da_i/dt = −a_i + W_i h_{i−1}.
 
-The baseline that backprop trains; its rest is the plain forward pass.
+What backprop and the target propagation of chapter 4 train; its rest is the plain forward pass.
 """
 
 from typing import ClassVar
@@ -21,7 +21,7 @@ class Feedforward(Dynamics):
     tau_basal: Scalar | float
     sigma: dict[str, float] = eqx.field(default_factory=dict, static=True)
 
-    credits: ClassVar[tuple[str, ...]] = ("backprop",)
+    credits: ClassVar[tuple[str, ...]] = ("own-channel",)
     observed: ClassVar[tuple[str, ...]] = ("basal", "rate")
 
     @property
@@ -40,6 +40,13 @@ class Feedforward(Dynamics):
             return drive.basal
         return network.potential(weights, i, network.s(i - 1, state["basal"][i - 2]))
 
+    def fixed_point(self, network: Network, weights: Weights, drive: Drive) -> State:
+        """The forward pass."""
+        a = [drive.basal]
+        for i in range(2, network.depth + 1):
+            a.append(network.potential(weights, i, network.s(i - 1, a[-1])))
+        return {"basal": tuple(a)}
+
     def read(self, network: Network, weights: Weights, drive: Drive, state: State) -> Readout:
         h = tuple(network.s(i, a) for i, a in enumerate(state["basal"], start=1))
         return Readout(
@@ -48,7 +55,7 @@ class Feedforward(Dynamics):
             slope=tuple(network.slope(i, a) for i, a in enumerate(state["basal"], start=1)),
             apical=(),
             teacher=h,
-            downward=(),
+            downward=h,
             apical_potential=(),
         )
 

@@ -15,13 +15,22 @@ class FeedbackRule(NamedTuple):
 
 FORWARD_RULES: dict[str, tuple[Callable, str]] = {
     "delta": (rules.delta, "slope × teaching × presynaptic [T 4.12, 6.17, 6.35, 6.58]"),
+    "delta-over-slope": (rules.delta_over_slope, "teaching / slope × presynaptic [T A.1, A.6]"),
 }
 
 FEEDBACK_RULES: dict[str, FeedbackRule] = {
     "fixed": FeedbackRule(None, "stays as initialised"),
     "tied": FeedbackRule(None, "follows the forward weights: the initialiser of their moment"),
+    "sherman-morrison": FeedbackRule(
+        None,
+        "exact inverses that move with the forward weights, rank one by rank one [T 4.1, 4.19]",
+    ),
     "reconstruction": FeedbackRule(
-        signals.reconstruction, "predicts the neuron from above, on its own activity [T 6.26, 6.37]"
+        signals.reconstruction,
+        "predicts the neuron from above, on its own activity [T 6.26, 6.37, A.9]",
+    ),
+    "noise-injected": FeedbackRule(
+        signals.noise_injected, "inverts around noisy targets of the layer above [D 17]"
     ),
     "white-noise": FeedbackRule(
         signals.white_noise, "the same on white noise, towards the pseudo-inverse [T A.8, 4.7]"

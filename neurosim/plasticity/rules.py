@@ -14,6 +14,11 @@ def delta(signal: Forward, W: Float[Array, "post pre"]) -> Float[Array, "post pr
     return (signal.slope * signal.teaching).T @ signal.pre / signal.pre.shape[0]
 
 
+def delta_over_slope(signal: Forward, W: Float[Array, "post pre"]) -> Float[Array, "post pre"]:
+    """ΔW_i = (teaching_i / s_i'(a_i)) h_{i−1}^T, modified target propagation [T A.1, A.6]."""
+    return (signal.teaching / signal.slope).T @ signal.pre / signal.pre.shape[0]
+
+
 def apical_delta(
     signal: Feedback, Q: Float[Array, "post pre"], decay: float
 ) -> Float[Array, "post pre"]:

@@ -6,6 +6,7 @@ All arrays carry the batch first.
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from neurosim.dynamics.base import Readout
@@ -85,6 +86,32 @@ def white_noise(
 
         pre, predicted, slope = jax.vmap(there_and_back)(actual)
         signals.append(Feedback(pre, predicted, actual, slope))
+    return tuple(signals)
+
+
+def noise_injected(
+    network: Network, weights: Weights, readout: Readout, sigma, key: PRNGKeyArray
+) -> tuple[Feedback, ...]:
+    """Descends ½‖f_{i+1}(g_i(ĥ + σξ)) − (ĥ + σξ)‖² with ĥ the target of layer i+1 [D 17].
+
+    The error is met in layer i+1 and comes down through f_{i+1}, as D writes it.
+    """
+    signals = []
+    for i, layer_key in enumerate(jax.random.split(key, len(weights.Q)), start=1):
+        target = readout.teacher[i]
+        noisy = target + sigma * jax.random.normal(layer_key, target.shape, target.dtype)
+
+        def round_trip(above, i=i):
+            pre = network.encode(weights, i, above)
+            potential = weights.Q[i - 1] @ pre
+            slope = network.decode_slope(i, potential)
+            returned, pull_back = jax.vjp(
+                lambda h: network.f(weights, i + 1, h), network.decode(i, potential)
+            )
+            return pre, pull_back(above - returned)[0], slope
+
+        pre, missing, slope = jax.vmap(round_trip)(noisy)
+        signals.append(Feedback(pre, jnp.zeros_like(missing), missing, slope))
     return tuple(signals)
 
 

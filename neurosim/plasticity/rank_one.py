@@ -1,0 +1,67 @@
+"""Matrices and their inverses that move together by changes of rank one."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class Pair(NamedTuple):
+    """A square matrix and what is kept as its inverse."""
+
+    W: Float[Array, "n n"]
+    inverse: Float[Array, "n n"]
+
+
+def factors(
+    change: Float[Array, "post pre"],
+) -> tuple[Float[Array, " post"], Float[Array, " pre"]]:
+    """u and v of a change u v^T of rank one; v is its largest row, both are 0 where it is."""
+    sizes = jnp.sum(change * change, axis=1)
+    largest = jnp.argmax(sizes)
+    v = change[largest]
+    return change @ v / jnp.where(sizes[largest] > 0, sizes[largest], 1), v
+
+
+def robust_update(
+    pair: Pair, u: Float[Array, " n"], v: Float[Array, " n"], threshold: float
+) -> Pair:
+    """W + u v^T and its inverse, by the robust Sherman–Morrison update [T 4.19, algorithm 4.1].
+
+    Where |1 + d| < ε, d = v^T W⁻¹ u, the step is shortened to β u v^T with β = 1/(ε − d) < 1, so
+    that the divisor becomes ε: no update takes W close to a singular matrix. ε is `threshold`.
+    """
+    W, inverse = pair
+    left, right = inverse @ u, v @ inverse
+    d = v @ left
+    safe = jnp.abs(1 + d) >= threshold
+    divisor = jnp.where(safe, 1 + d, threshold)
+    share = jnp.where(safe, 1.0, 1 / (threshold - d))
+    return Pair(W + share * jnp.outer(u, v), inverse - jnp.outer(left, right) / divisor)
+
+
+def drift(pair: Pair) -> Float[Array, ""]:
+    """‖W W⁻¹ − I‖_F, which rounding lets grow from update to update."""
+    return jnp.linalg.norm(pair.W @ pair.inverse - jnp.eye(len(pair.W), dtype=pair.W.dtype))
+
+
+def refreshed(pair: Pair, due: Bool[Array, ""], limit: float) -> tuple[Pair, Float[Array, ""]]:
+    """Where `due`, the pair with its inverse computed anew if it drifted past `limit`; the drift.
+
+    NaN for the drift where it was not looked at. Loops of at most one turn, not conds: under vmap
+    they cost nothing while nobody is due.
+    """
+
+    def look(carry):
+        _, inverse, _ = carry
+        return jnp.array(False), inverse, drift(Pair(pair.W, inverse))
+
+    nan = jnp.full((), jnp.nan, pair.W.dtype)
+    _, inverse, seen = jax.lax.while_loop(lambda c: c[0], look, (due, pair.inverse, nan))
+
+    def renew(carry):
+        return jnp.array(False), jnp.linalg.inv(pair.W)
+
+    _, inverse = jax.lax.while_loop(lambda c: c[0], renew, (seen > limit, inverse))
+    return Pair(pair.W, inverse), seen

@@ -1,0 +1,275 @@
+"""The family of target propagation against a plain numpy account of the thesis' algorithms."""
+
+from functools import reduce
+
+import jax
+import numpy as np
+import pytest
+
+import neurosim as ns
+from neurosim.credit import CREDITS
+from neurosim.plasticity.learning import random_layer
+from neurosim.seeds import device_stream
+
+SLOPE, STEP, EPSILON = 0.35, 0.1, 0.5
+ITERATIONS, SAMPLES = 100, 160
+
+
+# ------------------------------------------------------------------ an independent account
+
+
+def leaky(a):
+    return np.where(a > 0, a, SLOPE * a)
+
+
+def leaky_slope(a):
+    return np.where(a > 0, 1.0, SLOPE)
+
+
+def leaky_inverse(h):
+    return np.where(h > 0, h, h / SLOPE)
+
+
+def identity(a):
+    return a
+
+
+def ones(a):
+    return np.ones_like(a)
+
+
+class Reference:
+    """One network of the thesis, one iteration at a time, sums over samples as written."""
+
+    def __init__(self, method, W, Q, rates, feedback_rates, noise, layer):
+        self.method, self.W, self.Q = method, [w.copy() for w in W], [q.copy() for q in Q]
+        self.L = len(W)
+        self.s = [leaky] * (self.L - 1) + [identity]
+        self.ds = [leaky_slope] * (self.L - 1) + [ones]
+        self.inverse = [leaky_inverse] * (self.L - 1) + [identity]
+        self.rates, self.feedback_rates = rates, feedback_rates
+        self.noise, self.layer = noise, layer  # draws of iteration t
+
+    def g(self, i, above):
+        """g_i for batch-first activities of layer i+1."""
+        if self.method.startswith("original") or self.method == "dtp":
+            return self.s[i - 1](above @ self.Q[i - 1].T)
+        return self.inverse[i](above) @ self.Q[i - 1].T
+
+    def iterate(self, t, x, y):
+        L, W, method = self.L, self.W, self.method
+        a, h = [], [x]
+        for i in range(1, L + 1):
+            a.append(h[-1] @ W[i - 1].T)
+            h.append(self.s[i - 1](a[-1]))
+        D = [None, *(self.ds[i](a[i]) for i in range(L))]  # D[i] of layer i
+        e = 2 * (h[L] - y)
+        if method in ("backprop", "bp-fixed", "fa", "dfa"):
+            teaching = self.errors(e, D)
+        else:
+            target = self.targets(e, h, D)
+            teaching = {i: target[i] - h[i] for i in target}
+        moving = range(1, L + 1)
+        if method in ("rtp-ei", "rmtp-ei", "rtp-ai", "rdtp-ai", "original-rtp", "original-rdtp"):
+            moving = [self.layer(t)]
+        if method == "bp-fixed":
+            moving = [L]
+        new = [w.copy() for w in W]
+        below = x
+        for i in range(1, L + 1):
+            B = len(x)
+            pre, post, slope, taught = h[i - 1], h[i], D[i], teaching[i]
+            if method == "dtp":  # from the bottom up, on what the layers below have become
+                pre = below
+                post = self.s[i - 1](pre @ W[i - 1].T)
+                slope, taught = self.ds[i - 1](pre @ W[i - 1].T), target[i] - post
+            if i in moving:
+                u = taught / slope if method == "rmtp-ei" else slope * taught
+                eta = self.rates[i - 1]
+                if method.endswith("-ei") and i > 1:
+                    new[i - 1], self.Q[i - 2] = self.robust(
+                        W[i - 1], self.Q[i - 2], eta * u[0], pre[0]
+                    )
+                else:
+                    for b in range(B):
+                        new[i - 1] += eta / B * np.outer(u[b], pre[b])
+            if method == "dtp":
+                below = self.s[i - 1](below @ new[i - 1].T)
+        self.W = new
+        if method.endswith("-ai"):
+            self.learn_inverses(t, len(x))
+        elif method.startswith("original"):
+            self.learn_autoencoders(h)
+        elif method == "dtp":
+            self.learn_around_targets(t, target)
+
+    def errors(self, e, D):
+        """Backprop and feedback alignment: −e_L at the top, sent down."""
+        teaching = {self.L: -e}
+        for i in range(self.L - 1, 0, -1):
+            if self.method == "dfa":
+                teaching[i] = (D[self.L] * -e) @ self.Q[i - 1].T
+            else:
+                back = self.Q[i - 1].T if self.method == "fa" else self.W[i]
+                teaching[i] = (D[i + 1] * teaching[i + 1]) @ back
+        return teaching
+
+    def targets(self, e, h, D):
+        L = self.L
+        target = {L: h[L] - STEP * e}
+        if self.method == "dtp":
+            target = {L: h[L] - e, L - 1: h[L - 1] - STEP * (e * D[L]) @ self.W[L - 1]}
+        for i in range(min(target) - 1, 0, -1):
+            target[i] = self.g(i, target[i + 1])
+            if "dtp" in self.method:
+                target[i] += h[i] - self.g(i, h[i + 1])
+        return target
+
+    def robust(self, W, inverse, u, v):
+        d = v @ inverse @ u
+        if abs(1 + d) >= EPSILON:
+            return (
+                W + np.outer(u, v),
+                inverse - inverse @ np.outer(u, v) @ inverse / (1 + d),
+            )
+        self.shortened = getattr(self, "shortened", 0) + 1
+        beta = 1 / (EPSILON - d)
+        return (
+            W + beta * np.outer(u, v),
+            inverse - inverse @ np.outer(u, v) @ inverse / EPSILON,
+        )
+
+    def learn_inverses(self, t, B):
+        """A.8."""
+        for i in range(1, self.L):
+            h = self.noise(t, i, B, self.W[i].shape[1])
+            above = self.s[i](h @ self.W[i].T)
+            back = self.g(i, above)
+            change = sum(np.outer(back[b] - h[b], self.inverse[i](above[b])) for b in range(B))
+            rate = self.feedback_rates[i - 1]
+            self.Q[i - 1] = (1 - rate * 0.1) * self.Q[i - 1] - rate / B * change
+
+    def learn_autoencoders(self, h):
+        """A.9."""
+        Q = []
+        for i in range(1, self.L):
+            B, b_i = len(h[0]), h[i + 1] @ self.Q[i - 1].T
+            back, slope = self.s[i - 1](b_i), self.ds[i - 1](b_i)
+            change = sum(np.outer(slope[b] * (back[b] - h[i][b]), h[i + 1][b]) for b in range(B))
+            rate = self.feedback_rates[i - 1]
+            Q.append((1 - rate * 0.1) * self.Q[i - 1] - rate / B * change)
+        self.Q = Q
+
+    def learn_around_targets(self, t, target):
+        """D 17, whose gradient comes down through f_{i+1}."""
+        Q = []
+        for i, q in enumerate(self.Q, start=1):
+            B = len(target[i + 1])
+            noisy = target[i + 1] + self.noise(t, i, B, q.shape[1])
+            b_i = noisy @ q.T
+            a = self.s[i - 1](b_i) @ self.W[i].T
+            missing = self.s[i](a) - noisy
+            down = (self.ds[i](a) * missing) @ self.W[i] * self.ds[i - 1](b_i)
+            rate = self.feedback_rates[i - 1]
+            Q.append((1 - rate * 0.1) * q - rate / B * down.T @ noisy)
+        self.Q = Q
+
+
+# ------------------------------------------------------------------ the same runs of neurosim
+
+
+def weights_of(method, sizes, rng):
+    """Well-conditioned forward weights, feedback weights of the method's shapes."""
+    W = []
+    for n_in, n in zip(sizes[:-1], sizes[1:], strict=True):
+        u, _, vt = np.linalg.svd(rng.standard_normal((n, n_in)), full_matrices=False)
+        W.append(u * rng.uniform(0.8, 1.2, min(n, n_in)) @ vt)
+    match CREDITS[method].wiring:
+        case "none":
+            Q = []
+        case "direct":
+            Q = [rng.standard_normal((n, sizes[-1])) / 2 for n in sizes[1:-1]]
+        case "hidden":
+            Q = [np.linalg.pinv(w) for w in W[1:-1]]
+        case _:
+            Q = [np.linalg.pinv(w) for w in W[1:]]
+    return W, Q
+
+
+def draws(seed, count):
+    """The random layer and the white noise of iteration t, as a run draws them."""
+    key = device_stream(seed, "noise")
+
+    def layer(t):
+        return int(random_layer(jax.random.fold_in(key, t), count + 1))
+
+    def noise(t, i, batch, n):
+        own = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, t), 0), count)[i - 1]
+        return np.asarray(jax.random.normal(own, (batch, n), "float64"))
+
+    return noise, layer
+
+
+FAMILY = [name for name, credit in CREDITS.items() if credit.own_channel]
+
+
+@pytest.fixture
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.parametrize("method", FAMILY)
+def test_a_hundred_iterations_as_in_the_algorithms(method, tmp_path, double_precision):
+    rng = np.random.default_rng(3)
+    sizes = [4, 5, 5, 5] if method.endswith("-ei") else [4, 6, 5, 3]
+    batch = 1 if method.endswith("-ei") else 16
+    W, Q = weights_of(method, sizes, rng)
+    teacher, _ = weights_of(method, sizes, rng)
+    x = rng.standard_normal((SAMPLES, sizes[0]))
+    y = reduce(lambda h, w: h @ w.T, teacher, x)
+    np.savez(tmp_path / "data.npz", x=x, y=y, x_test=x, y_test=y)
+    arrays = {f"W{i}": w for i, w in enumerate(W, start=1)}
+    np.savez(tmp_path / "weights.npz", **arrays, **{f"Q{i}": q for i, q in enumerate(Q, start=1)})
+    rates = [0.03, 0.02, 0.04] if method not in ("rmtp-ei",) else [0.003, 0.002, 0.004]
+    feedback_rates = [0.02, 0.03, 0.04][: len(Q)]
+    own = {
+        "model.credit": method,
+        "model.layers": sizes,
+        "model.weights": {"init": "file", "file": str(tmp_path / "weights.npz")},
+        "model.forward.rate": rates,
+        "model.feedback": {"decay": 0.1, "rate": feedback_rates},
+        "task": {"name": "arrays", "path": str(tmp_path / "data.npz")},
+        "batch": batch,
+        "shuffle": False,
+        "schedule.final": 1.0,
+        "stages": [
+            {
+                "name": "all",
+                "presentations": ITERATIONS,
+                "phases": [{"name": "rest", "plastic": ["forward", "feedback"]}],
+            }
+        ],
+        "record": {"presentations": 0, "samples": 1},
+    }
+    if not Q:
+        own["model.feedback"] = {}
+    else:
+        own["model.feedback"]["init"] = "file"
+    if CREDITS[method].feedback in ("fixed", "sherman-morrison"):
+        own["stages"][0]["phases"][0]["plastic"] = ["forward"]
+    protocol = ns.load_protocol("target-propagation", own)
+    run = ns.run(protocol, seed=5, out=tmp_path / "trace.h5")
+    trace = ns.open_trace(run.path)
+    reference = Reference(method, W, Q, rates, feedback_rates, *draws(5, max(len(Q), 2)))
+    if method == "dtp":
+        reference.noise = draws(5, 1)[0]
+    for t in range(ITERATIONS):
+        at = t * batch % SAMPLES
+        reference.iterate(t, x[at : at + batch], y[at : at + batch])
+    for letter, expected, first in (("W", reference.W, W), ("Q", reference.Q, Q)):
+        for i, (w, w0) in enumerate(zip(expected, first, strict=True), start=1):
+            found = trace[f"weights/{letter}{i}"].values[1]
+            np.testing.assert_allclose(found, w, rtol=1e-6, atol=1e-9 * np.abs(w).max())
+            if letter == "W" and (method != "bp-fixed" or i == 3):
+                assert np.abs(w - w0).max() > 1e-2  # it went somewhere
