@@ -74,8 +74,8 @@ def study(task: str, seeds: int, force: bool) -> dict[str, Any]:
 
 
 def picture(found: dict[str, dict[str, Any]]) -> Figure:
-    """Learning curves: the median over seeds within the band of all of them."""
-    figure = Figure(figsize=(3.6 * len(found), 3.4), layout="constrained")
+    """Learning curves as running means over `SMOOTHING` presentations."""
+    figure = Figure(figsize=(max(5.0, 3.6 * len(found)), 3.6), layout="constrained")
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     for axes, (task, study_) in zip(panels, found.items(), strict=True):
         for variant, (label, colour, dash) in VARIANTS.items():
@@ -90,13 +90,17 @@ def picture(found: dict[str, dict[str, Any]]) -> Figure:
         axes.set_yscale("linear" if task == "digits" else "log")
         axes.set_xlim(0, None)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False, fontsize=8, loc="lower left")
-    seeds = len(next(iter(found.values()))["ratio"])
-    figure.suptitle(
-        f"Median of {seeds} seeds, band from the best to the worst; "
-        f"means of {SMOOTHING} presentations",
-        fontsize=9,
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        frameon=False,
+        fontsize=8,
+        loc="outside lower center",
+        ncols=4 - 2 * (len(found) == 1),
     )
+    seeds = len(next(iter(found.values()))["ratio"])
+    figure.suptitle(f"Median of {seeds} seeds within the band of all of them", fontsize=9)
     return figure
 
 

@@ -8,6 +8,13 @@ from neurosim.loading import bundled
 
 SMALL = {"record.presentations": 2, "record.samples": 2}
 
+AS_RATES = {
+    "level": "rate",
+    "stages.0.presentations": 60,
+    "stages.0.phases.0.duration": "1 s",
+    "stages.0.phases.1.duration": "1 s",
+}
+
 # How long, and to which fraction of that of the initial weights the test loss must fall: enough
 # to see that the signals point downhill, at the slow rates of some protocols.
 SHORT = {
@@ -16,7 +23,11 @@ SHORT = {
     "backprop-digits": ({"stages.0.epochs": None, "stages.0.presentations": 10}, 0.6),
     "mixture-single-phase": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.5),
     "student-teacher": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.1),
+    "target-propagation": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.1),
     "online-plasticity": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.9),
+    # As rates; what they learn as spikes takes minutes: protocols/spiking_learning.py.
+    "spiking-student-teacher": (AS_RATES, 0.5),
+    "spiking-multiplexing": (AS_RATES, 0.5),
     "sleep": (
         {"stages.0.presentations": 20, "stages.1.epochs": None, "stages.1.presentations": 200},
         0.9,
