@@ -210,6 +210,13 @@ class Contents:
             "rescued": "fraction of samples the root solver had to finish",
         }
         return [
+            Variable(
+                "diverged_at",
+                ("seed",) if self.many else (),
+                "1",
+                "presentation in which the seed diverged; -1 if it did not",
+                "int32",
+            ),
             Variable("metrics/loss", dims, "1", "training loss before teaching, batch mean"),
             Variable("metrics/error", dims, "1", "fraction of the batch classified wrongly"),
             *[Variable(f"metrics/{n}", by_phase, "1", text) for n, text in described.items()],

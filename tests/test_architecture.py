@@ -11,12 +11,13 @@ PACKAGE = Path(__file__).parents[1] / "neurosim"
 
 RANKS = {
     "errors": 0, "words": 0, "seeds": 0, "activations": 0, "losses": 0,
-    "units": 1, "toml": 1, "store": 1,
-    "validation": 2, "spec": 2, "network": 2, "tasks": 2,
+    "units": 1, "toml": 1, "archives": 1, "stopping": 1,
+    "store": 2, "validation": 2, "spec": 2, "network": 2, "tasks": 2,
     "dynamics": 3, "credit": 4, "plasticity": 5, "theory": 5,
     "levels": 6, "engine": 7, "spiking": 8, "build": 9, "consistency": 10, "loading": 11,
-    "contents": 12, "scenes": 12, "recording": 13, "comparing": 13, "figures": 14, "running": 14,
-    "listing": 15, "checking": 15, "inspecting": 15, "progress": 15, "cli": 16,
+    "contents": 12, "diverging": 12, "environment": 12, "scenes": 12,
+    "positions": 13, "recording": 13, "comparing": 13, "looping": 14, "figures": 14, "running": 15,
+    "listing": 16, "checking": 16, "inspecting": 16, "progress": 16, "resuming": 16, "cli": 17,
 }  # fmt: skip
 """Room → rank."""
 
