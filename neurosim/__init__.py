@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWarning
+from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWarning, StoppedError
 
 if TYPE_CHECKING:
     from neurosim.analysing import analyze
@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from neurosim.inspecting import inspect
     from neurosim.listing import catalog
     from neurosim.loading import Protocol, load_model, load_protocol
-    from neurosim.running import Run, run
-    from neurosim.store import open_trace
+    from neurosim.looping import Run
+    from neurosim.resuming import resume
+    from neurosim.running import run
+    from neurosim.store import open_trace, repair
 
 _LAZY = {
     "Protocol": "neurosim.loading",
-    "Run": "neurosim.running",
+    "Run": "neurosim.looping",
     "analyze": "neurosim.analysing",
     "catalog": "neurosim.listing",
     "check": "neurosim.checking",
@@ -25,6 +27,8 @@ _LAZY = {
     "load_model": "neurosim.loading",
     "load_protocol": "neurosim.loading",
     "open_trace": "neurosim.store",
+    "repair": "neurosim.store",
+    "resume": "neurosim.resuming",
     "run": "neurosim.running",
 }
 
@@ -35,6 +39,7 @@ __all__ = [
     "NeurosimWarning",
     "Protocol",
     "Run",
+    "StoppedError",
     "analyze",
     "catalog",
     "check",
@@ -43,6 +48,8 @@ __all__ = [
     "load_model",
     "load_protocol",
     "open_trace",
+    "repair",
+    "resume",
     "run",
 ]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from neurosim import _words
 
 if TYPE_CHECKING:
-    from neurosim.running import Progress
+    from neurosim.looping import Progress
 
 INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurosim.activations import ACTIVATIONS, Activation, Elementwise, LeakyReLU
+from neurosim.archives import read_arrays
 from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS, Dynamics
 from neurosim.engine import Engine, Phase, Simulator
@@ -105,17 +106,6 @@ def located(folder: Path, name: Any) -> Path:
     return folder / Path(str(name)).expanduser()
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file of weights; nothing in it is executed."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except Exception as problem:
-        raise InputError(f"{path}: not an .npz file of plain arrays ({problem})") from None
-
-
 def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:
     """The initial weights of one seed, drawn in float64, in the default precision."""
     sizes = tuple(model.layers)
@@ -126,7 +116,7 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:
     match spec.init:
         case "file":
             path = located(folder, spec.file)
-            arrays = load_arrays(path)
+            arrays = read_arrays(path)
             W = weights_from_arrays(arrays, "W", shapes, str(path))
             if model.bias and "b1" in arrays:
                 b = weights_from_arrays(arrays, "b", [(n,) for n in sizes[1:]], str(path))
@@ -145,7 +135,7 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:
     if wires and feedback.init == "file":
         path = located(folder, feedback.file or spec.file)
         shapes = [(sizes[i], sizes[above]) for i, above in wires]
-        Q = weights_from_arrays(load_arrays(path), "Q", shapes, str(path))
+        Q = weights_from_arrays(read_arrays(path), "Q", shapes, str(path))
     else:
         Q = feedback_weights(feedback.init, W, feedback.gain, rng, wiring)
     return Weights(*(tuple(map(_on_device, arrays)) for arrays in (W, b, Q)))

@@ -15,12 +15,13 @@ import typer
 
 from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWarning
 
-INTERRUPTED = 130
+INTERRUPTED, STOPPED = 130, 75
 
 app = typer.Typer(
     name="neurosim",
     help="Simulate networks of pyramidal neurons that learn by target propagation.",
-    epilog="Exit codes: 0 done, 1 the model failed, 2 bad input, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 the model failed, 2 bad input, 75 stopped and resumable, "
+    "130 interrupted.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -84,7 +85,7 @@ class Output:
             self.result(report | {"error": lines, "exit_code": code}, "")
             return
         for line in lines:
-            print(line if code == INTERRUPTED else f"error: {line}", file=sys.stderr)
+            print(line if code in (INTERRUPTED, STOPPED) else f"error: {line}", file=sys.stderr)
 
     def __enter__(self) -> "Output":
         self._catching.__enter__()
@@ -108,7 +109,8 @@ class Output:
             report: dict[str, Any] = {}
             if isinstance(error, DivergedError) and error.run is not None:
                 report = error.run.summary | {"figures": []}
-            self.failure(str(error).splitlines(), error.exit_code, report)
+            lines = [*str(error).splitlines(), *getattr(error, "__notes__", [])]
+            self.failure(lines, error.exit_code, report)
             raise typer.Exit(error.exit_code) from error
         if isinstance(error, KeyboardInterrupt):
             words = "; ".join(["interrupted", *getattr(error, "__notes__", [])])
@@ -197,7 +199,6 @@ def run(
         ensemble = _ensemble(seeds, seed)
         loaded = _loaded(protocol, changes, level, seed)
         from neurosim import _progress, running
-        from neurosim.figures import overview, raster
 
         trace = running.trace_path(loaded.spec, out)
         figure = _new(trace.with_suffix(".png"), force or trace.exists())
@@ -207,15 +208,41 @@ def run(
             done = running.run(
                 loaded, seeds=ensemble, out=trace, force=force, device=device, progress=progress
             )
-        drawn = []
-        try:
-            drawn.append(str(overview(trace, figure)))
-            if loaded.spec.level == "spiking" and loaded.spec.record.presentations:
-                drawn.append(str(raster(trace)))
-        except NeurosimError as error:
-            warnings.warn(f"no figure: {error}", NeurosimWarning, stacklevel=1)
-        report = done.summary | {"figures": drawn}
-        output.result(report, _summary(loaded.spec, report))
+        _finish(output, done, figure)
+
+
+@app.command()
+def resume(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The trace of a run that stopped.")],
+    device: Device = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on although something is no longer what it was.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that was stopped or killed, as if it had never been."""
+    with Output(as_json, quiet) as output:
+        from neurosim import _progress, resuming
+
+        with _progress.display(file.stem, quiet) as progress:
+            done = resuming.resume(file, force=force, device=device, progress=progress)
+        _finish(output, done, file.with_suffix(".png"))
+
+
+def _finish(output: Output, done: Any, figure: Path) -> None:
+    """Draw a finished run and say how it ended."""
+    from neurosim.figures import overview, raster
+
+    drawn = []
+    try:
+        drawn.append(str(overview(done.path, figure)))
+        if done.spec.level == "spiking" and done.spec.record.presentations:
+            drawn.append(str(raster(done.path)))
+    except NeurosimError as error:
+        warnings.warn(f"no figure: {error}", NeurosimWarning, stacklevel=1)
+    report = done.summary | {"figures": drawn}
+    output.result(report, _summary(done.spec, report))
 
 
 def _summary(spec: Any, report: dict[str, Any]) -> str:
@@ -371,6 +398,23 @@ def analyze(
         drawn = str(analysis(found, figure))
         words = f"{findings.in_words(found, _columns())}\n\nfigure: {drawn}"
         output.result(found.report | {"figures": [drawn]}, words)
+
+
+def repair(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The trace of a killed run.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Though another host wrote it, which only you know of.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Clear the mark "open for writing" that a killed run leaves."""
+    with Output(as_json, quiet) as output:
+        from neurosim.store import repair
+
+        cleared = repair(file, force=force)
+        words = "any HDF5 program opens it now" if cleared else "nothing to repair"
+        output.result({"path": str(file), "repaired": cleared}, f"{file}: {words}")
 
 
 @app.command("list")

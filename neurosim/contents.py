@@ -235,6 +235,13 @@ class Contents:
         }
         drift = Variable("metrics/drift", dims, "1", "largest ‖W W⁻¹ − I‖, where it was looked at")
         return [
+            Variable(
+                "diverged_at",
+                ("seed",) if self.many else (),
+                "1",
+                "presentation in which the seed diverged; -1 if it did not",
+                "int32",
+            ),
             *([drift] if self.credit.exact else []),
             *[
                 Variable(f"metrics/{name}", self._dims("presentation", "layer"), "1", text)

@@ -52,6 +52,12 @@ class DivergedError(NeurosimError):
         self.run = run
 
 
+class StoppedError(NeurosimError):
+    """The run was asked to stop, and did at the end of a chunk; it can be resumed."""
+
+    exit_code: ClassVar[int] = 75
+
+
 class NeurosimWarning(UserWarning):
     """Something is allowed but probably not meant."""
 

@@ -1,8 +1,6 @@
 """The passage from device arrays to the file of a trace."""
 
 import json
-import platform
-import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,9 +11,10 @@ import numpy as np
 
 from neurosim.contents import MS, Contents
 from neurosim.engine import Examined, Metrics
+from neurosim.environment import commit, versions
 from neurosim.loading import Protocol
 from neurosim.network import Weights
-from neurosim.store import TraceWriter
+from neurosim.store import Ledger, TraceWriter
 
 
 def provenance(protocol: Protocol, seeds: list[int]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -32,11 +31,8 @@ def provenance(protocol: Protocol, seeds: list[int]) -> tuple[dict[str, Any], di
         "plasticity": spec.plasticity,
         "seeds": ",".join(map(str, seeds)),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "versions": json.dumps(
-            {"python": platform.python_version()}
-            | {name: version(name) for name in ("jax", "diffrax", "numpy", "h5py")}
-        ),
+        "commit": commit(),
+        "versions": json.dumps(versions(spec.level)),
     }
     texts = {
         "protocol_json": spec.model_dump_json(exclude_none=True),
@@ -45,34 +41,24 @@ def provenance(protocol: Protocol, seeds: list[int]) -> tuple[dict[str, Any], di
     return attributes, texts
 
 
-def _commit() -> str:
-    """The commit of the source tree neurosim is run from; empty for an installed one."""
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
 class Recorder:
     """Writes a run to its trace, chunk by chunk."""
 
-    def __init__(
-        self,
+    def __init__(self, writer: TraceWriter, contents: Contents) -> None:
+        self.writer, self.contents = writer, contents
+
+    @classmethod
+    def create(
+        cls,
         path: Path,
         protocol: Protocol,
         contents: Contents,
         seeds: list[int],
         overwrite: bool,
-    ) -> None:
-        self.contents = contents
+    ) -> "Recorder":
+        """For a new trace."""
         attributes, texts = provenance(protocol, seeds)
-        self.writer = TraceWriter(
+        writer = TraceWriter(
             path,
             contents.axes,
             contents.variables,
@@ -81,7 +67,17 @@ class Recorder:
             overwrite,
             contents.populations,
         )
-        self._write_phase_table()
+        recorder = cls(writer, contents)
+        recorder._write_phase_table()
+        return recorder
+
+    @classmethod
+    def reopen(
+        cls, path: Path, contents: Contents, ledger: Ledger, attributes: Mapping[str, str]
+    ) -> "Recorder":
+        """For a trace that holds what the ledger says."""
+        writer = TraceWriter.reopen(path, contents.axes, contents.variables, ledger, attributes)
+        return cls(writer, contents)
 
     def _write_phase_table(self) -> None:
         for stage, slots in zip(self.contents.spec.stages, self.contents.slots, strict=True):
@@ -114,6 +110,11 @@ class Recorder:
     def calibration(self, rate: np.ndarray) -> None:
         """The f–I curve of the neurons (Hz)."""
         self.writer.write("calibration/rate", slice(0, len(rate)), rate)
+
+    def diverged(self, s: int, presentation: int) -> None:
+        """Seed number s left the bounds in a presentation."""
+        where = s if self.contents.many else ()
+        self.writer.write("diverged_at", where, np.int32(presentation))
 
     def metrics(self, stage: int, first: int, metrics: Mapping[str, np.ndarray]) -> None:
         """Metrics (seed, presentations, …) of consecutive presentations from `first` on.

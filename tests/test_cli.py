@@ -182,7 +182,8 @@ def test_an_interrupted_run_says_where_its_trace_is(finished, monkeypatch):
     monkeypatch.setattr(_progress, "display", lambda name, quiet: Impatient(name))
     result = call("run", *finished.arguments, "--out", "cut.h5")
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr == "interrupted; cut.h5 holds all up to there\n"
+    kept = "interrupted; cut.h5 holds all up to there; go on with: neurosim resume cut.h5"
+    assert result.stderr == f"{kept}\n"
     report = ns.inspect("cut.h5")
     assert report["status"] == "interrupted"
     assert 0 < report["presentations"]["done"] < report["presentations"]["total"] == 28
@@ -190,7 +191,7 @@ def test_an_interrupted_run_says_where_its_trace_is(finished, monkeypatch):
     again = call("run", *finished.arguments, "--out", "cut.h5", "--force", "--json")
     report = json.loads(again.stdout)
     assert report["exit_code"] == again.exit_code == 130
-    assert report["error"] == ["interrupted; cut.h5 holds all up to there"]
+    assert report["error"] == [kept]
 
 
 def test_check_predicts_the_size_of_a_trace(finished):
@@ -217,7 +218,9 @@ def test_control_c_ends_a_real_process_with_130():
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err.splitlines()[-1] == "interrupted; cut.h5 holds all up to there"
+    assert err.splitlines()[-1] == (
+        "interrupted; cut.h5 holds all up to there; go on with: neurosim resume cut.h5"
+    )
     assert ns.inspect("cut.h5")["status"] == "interrupted"
 
 

@@ -181,7 +181,7 @@ def test_weights_from_a_file(tmp_path):
             r"W1 has shape \(3, 4\); expected \(4, 3\)",
         ),
         ({"W1": np.full((4, 3), np.nan), "W2": np.ones((2, 4))}, r"W1 holds numbers that are not"),
-        ({"W1": np.array([object()])}, r"not an \.npz file of plain arrays"),
+        ({"W1": np.array([object()])}, r"an \.npz file of plain numbers \(W1\.npy: holds objects"),
     ],
 )
 def test_bad_weights_files(tmp_path, arrays, message):

@@ -221,7 +221,7 @@ def execute(tmp_path_factory):
         path = folder / "trace.h5"
         protocol = load_protocol(folder / "tiny.toml", overrides)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(import_module("neurosim.running"), "CHUNK_SECONDS", chunk_seconds)
+            patch.setattr(import_module("neurosim.looping"), "CHUNK_SECONDS", chunk_seconds)
             ns.run(protocol, out=path, force=True, **arguments)
         found = {}
         with h5py.File(path) as file:

@@ -400,7 +400,7 @@ def finished(tmp_path_factory):
 def test_a_run_is_the_same_again_whatever_is_recorded_and_however_it_is_cut(
     finished, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("neurosim.running.CHUNK_SECONDS", 1e3)
+    monkeypatch.setattr("neurosim.looping.CHUNK_SECONDS", 1e3)
     small(tmp_path / "again.h5")
     one, other = arrays(finished), arrays(tmp_path / "again.h5")
     assert one.keys() == other.keys()

@@ -11,8 +11,23 @@ The file of a process that was killed carries a mark "open for writing", for whi
 open it. `open_trace` and `describe` read past the mark of a dead writer, and change no file.
 """
 
+from neurosim.store.checkpoint import Checkpoint
 from neurosim.store.layout import Axis, Variable, size
+from neurosim.store.ledger import Ledger, crc
 from neurosim.store.reader import describe, is_hdf5, open_trace
+from neurosim.store.repairing import repair
 from neurosim.store.writer import TraceWriter
 
-__all__ = ["Axis", "TraceWriter", "Variable", "describe", "is_hdf5", "open_trace", "size"]
+__all__ = [
+    "Axis",
+    "Checkpoint",
+    "Ledger",
+    "TraceWriter",
+    "Variable",
+    "crc",
+    "describe",
+    "is_hdf5",
+    "open_trace",
+    "repair",
+    "size",
+]

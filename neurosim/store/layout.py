@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,6 +130,24 @@ def create_population(file: h5py.File, name: str, description: str) -> tuple[Any
     nodes = group.create_dataset("node_ids", dtype=np.uint64, **shape)
     nodes.dims[0].attach_scale(times)
     return times, nodes
+
+
+def differences(
+    file: h5py.File, axes: Mapping[str, Sequence[Axis]], variables: Sequence[Variable]
+) -> Iterator[str]:
+    """Where a file does not have these axes and variables: a line for each."""
+    lengths: dict[tuple[str, str], int] = {}
+    for group, members in axes.items():
+        for axis in members:
+            lengths[group.strip("/"), axis.name] = len(axis.values)
+            found, wanted = file.get(f"{group}/{axis.name}"), np.asarray(axis.values)
+            if not isinstance(found, h5py.Dataset) or not np.array_equal(found[()], wanted):
+                yield f"the axis {group}/{axis.name} is another"
+    for v in variables:
+        found = file.get(v.path)
+        shape = tuple(lengths[at] for at in _homes(lengths, v))
+        if not isinstance(found, h5py.Dataset) or (found.shape, found.dtype) != (shape, v.dtype):
+            yield f"the variable {v.path} is another"
 
 
 def _homes(axes: Collection[tuple[str, str]], variable: Variable) -> list[tuple[str, str]]:

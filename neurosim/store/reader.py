@@ -7,21 +7,21 @@ import io
 import math
 import os
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from neurosim.errors import InputError
+from neurosim.store import liveness
 from neurosim.store.layout import CHUNK_BYTES
+from neurosim.store.superblock import SIGNATURE, marked
 
 if TYPE_CHECKING:
     import xarray
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BOOKKEEPING = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid"}
 # What h5py raises for files that are damaged or made by others.
 _READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
@@ -128,13 +128,6 @@ class _Unmarked(io.FileIO):
         self.close()
 
 
-def marked(raw: BinaryIO) -> bool:
-    """Whether the superblock says "open for writing", as its version 3 can."""
-    raw.seek(0)
-    header = raw.read(12)
-    return len(header) == 12 and header[8] >= 3 and header[11] != 0
-
-
 def _source(path: Path) -> tuple[str | io.FileIO, dict[str, Any]]:
     """What to open, and with which options of `h5py.File`."""
     with open(path, "rb") as raw:
@@ -152,7 +145,7 @@ def is_hdf5(path: Path) -> bool:
     if not path.is_file():
         return False
     with open(path, "rb") as raw:
-        return raw.read(len(_SIGNATURE)) == _SIGNATURE
+        return raw.read(len(SIGNATURE)) == SIGNATURE
 
 
 @contextlib.contextmanager
@@ -164,12 +157,12 @@ def reading(path: Path) -> Iterator[h5py.File]:
     """
     try:
         with open(path, "rb") as raw:
-            signature = raw.read(len(_SIGNATURE))
+            signature = raw.read(len(SIGNATURE))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    if signature != _SIGNATURE:
+    if signature != SIGNATURE:
         raise InputError(f"{path}: is no trace: it is not an HDF5 file")
     try:
         source, options = _source(path)
@@ -192,17 +185,7 @@ def _status(file: h5py.File) -> str:
 
 def writer_alive(file: h5py.File) -> bool | None:
     """Whether the process that writes the file lives; None if this machine cannot know."""
-    if _status(file) != "running":
-        return None
-    if file.attrs.get("host") != socket.gethostname() or os.name == "nt":
-        return None
-    try:
-        os.kill(int(file.attrs["pid"]), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
+    return liveness.alive(file.attrs) if _status(file) == "running" else None
 
 
 def reason(error: BaseException) -> str:

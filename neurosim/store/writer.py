@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import operator
 import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import h5py
 import numpy as np
 
 from neurosim.errors import DivergedError, InputError, NeurosimError, unknown
+from neurosim.store.amending import LIBVER, amend
 from neurosim.store.layout import (
     Axis,
     Variable,
     create_axes,
     create_population,
     create_variable,
+    differences,
     group_at,
 )
-from neurosim.store.reader import marked, reading, reason, writer_alive
+from neurosim.store.ledger import Entry, Ledger, contradictions
+from neurosim.store.liveness import identity
+from neurosim.store.reader import reading, reason, writer_alive
+from neurosim.store.repairing import repair
+from neurosim.store.superblock import marked
 
 Status = Literal["complete", "diverged", "interrupted"]
 Where = int | slice | tuple[int | slice, ...]
-
-# Newer file formats than this break other readers of the field (libsonata on virtual data).
-_LIBVER = ("v110", "v110")
 
 
 class TraceWriter:
@@ -64,12 +67,50 @@ class TraceWriter:
             raise ValueError("attributes: neurosim_version is missing")
         _refuse_existing(self.path, overwrite)
         _create(self.path, axes, variables, attributes, texts or {}, populations or {})
+        self._begin(variables, Ledger())
+
+    @classmethod
+    def reopen(
+        cls,
+        path: str | os.PathLike[str],
+        axes: Mapping[str, Sequence[Axis]],
+        variables: Sequence[Variable],
+        ledger: Ledger,
+        attributes: Mapping[str, str | float | int],
+    ) -> TraceWriter:
+        """Go on writing a trace whose writer is dead or was interrupted.
+
+        What the ledger does not know of is there to be written again.
+
+        Args:
+            path: the file.
+            axes, variables: what the new writer would create; they must be what the file has.
+            ledger: what is known to be in the file.
+            attributes: to set in the file.
+
+        Raises:
+            InputError: its writer lives, or the file has another layout or does not hold what the
+                ledger says, or cannot be written.
+        """
+        writer = cls.__new__(cls)
+        writer.path = Path(path)
+        _take_over(writer.path, axes, variables, ledger, attributes)
+        writer._begin(variables, ledger)
+        return writer
+
+    def _begin(self, variables: Sequence[Variable], ledger: Ledger) -> None:
         # Closing must reach this very file, also when another has taken its name since.
         self._raw = open(self.path, "r+b")  # noqa: SIM115
-        self._file = h5py.File(self.path, "r+", libver=_LIBVER, locking=False)
+        self._file = h5py.File(self.path, "r+", libver=LIBVER, locking=False)
         self._file.swmr_mode = True
         self._datasets = {v.path: self._file[v.path] for v in variables}
         self._flushes = 0
+        self._ledger = ledger
+
+    @property
+    def ledger(self) -> Ledger:
+        """What has been written; on disk only after a `flush`."""
+        return self._ledger.copy()
 
     def write(self, path: str, where: Where, values: Any) -> None:
         """Write one block of a variable.
@@ -99,6 +140,13 @@ class TraceWriter:
             array = array.astype(dataset.dtype, copy=False)
         with self._disk():
             dataset[index] = array
+        first = index[0] if index else 0
+        if len(index) > 1:
+            self._ledger[path] = None
+        elif isinstance(first, slice):
+            self._ledger.note(path, first.indices(dataset.shape[0])[0], array)
+        else:
+            self._ledger.note(path, operator.index(first), array[np.newaxis])
 
     def append_spikes(self, population: str, times: np.ndarray, nodes: np.ndarray) -> None:
         """Append spikes, later than all before: times in ms, and the nodes that fired them.
@@ -114,9 +162,14 @@ class TraceWriter:
             group = self._file[f"spikes/{population}"]
             for name, values in (("timestamps", times), ("node_ids", nodes)):
                 dataset = group[name]
-                start = dataset.shape[0]
-                dataset.resize((start + len(values),))
-                dataset[start:] = values
+                # Beyond what the ledger knows a dead writer may have left the same spikes.
+                path = f"spikes/{population}/{name}"
+                start = (self._ledger.get(path) or Entry(0, 0)).rows
+                end = start + len(values)
+                if dataset.shape[0] < end:
+                    dataset.resize((end,))
+                dataset[start:end] = values
+                self._ledger.note(path, start, values.astype(dataset.dtype, copy=False))
 
     def flush(self) -> None:
         """Make all that was written so far survive the death of this process."""
@@ -138,11 +191,8 @@ class TraceWriter:
             self._file.close()
             if marked(self._raw):
                 raise RuntimeError("this process has it open elsewhere, in SWMR mode")
-            draft = _Draft(self._raw)
-            with h5py.File(draft, "r+", libver=_LIBVER) as file:
-                file.attrs.update(attributes or {})
-                file.attrs["status"] = status
-            draft.commit()
+            about = {"checksums": json.dumps(self._ledger)} | dict(attributes or {})
+            amend(self._raw, about | {"status": status})
         mine = os.fstat(self._raw.fileno())
         self._raw.close()
         if not self.path.exists() or not os.path.samestat(mine, self.path.stat()):
@@ -196,9 +246,9 @@ def _create(
 ) -> None:
     """Create the whole file in memory, write it under another name, then rename it to `path`."""
     image = io.BytesIO()
-    with h5py.File(image, "w", libver=_LIBVER, track_order=True) as file:
+    with h5py.File(image, "w", libver=LIBVER, track_order=True) as file:
         file.attrs.update(attributes)
-        file.attrs.update(status="running", host=socket.gethostname(), pid=os.getpid())
+        file.attrs.update({"status": "running"} | identity())
         scales = create_axes(file, axes)
         for variable in variables:
             create_variable(file, scales, variable)
@@ -253,51 +303,16 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
         )
 
 
-class _Draft(io.RawIOBase):
-    """A file as HDF5 would change it; `commit` makes the changes, those at its end first.
-
-    HDF5 itself would mark the file as open, and a kill or a full disk could stop it halfway.
-    """
-
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
-        self._at = 0
-        self._old_end = self._end = raw.seek(0, os.SEEK_END)
-        self._changes: list[tuple[int, bytes]] = []
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + (0, self._at, self._end)[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view, begin = memoryview(buffer), self._at
-        self._raw.seek(begin)
-        old = self._raw.read(len(view))
-        view[:] = old.ljust(len(view), b"\0")
-        for start, data in self._changes:
-            low, high = max(start, begin), min(start + len(data), begin + len(view))
-            if low < high:
-                view[low - begin : high - begin] = data[low - start : high - start]
-        self._at += len(view)
-        return len(view)
-
-    def write(self, data: Any) -> int:
-        self._changes.append((self._at, bytes(data)))
-        self._at += len(data)
-        self._end = max(self._end, self._at)
-        return len(data)
-
-    def truncate(self, size: int | None = None) -> int:
-        self._end = self._at if size is None else size
-        return self._end
-
-    def commit(self) -> None:
-        """Write new space, then the superblock, which says how far it goes, then what uses it."""
-        self._changes.sort(key=lambda change: (change[0] < self._old_end, change[0] != 0))
-        for start, data in self._changes:
-            self._raw.seek(start)
-            self._raw.write(data)
-        self._raw.flush()
+def _take_over(
+    path: Path,
+    axes: Mapping[str, Sequence[Axis]],
+    variables: Sequence[Variable],
+    ledger: Ledger,
+    attributes: Mapping[str, str | float | int],
+) -> None:
+    """Make this process the writer of a file that has no living one."""
+    with reading(path) as file:
+        wrong = [*differences(file, axes, variables), *contradictions(file, ledger)]
+        if wrong:
+            raise InputError([f"{path}: {line}" for line in wrong])
+    repair(path, {"status": "running"} | identity() | dict(attributes))

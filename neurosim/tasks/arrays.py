@@ -1,7 +1,5 @@
 """A user's own arrays from an `.npz` file."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -9,21 +7,12 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from neurosim.archives import read_arrays
 from neurosim.errors import InputError, unknown
 from neurosim.tasks import checks
 from neurosim.tasks.data import Data, one_hot, split, standardise
 
 KEYS = ("x", "y", "x_test", "y_test")
-UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    MemoryError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What numpy and zipfile raise on files that are damaged, encrypted or hold objects."""
 
 
 @dataclass(frozen=True)
@@ -93,20 +82,9 @@ class Arrays:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of the file: the right ones, numeric, finite, and of shapes that fit."""
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                raise InputError(f"{path}: holds a bare array; expected an .npz file with x and y")
-            if unexpected := [unknown("array", key, KEYS) for key in loaded if key not in KEYS]:
-                raise InputError([f"{path}: {problem}" for problem in unexpected])
-            arrays = {key: np.asarray(loaded[key]) for key in loaded}
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected an .npz file with x and y") from error
-    except UNREADABLE as error:
-        raise InputError(
-            f"{path}: cannot be read as an .npz file of plain numbers ({error})"
-        ) from error
+    arrays = read_arrays(path)
+    if unexpected := [unknown("array", key, KEYS) for key in arrays if key not in KEYS]:
+        raise InputError([f"{path}: {problem}" for problem in unexpected])
     for find in (_misnamed, _unusable, _misfits):
         if problems := find(arrays):
             raise InputError([f"{path}: {problem}" for problem in problems])

@@ -10,14 +10,13 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
+from neurosim.archives import DEFLATE_RATIO
 from neurosim.errors import InputError
 from neurosim.tasks import checks
 from neurosim.tasks.data import Data, one_hot, standardise
 
 UNSIGNED_BYTE = 0x08
 BRIGHTEST = 255
-DEFLATE_RATIO = 1032
-"""No deflate stream unpacks to more than this times its size (zlib's documentation)."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,68 @@
+"""What decides the last digits of a run besides its protocol: versions, machine, data."""
+
+import platform
+import subprocess
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+
+from neurosim.store import crc
+from neurosim.tasks.data import Data
+
+LIBRARIES = ("jax", "jaxlib", "diffrax", "equinox", "optax", "optimistix", "numpy", "scipy", "h5py")
+
+
+def versions(level: str) -> dict[str, str]:
+    """Of Python and the libraries that a level computes with."""
+    names = (*LIBRARIES, "brian2") if level == "spiking" else LIBRARIES
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+@cache
+def commit() -> str:
+    """The commit of the source tree neurosim is run from; empty for an installed one."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def environment(level: str) -> dict[str, str]:
+    """Everything that must stay the same for a run to go on bit for bit."""
+    (device,) = jax.numpy.zeros(()).devices()
+    return {
+        "neurosim": version("neurosim"),
+        "commit": commit(),
+        **versions(level),
+        "device": device.device_kind,
+        "processor": processor(),
+    }
+
+
+@cache
+def processor() -> str:
+    """The model of the processor, for which JAX compiles."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        named = []
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def fingerprint(drawn: Iterable[Data]) -> int:
+    """A checksum of the data that a run learns from."""
+    total = 0
+    for data in {id(data): data for data in drawn}.values():
+        for array in (data.x_train, data.y_train, data.x_test, data.y_test):
+            total = crc(array, total)
+    return total

@@ -1,0 +1,135 @@
+"""Going on with a run that was stopped or killed, from the checkpoint beside its trace."""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from neurosim.environment import environment, fingerprint
+from neurosim.errors import InputError, NeurosimError, NeurosimWarning
+from neurosim.loading import Protocol, load_protocol
+from neurosim.looping import Loop, Progress, Run, Setting
+from neurosim.positions import Position, position_from
+from neurosim.recording import Recorder
+from neurosim.running import computing, initial_weights, prepare
+from neurosim.spec import ProtocolSpec
+from neurosim.store import Checkpoint, Ledger, describe
+from neurosim.toml import Sources
+from neurosim.validation import validate
+
+
+def resume(
+    path: str | Path,
+    protocol: Protocol | None = None,
+    *,
+    force: bool = False,
+    device: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Go on with the run whose trace is `path`; the result is that of a run without a break.
+
+    protocol: what it runs, where its file is not enough because a script gave it objects. force: go
+    on although the protocol, its model or data, a version or the machine is another; the trace
+    notes what is. device: `cpu` or `gpu`.
+
+    Raises:
+        InputError: it is complete, still running, damaged or has no checkpoint; or something is no
+            longer what it was.
+        DivergedError, StoppedError: as `run` does.
+    """
+    path = Path(path)
+    found = describe(path)
+    _refuse_ended(path, found["status"])
+    saved = Checkpoint.load(path)
+    if not isinstance(saved.about.get("origin"), dict):
+        raise InputError(f"{Checkpoint.path(path)}: is no checkpoint of a run")
+    origin: Mapping[str, Any] = saved.about["origin"]
+    current = protocol or _protocol(path, origin)
+    with computing(current.spec, device):
+        differing = [
+            *_keys(origin["protocol"], current.spec.model_dump(mode="json", exclude_none=True)),
+            *_keys(origin["environment"], environment(current.spec.level)),
+        ]
+        samples, drawn = prepare(current, origin["seeds"])
+        if fingerprint(drawn) != origin["data"]:
+            differing.append("the data of the task")
+        _accept(path, differing, force)
+        weights = initial_weights(current, origin["seeds"], drawn)
+        loop = Loop(Setting(current, origin["seeds"], path, samples, weights, origin, progress))
+        position = position_from(saved, loop.start().states)
+        if position is None:
+            raise InputError(f"{path}: cannot go on: the network's state has another shape now")
+        note = _note(found["attributes"], position, differing)
+        ledger = Ledger.from_plain(saved.about["ledger"])
+        return loop.run(position, lambda contents: Recorder.reopen(path, contents, ledger, note))
+
+
+def _refuse_ended(path: Path, status: str) -> None:
+    reasons = {
+        "running": "its process still writes it",
+        "complete": "it is complete; nothing is left to do",
+        "diverged": "all its seeds diverged; nothing is left to do",
+    }
+    if status in reasons:
+        raise InputError(f"{path}: cannot be resumed: {reasons[status]}")
+
+
+def _protocol(path: Path, origin: Mapping[str, Any]) -> Protocol:
+    """The protocol as its files have it now; as it was where they are gone."""
+    if origin["overrides"] is None:
+        raise InputError(
+            f"{path}: its protocol holds objects of a script; resume it there, with "
+            "neurosim.resume(path, protocol)"
+        )
+    file = origin["file"]
+    if file is not None and Path(file).is_file():
+        try:
+            return load_protocol(file, origin["overrides"])
+        except NeurosimError as error:
+            raise InputError(f"{path}: its protocol can no longer be used: {error}") from None
+    spec = validate(ProtocolSpec, origin["protocol"])
+    return Protocol(spec, Path(origin["folder"]), Sources(()), origin["overrides"])
+
+
+def _keys(before: Any, now: Any, key: str = "") -> Iterator[str]:
+    """The leaves in which two pieces of plain data differ, with both values."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for name in sorted({*before, *now}):
+            yield from _keys(before.get(name), now.get(name), f"{key}.{name}" if key else name)
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for n, pair in enumerate(zip(before, now, strict=True)):
+            yield from _keys(*pair, f"{key}.{n}")
+    elif before != now:
+        old, new = ("nothing" if value is None else repr(value) for value in (before, now))
+        yield f"{key}: was {old}, is {new}"
+
+
+def _accept(path: Path, differing: list[str], force: bool) -> None:
+    """Refuse to go on with something else, or warn of it if told to."""
+    if not differing:
+        return
+    if not force:
+        raise InputError(
+            [
+                f"{path}: is not what it began as; undo this, or give --force to go on nevertheless"
+                " with numbers that no other run has:",
+                *differing,
+            ]
+        )
+    for line in differing:
+        warnings.warn(f"goes on with something else: {line}", NeurosimWarning, stacklevel=3)
+
+
+def _note(
+    attributes: Mapping[str, Any], position: Position, differing: list[str]
+) -> dict[str, str]:
+    """What the trace says of being resumed: after how many presentations, when, what was else."""
+    entry: dict[str, Any] = {
+        "presentation": position.done,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    if differing:
+        entry["differing"] = differing
+    return {"resumed": json.dumps([*json.loads(attributes.get("resumed", "[]")), entry])}

@@ -1,0 +1,320 @@
+"""A run that was stopped and resumed equals the run without a break, bit for bit."""
+
+import json
+import os
+import signal
+from importlib import import_module
+
+import h5py
+import jax
+import numpy as np
+import pytest
+
+import neurosim as ns
+from neurosim.errors import InputError, NeurosimWarning, StoppedError
+from neurosim.loading import load_protocol
+from neurosim.store import Checkpoint
+
+VOLATILE = {"created", "host", "pid", "process_began", "resumed", "summary"}
+"""Attributes that say when and where, and so differ between equal runs; the summary's time too."""
+
+TINY = """
+name = "tiny"
+level = "rate"
+precision = "float64"
+batch = 16
+[model]
+use = "mixture-two-phase"
+layers = [3, 4, 4]
+mu = 0.2
+output = "linear"
+loss = "squared"
+forward.rate = 0.05
+[task]
+name = "student-teacher"
+layers = [3, 4, 4]
+train = 64
+test = 16
+[[stages]]
+name = "training"
+presentations = 10
+[[stages.phases]]
+name = "free"
+duration = "400 ms"
+until = "duration"
+plastic = ["feedback"]
+[[stages.phases]]
+name = "learning"
+duration = "400 ms"
+until = "duration"
+teaching = "frozen"
+plastic = ["forward"]
+[record]
+presentations = [0, 6]
+samples = 2
+[rate]
+scheme = "heun"
+dt = "10 ms"
+"""
+SLEEP = """
+[[stages]]
+name = "sleep"
+presentations = 5
+pace = 2.0
+order = "top-down"
+[[stages.phases]]
+name = "free"
+duration = "400 ms"
+until = "duration"
+plastic = ["feedback"]
+"""
+RECONSTRUCT = {"model.feedback": {"init": "random", "rule": "reconstruction", "rate": 0.01}}
+CASES = {
+    "equilibrium": ({"level": "equilibrium"}, ""),
+    "fixed steps, momentum": ({"model.forward.optimizer": "momentum"}, ""),
+    "adaptive steps, adam": (
+        {"rate.adaptive": True, "rate.scheme": "tsit5", "model.forward.optimizer": "adam"},
+        "",
+    ),
+    "noise, float32": ({"model.noise": {"soma": 0.05}, "precision": "float32"}, ""),
+    "two stages with sleep": ({"level": "equilibrium", "schedule.kind": "linear"}, SLEEP),
+    "online": (
+        {
+            "plasticity": "online",
+            "model.tau_memory": "20 ms",
+            "model.forward.rate": "0.1 Hz",
+            "model.feedback": {"init": "exact-inverse", "rule": "tied"},
+            "stages.0.phases.0.plastic": [],
+        },
+        "",
+    ),
+}
+
+
+def contents(path):
+    """Every dataset of a trace as bytes, and the attributes that are not volatile."""
+    found = {}
+    with h5py.File(path) as file:
+
+        def visit(name, item):
+            if isinstance(item, h5py.Dataset) and not item.dtype.hasobject:
+                found[name] = item.dtype, item.shape, item[()].tobytes()
+            elif isinstance(item, h5py.Dataset):
+                found[name] = np.asarray(item[()]).tolist()
+
+        file.visititems(visit)
+        found |= {n: v for n, v in file.attrs.items() if n not in VOLATILE}
+        summary = json.loads(file.attrs["summary"])
+    return found | {key: summary[key] for key in ("metrics", "diverged", "settled")}
+
+
+def same(one, other):
+    """Whether two traces are equal, and where they are not."""
+    a, b = contents(one), contents(other)
+    assert a.keys() == b.keys()
+    differing = [name for name in a if a[name] != b[name]]
+    assert not differing
+
+
+class Runner:
+    """Runs one protocol in short chunks, with a stop after some presentations if asked."""
+
+    def __init__(self, folder, changes, more=""):
+        self.folder, self.changes = folder, changes
+        self.file = folder / "tiny.toml"
+        self.file.write_text(TINY.replace("[record]", more + "[record]"))
+
+    def run(self, name, stop=None, number=signal.SIGTERM, **arguments):
+        path = self.folder / name
+        protocol = load_protocol(self.file, self.changes)
+        return ns.run(protocol, out=path, force=True, progress=stopper(stop, number), **arguments)
+
+
+def stopper(stop, number=signal.SIGTERM):
+    """A progress display that sends this process a signal."""
+
+    def progress(progress):
+        if stop is not None and progress.done >= stop:
+            os.kill(os.getpid(), number)
+
+    return progress
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Nothing here is large enough to gain from optimised code."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def short_chunks(monkeypatch):
+    monkeypatch.setattr(import_module("neurosim.looping"), "CHUNK_SECONDS", 0.0)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return Runner(tmp_path, {"level": "equilibrium"})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_resumed_run_equals_the_run_without_a_break(tmp_path, case):
+    """Stopped twice: in the middle of an epoch, and between a recorded presentation and the end."""
+    changes, more = CASES[case]
+    if more:
+        changes = changes | RECONSTRUCT
+    runner = Runner(tmp_path, changes, more)
+    seeds = {"seeds": [0, 1]} if case in ("equilibrium", "online") else {}
+    whole = runner.run("whole.h5", **seeds)
+    assert np.isfinite(whole.metrics["test_loss"]).all()
+    with pytest.raises(StoppedError, match=r"stopped after 3 of 1\d presentations"):
+        runner.run("parts.h5", stop=3, **seeds)
+    trace = tmp_path / "parts.h5"
+    assert ns.inspect(trace)["status"] == "interrupted"
+    assert ns.inspect(trace)["presentations"]["done"] == 3
+    with pytest.raises(StoppedError):
+        ns.resume(trace, progress=stopper(7))
+    parts = ns.resume(trace)
+    assert parts.metrics == whole.metrics and parts.settled == whole.settled
+    same(tmp_path / "whole.h5", trace)
+    assert not Checkpoint.path(trace).exists()
+    with h5py.File(trace) as file:
+        resumed = json.loads(file.attrs["resumed"])
+    assert [entry["presentation"] for entry in resumed] == [3, 7]
+
+
+def test_equal_runs_have_equal_bytes(tiny, tmp_path):
+    tiny.run("a.h5")
+    tiny.run("b.h5")
+    same(tmp_path / "a.h5", tmp_path / "b.h5")
+
+
+# --- what is refused ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(tiny):
+    with pytest.raises(StoppedError):
+        tiny.run("cut.h5", stop=3)
+    return tiny.folder / "cut.h5"
+
+
+def test_a_changed_protocol_is_refused_unless_forced(tiny, stopped):
+    text = tiny.file.read_text()
+    tiny.file.write_text(text.replace("forward.rate = 0.05", "forward.rate = 0.04"))
+    changed = r"model.forward.rate: was 0.05, is 0.04"
+    with pytest.raises(InputError, match=rf"is not what it began as; undo this(.|\n)*\n{changed}"):
+        ns.resume(stopped)
+    with pytest.warns(NeurosimWarning, match=f"goes on with something else: {changed}"):
+        ns.resume(stopped, force=True)
+    with h5py.File(stopped) as file:
+        [entry] = json.loads(file.attrs["resumed"])
+    assert entry["differing"] == [changed]
+
+
+def test_a_changed_layout_is_refused_even_if_forced(tiny, stopped):
+    text = tiny.file.read_text()
+    tiny.file.write_text(text.replace("presentations = 10", "presentations = 12"))
+    with (
+        pytest.warns(NeurosimWarning, match="stages"),
+        pytest.raises(InputError, match="the axis metrics/presentation is another"),
+    ):
+        ns.resume(stopped, force=True)
+    tiny.file.write_text(text.replace("[3, 4, 4]", "[3, 4, 5, 4]"))
+    with (
+        pytest.warns(NeurosimWarning),
+        pytest.raises(InputError, match="the network's state has another shape now"),
+    ):
+        ns.resume(stopped, force=True)
+
+
+def test_a_changed_version_or_machine_is_refused(stopped, monkeypatch):
+    module = import_module("neurosim.resuming")
+    there = module.environment
+    monkeypatch.setattr(module, "environment", lambda level: there(level) | {"jax": "0.0.1"})
+    with pytest.raises(InputError, match=r"jax: was '[\d.]+', is '0\.0\.1'"):
+        ns.resume(stopped)
+
+
+def test_a_protocol_whose_file_is_gone_is_known_from_the_checkpoint(tiny, stopped, tmp_path):
+    tiny.run("whole.h5")
+    tiny.file.unlink()
+    ns.resume(stopped)
+    same(tmp_path / "whole.h5", stopped)
+
+
+def test_objects_of_a_script_must_be_given_again(tmp_path):
+    def strongest(signal, W):
+        return (signal.slope * signal.teaching).T @ signal.pre / signal.pre.shape[0]
+
+    runner = Runner(tmp_path, {"level": "equilibrium", "model.forward.rule": strongest})
+    runner.run("whole.h5")
+    with pytest.raises(StoppedError):
+        runner.run("cut.h5", stop=3)
+    with pytest.raises(InputError, match="objects of a script; resume it there"):
+        ns.resume(tmp_path / "cut.h5")
+    ns.resume(tmp_path / "cut.h5", load_protocol(runner.file, runner.changes))
+    same(tmp_path / "whole.h5", tmp_path / "cut.h5")
+
+
+def test_what_has_ended_is_not_resumed(tiny):
+    tiny.run("whole.h5")
+    with pytest.raises(InputError, match="it is complete; nothing is left to do"):
+        ns.resume(tiny.folder / "whole.h5")
+
+
+def test_without_its_checkpoint_a_run_is_not_resumed(stopped):
+    Checkpoint.path(stopped).unlink()
+    with pytest.raises(InputError, match=r"cut.h5.checkpoint: no such file"):
+        ns.resume(stopped)
+
+
+@pytest.mark.parametrize("cut", [0.1, 0.5, 0.99])
+def test_a_damaged_checkpoint_is_refused(stopped, cut):
+    path = Checkpoint.path(stopped)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(cut * len(content))])
+    with pytest.raises(InputError, match=r"cut.h5.checkpoint: cannot be read"):
+        ns.resume(stopped)
+    flipped = bytearray(content)
+    flipped[int(cut * len(content))] ^= 0xFF
+    path.write_bytes(flipped)
+    before = stopped.read_bytes()
+    with pytest.raises(InputError, match=r"cut.h5.checkpoint: "):
+        ns.resume(stopped)
+    assert stopped.read_bytes() == before
+
+
+def test_a_trace_that_does_not_hold_what_was_written_is_refused(stopped):
+    with h5py.File(stopped, "r+") as file:
+        file["metrics/loss"][1] += 1
+    with pytest.raises(InputError, match="metrics/loss: its first 3 rows are not those that were"):
+        ns.resume(stopped)
+
+
+# --- Ctrl-C ------------------------------------------------------------------------------------
+
+
+def test_control_c_finishes_the_chunk_and_twice_stops_at_once(tiny, tmp_path):
+    with (
+        pytest.warns(NeurosimWarning, match="stopping at the end of this chunk; Ctrl-C again"),
+        pytest.raises(KeyboardInterrupt) as caught,
+    ):
+        tiny.run("cut.h5", stop=3, number=signal.SIGINT)
+    trace = tmp_path / "cut.h5"
+    assert caught.value.__notes__ == [
+        f"{trace} holds all up to there; go on with: neurosim resume {trace}"
+    ]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def impatient(progress):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("not at once")
+
+    with pytest.warns(NeurosimWarning), pytest.raises(KeyboardInterrupt):
+        ns.resume(trace, progress=impatient)
+    tiny.run("whole.h5")
+    ns.resume(trace)
+    same(tmp_path / "whole.h5", trace)
