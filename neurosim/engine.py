@@ -165,6 +165,7 @@ class Engine(eqx.Module):
         passed: list[Passed] = []
         free: Readout | None = None
         change: Weights | None = None
+        summed = not self.online and not self.learning.credit.own_channel
         for number, phase in enumerate(self.phases):
             phase_key = jax.random.fold_in(key, number)
             times = None if watch is None else watch[0][number]
@@ -183,7 +184,7 @@ class Engine(eqx.Module):
             readout = read_batch(dynamics, network, weights, drive, state)
             if phase.teaching == "none":
                 free, output = readout, readout.rate[-1]
-            if self._by_phases and (phase.forward or phase.feedback):
+            if summed and (phase.forward or phase.feedback):
                 this = self.change(weights, batch, readout, free, phase, phase_key, moment)
                 change = this if change is None else jax.tree.map(jnp.add, change, this)
             passed.append(Passed(readout, report, watched))
@@ -253,10 +254,7 @@ class Engine(eqx.Module):
         """What the open plasticity of a phase makes of its signals, before rates."""
         change = nothing(weights)
         if self.learning.credit.own_channel:
-            teaching = self.learning.teaching(
-                self.dynamics, self.network, weights, batch.y, readout, None
-            )
-            readout = self.learning.taught(self.network, weights, readout, teaching)
+            readout = self.learning.taught(self.dynamics, self.network, weights, batch.y, readout)
         if phase.forward:
             change = self.learning.forward_change(
                 self.dynamics, self.network, weights, batch.x, batch.y, readout, free
@@ -278,11 +276,6 @@ class Engine(eqx.Module):
             return RunState(weights, self.learning.begin(weights), count)
 
         return jax.vmap(one)(weights)
-
-    @property
-    def _by_phases(self) -> bool:
-        """Whether phases ask for changes that are summed into one step of the weights."""
-        return not self.online and not self.learning.credit.own_channel
 
     def moment(
         self, state: RunState, first: Int[Array, ""], key: PRNGKeyArray | None = None

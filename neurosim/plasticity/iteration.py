@@ -58,7 +58,7 @@ def iterate(
     forward, feedback = plastic
     x, labels, rest = shown
     teaching = learning.teaching(dynamics, network, weights, labels, rest, None)
-    readout = learning.taught(network, weights, rest, teaching)
+    readout = learning.taught(dynamics, network, weights, labels, rest)
     signals = forward_signals(x, readout, teaching) if forward else ()
     change, moved, states = nothing(weights), weights, list(state[0])
     for i, signal in enumerate(signals, start=1):

@@ -138,12 +138,13 @@ class Learning(NamedTuple):
             return teaching
         return tuple(t / dynamics.attenuation(network, i) for i, t in enumerate(teaching, start=1))
 
-    def taught(self, network: Network, weights: Weights, readout: Readout, teaching) -> Readout:
+    def taught(self, dynamics, network: Network, weights, labels, readout: Readout) -> Readout:
         """The readout of a network whose credit has a channel of its own, with what it brings.
 
         The teacher becomes the target h_i + teaching_i, and the apical rates what g_i makes of the
         layer above.
         """
+        teaching = self.teaching(dynamics, network, weights, labels, readout, None)
         teacher = tuple(h + t for h, t in zip(readout.rate, teaching, strict=True))
         if self.credit.form is None:
             return readout._replace(teacher=teacher)
