@@ -19,7 +19,8 @@ from neurosim.levels.online import Plastic, read_batch
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Report, Span
 from neurosim.network import Layers, Network, Weights
-from neurosim.plasticity.learning import DRIFT_EVERY, Iteration, Learning, Moment, nothing
+from neurosim.plasticity.iteration import Iteration, Shown, iterate
+from neurosim.plasticity.learning import Learning, Moment, nothing
 from neurosim.theory.diagnosis import diagnosis
 
 
@@ -73,7 +74,7 @@ class Metrics(NamedTuple):
     settled: Float[Array, " phases"]
     effort: Float[Array, " phases"]
     rescued: Float[Array, " phases"]
-    signals: dict[str, Array] = {}
+    signals: dict[str, Array]
 
 
 class Spikes(NamedTuple):
@@ -164,6 +165,7 @@ class Engine(eqx.Module):
         passed: list[Passed] = []
         free: Readout | None = None
         change: Weights | None = None
+        summed = not self.online and not self.learning.credit.own_channel
         for number, phase in enumerate(self.phases):
             phase_key = jax.random.fold_in(key, number)
             times = None if watch is None else watch[0][number]
@@ -182,7 +184,7 @@ class Engine(eqx.Module):
             readout = read_batch(dynamics, network, weights, drive, state)
             if phase.teaching == "none":
                 free, output = readout, readout.rate[-1]
-            if self._by_phases and (phase.forward or phase.feedback):
+            if summed and (phase.forward or phase.feedback):
                 this = self.change(weights, batch, readout, free, phase, phase_key, moment)
                 change = this if change is None else jax.tree.map(jnp.add, change, this)
             passed.append(Passed(readout, report, watched))
@@ -252,10 +254,7 @@ class Engine(eqx.Module):
         """What the open plasticity of a phase makes of its signals, before rates."""
         change = nothing(weights)
         if self.learning.credit.own_channel:
-            teaching = self.learning.teaching(
-                self.dynamics, self.network, weights, batch.y, readout, None
-            )
-            readout = self.learning.taught(self.network, weights, readout, teaching)
+            readout = self.learning.taught(self.dynamics, self.network, weights, batch.y, readout)
         if phase.forward:
             change = self.learning.forward_change(
                 self.dynamics, self.network, weights, batch.x, batch.y, readout, free
@@ -278,18 +277,12 @@ class Engine(eqx.Module):
 
         return jax.vmap(one)(weights)
 
-    @property
-    def _by_phases(self) -> bool:
-        """Whether phases ask for changes that are summed into one step of the weights."""
-        return not self.online and not self.learning.credit.own_channel
-
     def moment(
         self, state: RunState, first: Int[Array, ""], key: PRNGKeyArray | None = None
     ) -> Moment:
         """Where in its stage a run stands. key: of the presentation."""
         done = (state.presentation - first).astype(jnp.result_type(float))
-        look = state.presentation % DRIFT_EVERY == 0
-        return self.learning.moment(done / self.presentations, key, look)
+        return self.learning.moment(done / self.presentations, key, state.presentation)
 
     def _present(
         self, state: RunState, batch: Batch, key: PRNGKeyArray, first: Int[Array, ""]
@@ -304,47 +297,36 @@ class Engine(eqx.Module):
         optimizer, signals = state.optimizer, {}
         if self.learning.credit.own_channel and not self.online:
             (phase,), (rest,) = self.phases, passed
-            iteration = self.learning.iterate(
+            iteration = iterate(
+                self.learning,
                 self.dynamics,
                 self.network,
                 weights,
-                batch.x,
-                batch.y,
-                rest.readout,
+                Shown(batch.x, batch.y, rest.readout),
                 optimizer,
                 jax.random.fold_in(key, 0),
                 moment,
-                phase.forward,
-                phase.feedback,
+                (phase.forward, phase.feedback),
             )
-            signals = self._signals(state.weights, batch, rest.readout, iteration)
-            weights, optimizer, change, _ = iteration
+            signals = self._signals(weights, batch, rest.readout, iteration)
+            weights, optimizer, change = iteration[:3]
         elif change is not None:
             weights, optimizer = self.learning.step(weights, change, optimizer, moment.factor)
         else:
             change = jax.tree.map(jnp.subtract, weights, state.weights)
         state = RunState(weights, optimizer, state.presentation + 1)
-        return state, self._metrics(batch, passed)._replace(signals=signals), change
+        return state, self._metrics(batch, passed, signals), change
 
     def _signals(self, weights, batch, readout, iteration: Iteration) -> dict[str, Array]:
         """What is measured of the learning of one presentation."""
         measured = {"drift": iteration.drift} if self.learning.credit.exact else {}
         if self.decompose:
-            teaching = self.learning.teaching(
-                self.dynamics, self.network, weights, batch.y, readout, None
-            )
-            measured |= diagnosis(
-                self.network,
-                weights,
-                readout.rate,
-                batch.y,
-                teaching,
-                self.target_step,
-                self.learning.credit.form is not None,
-            )
+            targets = self.learning.credit.form is not None
+            rates, teaching, step = readout.rate, iteration.teaching, self.target_step
+            measured |= diagnosis(self.network, weights, rates, batch.y, teaching, step, targets)
         return measured
 
-    def _metrics(self, batch: Batch, passed: list[Passed]) -> Metrics:
+    def _metrics(self, batch: Batch, passed: list[Passed], signals: dict[str, Array]) -> Metrics:
         output = passed[0].readout.rate[-1]
         reports = [p.report for p in passed]
         residual = jnp.stack([jnp.max(r.residual) for r in reports])
@@ -358,6 +340,7 @@ class Engine(eqx.Module):
             jnp.stack([jnp.mean(r.settled.astype(loss.dtype)) for r in reports]),
             jnp.stack([jnp.mean(r.effort) for r in reports]),
             jnp.stack([jnp.mean(r.rescued.astype(loss.dtype)) for r in reports]),
+            signals,
         )
 
     # ------------------------------------------------------------- what the run loop calls

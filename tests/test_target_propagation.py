@@ -1,6 +1,7 @@
 """The family of target propagation against a plain numpy account of the thesis' algorithms."""
 
 from functools import reduce
+from itertools import pairwise
 
 import jax
 import numpy as np
@@ -181,7 +182,7 @@ class Reference:
 def weights_of(method, sizes, rng):
     """Well-conditioned forward weights, feedback weights of the method's shapes."""
     W = []
-    for n_in, n in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n in pairwise(sizes):
         u, _, vt = np.linalg.svd(rng.standard_normal((n, n_in)), full_matrices=False)
         W.append(u * rng.uniform(0.8, 1.2, min(n, n_in)) @ vt)
     match CREDITS[method].wiring:
@@ -231,7 +232,7 @@ def test_a_hundred_iterations_as_in_the_algorithms(method, tmp_path, double_prec
     np.savez(tmp_path / "data.npz", x=x, y=y, x_test=x, y_test=y)
     arrays = {f"W{i}": w for i, w in enumerate(W, start=1)}
     np.savez(tmp_path / "weights.npz", **arrays, **{f"Q{i}": q for i, q in enumerate(Q, start=1)})
-    rates = [0.03, 0.02, 0.04] if method not in ("rmtp-ei",) else [0.003, 0.002, 0.004]
+    rates = [0.03, 0.02, 0.04] if method not in ("rmtp-ei",) else [0.006, 0.005, 0.008]
     feedback_rates = [0.02, 0.03, 0.04][: len(Q)]
     own = {
         "model.credit": method,

@@ -1,6 +1,6 @@
 """Target propagation: every layer's target ĥ_i by feedback maps g_i, from the top layer down.
 
-The teaching of layer i is ĥ_i − h_i. `step` is η̂, and the output's target ĥ_L = h_L − η̂ e_L [T 4.4].
+The teaching of layer i is ĥ_i − h_i. `step` is η̂; the output's target is h_L − η̂ e_L [T 4.4].
 """
 
 from collections.abc import Callable

@@ -23,7 +23,7 @@ FEEDBACK_RULES: dict[str, FeedbackRule] = {
     "tied": FeedbackRule(None, "follows the forward weights: the initialiser of their moment"),
     "sherman-morrison": FeedbackRule(
         None,
-        "exact inverses that move with the forward weights, rank one by rank one [T 4.1, 4.19]",
+        "exact inverses that move with the forward weights, in steps of rank one [T 4.1]",
     ),
     "reconstruction": FeedbackRule(
         signals.reconstruction,

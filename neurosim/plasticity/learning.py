@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from neurosim.credit import Credit
 from neurosim.dynamics.base import Dynamics, Readout
 from neurosim.network import Layers, Network, Weights, tie
-from neurosim.plasticity.rank_one import Pair, factors, refreshed, robust_update
 from neurosim.plasticity.rules import bias
-from neurosim.plasticity.signals import Forward, forward_signals
+from neurosim.plasticity.signals import forward_signals
 
 OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "sgd": optax.identity,
@@ -34,33 +33,18 @@ ORDERS = ("together", "random", "output", "bottom-up")
 """Which forward weights move in a presentation: all, one random layer, the output's, or all one
 after the other from the bottom, each on what the layers below have become."""
 
-DRIFT_EVERY = 32
-"""Presentations between two looks at how far kept inverses have drifted: a look costs n³."""
-
 
 class Moment(NamedTuple):
     """Where in a stage a presentation stands: the factor on all rates, and whose turn it is.
 
     turn: of each feedback matrix, 1 where it may learn and 0 where it has to wait. moves: the same
-    of each forward matrix. look: whether the drift of kept inverses is looked at.
+    of each forward matrix. presentation: its number, from 0.
     """
 
     factor: Float[Array, ""]
     turn: Float[Array, " Q"]
     moves: Float[Array, " L"]
-    look: Bool[Array, ""]
-
-
-class Iteration(NamedTuple):
-    """What one presentation did: the weights, the optimisers' state, the change before rates.
-
-    drift: of kept inverses, the largest over layers; NaN where there are none or nobody looked.
-    """
-
-    weights: Weights
-    optimizer: Any
-    change: Weights
-    drift: Float[Array, ""]
+    presentation: Int[Array, ""]
 
 
 def random_layer(key: PRNGKeyArray, depth: int) -> Int[Array, ""]:
@@ -103,7 +87,7 @@ class Learning(NamedTuple):
         self,
         progress: Float[Array, ""],
         key: PRNGKeyArray | None = None,
-        look: Bool[Array, ""] | bool = False,
+        presentation: Int[Array, ""] | int = 0,
     ) -> Moment:
         """The rates' factor and the turns at this progress (0 … 1) of the stage.
 
@@ -121,9 +105,8 @@ class Learning(NamedTuple):
             moves = (jnp.arange(1, depth + 1) == random_layer(key, depth)).astype(moves.dtype)
         elif self.order == "output":
             moves = moves.at[:-1].set(0)
-        return Moment(
-            SCHEDULES[self.schedule](progress, self.final), turn, moves, jnp.asarray(look)
-        )
+        factor = SCHEDULES[self.schedule](progress, self.final)
+        return Moment(factor, turn, moves, jnp.asarray(presentation))
 
     def forward_change(
         self,
@@ -155,12 +138,13 @@ class Learning(NamedTuple):
             return teaching
         return tuple(t / dynamics.attenuation(network, i) for i, t in enumerate(teaching, start=1))
 
-    def taught(self, network: Network, weights: Weights, readout: Readout, teaching) -> Readout:
+    def taught(self, dynamics, network: Network, weights, labels, readout: Readout) -> Readout:
         """The readout of a network whose credit has a channel of its own, with what it brings.
 
         The teacher becomes the target h_i + teaching_i, and the apical rates what g_i makes of the
         layer above.
         """
+        teaching = self.teaching(dynamics, network, weights, labels, readout, None)
         teacher = tuple(h + t for h, t in zip(readout.rate, teaching, strict=True))
         if self.credit.form is None:
             return readout._replace(teacher=teacher)
@@ -203,10 +187,10 @@ class Learning(NamedTuple):
         return tie(weights, self.tied) if self.tied else weights
 
     def begin(self, weights: Weights) -> Any:
-        """The optimisers' state at the start of a stage: of every forward layer, of the feedback."""
+        """The optimisers' state at the start of a stage: of every forward layer, and of Q."""
         forward, feedback = (OPTIMIZERS[name]() for name in self.optimizers)
         layers = range(1, len(weights.W) + 1)
-        return tuple(forward.init(_layer(weights, i)) for i in layers), feedback.init(weights.Q)
+        return tuple(forward.init(layer_of(weights, i)) for i in layers), feedback.init(weights.Q)
 
     def step(
         self, weights: Weights, change: Weights, state: Any, factor: Float[Array, ""]
@@ -214,126 +198,36 @@ class Learning(NamedTuple):
         """One quasi-static step of the weights, and the optimisers' new state."""
         moved, states = weights, []
         for i, layer_state in enumerate(state[0], start=1):
-            moved, layer_state = self._move_layer(moved, i, _layer(change, i), layer_state, factor)
+            moved, layer_state = self.move_layer(moved, i, layer_of(change, i), layer_state, factor)
             states.append(layer_state)
-        moved, feedback_state = self._move_feedback(moved, change.Q, state[1], factor)
+        moved, feedback_state = self.move_feedback(moved, change.Q, state[1], factor)
         return self.constrain(moved), (tuple(states), feedback_state)
 
-    def _move_layer(
+    def move_layer(
         self, weights: Weights, i: int, change: Layers, state: Any, factor
     ) -> tuple[Weights, Any]:
         """The weights with W_i and b_i moved by the optimiser's step for their change."""
         step, state = OPTIMIZERS[self.optimizers[0]]().update(change, state)
         rate = factor * self.forward_rates[i - 1]
-        W = _with(weights.W, i, weights.W[i - 1] + rate * step[0])
-        b = _with(weights.b, i, weights.b[i - 1] + rate * step[1]) if weights.b else ()
+        W = replaced(weights.W, i, weights.W[i - 1] + rate * step[0])
+        b = replaced(weights.b, i, weights.b[i - 1] + rate * step[1]) if weights.b else ()
         return weights._replace(W=W, b=b), state
 
-    def _move_feedback(self, weights: Weights, change: Layers, state: Any, factor):
+    def move_feedback(self, weights: Weights, change: Layers, state: Any, factor):
         """The weights with Q moved by the optimiser's step for its change."""
         steps, state = OPTIMIZERS[self.optimizers[1]]().update(change, state)
         rates = zip(weights.Q, self.feedback_rates, steps, strict=True)
         return weights._replace(Q=tuple(q + factor * r * d for q, r, d in rates)), state
 
-    # ----------------------------------------------- credits with a channel of their own
 
-    def iterate(
-        self,
-        dynamics: Dynamics,
-        network: Network,
-        weights: Weights,
-        x: Float[Array, "batch n_0"],
-        labels: Float[Array, "batch n_L"],
-        readout: Readout,
-        state: Any,
-        key: PRNGKeyArray,
-        moment: Moment,
-        forward: bool,
-        feedback: bool,
-    ) -> Iteration:
-        """One presentation: the forward weights in their order, then the feedback weights.
-
-        As in the algorithms T A.4 – A.17, feedback weights learn under the forward weights as they
-        have become, from the activity and the targets as they were. forward, feedback: which
-        plasticity is open.
-        """
-        teaching = self.teaching(dynamics, network, weights, labels, readout, None)
-        readout = self.taught(network, weights, readout, teaching)
-        signals = forward_signals(x, readout, teaching)
-        change, moved, states = nothing(weights), weights, list(state[0])
-        drift = jnp.full((), jnp.nan, x.dtype)
-        for i, signal in enumerate(signals if forward else (), start=1):
-            if self.order == "bottom-up":
-                signal = _as_it_became(network, moved, i, x, readout)
-            made = self._made(signal, weights, i, moment)
-            change = _with_layer(change, i, made)
-            if self.credit.exact and i > 1:
-                moved = self._move_pair(moved, i, made, moment.factor)
-            else:
-                moved, states[i - 1] = self._move_layer(
-                    moved, i, made, states[i - 1], moment.factor
-                )
-        if self.credit.exact:
-            moved, drift = self._refresh(moved, moment.look)
-        feedback_state = state[1]
-        if feedback and self.probe is not None:
-            made = self.feedback_change(network, moved, readout, key, moment.turn).Q
-            change = change._replace(Q=made)
-            moved, feedback_state = self._move_feedback(moved, made, feedback_state, moment.factor)
-        return Iteration(self.constrain(moved), (tuple(states), feedback_state), change, drift)
-
-    def _made(self, signal: Forward, weights: Weights, i: int, moment: Moment) -> Layers:
-        """What the forward rule makes of the signals of layer i, where it may move."""
-        rule, turn = self.forward_rule, moment.moves[i - 1]
-        made = turn * rule(signal, weights.W[i - 1])
-        return (made, turn * bias(rule, signal, weights.b[i - 1])) if weights.b else (made,)
-
-    def _move_pair(self, weights: Weights, i: int, change: Layers, factor) -> Weights:
-        """W_i and its inverse Q_{i−1} moved together by a change of rank one."""
-        rate = factor * self.forward_rates[i - 1]
-        u, v = factors(change[0])
-        pair = Pair(weights.W[i - 1], weights.Q[i - 2])
-        W, inverse = robust_update(pair, rate * u, v, self.threshold)
-        b = _with(weights.b, i, weights.b[i - 1] + rate * change[1]) if weights.b else ()
-        return Weights(_with(weights.W, i, W), b, _with(weights.Q, i - 1, inverse))
-
-    def _refresh(self, weights: Weights, look) -> tuple[Weights, Float[Array, ""]]:
-        """The weights with inverses that drifted too far computed anew; the largest drift."""
-        Q, drifts = [], []
-        for W, inverse in zip(weights.W[1:], weights.Q, strict=True):
-            pair, drift = refreshed(Pair(W, inverse), look, self.refresh)
-            Q.append(pair.inverse)
-            drifts.append(drift)
-        return weights._replace(Q=tuple(Q)), jnp.max(jnp.stack(drifts))
-
-
-def _layer(weights: Weights, i: int) -> Layers:
+def layer_of(weights: Weights, i: int) -> Layers:
     """W_i, and b_i where there is one."""
     return (weights.W[i - 1], *weights.b[i - 1 : i])
 
 
-def _with(layers: Layers, i: int, value: Array) -> Layers:
+def replaced(layers: Layers, i: int, value: Array) -> Layers:
     """The layers with number i (from 1) replaced."""
     return (*layers[: i - 1], value, *layers[i:])
-
-
-def _with_layer(weights: Weights, i: int, layer: Layers) -> Weights:
-    b = _with(weights.b, i, layer[1]) if weights.b else ()
-    return weights._replace(W=_with(weights.W, i, layer[0]), b=b)
-
-
-def _as_it_became(network: Network, weights: Weights, i: int, x, readout: Readout) -> Forward:
-    """The signals of layer i towards its old target, on what the moved layers below send now."""
-
-    def one(x, target):
-        below = x
-        for k in range(1, i):
-            below = network.f(weights, k, below)
-        a = network.potential(weights, i, below)
-        h = network.s(i, a)
-        return Forward(below, h, network.slope(i, a), target - h)
-
-    return jax.vmap(one)(x, readout.teacher[i - 1])
 
 
 def nothing(weights: Weights) -> Weights:

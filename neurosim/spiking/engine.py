@@ -244,6 +244,7 @@ class SpikingEngine:
             unknown,
             effort,
             unknown,
+            {},
         )
         change = nothing(state.weights)
 

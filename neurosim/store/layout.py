@@ -107,7 +107,7 @@ def create_variable(
     parent = group_at(file, group)
     dataset = parent.create_dataset(name, shape, dtype, chunks=chunks, fillvalue=empty)
     if not large:
-        dataset[...] = empty
+        dataset[...] = np.full(shape, empty, dtype)  # a scalar goes row by row
     about = {"long_name": variable.description} if variable.description else {}
     dataset.attrs.update({"units": variable.units} | about | dict(variable.attributes))
     for dim, scale in zip(dataset.dims, found, strict=True):

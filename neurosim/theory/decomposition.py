@@ -24,7 +24,7 @@ def decomposition(
 
     `tp` useful signal through the Jacobians of g [T 5.57]; `rec` reconstruction errors [T 5.58];
     `gn` Gauss–Newton direction by factorised pseudo-inverses [T 5.60]; `bp` backprop's [T 5.61].
-    All carry the factor η̂ but `rec`. What was taught minus `tp` is the approximation error [T 5.59].
+    All carry the factor η̂ but `rec`. The teaching minus `tp` is the approximation error [T 5.59].
     """
     return {
         "tp": target_signal(network, weights, rates, label, step),
