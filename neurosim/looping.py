@@ -395,7 +395,17 @@ class Loop:
             self.spec, self.spec.stages[stage], seen, self.contents.times[stage], s
         )
         if found is not None:
-            return found + diverging.domain(self.engines[0].network)
+            engine, axis = self.engines[stage], self.samples.axis
+            sample = orders[s, at + offset, found.sample]
+            x, y = (a[sample] if axis is None else a[s, sample] for a in self.samples.train)
+            now = jax.tree.map(lambda a: a[s], states.weights)
+            return (
+                found.words
+                + diverging.domain(engine.network)
+                + diverging.stability(
+                    self.spec, engine.dynamics, engine.network, now, x, y, found.teaching
+                )
+            )
         states, _, _ = self._advance(stage, states, orders, at + offset, at + offset + 1)
         weights = diverging.exploded_weights(states.weights, s)
         if weights is not None:
