@@ -12,7 +12,7 @@ from neurosim.dynamics.base import Drive, Dynamics, Target, rest
 from neurosim.engine import Examined
 from neurosim.levels.rate import amplification
 from neurosim.network import Network, Weights
-from neurosim.spec import ProtocolSpec, StageSpec
+from neurosim.spec import PhaseSpec, ProtocolSpec
 from neurosim.theory.linearisation import System, modes
 from neurosim.units import format_time
 
@@ -50,7 +50,7 @@ class Place(NamedTuple):
 
 def place(
     spec: ProtocolSpec,
-    stage: StageSpec,
+    phases: Sequence[PhaseSpec],
     seen: Examined,
     times: Sequence[Sequence[float]],
     s: int,
@@ -59,7 +59,7 @@ def place(
 
     seen: the presentation in detail, all samples of its batch. None if it was in bounds throughout.
     """
-    for phase, trace, moments in zip(stage.phases, seen.traces, times, strict=True):
+    for phase, trace, moments in zip(phases, seen.traces, times, strict=True):
         earliest: tuple[int, str, int] | None = None
         for name, layers in trace.items():
             for i, layer in enumerate(layers, start=1):
@@ -97,11 +97,11 @@ def stability(
     found = modes(system, rest(dynamics, network, x.dtype))
     if not found.stable:
         return (
-            f"; linearised where it began, the phase is unstable: it grows e-fold in "
+            f"linearised where it began, the phase is unstable: it grows e-fold in "
             f"{_words.duration(1 / found.abscissa)}, as feedback weights far from inverses make it"
         )
     text = (
-        "; linearised where it began, the phase is stable, with time constants of up to "
+        "linearised where it began, the phase is stable, with time constants of up to "
         f"{_words.duration(found.time_constant)}"
     )
     if spec.level != "rate" or spec.rate is None or spec.rate.adaptive:
