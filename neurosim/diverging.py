@@ -2,12 +2,19 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Array, Complex, Float
 
+from neurosim import _words
+from neurosim.dynamics.base import Drive, Dynamics, Target, rest
 from neurosim.engine import Examined
+from neurosim.levels.rate import amplification
 from neurosim.network import Network, Weights
-from neurosim.spec import ProtocolSpec, StageSpec
+from neurosim.spec import PhaseSpec, ProtocolSpec
+from neurosim.theory.linearisation import System, modes
+from neurosim.units import format_time
 
 EXPLODED = 1e12
 """Activity, weights and losses beyond this have diverged, finite or not."""
@@ -33,28 +40,94 @@ def sound(weights: Weights) -> np.ndarray:
     return np.all([inside(a).reshape(len(a), -1).all(axis=1) for a in groups], axis=0)
 
 
+class Place(NamedTuple):
+    """Where a state left the bounds: in words, in which kind of phase, for which sample."""
+
+    words: str
+    teaching: str
+    sample: int
+
+
 def place(
     spec: ProtocolSpec,
-    stage: StageSpec,
+    phases: Sequence[PhaseSpec],
     seen: Examined,
     times: Sequence[Sequence[float]],
     s: int,
-) -> str | None:
+) -> Place | None:
     """The phase, moment, variable and layer that seed number s left the bounds in first.
 
     seen: the presentation in detail, all samples of its batch. None if it was in bounds throughout.
     """
-    for phase, trace, moments in zip(stage.phases, seen.traces, times, strict=True):
-        earliest: tuple[int, str] | None = None
+    for phase, trace, moments in zip(phases, seen.traces, times, strict=True):
+        earliest: tuple[int, str, int] | None = None
         for name, layers in trace.items():
             for i, layer in enumerate(layers, start=1):
-                bad = ~inside(layer[s]).all(axis=(0, 2))
-                if bad.any() and (earliest is None or np.argmax(bad) < earliest[0]):
-                    earliest = int(np.argmax(bad)), f"{name} of layer {i}"
+                bad = np.logical_not(inside(layer[s]).all(axis=2))
+                first = int(np.argmax(bad.any(axis=0)))
+                if bad.any() and (earliest is None or first < earliest[0]):
+                    earliest = first, f"{name} of layer {i}", int(np.argmax(bad[:, first]))
         if earliest is not None:
-            when = f" at {moments[earliest[0]] * 1e3:.4g} ms" if spec.level != "equilibrium" else ""
-            return f"phase {phase.name!r}{when}: {earliest[1]} left all bounds"
+            at, variable, sample = earliest
+            when = f" at {moments[at] * 1e3:.4g} ms" if spec.level != "equilibrium" else ""
+            words = f"phase {phase.name!r}{when}: {variable} left all bounds"
+            return Place(words, phase.teaching, sample)
     return None
+
+
+def stability(
+    spec: ProtocolSpec,
+    dynamics: Dynamics,
+    network: Network,
+    weights: Weights,
+    x: Float[Array, " n_0"],
+    y: Float[Array, " n_L"],
+    teaching: str,
+) -> str:
+    """What the linearised phase of a sample says: does it grow, or only its solver?
+
+    weights: of one seed. The state is that at which a presentation begins.
+    """
+    target = {
+        "none": Target("none"),
+        "following": Target("following", spec.model.target_step, y),
+    }.get(teaching, Target("fixed", value=y))
+    drive = Drive(x, network.potential(weights, 1, x), target)
+    system = System(dynamics, network, weights, drive)
+    found = modes(system, rest(dynamics, network, x.dtype))
+    if not found.stable:
+        return (
+            f"linearised where it began, the phase is unstable: it grows e-fold in "
+            f"{_words.duration(1 / found.abscissa)}, as feedback weights far from inverses make it"
+        )
+    text = (
+        "linearised where it began, the phase is stable, with time constants of up to "
+        f"{_words.duration(found.time_constant)}"
+    )
+    if spec.level != "rate" or spec.rate is None or spec.rate.adaptive:
+        return text
+    longest = longest_step(spec.rate.scheme, found.eigenvalues, spec.rate.dt)
+    if longest < spec.rate.dt:
+        text += (
+            f", but steps of {format_time(spec.rate.dt)} amplify it; '{spec.rate.scheme}' needs a "
+            f"dt below {_words.duration(longest)}"
+        )
+    return text
+
+
+def longest_step(scheme: str, eigenvalues: Complex[np.ndarray, " k"], dt: float) -> float:
+    """The longest step up to dt (s) at which a scheme amplifies none of these decaying modes."""
+
+    def decays(step: float) -> bool:
+        return bool((np.abs(amplification(scheme, step * eigenvalues)) <= 1 + 1e-9).all())
+
+    low, high = 0.0, dt
+    if decays(dt):
+        return dt
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if decays(middle) else (low, middle)
+    return low
 
 
 def domain(network: Network) -> str:

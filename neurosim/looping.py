@@ -390,20 +390,31 @@ class Loop:
                 f"the weights {weights} were out of all bounds when it began; a lower plasticity "
                 "rate may keep them in"
             )
-        seen = self._examine(stage, states, orders[:, at + offset], self.spec.batch)
-        found = diverging.place(
-            self.spec, self.spec.stages[stage], seen, self.contents.times[stage], s
+        phases = self.spec.stages[stage].phases
+        ids = orders[:, at + offset]
+        seen = self._examine(stage, states, ids, self.spec.batch)
+        found = diverging.place(self.spec, phases, seen, self.contents.times[stage], s)
+        if found is None:
+            found = self._lost_weights(stage, states, orders, at + offset, s)
+        engine, axis = self.engines[stage], self.samples.axis
+        sample = ids[s, found.sample]
+        x, y = (a[sample] if axis is None else a[s, sample] for a in self.samples.train)
+        now = jax.tree.map(lambda a: a[s], states.weights)
+        cause = diverging.stability(
+            self.spec, engine.dynamics, engine.network, now, x, y, found.teaching
         )
-        if found is not None:
-            return found + diverging.domain(self.engines[0].network)
-        states, _, _ = self._advance(stage, states, orders, at + offset, at + offset + 1)
-        weights = diverging.exploded_weights(states.weights, s)
-        if weights is not None:
-            return (
-                f"the weights {weights} left all bounds at its end; a lower plasticity rate may "
-                "keep them in"
-            )
-        return "the state was in bounds where it was looked at; the solver gave up between"
+        return f"{found.words}{diverging.domain(engine.network)}; {cause}"
+
+    def _lost_weights(self, stage: int, states: RunState, orders, at: int, s: int):
+        """What is left where every state looked at was in bounds."""
+        after, _, _ = self._advance(stage, states, orders, at, at + 1)
+        weights = diverging.exploded_weights(after.weights, s)
+        words = (
+            "the state was in bounds where it was looked at; the solver gave up between"
+            if weights is None
+            else f"the weights {weights} left all bounds at its end"
+        )
+        return diverging.Place(words, self.spec.stages[stage].phases[-1].teaching, 0)
 
     def _result(self) -> Run:
         loss, error = self.position.test

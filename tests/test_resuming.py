@@ -9,65 +9,13 @@ import h5py
 import jax
 import numpy as np
 import pytest
+from tiny_runs import SLEEP, TINY, same
 
 import neurosim as ns
 from neurosim.errors import InputError, NeurosimWarning, StoppedError
 from neurosim.loading import load_protocol
 from neurosim.store import Checkpoint
 
-VOLATILE = {"created", "host", "pid", "process_began", "resumed", "summary"}
-"""Attributes that say when and where, and so differ between equal runs; the summary's time too."""
-
-TINY = """
-name = "tiny"
-level = "rate"
-precision = "float64"
-batch = 16
-[model]
-use = "mixture-two-phase"
-layers = [3, 4, 4]
-mu = 0.2
-output = "linear"
-loss = "squared"
-forward.rate = 0.05
-[task]
-name = "student-teacher"
-layers = [3, 4, 4]
-train = 64
-test = 16
-[[stages]]
-name = "training"
-presentations = 10
-[[stages.phases]]
-name = "free"
-duration = "400 ms"
-until = "duration"
-plastic = ["feedback"]
-[[stages.phases]]
-name = "learning"
-duration = "400 ms"
-until = "duration"
-teaching = "frozen"
-plastic = ["forward"]
-[record]
-presentations = [0, 6]
-samples = 2
-[rate]
-scheme = "heun"
-dt = "10 ms"
-"""
-SLEEP = """
-[[stages]]
-name = "sleep"
-presentations = 5
-pace = 2.0
-order = "top-down"
-[[stages.phases]]
-name = "free"
-duration = "400 ms"
-until = "duration"
-plastic = ["feedback"]
-"""
 RECONSTRUCT = {"model.feedback": {"init": "random", "rule": "reconstruction", "rate": 0.01}}
 CASES = {
     "equilibrium": ({"level": "equilibrium"}, ""),
@@ -88,32 +36,20 @@ CASES = {
         },
         "",
     ),
+    "spiking": (
+        {
+            "level": "spiking",
+            "model.spiking.neurons": 3,
+            "spiking.target": "numpy",
+            "spiking.dt": "1 ms",
+            "spiking.window": "20 ms",
+            "stages.0.phases.0.duration": "40 ms",
+            "stages.0.phases.1.duration": "40 ms",
+            "record.every": "10 ms",
+        },
+        "",
+    ),
 }
-
-
-def contents(path):
-    """Every dataset of a trace as bytes, and the attributes that are not volatile."""
-    found = {}
-    with h5py.File(path) as file:
-
-        def visit(name, item):
-            if isinstance(item, h5py.Dataset) and not item.dtype.hasobject:
-                found[name] = item.dtype, item.shape, item[()].tobytes()
-            elif isinstance(item, h5py.Dataset):
-                found[name] = np.asarray(item[()]).tolist()
-
-        file.visititems(visit)
-        found |= {n: v for n, v in file.attrs.items() if n not in VOLATILE}
-        summary = json.loads(file.attrs["summary"])
-    return found | {key: summary[key] for key in ("metrics", "diverged", "settled")}
-
-
-def same(one, other):
-    """Whether two traces are equal, and where they are not."""
-    a, b = contents(one), contents(other)
-    assert a.keys() == b.keys()
-    differing = [name for name in a if a[name] != b[name]]
-    assert not differing
 
 
 class Runner:
@@ -165,7 +101,7 @@ def test_a_resumed_run_equals_the_run_without_a_break(tmp_path, case):
     if more:
         changes = changes | RECONSTRUCT
     runner = Runner(tmp_path, changes, more)
-    seeds = {"seeds": [0, 1]} if case in ("equilibrium", "online") else {}
+    seeds = {"seeds": [0, 1]} if case in ("equilibrium", "online", "spiking") else {}
     whole = runner.run("whole.h5", **seeds)
     assert np.isfinite(whole.metrics["test_loss"]).all()
     with pytest.raises(StoppedError, match=r"stopped after 3 of 1\d presentations"):

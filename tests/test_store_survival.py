@@ -15,7 +15,9 @@ import pytest
 from small_traces import SOMA, TIMES, cut, rows, writer
 
 from neurosim.errors import InputError, NeurosimError
-from neurosim.store import describe, open_trace
+from neurosim.store import describe, open_trace, repair, superblock
+from neurosim.store.amending import amend
+from neurosim.store.liveness import began
 
 # A real row is several chunks of the file long, so flushes and kills fall between many writes.
 ROWS, SAMPLES, UNITS = 400, 32, 64
@@ -263,3 +265,99 @@ def test_a_process_whose_disk_refuses_ends_in_good_order(tmp_path, limit):
         r"(Neurosim|Input)Error: .*a.h5: cannot be written .*: file too large;", last, re.I
     )
     assert os.listdir(tmp_path) == ([] if limit < 10_000 else ["a.h5"])
+
+
+# --- repair -----------------------------------------------------------------------------------
+
+
+def test_repair_makes_a_killed_file_one_that_any_program_opens(killed):
+    with pytest.raises(OSError):
+        h5py.File(killed)
+    with open_trace(killed) as tree:
+        before = {name: tree[name].values for name in (SOMA, "traces/presented")}
+    assert repair(killed)
+    with h5py.File(killed) as file:
+        for name, values in before.items():
+            np.testing.assert_array_equal(file[name][()], values)
+        assert file.attrs["status"] == "interrupted"
+    assert describe(killed)["status"] == "interrupted"
+    content = killed.read_bytes()
+    assert not repair(killed)
+    assert killed.read_bytes() == content
+
+
+def test_repair_keeps_bytes_that_the_superblock_does_not_know(killed):
+    """A kill may come between the growth of the file and the note of it."""
+    with open(killed, "ab") as raw:
+        raw.write(b"beyond" * 5000)
+    size = killed.stat().st_size
+    assert repair(killed)
+    with h5py.File(killed, "r+") as file:
+        file.attrs["note"] = "x" * 5000
+    assert b"beyond" * 5000 in killed.read_bytes()
+    assert killed.stat().st_size >= size
+
+
+def test_repair_refuses_while_the_writer_lives(tmp_path):
+    path = tmp_path / "live.h5"
+    process = child(WRITE_FOREVER, path)
+    try:
+        written_until(process, 5)
+        with pytest.raises(InputError, match=rf"process {process.pid} is writing it; stop that"):
+            repair(path)
+        with pytest.raises(InputError, match=rf"process {process.pid} is writing it; stop that"):
+            repair(path, force=True)
+    finally:
+        end(process)
+    assert repair(path)
+
+
+def amended(path, **attributes):
+    with open(path, "r+b") as raw:
+        amend(raw, attributes)
+
+
+def test_a_number_that_another_process_was_given_since_is_no_writer(killed):
+    repair(killed, {"status": "running", "pid": os.getpid()})
+    amended(killed, process_began=began(os.getpid()))
+    assert describe(killed)["status"] == "running"
+    amended(killed, process_began="another boot 123")
+    assert describe(killed)["status"] == "killed"
+    repair(killed)
+    assert describe(killed)["status"] == "interrupted"
+
+
+def test_only_its_own_host_knows_whether_a_writer_lives(killed):
+    amended(killed, host="elsewhere")
+    match = r"process \d+ of host elsewhere wrote it; whether it still does can only be known there"
+    with pytest.raises(InputError, match=match):
+        repair(killed)
+    assert not repair(killed, force=True)  # amending it cleared the mark
+    assert describe(killed)["status"] == "interrupted"
+
+
+def test_repair_refuses_what_is_damaged_and_changes_nothing(tmp_path, killed):
+    content = bytearray(killed.read_bytes())
+    content[40] ^= 0xFF
+    killed.write_bytes(content)
+    with pytest.raises(InputError, match=r"killed.h5: is damaged: "):
+        repair(killed)
+    cut(killed, tmp_path / "cut.h5", 30_000)
+    with pytest.raises(InputError, match=r"cut\.h5: is "):
+        repair(tmp_path / "cut.h5")
+    assert killed.read_bytes() == content
+
+
+def test_the_checksum_of_the_superblock_is_that_of_hdf5(killed, tmp_path):
+    """Of files that HDF5 wrote: marked, unmarked, of other ends."""
+    paths = [killed, tmp_path / "a.h5"]
+    with writer(paths[1]):
+        pass
+    for path in paths:
+        with open(path, "rb") as raw:
+            found = superblock.read(raw)
+            assert found is not None and found.marked == (path == killed)
+            raw.seek(44)
+            stored = raw.read(4)
+            raw.seek(0)
+            assert superblock.lookup3(raw.read(44)).to_bytes(4, "little") == stored

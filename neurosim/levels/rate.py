@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 import optimistix as optx
 from jaxtyping import PRNGKeyArray
 
@@ -47,6 +48,24 @@ SCHEMES: dict[str, Scheme] = {
     "tsit5": Scheme(lambda rtol, atol: dfx.Tsit5(), False, "Tsitouras 5(4)"),
     "kvaerno5": Scheme(_implicit, False, "Kværnø 5(4), implicit, for stiff time constants"),
 }
+
+
+def amplification(scheme: str, z: np.ndarray) -> np.ndarray:
+    """By which one step multiplies a mode, for z = dt times its eigenvalue: R(z) of the scheme.
+
+    1 + z bᵀ(I − zA)⁻¹ 1 for a Runge–Kutta method with the tableau A, b.
+    """
+    if scheme == "euler":
+        return 1 + z
+    tableau = SCHEMES[scheme].make(1e-6, 1e-6).tableau
+    stages = len(tableau.b_sol)
+    A = np.zeros((stages, stages))
+    for i, row in enumerate(tableau.a_lower, start=1):
+        A[i, : len(row)] = row
+    if tableau.a_diagonal is not None:
+        A += np.diag(tableau.a_diagonal)
+    inner = np.eye(stages) - np.asarray(z)[..., None, None] * A
+    return 1 + z * (np.linalg.solve(inner, np.ones((stages, 1)))[..., 0] @ tableau.b_sol)
 
 
 class Ended(NamedTuple):

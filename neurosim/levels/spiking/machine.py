@@ -79,7 +79,7 @@ class Machine:
         self._target = b2.prefs.codegen.target = _compiled() if target == "auto" else target
         self.network, self.neurons, self.copies = network, neurons, copies
         self._clock = b2.Clock(dt * b2.second, name="clock")
-        self._dt = dt * b2.second
+        self.dt, self._dt = dt, dt * b2.second
         self._namespace: dict[str, Any] = {"leak": leak, "inf": np.inf}
         if hasattr(dynamics, "mu"):
             self._namespace["mu"] = float(dynamics.mu)
@@ -197,7 +197,9 @@ class Machine:
         finally:
             for monitor, n in zip(self._monitors, already, strict=True):
                 monitor.active = False
-                times, nodes = np.asarray(monitor.t_[n:]) - start, np.asarray(monitor.i[n:])
+                # In whole steps from now on, lest the clock's last digits tell what came before.
+                steps = np.rint((np.asarray(monitor.t_[n:]) - start) / self.dt)
+                times, nodes = steps * self.dt, np.asarray(monitor.i[n:])
                 kept = nodes < len(monitor.source) * copies // self.copies
                 recorded.append((times[kept], nodes[kept]))
 
