@@ -319,12 +319,8 @@ def test_noise_of_the_learning_signal_is_what_simulations_show(credit):
     rests = eqx.filter_jit(fixed_points.phases)(found, STEP, y, [kind])
     kinds = [kind] if free is None else ["none", kind]
     phases = [(found._replace(drive=rests[k][0]), rests[k][1].state) for k in kinds]
-    silent = jax.tree.map(jnp.zeros_like, now)
-
-    def teaching(readout):
-        return CREDITS[credit].assign(found.network, found.weights, readout, silent, y)
-
-    ratios = signal_to_noise.learning_signal(phases, teaching, signal)
+    assign = CREDITS[credit].assign
+    ratios = signal_to_noise.learning_signal(phases, assign, y, STEP, signal)
     level = Rate("heun", TAU / 20, False, 1e-6, 1e-9, 1e-3)
 
     @jax.jit
