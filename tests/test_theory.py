@@ -314,7 +314,7 @@ def test_noise_of_the_learning_signal_is_what_simulations_show(credit):
     """Linear mixture, noisy somata: deviation over 4000 samples within 5 % of Lyapunov's."""
     dynamics = Mixture(0.2, TAU, sigma={"soma": 0.05})
     found, y = system((3, 3, 3), Linear(), dynamics, init="orthogonal")
-    signal, now, free = signals(found, y, credit)
+    signal, _, free = signals(found, y, credit)
     kind = "following" if free is None else "frozen"
     rests = eqx.filter_jit(fixed_points.phases)(found, STEP, y, [kind])
     kinds = [kind] if free is None else ["none", kind]

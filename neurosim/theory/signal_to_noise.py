@@ -78,8 +78,8 @@ def learning_signal(
 
     phases: those that the signal compares, one or two, each at its fixed point; they are long
     against the slowest mode, so that their noise is independent. assign: the credit assignment,
-    linear in what it reads of each phase. step: η̂. signal: the noiseless one. window: average over so long
-    (s) at the end of each phase; None for reading the final state.
+    linear in what it reads of each phase. step: η̂. signal: the noiseless one. window: average over
+    so long (s) at the end of each phase; None for reading the final state.
     """
     noise = np.zeros(len(signal))
     for system, state in phases:

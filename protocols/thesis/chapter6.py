@@ -18,6 +18,7 @@ from ch6.common import Result, save, write
 PREDICTIONS = {
     1: ("error_law", range(30)),
     2: ("reconstruction", range(40)),
+    3: ("spectrum", range(100)),
     4: ("noise", range(20)),
 }
 """Number → module of ch6, and the seeds it reports."""
