@@ -147,7 +147,7 @@ def _phase(parts: _Parts, kind: str, starts: int, exact: bool) -> PhaseAnalysis:
     closed, error = _closed_form(parts, kind, first.eigenvalues) if exact else (None, None)
     return PhaseAnalysis(
         teaching=kind,
-        residual=float(jnp.max(rests.residual)),
+        residual=float(np.max(rests.residual)),
         settled=float(jnp.mean(rests.settled)),
         points=_points(parts, kind, starts),
         eigenvalues=first.eigenvalues,

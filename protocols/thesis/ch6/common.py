@@ -103,11 +103,15 @@ def _draw(sizes: tuple[int, ...], seed: int, init: str, error: float):
 
 
 class Rested(NamedTuple):
-    """Readouts of the free phase and of a taught one, and whether both came to rest."""
+    """Readouts of the free phase and of a taught one, and whether both came to rest.
+
+    settled: to rounding. residual: the larger one of the two, in units of the state.
+    """
 
     free: Readout
     taught: Readout
     settled: jax.Array
+    residual: jax.Array
 
 
 @eqx.filter_jit
@@ -122,7 +126,9 @@ def rested(dynamics: Dynamics, given: Batch, kind: str, step: float = STEP) -> R
             dynamics.read(given.network, weights, found[k][0], found[k][1].state)
             for k in ("none", kind)
         ]
-        return Rested(*readouts, found["none"][1].settled & found[kind][1].settled)
+        free, taught = found["none"][1], found[kind][1]
+        residual = jnp.maximum(free.residual, taught.residual)
+        return Rested(*readouts, free.settled & taught.settled, residual)
 
     return jax.vmap(one)(given.weights, given.x, given.y)
 

@@ -39,6 +39,9 @@ SHAPES = {"equal layers": EQUAL, "contracting layers": CONTRACTING}
 MUS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.49)
 ERRORS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 DEPTHS = (2, 4, 8)
+RESTLESS = 1e-6
+"""A residual above which a network did not come to rest; activity is about 1."""
+
 SETTLED = 1e-2
 """A transient is over when it is this fraction of the learning signal of layer 1."""
 
@@ -206,7 +209,7 @@ def _kinks(seeds: range) -> dict:
     for mu in MUS[:5]:
         for step in (0.1, 1.0):
             rests = rested(Mixture(jnp.asarray(mu), TAU), given, "frozen", step)
-            restless = int(np.sum(~np.asarray(rests.settled)))
+            restless = int(np.sum(~(np.asarray(rests.residual) < RESTLESS)))
             found[f"μ={mu}, η̂={step}"] = proportion(restless, len(seeds))
     return found
 
