@@ -147,7 +147,7 @@ def _phase(parts: _Parts, kind: str, starts: int, exact: bool) -> PhaseAnalysis:
     closed, error = _closed_form(parts, kind, first.eigenvalues) if exact else (None, None)
     return PhaseAnalysis(
         teaching=kind,
-        residual=float(jnp.max(rests.residual)),
+        residual=float(np.max(rests.residual)),
         settled=float(jnp.mean(rests.settled)),
         points=_points(parts, kind, starts),
         eigenvalues=first.eigenvalues,
@@ -301,14 +301,11 @@ def _ratios(parts: _Parts, taught: str, signals, two_phases: bool) -> list[float
     credit, powers = named(about.model.credit), np.zeros((2, network.depth))
     for k in parts.examined:
         kinds = ["none", taught] if two_phases else [taught]
-
-        def teaching(readout, k=k):
-            nothing = jax.tree.map(jnp.zeros_like, readout)
-            return credit.assign(network, about.weights, readout, nothing, about.y[k], step)
-
         ratios = signal_to_noise.learning_signal(
             [(parts.system(kind, k), parts.state(kind, k)) for kind in kinds],
-            teaching,
+            credit.assign,
+            about.y[k],
+            step,
             tuple(layer[k] for layer in signals),
         )
         powers += np.array([[r.signal**2 for r in ratios], [r.noise**2 for r in ratios]])

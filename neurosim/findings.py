@@ -24,7 +24,7 @@ TEACHING = {
 class PhaseAnalysis:
     """A phase of the network, over the samples.
 
-    teaching: `none`, `following`, `frozen` or `clamped`. residual: the largest |p(v) − v|. settled:
+    teaching: `none`, `following`, `frozen` or `clamped`. residual: the largest ‖p(v) − v‖. settled:
     fraction of samples at rest to rounding. points: distinct fixed points that `starts` random
     starts lead to, for the first sample, stable ones first: (starts that lead there, stable);
     None where none were sought. eigenvalues (1/s): of the first sample, slowest first; `complete`

@@ -314,17 +314,13 @@ def test_noise_of_the_learning_signal_is_what_simulations_show(credit):
     """Linear mixture, noisy somata: deviation over 4000 samples within 5 % of Lyapunov's."""
     dynamics = Mixture(0.2, TAU, sigma={"soma": 0.05})
     found, y = system((3, 3, 3), Linear(), dynamics, init="orthogonal")
-    signal, now, free = signals(found, y, credit)
+    signal, _, free = signals(found, y, credit)
     kind = "following" if free is None else "frozen"
     rests = eqx.filter_jit(fixed_points.phases)(found, STEP, y, [kind])
     kinds = [kind] if free is None else ["none", kind]
     phases = [(found._replace(drive=rests[k][0]), rests[k][1].state) for k in kinds]
-    silent = jax.tree.map(jnp.zeros_like, now)
-
-    def teaching(readout):
-        return CREDITS[credit].assign(found.network, found.weights, readout, silent, y)
-
-    ratios = signal_to_noise.learning_signal(phases, teaching, signal)
+    assign = CREDITS[credit].assign
+    ratios = signal_to_noise.learning_signal(phases, assign, y, STEP, signal)
     level = Rate("heun", TAU / 20, False, 1e-6, 1e-9, 1e-3)
 
     @jax.jit

@@ -27,7 +27,7 @@ CLOSE = 1e-6
 
 
 class Rest(NamedTuple):
-    """Where a network settles. residual: the largest |p(v) − v|, in units of the state.
+    """Where a network settles. residual: ‖p(v) − v‖, in units of the state.
 
     settled: whether that is what rounding leaves.
     """
@@ -40,7 +40,7 @@ class Rest(NamedTuple):
 class Found(NamedTuple):
     """Distinct fixed points of many starts, the one met most often first.
 
-    states: flat, one a row. counts: how many starts led to each. residuals: largest |p(v) − v|.
+    states: flat, one a row. counts: how many starts led to each. residuals: ‖p(v) − v‖.
     failed: starts that led to none.
     """
 
@@ -50,9 +50,9 @@ class Found(NamedTuple):
     failed: int
 
 
-def largest_residual(system: System, state: State) -> Float[Array, ""]:
-    """max |p(v) − v|, in units of the state."""
-    return jnp.max(jnp.abs(ravel_pytree(residual(*system, state))[0]))
+def imbalance(system: System, state: State) -> Float[Array, ""]:
+    """‖p(v) − v‖, in units of the state; a sum, since XLA's maxima may pass over NaN."""
+    return jnp.linalg.norm(ravel_pytree(residual(*system, state))[0])
 
 
 def settle(
@@ -69,7 +69,7 @@ def settle(
     dynamics, network, weights, _ = system
     state = rest(dynamics, network, weights.W[0].dtype) if start is None else start
     state, report, _ = how.settle(Problem(*system, step, label), state, Span(0.0, True))
-    return Rest(state, largest_residual(system, state), report.settled)
+    return Rest(state, imbalance(system, state), report.settled)
 
 
 def phases(
@@ -105,14 +105,14 @@ def phases(
 def _roots(system: System, starts: Float[Array, "k n"], like: State, steps: int):
     unravel = ravel_pytree(like)[1]
 
-    def imbalance(v, _):
+    def unbalanced(v, _):
         return ravel_pytree(residual(*system, unravel(v)))[0]
 
     def one(start):
         eps = float(jnp.finfo(start.dtype).eps)
         solver = optx.LevenbergMarquardt(rtol=1e-10, atol=100 * eps)
-        point = optx.least_squares(imbalance, solver, start, max_steps=steps, throw=False).value
-        return point, jnp.max(jnp.abs(imbalance(point, None)))
+        point = optx.least_squares(unbalanced, solver, start, max_steps=steps, throw=False).value
+        return point, imbalance(system, unravel(point))
 
     return jax.lax.map(one, starts, batch_size=16)
 

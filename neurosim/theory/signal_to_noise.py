@@ -10,18 +10,17 @@ whose stationary covariance P solves J P + P Jᵀ + B Bᵀ = 0.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from scipy.linalg import expm, solve_continuous_lyapunov
 
-from neurosim.dynamics.base import Dynamics, Readout, State
+from neurosim.dynamics.base import Dynamics, State
 from neurosim.network import Layers
 from neurosim.theory.linearisation import System, jacobian
-
-Teaching = Callable[[Readout], Layers]
-"""What the learning signal of a phase is, up to a constant, as a function of its readout."""
 
 
 class Ratio(NamedTuple):
@@ -69,31 +68,41 @@ def averaged(
 
 def learning_signal(
     phases: list[tuple[System, State]],
-    teaching: Teaching,
+    assign: Callable[..., Layers],
+    label: Float[Array, " n_L"],
+    step: float,
     signal: Layers,
     window: float | None = None,
 ) -> list[Ratio]:
     """The learning signal of every layer against the noise in it.
 
-    phases: those whose readouts the signal compares, one or two, each at its fixed point; they are
-    long against the slowest mode, so that their noise is independent. teaching: see `Teaching`.
-    signal: the noiseless one. window: average over so long (s) at the end of each phase; None for
-    reading the final state.
+    phases: those that the signal compares, one or two, each at its fixed point; they are long
+    against the slowest mode, so that their noise is independent. assign: the credit assignment,
+    linear in what it reads of each phase. step: η̂. signal: the noiseless one. window: average over
+    so long (s) at the end of each phase; None for reading the final state.
     """
     noise = np.zeros(len(signal))
     for system, state in phases:
         J, P = np.asarray(jacobian(system, state), np.float64), covariance(system, state)
         if window is not None:
             P = averaged(J, P, window)
-        flat, unravel = ravel_pytree(state)
-
-        def seen(v, system=system, unravel=unravel):
-            dynamics, network, weights, drive = system
-            return teaching(dynamics.read(network, weights, drive, unravel(v)))
-
-        for i, R in enumerate(jax.jacfwd(seen)(flat)):
-            noise[i] += np.einsum("ij,jk,ik->", R, P, R)
+        for i, R in enumerate(_read_by(assign, system, state, label, step)):
+            noise[i] += np.einsum("ij,jk,ik->", R, P, R, optimize=True)
     return [
         Ratio(float(np.linalg.norm(s)), float(np.sqrt(n)))
         for s, n in zip(signal, noise, strict=True)
     ]
+
+
+@eqx.filter_jit
+def _read_by(assign, system: System, state: State, label, step) -> Layers:
+    """How the learning signal of every layer moves with the flat state of one of its phases."""
+    flat, unravel = ravel_pytree(state)
+    dynamics, network, weights, drive = system
+
+    def teaching(v):
+        readout = dynamics.read(network, weights, drive, unravel(v))
+        silent = jax.tree.map(jnp.zeros_like, readout)
+        return assign(network, weights, readout, silent, label, step)
+
+    return jax.jacfwd(teaching)(flat)
