@@ -138,9 +138,12 @@ class Case:
         done = 0
         while True:
             resume = Checkpoint.path(self.trace).exists()
+            if not resume and self._complete():
+                self.counts["killed after the end"] += 1
+                self.counts["not identical"] += bool(differing(self.whole, self.trace))
+                return done
             process = self.start(self.trace, resume)
-            if done < kills:
-                self._end(process, rng)
+            first = self._end(process, rng) if done < kills else ""
             said, errors = process.communicate(timeout=600)
             if process.returncode == 0:
                 self.counts["runs"] += 1
@@ -151,14 +154,18 @@ class Case:
                 raise AssertionError(f"exit {process.returncode}: {errors}")
             done += 1
             self.counts[f"{signal.Signals(number).name}"] += 1
-            self._verify(number, [int(line) for line in said.split() if line.isdigit()])
+            self._verify(number, [int(line) for line in (first + said).split()])
 
-    def _end(self, process: subprocess.Popen, rng: random.Random) -> None:
-        """Kill a process at a moment between its first chunk and its end."""
+    def _complete(self) -> bool:
+        return self.trace.exists() and describe(self.trace)["status"] == "complete"
+
+    def _end(self, process: subprocess.Popen, rng: random.Random) -> str:
+        """Kill a process at a moment after its first word; what that was."""
         number = rng.choices(list(SIGNALS), [8, 1, 1])[0]
-        process.said = process.stdout.readline()
+        first = process.stdout.readline()
         time.sleep(rng.uniform(0, self.run_s))
         process.send_signal(number)
+        return first
 
     def _verify(self, number: int, said: list[int]) -> None:
         """Look at what a dead process left."""
@@ -169,7 +176,7 @@ class Case:
         shutil.copy(self.trace, copy)
         try:
             describe(self.trace)
-            repair(copy)
+            repair(copy, {"status": "interrupted"})
             with h5py.File(copy) as file, h5py.File(self.whole) as whole:
                 promised = max(said, default=0)
                 found = sound_rows(file, whole, "metrics/loss")
@@ -180,7 +187,7 @@ class Case:
         except (InputError, OSError) as error:
             print(f"unreadable: {error}", file=sys.stderr)
             self.counts["unreadable"] += 1
-        if not Checkpoint.path(self.trace).exists():
+        if not Checkpoint.path(self.trace).exists() and not self._complete():
             self.counts["before the first checkpoint"] += 1
 
 
