@@ -58,7 +58,7 @@ def test_blocks_before_the_checkpoint_survive_every_kill(tmp_path):
     assert done > 3
 
 
-@pytest.mark.parametrize("name, kills", [("equilibrium", 8), ("noise", 6)])
+@pytest.mark.parametrize("name, kills", [("equilibrium", 5), ("noise", 3)])
 def test_runs_killed_again_and_again_lose_nothing(tmp_path, name, kills):
     case = Case(name, tmp_path)
     case.run_whole()
