@@ -21,6 +21,7 @@ from neurosim.dynamics import Multiplexing
 from neurosim.dynamics.base import Target
 from neurosim.engine import Batch, Engine, Examined, Metrics, Phase, RunState, Spikes
 from neurosim.levels.spiking.calibration import Curve, calibrated
+from neurosim.levels.spiking.compiling import compiler
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.network import Layers, Weights
@@ -49,6 +50,9 @@ class SpikingEngine:
         leak: conductance of the soma's leak over that of its dendrites.
         settings: of the simulation.
         copies: samples that run side by side, the batch.
+
+    Raises:
+        InputError: the target is `standalone`, and there is no compiler.
     """
 
     def __init__(
@@ -56,6 +60,8 @@ class SpikingEngine:
     ) -> None:
         self.rules, self.neurons, self.leak = rules, neurons, leak
         self.settings, self.copies = settings, copies
+        if settings.target == "standalone":
+            compiler()
         self.window = round(settings.window / settings.dt)
         self.every = round(settings.plasticity_every / settings.dt)
         self.dynamics, self.network, self.phases = rules.dynamics, rules.network, rules.phases

@@ -67,13 +67,15 @@ class Groups:
 
     @property
     def arrays(self) -> dict[tuple[str, str], Any]:
-        """Brian2's variables that live in memory, by the names of their group and their own."""
-        return {
+        """Variables that live in memory, by the names of group and variable."""
+        found = {
             (group.name, name): variable
-            for group in (*self.units, *self.cells, *self.synapses)
+            for group in (*self.units, *self.cells)
             for name, variable in group.variables.items()
             if isinstance(variable, b2.core.variables.ArrayVariable)
         }
+        weights = {(s.name, "weight"): s.variables["weight"] for s in self.synapses}
+        return found | weights
 
     def _units(self, dynamics: Dynamics, i: int) -> Any:
         group = b2.NeuronGroup(
