@@ -7,6 +7,8 @@ time step. Programs are kept in the user's cache, under a digest of all they dep
 import hashlib
 import os
 import platform
+import re
+import shlex
 import shutil
 import subprocess
 import warnings
@@ -19,11 +21,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy as np
-from brian2.devices.device import reset_device
 from platformdirs import user_cache_path
 
 from neurosim.errors import InputError, NeurosimError
-from neurosim.levels.spiking.groups import Groups, b2
+from neurosim.levels.spiking.groups import Groups, b2, reset_device
 
 FOREVER = 2**39
 """Steps of a program, which ends when it is no longer needed; Brian2 counts to 2⁴⁰."""
@@ -54,6 +55,9 @@ prelude.h.gch: prelude.h
 \t$(CXX) $(CXXFLAGS) -x c++-header prelude.h -o prelude.h.gch
 """
 
+NUMBERED = re.compile(rb"(_\d+)?_codeobject(_\d+)?")
+"""Names that Brian2 numbers by what else exists in this process, which means nothing."""
+
 Arrays = dict[tuple[str, str], tuple[int, np.dtype, int]]
 """By the names of group and variable: the number that `obey.cpp` knows it by, its kind and size."""
 
@@ -62,12 +66,10 @@ Arrays = dict[tuple[str, str], tuple[int, np.dtype, int]]
 class Executable:
     """A compiled network.
 
-    folder: where its file `main` lies, and is to be run. dt: its step (s). arrays: what it holds in
-    memory.
+    folder: where its file `main` lies, and is to be run. arrays: what it holds in memory.
     """
 
     folder: Path
-    dt: float
     arrays: Arrays
 
 
@@ -80,7 +82,7 @@ def compiler() -> str:
     chosen = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if chosen is None:
         missing = "neither g++ nor clang++ is there"
-    elif shutil.which(chosen) is None:
+    elif shutil.which(shlex.split(chosen)[0]) is None:
         missing = f"CXX is {chosen!r}, which is not there"
     elif shutil.which("make") is None:
         missing = "there is no make"
@@ -103,7 +105,7 @@ def executable(made: Callable[[], Groups]) -> Executable:
     folder = Path(mkdtemp(prefix="neurosim-"))
     away = partial(shutil.rmtree, folder, ignore_errors=True)
     try:
-        dt, arrays = _write(made, folder)
+        arrays = _write(made, folder)
         kept = user_cache_path("neurosim") / f"standalone-{_digest(folder, cxx)[:16]}"
         if not (kept / "main").exists():
             _compile(folder, cxx)
@@ -113,14 +115,14 @@ def executable(made: Callable[[], Groups]) -> Executable:
         raise
     if (kept / "main").exists():
         away()
-        return Executable(kept, dt, arrays)
-    found = Executable(folder, dt, arrays)
+        return Executable(kept, arrays)
+    found = Executable(folder, arrays)
     weakref.finalize(found, away)
     return found
 
 
-def _write(made: Callable[[], Groups], folder: Path) -> tuple[float, Arrays]:
-    """Write the code; Brian2 is afterwards as it was before. The step and the arrays."""
+def _write(made: Callable[[], Groups], folder: Path) -> Arrays:
+    """Write the code; Brian2 is afterwards as it was before."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Brian2 itself calls
         b2.set_device("cpp_standalone", build_on_run=False)
@@ -149,7 +151,7 @@ def _write(made: Callable[[], Groups], folder: Path) -> tuple[float, Arrays]:
     (folder / "prelude.h").write_text(PRELUDE)
     with open(folder / "makefile", "a") as makefile:
         makefile.write(RULES)
-    return groups.dt, {
+    return {
         name: (number, np.dtype(variable.dtype), size)
         for number, ((name, variable), size) in enumerate(zip(variables, sizes, strict=True))
     }
@@ -163,11 +165,13 @@ def _size(variable) -> int:
 
 def _digest(folder: Path, cxx: str) -> str:
     """Of the code, the compiler and this machine, whose processor Brian2 compiles for."""
-    version = subprocess.run([cxx, "--version"], capture_output=True, check=False).stdout
+    version = subprocess.run(
+        [*shlex.split(cxx), "--version"], capture_output=True, check=False
+    ).stdout
     digest = hashlib.sha256(version + platform.node().encode())
     for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-        digest.update(str(file.relative_to(folder)).encode())
-        digest.update(file.read_bytes())
+        for text in (str(file.relative_to(folder)).encode(), file.read_bytes()):
+            digest.update(NUMBERED.sub(b"_codeobject", text))
     return digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from neurosim.dynamics import Dynamics
 from neurosim.levels.spiking.groups import Groups
 from neurosim.levels.spiking.neurons import Neurons
-from neurosim.levels.spiking.runtime import Program, Runtime, Spikes
+from neurosim.levels.spiking.runtime import Program, Runtime
 from neurosim.levels.spiking.standalone import Standalone
 from neurosim.network import Network, Weights
 
@@ -43,7 +43,7 @@ class Machine:
         leak: float = 0.0,
         target: str = "auto",
     ) -> None:
-        self.network, self.neurons, self.copies = network, neurons, copies
+        self.network, self.neurons, self.dt, self.copies = network, neurons, dt, copies
         made = partial(Groups, dynamics, network, neurons, dt, copies, leak)
         self.brian: Runtime | Standalone = (
             Standalone(made) if target == "standalone" else Runtime(made, target)
@@ -54,15 +54,15 @@ class Machine:
         self.brian.run(program, steps)
 
     @contextmanager
-    def recording(self, copies: int) -> Iterator[Spikes]:
+    def recording(self, copies: int) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
         """Runs within record the spikes of some copies: per layer, times (s from now), neurons."""
-        recorded: Spikes = []
+        recorded: list[tuple[np.ndarray, np.ndarray]] = []
         with self.brian.recording() as spikes:
             yield recorded
-        for n, (times, nodes) in zip(self.network.sizes[1:], spikes, strict=True):
+        for n, (steps, nodes) in zip(self.network.sizes[1:], spikes, strict=True):
             assert self.neurons is not None
             kept = nodes < copies * n * self.neurons.count
-            recorded.append((times[kept], nodes[kept]))
+            recorded.append((steps[kept] * self.dt, nodes[kept]))
 
     # --- acting on it -----------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from neurosim.errors import NeurosimWarning
-from neurosim.levels.spiking.groups import Groups, b2
+from neurosim.levels.spiking.groups import Groups, auto_target, b2
 
 # A network is some thirty programs, each compiled when it is first needed: a third faster than with
 # -O3, for a few percent of the speed they then have.
@@ -20,14 +20,12 @@ Program = Iterator[int]
 """What happens to a network: it acts on it, then yields for how many steps (≥ 1) to let it run."""
 
 Spikes = list[tuple[np.ndarray, np.ndarray]]
-"""Per layer: times (s), neurons."""
+"""Per layer: the steps of spikes, and the neurons they are of."""
 
 
 @cache
 def _compiled() -> str:
     """Cython where it can be had; else numpy, which is said once."""
-    from brian2.devices.device import auto_target
-
     chosen: str = auto_target().class_name
     if chosen != "cython":
         warnings.warn(
@@ -103,7 +101,7 @@ class Runtime:
 
     @contextmanager
     def recording(self) -> Iterator[Spikes]:
-        """Runs within record spikes, timed from now; they are in the list at the end."""
+        """Runs within record spikes; they are in the list at the end, in steps from now."""
         start = self._clock.variables["t"].get_value().item()
         recorded: Spikes = []
         already = [monitor.num_spikes for monitor in self._monitors]
@@ -114,4 +112,5 @@ class Runtime:
         finally:
             for monitor, n in zip(self._monitors, already, strict=True):
                 monitor.active = False
-                recorded.append((np.asarray(monitor.t_[n:]) - start, np.asarray(monitor.i[n:])))
+                steps = np.rint((np.asarray(monitor.t_[n:]) - start) / self._dt).astype(int)
+                recorded.append((steps, np.asarray(monitor.i[n:])))

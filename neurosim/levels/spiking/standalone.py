@@ -18,7 +18,7 @@ from neurosim.levels.spiking.groups import Groups
 from neurosim.levels.spiking.runtime import Program, Spikes
 
 Recorded = list[tuple[np.ndarray, np.ndarray]]
-"""Step by step: times (s), neurons."""
+"""Step by step: its number, once for every neuron that spiked; those neurons."""
 
 
 class Standalone:
@@ -36,7 +36,7 @@ class Standalone:
 
     def __init__(self, made: Callable[[], Groups]) -> None:
         self._executable = executable(made)
-        self._arrays, self._dt = self._executable.arrays, self._executable.dt
+        self._arrays = self._executable.arrays
         self._cells = [group for group, name in self._arrays if name == "_spikespace"]
         self._recorded: list[Recorded] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -84,21 +84,22 @@ class Standalone:
             for cells, recorded in zip(self._cells, self._recorded, strict=True):
                 space = self.read(cells, "_spikespace")  # who spiked, and at its end how many
                 spiked = space[: space[-1]]
-                recorded.append((np.full(len(spiked), self.step * self._dt), spiked))
+                recorded.append((np.full(len(spiked), self.step), spiked))
             self.step += 1
 
     @contextmanager
     def recording(self) -> Iterator[Spikes]:
         """See `Runtime.recording`; the neurons are looked at after every step."""
-        start, spikes = self.step * self._dt, Spikes()
-        layers = self._recorded = [[(np.zeros(0), np.zeros(0, int))] for _ in self._cells]
+        start, spikes = self.step, Spikes()
+        none = np.zeros(0, int)
+        layers = self._recorded = [[(none, none)] for _ in self._cells]
         try:
             yield spikes
         finally:
             self._recorded = None
             for layer in layers:
-                times, nodes = (np.concatenate(parts) for parts in zip(*layer, strict=True))
-                spikes.append((times - start, nodes))
+                steps, nodes = (np.concatenate(parts) for parts in zip(*layer, strict=True))
+                spikes.append((steps - start, nodes))
 
     # --- the process ------------------------------------------------------------------------
 
