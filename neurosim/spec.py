@@ -355,7 +355,7 @@ class SpikingSpec(Spec):
     pace: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     presentations: Annotated[int, Field(ge=1)] | None = None
     test: Annotated[int, Field(ge=1)] | None = None
-    target: Literal["auto", "cython", "numpy"] = "auto"
+    target: Literal["auto", "cython", "numpy", "standalone"] = "auto"
 
 
 def _task(value: Any, handler: Callable) -> Any:
