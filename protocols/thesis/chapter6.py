@@ -20,6 +20,7 @@ PREDICTIONS = {
     2: ("reconstruction", range(40)),
     3: ("spectrum", range(100)),
     4: ("noise", range(20)),
+    5: ("learning", range(3, 13)),
     7: ("basins", range(20)),
 }
 """Number → module of ch6, and the seeds it reports."""
