@@ -21,6 +21,7 @@ PREDICTIONS = {
     3: ("spectrum", range(100)),
     4: ("noise", range(20)),
     5: ("learning", range(3, 13)),
+    6: ("sleep", range(10)),
     7: ("basins", range(20)),
 }
 """Number → module of ch6, and the seeds it reports."""
@@ -41,7 +42,8 @@ def main() -> None:
         began = time.perf_counter()
         with jax.enable_x64(True):
             found: Result = importlib.import_module(f"ch6.{module}").run(
-                seeds if given.seeds is None else range(seeds.start, seeds.start + given.seeds)
+                seeds if given.seeds is None else range(seeds.start, seeds.start + given.seeds),
+                given.out / "traces",
             )
         figures = {
             name: save(figure, given.out / f"{name}.png").name

@@ -4,6 +4,7 @@ T asks. A stable linear network has one fixed point, and it attracts everything.
 """
 
 from functools import partial
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -40,7 +41,7 @@ NEAR = 1e-4
 """Of the activity; a trajectory that ends nearer than this has returned."""
 
 
-def run(seeds: range) -> Result:
+def run(seeds: range, folder: Path) -> Result:
     """Fraction of displaced states that return, and how many fixed points there are."""
     measured: dict = {}
     for activation in ACTIVATIONS:

@@ -149,7 +149,7 @@ def jobs(seeds: range, folder: Path) -> Iterator[Job]:
                 yield Job(name, method, rate, both, folder / file)
 
 
-def run(seeds: range, folder: Path = Path("outputs/chapter6/traces")) -> Result:
+def run(seeds: range, folder: Path) -> Result:
     """All runs, two at a time; per task and method the rate that the tuning seeds like best."""
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
     todo = list(jobs(seeds, folder))
