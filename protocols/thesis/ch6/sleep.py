@@ -22,11 +22,11 @@ CASES: dict[str, dict[str, Any]] = {
     "asleep, contracting": {"model.layers": [6, 6, 5, 4], "task.layers": [6, 6, 5, 4]},
 }  # fmt: skip
 EXACT = 1e-2
-"""Mean distance ‖Q_i W_{i+1} − I‖/√n below which an inverse counts as learned."""
+"""Distance ‖W_{i+1} Q_i − I‖/√n below which an inverse counts as learned."""
 
 
 def run(seeds: range, folder: Path) -> Result:
-    """Distance of Q_i W_{i+1} from the identity (of W_{i+1} Q_i where layers contract), over time."""
+    """Distance of W_{i+1} Q_i from the identity over the presentations."""
     measured, settled = {}, {}
     for case, changes in CASES.items():
         protocol = ns.load_protocol(HERE / "ch6-sleep.toml", changes)
@@ -49,16 +49,16 @@ def run(seeds: range, folder: Path) -> Result:
         seeds=f"{len(seeds)} seeds ({seeds.start}–{seeds.stop - 1}), 3000 presentations of 32; "
         "median and 5–95 %",
         verdict="holds" if emerged and apart else "holds in part" if emerged or apart else "fails",
-        because=f"distance of the worst matrix (median over seeds) after sleep: {down:.1e} top-down, "
-        f"{together:.1e} with all matrices learning together, so that the order matters "
-        f"{'little' if together < EXACT else 'much'}; awake, with teaching: {awake:.1e}; "
-        f"contracting layers, from the pseudo-inverse's W Q = I: {contracting:.1e}",
+        because=f"distance of W Q from the identity, worst matrix, median over seeds: {down:.0e} "
+        f"after sleep from the top down, {together:.0e} after sleep with all matrices learning "
+        f"together (the order matters {'little' if together < EXACT else 'much'}), {awake:.2f} "
+        f"awake under teaching; contracting layers, which the thesis leaves out: {contracting:.2f}",
         figures={"sleep": _figure(measured)},
     )
 
 
 def _distances(trace: Path, diverged: list[int]) -> dict[str, Any]:
-    """Bands of ‖Q W − I‖/√n (the smaller side's identity) at every recorded presentation."""
+    """Bands of ‖W_{i+1} Q_i − I‖/√n at every recorded presentation; 0 for pseudo-inverses too."""
     with ns.open_trace(trace) as tree:
         kept = tree["snapshots"]
         alive = ~np.isin(tree["seed"].values, diverged)
