@@ -217,6 +217,7 @@ class ModelSpec(Spec):
     output_activation: ActivationField = ActivationSpec(name="linear")
     output: Literal["linear", "softmax"] = "linear"
     loss: Literal["half-squared", "squared", "cross-entropy"] = "half-squared"
+    auxiliary: Annotated[int, Field(ge=0)] = 0
     bias: bool = False
     target_step: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
     mu: Annotated[float, Field(gt=0, lt=0.5)] | None = Field(default=None, validate_default=True)
