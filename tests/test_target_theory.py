@@ -193,6 +193,22 @@ def test_fixed_points_of_feedback_learning(sizes, kind, decay):
         assert np.linalg.norm(fixed - np.linalg.pinv(W)) <= decay * np.linalg.norm(svd**-3.0)
 
 
+def test_expanding_layers_find_the_pseudo_inverse_under_noise_of_any_colour():
+    """Q* = (W^T W + λ Γ⁻¹)⁻¹ W^T → W^† as λ → 0: white noise is needed where layers contract only.
+
+    T 4.7 asks for white noise there too.
+    """
+    rng = np.random.default_rng(0)
+    W, C = rng.standard_normal((5, 3)), rng.standard_normal((3, 3))
+    gamma, distances = C @ C.T, []
+    for decay in (1e-4, 1e-5, 1e-6):
+        fixed = gamma @ W.T @ np.linalg.inv(W @ gamma @ W.T + decay * np.eye(5))
+        pushed = np.linalg.solve(W.T @ W + decay * np.linalg.inv(gamma), W.T)
+        np.testing.assert_allclose(fixed, pushed, rtol=1e-6, atol=1e-8)
+        distances.append(np.linalg.norm(pushed - np.linalg.pinv(W)))
+    np.testing.assert_allclose(np.diff(np.log10(distances)), -1, atol=0.05)  # first order in λ
+
+
 def test_only_white_noise_leads_a_contracting_layer_to_the_pseudo_inverse():
     """λ → 0: W^† for white noise, another right inverse for coloured [T 4.6, 4.7]."""
     rng = np.random.default_rng(0)

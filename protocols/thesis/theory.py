@@ -214,6 +214,7 @@ def figure_6(path: Path, seeds: int, epochs: int | None) -> dict[str, Any]:
             "median_degrees": float(np.median(angles)),
             "quartiles_degrees": np.quantile(angles, [0.25, 0.75]).tolist(),
         }
+        axis.set_xlim(0, 180)
     axes[0].set_ylabel("trials")
     canvas.savefig(path)
     return found
@@ -304,6 +305,7 @@ def inverses(which: int) -> Callable[..., dict[str, Any]]:
                 y = learn_inverse(**case, seeds=seeds)[which]
                 _curve(axis, y, colour, text)
                 found.setdefault(title, {})[text] = _ends(y)
+            axis.set(yscale="log", ylim=(1e-3, 30))  # some coloured draws diverge
             axis.legend(fontsize=7, frameon=False)
             axis.set_xlabel("iteration")
         axes[0].set_ylabel("‖Q − W$^†$‖$_∞$" if which == 0 else "‖g(f(h)) − h‖")
@@ -342,6 +344,7 @@ def _ends(y: np.ndarray) -> dict[str, float]:
     return {
         "first_median": float(np.median(y[:100].mean(axis=0))),
         "last_median": float(np.median(y[-100:].mean(axis=0))),
+        "fraction_grown": float(np.mean(y[-100:].mean(axis=0) > y[:100].mean(axis=0))),
     }
 
 
