@@ -1,4 +1,4 @@
-"""Tables 4.1 – 4.3 of the thesis, by counting the operations of one layer of n units as they run."""
+"""Tables 4.1 – 4.3 of the thesis, counted as the operations of one layer of n units run."""
 
 import numpy as np
 import pytest
