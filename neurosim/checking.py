@@ -7,13 +7,14 @@ from typing import Any
 
 import tomlkit
 
-from neurosim import _words, build
+from neurosim import _words, build, costing
 from neurosim.contents import Contents, Plan
 from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS
 from neurosim.errors import NeurosimWarning
 from neurosim.loading import FILES, Protocol
-from neurosim.running import computing, prepare, resolve
+from neurosim.looping import Setting
+from neurosim.running import computing, initial_weights, prepare, resolve
 from neurosim.spec import ModelSpec, ProtocolSpec
 from neurosim.theory.relaxation import chain
 
@@ -27,6 +28,7 @@ def check(
     out: str | Path | None = None,
     force: bool = False,
     device: str | None = None,
+    cost: bool = False,
 ) -> dict[str, Any]:
     """Everything `run` does with the same arguments before it simulates; nothing is written.
 
@@ -34,7 +36,8 @@ def check(
     `seeds`; `trace`, where it would go, and `trace_bytes`, about; `stages` and `presentations`;
     `samples`; `simulated_s`, at most, by one seed; `signal`, the teaching signal expected in each
     layer as a fraction of the output error, and `slowest_s`, the time constant at which a phase
-    comes to rest where it has a closed form; both None where they mean nothing.
+    comes to rest where it has a closed form; both None where they mean nothing; `cost`, None unless
+    asked for: what the run would take, measured by running a little of it (see `costing.cost`).
 
     Raises:
         InputError: what `run` would refuse, but for a trace that exists, of which it warns.
@@ -44,9 +47,13 @@ def check(
     with computing(spec, device):
         samples, drawn = prepare(protocol, chosen)
         plan = Plan(spec, samples.size // spec.batch)
-        weights = build.weights(spec.model, chosen[0], drawn[0], protocol.folder)
+        weights = initial_weights(protocol, chosen[:1], drawn[:1])
         engine = build.engine(spec, spec.stages[0], plan.total)
-        contents = Contents(spec, plan, engine, chosen, build.stack([weights]))
+        contents = Contents(spec, plan, engine, chosen, weights)
+        costs = None
+        if cost:
+            weights = initial_weights(protocol, chosen, drawn)
+            costs = costing.cost(Setting(protocol, chosen, path, samples, weights, {}))
     if path.exists() and not force:
         warnings.warn(
             f"{path}: exists; run will ask for --force, or another --out FILE",
@@ -67,6 +74,7 @@ def check(
         "simulated_s": _simulated(spec, plan),
         "signal": _signal(spec.model),
         "slowest_s": _slowest(spec),
+        "cost": costs,
     }
 
 
@@ -88,9 +96,24 @@ def in_words(report: dict[str, Any]) -> str:
         words.append(f"teaching signal expected, over the output error: {', '.join(layers)}")
     if report["slowest_s"] is not None:
         words.append(f"slowest time constant: {_words.duration(report['slowest_s'])}")
+    if report["cost"] is not None:
+        words += _cost_in_words(report["cost"])
     words.append(f"trace: {report['trace']}, about {_words.size(report['trace_bytes'])}")
     comments = "\n".join(f"# {line}" for line in words)
     return f"{comments}\n\n{tomlkit.dumps(protocol).rstrip()}"
+
+
+def _cost_in_words(cost: dict[str, Any]) -> list[str]:
+    wall, compiling = _words.duration(cost["wall_s"]), _words.duration(cost["compile_s"])
+    words = [
+        f"wall time: about {wall}, of it {compiling} to compile; measured over "
+        f"{cost['measured_presentations']} presentations and a test, within a factor of two where "
+        "phases settle no sooner or later than at first"
+    ]
+    for key, where in (("memory_bytes", ""), ("device_bytes", " of the accelerator")):
+        if cost[key] is not None:
+            words.append(f"memory{where}: about {_words.size(cost[key])}")
+    return words
 
 
 def _resolved(protocol: Protocol) -> dict[str, Any]:

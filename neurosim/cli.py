@@ -272,6 +272,9 @@ def check(
     out: Out = None,
     changes: Set = None,
     device: Device = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Predict time and memory by running a little of it.")
+    ] = False,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -282,7 +285,9 @@ def check(
         loaded = _loaded(protocol, changes, level, seed)
         from neurosim import checking
 
-        report = checking.check(loaded, seeds=ensemble, out=out, force=force, device=device)
+        report = checking.check(
+            loaded, seeds=ensemble, out=out, force=force, device=device, cost=cost
+        )
         output.result(report, checking.in_words(report))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from neurosim.errors import InputError
 from neurosim.scenes import TEACHERS, Trace, rms
-from neurosim.store import open_trace
+from neurosim.store import studying
 from neurosim.units import parse
 
 FREE = frozenset(
@@ -72,7 +72,7 @@ def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
     Raises:
         InputError: a file is no trace, the protocols differ, or nothing was recorded by both.
     """
-    with open_trace(a) as tree_a, open_trace(b) as tree_b:
+    with studying(a) as tree_a, studying(b) as tree_b:
         left, right = Trace(a, tree_a), Trace(b, tree_b)
         seen = pairs(left, right)
         return {

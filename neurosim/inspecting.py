@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosim import _words
-from neurosim.store import describe, open_trace
+from neurosim.store import describe, interpreting, open_trace
 
 if TYPE_CHECKING:
     import xarray
@@ -34,6 +34,11 @@ def inspect(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: there is no such file, or it is no intact trace.
     """
+    with interpreting(path):
+        return _inspect(path)
+
+
+def _inspect(path: str | Path) -> dict[str, Any]:
     found = describe(path)
     about = found["attributes"]
     with open_trace(path) as tree:

@@ -221,7 +221,7 @@ class Loop:
         begun = [first for first, _ in self.plan.stages if first <= done]
         return min(len(begun), len(self.plan.stages)) - 1
 
-    def _orders(self, begin: int) -> jax.Array:
+    def orders(self, begin: int) -> jax.Array:
         """The order of the training set for every seed, new unless asked not to, in batches."""
         if self._order is None or self._order[0] != begin:
             n, batch = self.samples.size, self.spec.batch
@@ -242,11 +242,11 @@ class Loop:
         if done == first:
             before = engine.begin(before.weights, first)
         begin = done - (done - first) % self.plan.batches
-        orders, at = self._orders(begin), done - begin
+        orders, at = self.orders(begin), done - begin
         recorded = done in self.plan.recorded
         if recorded:  # a chunk of its own, so that what it changes can be looked at
             stop = at + 1
-            seen = self._examine(stage, before, orders[:, at], self.spec.record.samples)
+            seen = self.examine(stage, before, orders[:, at], self.spec.record.samples)
             self.recorder.details(stage, done, seen)
             self.recorder.snapshot(done, before.weights)
         else:
@@ -254,16 +254,14 @@ class Loop:
             size = min(self.plan.batches, first + count - begin)
             stop = min([at + self.length, size, *upcoming])
         began = time.perf_counter()
-        states, metrics, change = self._advance(stage, before, orders, at, stop)
+        states, metrics, change = self.advance(stage, before, orders, at, stop)
         chunk = host(metrics, at, stop)
         if not self.samples.classes:
             chunk["error"] = np.full_like(chunk["error"], np.nan)
         self._pace(time.perf_counter() - began, stop - at)
         self.recorder.metrics(stage, done, chunk)
         if recorded:
-            angles, norms = engine.against_backprop(
-                before.weights, change, self.samples.train, self.samples.axis, orders[:, at]
-            )
+            angles, norms = self.angles(stage, before.weights, change, orders[:, at])
             self.recorder.signals(done, angles, norms)
         self.recorder.writer.flush()
         self._look_for_divergence(stage, before, states, orders, at, chunk)
@@ -271,7 +269,8 @@ class Loop:
         self.position = replace(self.position, states=states, done=begin + stop)
         self._report(chunk)
 
-    def _advance(self, stage: int, states: RunState, orders, at: int, stop: int):
+    def advance(self, stage: int, states: RunState, orders, at: int, stop: int):
+        """Presentations of an epoch; see `Engine.advance`."""
         return self.engines[stage].advance(
             states,
             self.samples.train,
@@ -283,7 +282,8 @@ class Loop:
             jnp.int32(self.plan.stages[stage][0]),
         )
 
-    def _examine(self, stage: int, states, ids, samples: int):
+    def examine(self, stage: int, states, ids, samples: int):
+        """The next presentation in detail; see `Engine.examine`."""
         return self.engines[stage].examine(
             states,
             self.samples.train,
@@ -295,13 +295,23 @@ class Loop:
             samples,
         )
 
+    def test(self, stage: int, weights: Weights):
+        """Loss, fraction wrong and fraction settled on the test set; see `Engine.evaluate`."""
+        return self.engines[stage].evaluate(
+            weights, self.samples.test, self.samples.axis, self.test_keys
+        )
+
+    def angles(self, stage: int, weights: Weights, change: Weights, ids):
+        """Of a change to the gradient; see `Engine.against_backprop`."""
+        return self.engines[stage].against_backprop(
+            weights, change, self.samples.train, self.samples.axis, ids
+        )
+
     def _evaluate(self) -> None:
         at = self.position
         # The test at the end of a stage belongs to that stage, not to the next.
         begun = [first for first, _ in self.plan.stages if first < at.done]
-        loss, wrong, settled = self.engines[max(0, len(begun) - 1)].evaluate(
-            at.states.weights, self.samples.test, self.samples.axis, self.test_keys
-        )
+        loss, wrong, settled = self.test(max(0, len(begun) - 1), at.states.weights)
         error = np.asarray(wrong, float)
         if not self.samples.classes:
             error = np.full_like(error, np.nan)
@@ -372,7 +382,7 @@ class Loop:
         low, high = 0, offset
         while low < high:
             middle = (low + high) // 2
-            states, _, _ = self._advance(stage, before, orders, at, at + middle + 1)
+            states, _, _ = self.advance(stage, before, orders, at, at + middle + 1)
             if diverging.sound(states.weights)[s]:
                 low = middle + 1
             else:
@@ -383,7 +393,7 @@ class Loop:
         """Where in a presentation a state left the bounds, by going through it again."""
         states = before
         if offset:
-            states, _, _ = self._advance(stage, before, orders, at, at + offset)
+            states, _, _ = self.advance(stage, before, orders, at, at + offset)
         weights = diverging.exploded_weights(states.weights, s)
         if weights is not None:
             return (
@@ -392,7 +402,7 @@ class Loop:
             )
         phases = self.spec.stages[stage].phases
         ids = orders[:, at + offset]
-        seen = self._examine(stage, states, ids, self.spec.batch)
+        seen = self.examine(stage, states, ids, self.spec.batch)
         found = diverging.place(self.spec, phases, seen, self.contents.times[stage], s)
         if found is None:
             found = self._lost_weights(stage, states, orders, at + offset, s)
@@ -407,7 +417,7 @@ class Loop:
 
     def _lost_weights(self, stage: int, states: RunState, orders, at: int, s: int):
         """What is left where every state looked at was in bounds."""
-        after, _, _ = self._advance(stage, states, orders, at, at + 1)
+        after, _, _ = self.advance(stage, states, orders, at, at + 1)
         weights = diverging.exploded_weights(after.weights, s)
         words = (
             "the state was in bounds where it was looked at; the solver gave up between"

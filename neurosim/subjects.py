@@ -17,7 +17,7 @@ from neurosim.network import Weights
 from neurosim.running import prepare
 from neurosim.seeds import host_stream
 from neurosim.spec import ModelSpec, ProtocolSpec
-from neurosim.store import is_hdf5, open_trace
+from neurosim.store import is_hdf5, studying
 from neurosim.tasks.data import Data
 from neurosim.toml import Sources, read
 from neurosim.validation import validate
@@ -130,7 +130,7 @@ def _test_samples(protocol: Protocol, seed: int, samples: int):
 
 
 def _of_trace(path: Path, seed: int | None, at: str | int | None, samples: int) -> Subject:
-    with open_trace(path) as tree:
+    with studying(path) as tree:
         resolved = json.loads(str(tree["provenance/protocol_json"].values))
         seeds = [int(s) for s in str(tree.attrs["seeds"]).split(",")]
         chosen = seeds[0] if seed is None else seed

@@ -17,8 +17,8 @@ RANKS = {
     "levels": 6, "theory": 7, "engine": 8, "spiking": 9, "conditions": 9, "build": 10,
     "consistency": 11, "loading": 12, "contents": 13, "diverging": 13, "environment": 13,
     "scenes": 13, "positions": 14, "recording": 14, "comparing": 14, "findings": 14,
-    "looping": 15, "figures": 15, "running": 16, "listing": 17, "checking": 17, "inspecting": 17,
-    "progress": 17, "subjects": 17, "resuming": 17, "analysing": 18, "cli": 19,
+    "looping": 15, "figures": 15, "running": 16, "costing": 16, "listing": 17, "checking": 17,
+    "inspecting": 17, "progress": 17, "subjects": 17, "resuming": 17, "analysing": 18, "cli": 19,
 }  # fmt: skip
 """Room → rank."""
 

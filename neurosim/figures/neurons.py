@@ -21,7 +21,7 @@ from neurosim.figures.runs import (
 )
 from neurosim.scenes import Trace
 from neurosim.spec import NeuronsSpec
-from neurosim.store import open_trace
+from neurosim.store import studying
 
 
 @matplotlib.rc_context(STYLE)
@@ -34,7 +34,7 @@ def calibration(trace: str | PathLike[str], out: str | PathLike[str] | None = No
         InputError: the trace holds no f–I curve, or `out` cannot be written.
     """
     path = Path(trace)
-    with open_trace(trace) as tree:
+    with studying(trace) as tree:
         if "calibration" not in tree.children:
             raise InputError(
                 f"{path}: holds no f-I curve; integrate-and-fire neurons (spiking.soma = 'lif') "

@@ -29,7 +29,7 @@ from neurosim.figures.runs import (
     words,
 )
 from neurosim.scenes import Trace
-from neurosim.store import open_trace
+from neurosim.store import studying
 
 
 @matplotlib.rc_context(STYLE)
@@ -39,7 +39,7 @@ def comparison(a: str | PathLike[str], b: str | PathLike[str], out: str | PathLi
     Raises:
         InputError: as `compare` does, or `out` cannot be written.
     """
-    with open_trace(a) as tree_a, open_trace(b) as tree_b:
+    with studying(a) as tree_a, studying(b) as tree_b:
         return save(_figure(Trace(a, tree_a), Trace(b, tree_b)), Path(out))
 
 

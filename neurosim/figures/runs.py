@@ -20,7 +20,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from neurosim.errors import InputError, unknown
 from neurosim.scenes import Scene, Trace, lesson, rms
-from neurosim.store import open_trace
+from neurosim.store import studying
 
 STYLE: Any = {
     **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 9),
@@ -291,7 +291,7 @@ def new_figure(title: str, width: float, height: float) -> Figure:
 @matplotlib.rc_context(STYLE)
 def overview_figure(path: str | PathLike[str]) -> Figure:
     """The figure that `overview` saves."""
-    with open_trace(path) as tree:
+    with studying(path) as tree:
         trace = Trace(path, tree)
         losses = [trace.series(f"{group}/loss")[1] for group in ("metrics", "evaluation")]
         if not any(np.isfinite(loss).any() for loss in losses):
@@ -318,7 +318,7 @@ def variables_figure(path: str | PathLike[str], names: Sequence[str],
                      layers: Sequence[int] | None = None, seed: int | None = None,
 ) -> Figure:  # fmt: skip
     """The figure that `variables` saves."""
-    with open_trace(path) as tree:
+    with studying(path) as tree:
         trace = Trace(path, tree)
         scene = trace.scene(presentation, sample, seed)
         for layer in layers or ():

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from neurosim.errors import InputError
 from neurosim.figures.runs import STYLE, colour_of, new_figure, save, shade, title
 from neurosim.scenes import Scene, Trace
-from neurosim.store import open_trace
+from neurosim.store import studying
 
 NEURONS = 60
 """Rows of a raster; more cannot be told apart."""
@@ -31,7 +31,7 @@ def raster(
         InputError: the trace holds no spikes, or `out` cannot be written.
     """
     path = Path(trace)
-    with open_trace(trace) as tree:
+    with studying(trace) as tree:
         shown = Trace(trace, tree)
         if "spikes" not in tree.children:
             raise InputError(f"{path}: holds no spikes; they are recorded at the spiking level")

@@ -14,7 +14,7 @@ open it. `open_trace` and `describe` read past the mark of a dead writer, and ch
 from neurosim.store.checkpoint import Checkpoint
 from neurosim.store.layout import Axis, Variable, size
 from neurosim.store.ledger import Ledger, crc
-from neurosim.store.reader import describe, is_hdf5, open_trace
+from neurosim.store.reader import describe, interpreting, is_hdf5, open_trace, studying
 from neurosim.store.repairing import repair
 from neurosim.store.writer import TraceWriter
 
@@ -26,8 +26,10 @@ __all__ = [
     "Variable",
     "crc",
     "describe",
+    "interpreting",
     "is_hdf5",
     "open_trace",
     "repair",
     "size",
+    "studying",
 ]

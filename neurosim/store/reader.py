@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from neurosim.archives import DEFLATE_RATIO
 from neurosim.errors import InputError
 from neurosim.store import liveness
 from neurosim.store.layout import CHUNK_BYTES
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     import xarray
 
 _BOOKKEEPING = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid"}
+# What may be read of any file, however small; beyond it, so many times the size of the file: a run
+# that was killed early has written little of what it announced.
+FREE_BYTES, WARRANTED = 2**28, 16
 # What h5py raises for files that are damaged or made by others.
 _READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
 
@@ -171,11 +175,61 @@ def reading(path: Path) -> Iterator[h5py.File]:
                 raise InputError(
                     f"{path}: is HDF5 but no neurosim trace: it has no attribute neurosim_version"
                 )
+            _refuse_boundless(path, file)
             yield file
     except _READ_ERRORS as error:
         cut = "truncated file" in str(error)
         what = "is cut short, its end is missing" if cut else f"is damaged: {reason(error)}"
         raise InputError(f"{path}: {what}") from error
+
+
+def _refuse_boundless(path: Path, file: h5py.File) -> None:
+    """Refuse arrays that would take far more memory than the file can fill.
+
+    Axes are read as soon as a trace is opened, and stand in the file in full. Recorded states are
+    read a presentation at a time; everything else as a whole.
+    """
+    limit = max(FREE_BYTES, WARRANTED * path.stat().st_size)
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if not isinstance(item, h5py.Dataset):
+            return
+        size = item.nbytes
+        if item.is_scale:
+            bound = item.id.get_storage_size() * (1 if item.compression is None else DEFLATE_RATIO)
+        else:
+            bound = limit
+            if name.startswith("traces/") and item.ndim:
+                size //= max(1, item.shape[0])
+        if size > bound:
+            raise InputError(
+                f"{path}: is damaged: {name} announces {size} bytes, which a file of this size "
+                "does not warrant"
+            )
+
+    file.visititems(visit)
+
+
+@contextlib.contextmanager
+def interpreting(path: str | os.PathLike[str]) -> Iterator[None]:
+    """In which whatever a trace lacks is said in words.
+
+    Raises:
+        InputError: something in it is not what neurosim writes.
+    """
+    try:
+        yield
+    except (*_READ_ERRORS, IndexError, MemoryError) as error:
+        raise InputError(
+            f"{path}: is not what neurosim writes: {type(error).__name__}: {reason(error)}"
+        ) from error
+
+
+@contextlib.contextmanager
+def studying(path: str | os.PathLike[str]) -> Iterator[xarray.DataTree]:
+    """A trace opened to be interpreted: `open_trace` and `interpreting` in one."""
+    with interpreting(path), open_trace(path) as tree:
+        yield tree
 
 
 def _status(file: h5py.File) -> str:

@@ -1,0 +1,344 @@
+"""Files that are wrong in every way: words and an exit code, never a traceback or half a result.
+
+Cases are drawn by hypothesis, a few hundred here. Thousands, and others every time:
+`pytest tests/test_bad_input.py --hypothesis-profile=thorough`.
+"""
+
+import datetime
+import gzip
+import json
+import resource
+import subprocess
+import sys
+import tomllib
+import warnings
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tomlkit
+from conftest import write_idx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_runs import TINY
+
+import neurosim as ns
+from neurosim.archives import read_arrays
+from neurosim.errors import InputError
+from neurosim.store import Checkpoint, describe, repair
+from neurosim.tasks.arrays import Arrays
+from neurosim.tasks.idx import IdxFolder, read_idx
+
+settings.register_profile(
+    "brief",
+    max_examples=60,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.register_profile(
+    "thorough", settings.get_profile("brief"), max_examples=2000, derandomize=False
+)
+settings.load_profile("brief")
+
+JUNK = [
+    True, 0, 1, -1, 3, 10**6, 10**12, -(10**30), 2**63, 0.5, -0.0, 1e-300, 1e308,
+    float("nan"), float("inf"), "", "tanh", "delta", "20 ms", "20 mV", "-5 ms", "1e400 s", "ms",
+    "5 Hz", "1e-400 ms", "\x01", "ä" * 1000, "../..", "/dev/zero", "none", [], [1], [1, "a"], [[1]],
+    ["forward"], [64, 10**9, 10], [3] * 10_000, {}, {"a": 1}, {"name": "digits"}, {"kind": []},
+    datetime.date(2020, 1, 1), datetime.time(1, 2, 3),
+]  # fmt: skip
+"""Values of every type, unit and size, some of them right in places."""
+
+PROTOCOL = TINY.replace('"student-teacher"\nlayers', '"student-teacher"\nlayers')
+MODEL = (Path(ns.__file__).parents[1] / "models" / "mixture-two-phase.toml").read_text()
+
+
+def refused(call, *names):
+    """Whether a call refuses its input; its words then name one of the places."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ns.NeurosimWarning)
+            call()
+    except InputError as error:
+        assert all(error.messages), error.messages
+        for message in error.messages:
+            assert any(str(name) in message for name in names), message
+            assert "Traceback" not in message and len(message) < 5000
+        return True
+    return False
+
+
+def places(data, at=()):
+    """Every key of nested tables and lists."""
+    items = data.items() if isinstance(data, dict) else enumerate(data)
+    for key, value in items:
+        yield (*at, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*at, key))
+
+
+@st.composite
+def wrong(draw, text):
+    """TOML with some keys replaced, removed, renamed or added."""
+    data = tomllib.loads(text)
+    for _ in range(draw(st.integers(1, 3))):
+        found = list(places(data))
+        if not found:
+            break
+        *tables, key = draw(st.sampled_from(found))
+        parent = data
+        for name in tables:
+            parent = parent[name]
+        match draw(st.sampled_from(["replace", "replace", "replace", "remove", "rename", "add"])):
+            case "replace":
+                parent[key] = draw(st.sampled_from(JUNK))
+            case "remove":
+                del parent[key]
+            case "rename" if isinstance(parent, dict):
+                parent[draw(st.sampled_from(["tua", "Name", "model", "x y", "ä", ""]))] = (
+                    parent.pop(key)
+                )
+            case "add" if isinstance(parent, dict):
+                parent[draw(st.sampled_from(["extra", "use", "mu", "noise"]))] = draw(
+                    st.sampled_from(JUNK)
+                )
+    return tomlkit.dumps(data).encode()
+
+
+@st.composite
+def damaged(draw, content):
+    """Bytes cut short, flipped, repeated, inserted or in another encoding."""
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, max(0, len(content) - 1)))
+        match draw(st.sampled_from(["cut", "flip", "flip", "insert", "drop", "fill"])):
+            case "cut":
+                content = content[:at]
+            case "flip" if content:
+                flipped = content[at] ^ draw(st.integers(1, 255))
+                content = content[:at] + bytes([flipped]) + content[at + 1 :]
+            case "insert":
+                content = content[:at] + draw(st.binary(max_size=12)) + content[at:]
+            case "drop":
+                content = content[:at] + content[at + draw(st.integers(1, 64)) :]
+            case "fill":
+                size = draw(st.sampled_from([1, 4, 8]))
+                content = content[:at] + b"\xff" * size + content[at + size :]
+    return content
+
+
+# --- protocols and models ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("bad")
+
+
+@given(content=wrong(PROTOCOL) | damaged(PROTOCOL.encode()))
+def test_a_wrong_protocol_is_refused_in_words(folder, content):
+    path = folder / "mine.toml"
+    path.write_bytes(content)
+    before = sorted(folder.iterdir())
+    refused(
+        lambda: ns.check(path, level="equilibrium", out=folder / "out.h5"),
+        "mine.toml",
+        "--set level",
+    )
+    assert sorted(folder.iterdir()) == before
+
+
+@given(content=wrong(MODEL) | damaged(MODEL.encode()))
+def test_a_wrong_model_is_refused_in_words(folder, content):
+    (folder / "bad-model.toml").write_bytes(content)
+    path = folder / "uses.toml"
+    path.write_text(PROTOCOL.replace('"mixture-two-phase"', '"bad-model.toml"'))
+    refused(lambda: ns.check(path, out=folder / "out.h5"), "uses.toml", "bad-model.toml")
+
+
+@given(text=st.text(max_size=40), value=st.sampled_from(JUNK))
+def test_a_wrong_override_is_refused_in_words(folder, text, value):
+    path = folder / "good.toml"
+    path.write_text(PROTOCOL)
+    refused(lambda: ns.load_protocol(path, {text: value}), "--set", "good.toml", text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1", "utf-8-sig"])
+def test_another_encoding_is_refused_in_words(folder, encoding):
+    path = folder / "mine.toml"
+    path.write_bytes(f'description = "Übung"\n{PROTOCOL}'.encode(encoding))
+    assert refused(lambda: ns.check(path, out=folder / "out.h5"), "mine.toml") or (
+        encoding == "utf-8-sig"
+    )
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+def image(write):
+    """The bytes of a small file that `write` makes."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "file"
+        write(path)
+        return path.read_bytes()
+
+
+NPZ = image(
+    lambda p: np.savez_compressed(open(p, "wb"), x=np.eye(8), y=np.arange(8.0), y_test=np.ones(2))
+)
+PLAIN_NPZ = image(lambda p: np.savez(open(p, "wb"), x=np.eye(8), y=np.arange(8.0)))
+IDX = image(lambda p: write_idx(p, np.arange(60).reshape(5, 3, 4)))
+
+
+@given(content=damaged(NPZ) | damaged(PLAIN_NPZ) | st.binary(max_size=200))
+def test_a_damaged_archive_is_refused_in_words(folder, content):
+    path = folder / "data.npz"
+    path.write_bytes(content)
+    refused(lambda: Arrays(path).draw(), "data.npz")
+    refused(lambda: read_arrays(path), "data.npz")
+
+
+@given(content=damaged(IDX) | damaged(gzip.compress(IDX)), suffix=st.sampled_from(["", ".gz"]))
+def test_a_damaged_idx_file_is_refused_in_words(folder, content, suffix):
+    path = folder / f"images{suffix}"
+    path.write_bytes(content)
+    refused(lambda: read_idx(path, 3), path.name)
+
+
+def test_a_folder_of_idx_files_that_misfit_is_refused_in_words(folder):
+    assert refused(lambda: IdxFolder(folder).draw(), folder)
+
+
+# --- traces ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory):
+    """A whole trace; one that was stopped, with its checkpoint."""
+    place = tmp_path_factory.mktemp("traces")
+    (place / "tiny.toml").write_text(TINY)
+    protocol = ns.load_protocol(place / "tiny.toml", {"level": "equilibrium"})
+
+    def stop(progress):
+        if progress.done >= 3:
+            raise KeyboardInterrupt
+
+    ns.run(protocol, out=place / "whole.h5")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neurosim.looping.CHUNK_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            ns.run(protocol, out=place / "cut.h5", progress=stop)
+    return place
+
+
+@given(data=st.data())
+def test_a_damaged_trace_is_refused_in_words(traces, data):
+    path = traces / "bad.h5"
+    path.write_bytes(data.draw(damaged((traces / "whole.h5").read_bytes())))
+    for look in (describe, ns.inspect, repair):
+        refused(lambda look=look: look(path), "bad.h5")
+    refused(lambda: ns.compare(traces / "whole.h5", path), "bad.h5", "whole.h5")
+
+
+@given(data=st.data())
+def test_a_damaged_checkpoint_is_refused_and_spares_the_trace(traces, data):
+    content = (traces / "cut.h5.checkpoint").read_bytes()
+    path = traces / "again.h5"
+    before = (traces / "cut.h5").read_bytes()
+    path.write_bytes(before)
+    mutated = data.draw(damaged(content))
+    Checkpoint.path(path).write_bytes(mutated)
+    if refused(lambda: Checkpoint.load(path), "again.h5.checkpoint"):
+        assert refused(lambda: ns.resume(path), "again.h5")
+        assert path.read_bytes() == before
+
+
+@given(key=st.sampled_from(["done", "origin", "ledger", "test", "diverged"]), data=st.data())
+def test_a_checkpoint_of_other_contents_is_refused(traces, key, data):
+    path = traces / "again.h5"
+    path.write_bytes((traces / "cut.h5").read_bytes())
+    saved = Checkpoint.load(traces / "cut.h5")
+    junk = data.draw(
+        st.sampled_from([v for v in JUNK if not isinstance(v, datetime.date | datetime.time)])
+    )
+    Checkpoint({**saved.about, key: junk}, saved.arrays).save(path)
+    assert refused(lambda: ns.resume(path), "again.h5")
+
+
+ATTACKS = {
+    "a huge axis": lambda f: f["metrics"].create_dataset("huge", (10**12,), "f8", chunks=(2**20,)).make_scale(),
+    "a huge variable": lambda f: f["metrics"].create_dataset("huge", (10**7, 10**5), "f4", chunks=(1, 10**5)),
+    "a long text": lambda f: f["provenance"].create_dataset("huge", (1,), "S4000000000", chunks=(1,)),
+    "no protocol": lambda f: f["provenance"].pop("protocol_json"),
+    "another protocol": lambda f: (
+        f["provenance"].pop("protocol_json"),
+        f["provenance"].create_dataset("protocol_json", data='{"model": 3}'),
+    ),
+    "no JSON": lambda f: f.attrs.update(summary="{]"),
+    "numbers for words": lambda f: f.attrs.update(seeds=3.5),
+    "a link elsewhere": lambda f: f.__setitem__("metrics/else", h5py.ExternalLink("/etc/passwd", "/")),
+    "a loop": lambda f: f.__setitem__("metrics/loop", h5py.SoftLink("/metrics")),
+    "other shapes": lambda f: (
+        f["metrics"].pop("effort"),
+        f["metrics"].create_dataset("effort", data=np.ones(3)),
+    ),
+    "objects": lambda f: (
+        f["metrics"].pop("loss"),
+        f["metrics"].create_dataset("loss", data=[b"cos\nsystem\n(S'true'\ntR."]),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_hostile_trace_takes_no_memory_and_is_refused_in_words(traces, attack):
+    """Within 2 GiB of address space beyond what the process has."""
+    path = traces / "hostile.h5"
+    path.write_bytes((traces / "whole.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        ATTACKS[attack](file)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**31, hard))
+    try:
+        found = [
+            refused(lambda look=look: look(path), "hostile.h5") for look in (describe, ns.inspect)
+        ]
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    if "huge" in attack or "long" in attack:
+        assert found == [True, True]
+
+
+def test_a_compression_bomb_is_refused(folder):
+    """A gibibyte of zeros in a member that says it is a few bytes, and one that says what it is."""
+    path = folder / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        with archive.open("x.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(
+                member, {"descr": "<f8", "fortran_order": False, "shape": (2**24,)}
+            )
+            for _ in range(16):
+                member.write(bytes(2**23))
+    assert path.stat().st_size < 10_000
+    assert refused(lambda: read_arrays(path), "bomb.npz")
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["run", "check", "inspect", "resume", "repair"])
+def test_no_command_shows_a_traceback(folder, command):
+    path = folder / "junk.h5"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 20)
+    done = subprocess.run(
+        [sys.executable, "-c", "from neurosim.cli import main; main()", command, path, "--json"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "junk.h5" in json.loads(done.stdout)["error"][0]
+    assert "Traceback" not in done.stderr
