@@ -347,7 +347,7 @@ class SpikingSpec(Spec):
     window: at the end of every phase, over which rates are counted. plasticity_every: step of
     online plasticity. pace: a factor on all learning rates. presentations: at most so many a stage,
     in place of its own number. test: at most so many test samples. target: what Brian2 compiles to
-    (`auto`: Cython where it can).
+    (`auto`: Cython where it can; `standalone`: a program of its own).
     """
 
     dt: PositiveTime = 0.5e-3

@@ -634,4 +634,5 @@ def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):
     with pytest.raises(ns.NeurosimError, match=r"does not compile[^*]*out of order"):
         Machine(dynamics, network, None, 1e-3, 1, target="standalone")
     assert os.listdir(tmp_path) == ["wrong"]
-    Machine(dynamics, network, None, 1e-3, 1, target="numpy").array(1, "soma")  # as if nothing was
+    here = Machine(dynamics, network, None, 1e-3, 1, target="numpy")  # as if nothing had been
+    here.run(iter([3]), 3)
