@@ -132,7 +132,7 @@ def _write(made: Callable[[], Groups], folder: Path) -> Arrays:
             device.insert_code("before_network_run", OBEYING)
             network = b2.Network(*groups.all, name="network")
             network.run(FOREVER * groups.dt * b2.second, namespace={})
-            variables = sorted(groups.arrays.items())
+            variables = list(groups.arrays.items())
             names = [device.get_array_name(v, access_data=False) for _, v in variables]
             sizes = [_size(v) for _, v in variables]
             device.build(
