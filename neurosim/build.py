@@ -135,7 +135,7 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:
     if wires and feedback.init == "file":
         path = located(folder, feedback.file or spec.file)
         shapes = [(sizes[i], sizes[above]) for i, above in wires]
-        Q = weights_from_arrays(read_arrays(path), "Q", shapes, str(path))
+        Q = weights_from_arrays(read_arrays(path), "Q", shapes, str(path), wires[0][0])
     else:
         Q = feedback_weights(feedback.init, W, feedback.gain, rng, wiring)
     return Weights(*(tuple(map(_on_device, arrays)) for arrays in (W, b, Q)))
@@ -170,6 +170,7 @@ def learning(protocol: ProtocolSpec, stage: StageSpec) -> Learning:
         depth_compensation=forward.depth_compensation,
         feedback_rule=apical_delta,
         probe=rule.probe,
+        sees_data=rule.sees_data,
         feedback_rates=tuple(pace * feedback.rate.of_layer(i) for i in range(1, matrices + 1)),
         decay=feedback.decay,
         noise=feedback.noise,

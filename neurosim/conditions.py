@@ -39,6 +39,14 @@ def credit_problems(spec: ProtocolSpec, admitted: tuple[str, ...]) -> Iterator[P
             f"'sherman-morrison' keeps inverses that move with the forward weights, which {called} "
             "does not; the credits with exact inverses do",
         )
+    bidirectional = model.feedback.rule == "bidirectional"
+    learned = model.feedback.rule not in ("fixed", "tied", "sherman-morrison")
+    if learned and bidirectional != (credit.wiring == "from-input"):
+        yield (
+            ("model", "feedback", "rule"),
+            f"{model.feedback.rule!r} does not fit the feedback of {called}; 'bidirectional' is "
+            "the rule of bdfa, and of no other",
+        )
     if model.feedback.rule == "tied" and credit.wiring != "layers":
         yield ("model", "feedback", "rule"), f"{called} has no feedback weights that W could tie"
     if spec.record.decomposition and not credit.own_channel:

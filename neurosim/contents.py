@@ -100,7 +100,8 @@ class Contents:
     times: for every stage, when each phase is looked at (s from its start). recorded: (layer,
     variable) of everything seen in detail. timed: whether it is seen over time, at `moments` of
     it; if not, once a phase. duration: of the longest presentation (s). populations: whose spikes
-    are kept, with a line about each. stops: whether phases may end early. neurons: behind every
+    are kept, with a line about each. stops: whether phases may end early.
+    wires: the layer and the layer above of every feedback matrix. neurons: behind every
     unit, at the spiking level. diagnosed: the measures of the teaching signals that every
     presentation has for each layer, with what they are.
     """
@@ -128,6 +129,7 @@ class Contents:
         self.populations = self._populations() if spec.level == "spiking" else {}
         self.neurons = build.neurons(spec) if spec.level == "spiking" else None
         self.credit = named(spec.model.credit)
+        self.wires = WIRINGS[self.credit.wiring](spec.model.depth)
         targets = self.credit.form is not None
         self.diagnosed = measured(targets) if spec.record.decomposition else {}
         self.axes = self._axes(seeds)
@@ -312,8 +314,7 @@ class Contents:
         W, Q = "forward weights", "feedback weights"
         arrays = [(f"W{i}", [i, i - 1], W) for i in range(1, len(weights.W) + 1)]
         arrays += [(f"b{i}", [i], "biases") for i in range(1, len(weights.b) + 1)]
-        wiring = WIRINGS[self.credit.wiring](len(weights.W))
-        arrays += [(f"Q{i}", [i, above], Q) for i, above in wiring if weights.Q]
+        arrays += [(f"Q{i}", [i, above], Q) for i, above in self.wires if weights.Q]
         for group, when in kept:
             for name, layers, text in arrays:
                 dims = self._dims(when, *[f"unit{i}" for i in layers])

@@ -136,6 +136,7 @@ WIRINGS: dict[str, Callable[[int], list[tuple[int, int]]]] = {
     "layers": lambda depth: [(i, i + 1) for i in range(1, depth)],
     "hidden": lambda depth: [(i, i + 1) for i in range(1, depth - 1)],
     "direct": lambda depth: [(i, depth) for i in range(1, depth)],
+    "from-input": lambda depth: [(i, i + 1) for i in range(depth)],
 }
 """Depth → of every feedback matrix, the layer it belongs to and the layer it hears."""
 
@@ -186,11 +187,18 @@ def feedback_weights(
 
 
 def weights_from_arrays(
-    arrays: Mapping[str, np.ndarray], letter: str, shapes: Sequence[tuple[int, ...]], where: str
+    arrays: Mapping[str, np.ndarray],
+    letter: str,
+    shapes: Sequence[tuple[int, ...]],
+    where: str,
+    first: int = 1,
 ) -> list[np.ndarray]:
-    """The arrays `letter`1, `letter`2, … of a weights file, each of the shape the network needs."""
+    """The arrays `letter`1, `letter`2, … of a weights file, each of the shape the network needs.
+
+    first: the number that they begin with.
+    """
     problems, found = [], []
-    for k, shape in enumerate(shapes, start=1):
+    for k, shape in enumerate(shapes, start=first):
         name = f"{letter}{k}"
         if name not in arrays:
             problems.append(f"{where}: array {name!r} is missing; it holds {sorted(arrays)}")

@@ -103,8 +103,13 @@ class Recorder:
             self._write_weights("snapshots", row, weights)
 
     def _write_weights(self, group: str, row: int, weights: Weights) -> None:
-        for letter, arrays in (("W", weights.W), ("b", weights.b), ("Q", weights.Q)):
-            for i, array in enumerate(arrays, start=1):
+        first = self.contents.wires[0][0] if self.contents.wires else 1
+        for letter, arrays, begin in (
+            ("W", weights.W, 1),
+            ("b", weights.b, 1),
+            ("Q", weights.Q, first),
+        ):
+            for i, array in enumerate(arrays, start=begin):
                 self.writer.write(f"{group}/{letter}{i}", row, self._own(array))
 
     def calibration(self, rate: np.ndarray) -> None:

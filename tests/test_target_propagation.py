@@ -53,7 +53,7 @@ class Reference:
 
     def g(self, i, above):
         """g_i for batch-first activities of layer i+1."""
-        if self.method.startswith("original") or self.method == "dtp":
+        if self.method.startswith("original") or self.method in ("dtp", "ao-sdtp"):
             return self.s[i - 1](above @ self.Q[i - 1].T)
         return self.inverse[i](above) @ self.Q[i - 1].T
 
@@ -65,7 +65,9 @@ class Reference:
             h.append(self.s[i - 1](a[-1]))
         D = [None, *(self.ds[i](a[i]) for i in range(L))]  # D[i] of layer i
         e = 2 * (h[L] - y)
-        if method in ("backprop", "bp-fixed", "fa", "dfa"):
+        if method == "ao-sdtp":  # the last output unit has no label
+            e[:, 2:] = 0
+        if method in ("backprop", "bp-fixed", "fa", "dfa", "bdfa"):
             teaching = self.errors(e, D)
         else:
             target = self.targets(e, h, D)
@@ -99,10 +101,12 @@ class Reference:
         self.W = new
         if method.endswith("-ai"):
             self.learn_inverses(t, len(x))
-        elif method.startswith("original"):
+        elif method.startswith("original") or method == "ao-sdtp":
             self.learn_autoencoders(h)
         elif method == "dtp":
             self.learn_around_targets(t, target)
+        elif method == "bdfa":
+            self.learn_to_reconstruct(x, y)
 
     def errors(self, e, D):
         """Backprop and feedback alignment: −e_L at the top, sent down."""
@@ -111,7 +115,9 @@ class Reference:
             if self.method == "dfa":
                 teaching[i] = (D[self.L] * -e) @ self.Q[i - 1].T
             else:
-                back = self.Q[i - 1].T if self.method == "fa" else self.W[i]
+                back = self.W[i]
+                if self.method in ("fa", "bdfa"):
+                    back = self.Q[i - 1 if self.method == "fa" else i].T
                 teaching[i] = (D[i + 1] * teaching[i + 1]) @ back
         return teaching
 
@@ -161,6 +167,21 @@ class Reference:
             Q.append((1 - rate * 0.1) * self.Q[i - 1] - rate / B * change)
         self.Q = Q
 
+    def learn_to_reconstruct(self, x, y):
+        """T 3.25–3.27."""
+        b, h = {}, {self.L: y}
+        for i in range(self.L - 1, 0, -1):
+            b[i] = h[i + 1] @ self.Q[i].T
+            h[i] = self.s[i - 1](b[i])
+        delta = 2 * (h[1] @ self.Q[0].T - x)
+        Q = []
+        for i, q in enumerate(self.Q):
+            if i:
+                delta = self.ds[i - 1](b[i]) * (delta @ self.W[i - 1].T)
+            rate = self.feedback_rates[i]
+            Q.append((1 - rate * 0.1) * q - rate / len(x) * delta.T @ h[i + 1])
+        self.Q = Q
+
     def learn_around_targets(self, t, target):
         """D 17, whose gradient comes down through f_{i+1}."""
         Q = []
@@ -190,6 +211,8 @@ def weights_of(method, sizes, rng):
             Q = []
         case "direct":
             Q = [rng.standard_normal((n, sizes[-1])) / 2 for n in sizes[1:-1]]
+        case "from-input":
+            Q = [np.linalg.pinv(w) / 2 for w in W]
         case "hidden":
             Q = [np.linalg.pinv(w) for w in W[1:-1]]
         case _:
@@ -229,9 +252,12 @@ def test_a_hundred_iterations_as_in_the_algorithms(method, tmp_path, double_prec
     teacher, _ = weights_of(method, sizes, rng)
     x = rng.standard_normal((SAMPLES, sizes[0]))
     y = reduce(lambda h, w: h @ w.T, teacher, x)
-    np.savez(tmp_path / "data.npz", x=x, y=y, x_test=x, y_test=y)
+    labels = y[:, :2] if method == "ao-sdtp" else y
+    np.savez(tmp_path / "data.npz", x=x, y=labels, x_test=x, y_test=labels)
     arrays = {f"W{i}": w for i, w in enumerate(W, start=1)}
-    np.savez(tmp_path / "weights.npz", **arrays, **{f"Q{i}": q for i, q in enumerate(Q, start=1)})
+    first = 0 if method == "bdfa" else 1
+    arrays |= {f"Q{i}": q for i, q in enumerate(Q, start=first)}
+    np.savez(tmp_path / "weights.npz", **arrays)
     rates = [0.03, 0.02, 0.04] if method not in ("rmtp-ei",) else [0.006, 0.005, 0.008]
     feedback_rates = [0.02, 0.03, 0.04][: len(Q)]
     own = {
@@ -253,6 +279,8 @@ def test_a_hundred_iterations_as_in_the_algorithms(method, tmp_path, double_prec
         ],
         "record": {"presentations": 0, "samples": 1},
     }
+    if method == "ao-sdtp":
+        own["model.auxiliary"] = 1
     if not Q:
         own["model.feedback"] = {}
     else:
@@ -268,8 +296,11 @@ def test_a_hundred_iterations_as_in_the_algorithms(method, tmp_path, double_prec
     for t in range(ITERATIONS):
         at = t * batch % SAMPLES
         reference.iterate(t, x[at : at + batch], y[at : at + batch])
-    for letter, expected, first in (("W", reference.W, W), ("Q", reference.Q, Q)):
-        for i, (w, w0) in enumerate(zip(expected, first, strict=True), start=1):
+    for letter, expected, before, number in (
+        ("W", reference.W, W, 1),
+        ("Q", reference.Q, Q, first),
+    ):
+        for i, (w, w0) in enumerate(zip(expected, before, strict=True), start=number):
             found = trace[f"weights/{letter}{i}"].values[1]
             np.testing.assert_allclose(found, w, rtol=1e-6, atol=1e-9 * np.abs(w).max())
             if letter == "W" and (method != "bp-fixed" or i == 3):

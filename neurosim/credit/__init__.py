@@ -10,7 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from neurosim.credit.backprop import backprop
-from neurosim.credit.feedback_alignment import direct_feedback_alignment, feedback_alignment
+from neurosim.credit.feedback_alignment import (
+    bidirectional_feedback_alignment,
+    direct_feedback_alignment,
+    feedback_alignment,
+)
 from neurosim.credit.phases import single_phase, two_phase
 from neurosim.credit.target_propagation import difference_targets, gradient_targets, plain_targets
 
@@ -122,6 +126,13 @@ CREDITS: dict[str, Credit] = {
     ),
     "fa": Credit(
         feedback_alignment, "errors through fixed random feedback [T 3.18–3.20]", init="random"
+    ),
+    "bdfa": Credit(
+        bidirectional_feedback_alignment,
+        "errors through feedback that learns to reconstruct the input [T 3.22–3.27]",
+        wiring="from-input",
+        feedback="bidirectional",
+        init="random",
     ),
     "dfa": Credit(
         direct_feedback_alignment,

@@ -7,10 +7,14 @@ from neurosim.plasticity import rules, signals
 
 
 class FeedbackRule(NamedTuple):
-    """How apical weights learn: `probe` makes their local signals; None keeps or ties them."""
+    """How apical weights learn: `probe` makes their local signals; None keeps or ties them.
+
+    sees_data: whether the probe is also given (x, labels) of the batch, as its last argument.
+    """
 
     probe: Callable | None
     source: str
+    sees_data: bool = False
 
 
 FORWARD_RULES: dict[str, tuple[Callable, str]] = {
@@ -34,6 +38,11 @@ FEEDBACK_RULES: dict[str, FeedbackRule] = {
     ),
     "white-noise": FeedbackRule(
         signals.white_noise, "the same on white noise, towards the pseudo-inverse [T A.8, 4.7]"
+    ),
+    "bidirectional": FeedbackRule(
+        signals.bidirectional,
+        "reconstructs the input from the label, errors through the forward weights [T 3.25–3.27]",
+        sees_data=True,
     ),
     "difference": FeedbackRule(
         signals.difference_reconstruction,

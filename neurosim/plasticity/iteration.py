@@ -75,7 +75,8 @@ def iterate(
         moved, drift = _refresh(moved, moment.presentation % DRIFT_EVERY == 0, learning.refresh)
     feedback_state = state[1]
     if feedback and learning.probe is not None:
-        made = learning.feedback_change(network, moved, readout, key, moment.turn).Q
+        data = (x, labels)
+        made = learning.feedback_change(network, moved, readout, key, moment.turn, data).Q
         change = change._replace(Q=made)
         moved, feedback_state = learning.move_feedback(moved, made, feedback_state, moment.factor)
     optimizer = (tuple(states), feedback_state)

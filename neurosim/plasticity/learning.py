@@ -70,6 +70,7 @@ class Learning(NamedTuple):
     depth_compensation: bool
     feedback_rule: Callable
     probe: Callable | None
+    sees_data: bool
     feedback_rates: tuple[float, ...]
     decay: float
     noise: float
@@ -161,12 +162,17 @@ class Learning(NamedTuple):
         weights: Weights,
         readout: Readout,
         key: PRNGKeyArray,
-        turn: Float[Array, " L-1"],
+        turn: Float[Array, " Q"],
+        data: tuple[Array, Array] | None = None,
     ) -> Weights:
-        """What the rules make of a phase's signals at the apical synapses, before rates."""
+        """What the rules make of a phase's signals at the apical synapses, before rates.
+
+        data: inputs and labels of the batch, for a probe that sees them.
+        """
         if self.probe is None:
             return nothing(weights)
-        signals = self.probe(network, weights, readout, self.noise, key)
+        more = (data,) if self.sees_data else ()
+        signals = self.probe(network, weights, readout, self.noise, key, *more)
         return nothing(weights)._replace(
             Q=tuple(
                 t * self.feedback_rule(s, q, self.decay)

@@ -122,6 +122,32 @@ def noise_injected(
     return tuple(signals)
 
 
+def bidirectional(
+    network: Network, weights: Weights, readout: Readout, sigma, key, data: tuple[Array, Array]
+) -> tuple[Feedback, ...]:
+    """The label sent down to the input, and the error of that sent up again [T 3.25–3.27].
+
+    h_i^b = s_i(Q_i h_{i+1}^b) from h_L^b = y, with a linear s_0; δ_0 = 2(h_0^b − x) and
+    δ_i = D_i^b W_i δ_{i−1}; Q_i descends δ_i h_{i+1}^{b T}. Q_0 is the first of the matrices.
+    """
+    depth = network.depth
+
+    def one(x, label):
+        h, slopes = {depth: label}, {0: jnp.ones_like(x)}
+        for i in range(depth - 1, -1, -1):
+            potential = weights.Q[i] @ h[i + 1]
+            h[i] = network.s(i, potential) if i else potential
+            if i:
+                slopes[i] = network.slope(i, potential)
+        signals, missing = [], 2 * (x - h[0])
+        for i in range(depth):
+            signals.append(Feedback(h[i + 1], jnp.zeros_like(missing), missing, slopes[i]))
+            missing = weights.W[i] @ (slopes[i] * missing)
+        return tuple(signals)
+
+    return jax.vmap(one)(*data)
+
+
 def difference_reconstruction(
     network: Network, weights: Weights, readout: Readout, sigma, key: PRNGKeyArray
 ) -> tuple[Feedback, ...]:
