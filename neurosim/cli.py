@@ -405,6 +405,7 @@ def analyze(
         output.result(found.report | {"figures": [drawn]}, words)
 
 
+@app.command()
 def repair(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The trace of a killed run.")],
     force: Annotated[

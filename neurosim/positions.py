@@ -3,14 +3,18 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
 
+from neurosim.contents import Plan
 from neurosim.engine import RunState
 from neurosim.environment import environment
+from neurosim.errors import InputError
 from neurosim.loading import Protocol
 from neurosim.store import Checkpoint, Ledger
 
@@ -71,20 +75,76 @@ def checkpoint(position: Position, origin: Mapping[str, Any], ledger: Ledger) ->
     return Checkpoint(about, [np.asarray(leaf) for leaf in jax.tree.leaves(position.states)])
 
 
-def position_from(saved: Checkpoint, template: RunState) -> Position | None:
-    """The position of a checkpoint; None if its arrays are not those of the template."""
+class _Origin(BaseModel):
+    """What a checkpoint must say of where its run comes from."""
+
+    protocol: dict[str, Any]
+    file: str | None
+    folder: str
+    overrides: dict[str, Any] | None
+    seeds: Annotated[list[int], Field(min_length=1)]
+    data: int
+    environment: dict[str, str]
+
+
+class _Diverged(BaseModel):
+    seed: int
+    presentation: int
+    message: str
+
+
+class _Facts(BaseModel):
+    """What a checkpoint must say besides its arrays."""
+
+    done: Annotated[int, Field(ge=0)]
+    evaluations: Annotated[int, Field(ge=0)]
+    diverged: list[_Diverged]
+    test: tuple[list[float], list[float]]
+    settled: dict[str, float]
+    wall_s: float
+    ledger: dict[str, tuple[int, int] | None]
+    origin: _Origin
+
+
+def load(trace: Path) -> Checkpoint:
+    """The checkpoint of a trace, with everything that a run needs in it.
+
+    Raises:
+        InputError: there is none, or it is damaged or of something else.
+    """
+    saved = Checkpoint.load(trace)
+    try:
+        _Facts.model_validate(saved.about)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "it"
+        raise InputError(
+            f"{Checkpoint.path(trace)}: is no checkpoint of a run: {key}: {first['msg']}"
+        ) from None
+    return saved
+
+
+def position_from(saved: Checkpoint, template: RunState, plan: Plan) -> Position | None:
+    """The position of a checkpoint; None if it is none of this template and plan."""
     leaves, tree = jax.tree.flatten(template)
     shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
     if shapes != [(array.shape, array.dtype) for array in saved.arrays]:
         return None
-    about = saved.about
-    loss, error = about["test"]
+    about, seeds = saved.about, len(leaves[0])
+    states: RunState = jax.tree.unflatten(tree, [jnp.asarray(array) for array in saved.arrays])
+    done, evaluations = about["done"], about["evaluations"]
+    behind = sum(point < done for point in plan.evaluations)
+    due = sum(point <= done for point in plan.evaluations)
+    if not (behind <= evaluations <= due) or not (np.asarray(states.presentation) == done).all():
+        return None
+    if any(len(values) != seeds for values in about["test"]):
+        return None
     return Position(
-        jax.tree.unflatten(tree, [jnp.asarray(array) for array in saved.arrays]),
-        about["done"],
-        about["evaluations"],
+        states,
+        done,
+        evaluations,
         {entry["seed"]: entry for entry in about["diverged"]},
-        (loss, error),
+        (about["test"][0], about["test"][1]),
         about["settled"],
         about["wall_s"],
     )

@@ -11,11 +11,11 @@ from neurosim.environment import environment, fingerprint
 from neurosim.errors import InputError, NeurosimError, NeurosimWarning
 from neurosim.loading import Protocol, load_protocol
 from neurosim.looping import Loop, Progress, Run, Setting
-from neurosim.positions import Position, position_from
+from neurosim.positions import Position, load, position_from
 from neurosim.recording import Recorder
 from neurosim.running import computing, initial_weights, prepare
 from neurosim.spec import ProtocolSpec
-from neurosim.store import Checkpoint, Ledger, describe
+from neurosim.store import Ledger, describe
 from neurosim.toml import Sources
 from neurosim.validation import validate
 
@@ -42,9 +42,7 @@ def resume(
     path = Path(path)
     found = describe(path)
     _refuse_ended(path, found["status"])
-    saved = Checkpoint.load(path)
-    if not isinstance(saved.about.get("origin"), dict):
-        raise InputError(f"{Checkpoint.path(path)}: is no checkpoint of a run")
+    saved = load(path)
     origin: Mapping[str, Any] = saved.about["origin"]
     current = protocol or _protocol(path, origin)
     with computing(current.spec, device):
@@ -58,9 +56,11 @@ def resume(
         _accept(path, differing, force)
         weights = initial_weights(current, origin["seeds"], drawn)
         loop = Loop(Setting(current, origin["seeds"], path, samples, weights, origin, progress))
-        position = position_from(saved, loop.start().states)
+        position = position_from(saved, loop.start().states, loop.plan)
         if position is None:
-            raise InputError(f"{path}: cannot go on: the network's state has another shape now")
+            raise InputError(
+                f"{path}: cannot go on: its checkpoint holds a state of another network or run"
+            )
         note = _note(found["attributes"], position, differing)
         ledger = Ledger.from_plain(saved.about["ledger"])
         return loop.run(position, lambda contents: Recorder.reopen(path, contents, ledger, note))

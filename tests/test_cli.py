@@ -224,6 +224,36 @@ def test_control_c_ends_a_real_process_with_130():
     assert ns.inspect("cut.h5")["status"] == "interrupted"
 
 
+def test_sigterm_stops_a_run_with_75_and_resume_ends_it(finished, monkeypatch):
+    class Terminated(_progress.Lines):
+        def __call__(self, progress):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_progress, "display", lambda name, quiet: Terminated(name))
+        patch.setattr("neurosim.looping.CHUNK_SECONDS", 0.0)
+        result = call("run", *finished.arguments, "--out", "cut.h5")
+    assert (result.exit_code, result.stdout) == (75, "")
+    assert result.stderr.splitlines() == [
+        "stopped after 1 of 28 presentations",
+        "cut.h5 holds all up to there; go on with: neurosim resume cut.h5",
+    ]
+    refused = call("run", *finished.arguments, "--out", "cut.h5")
+    assert refused.stderr == (
+        "error: cut.h5: exists; give --force to overwrite, or --out FILE; "
+        "neurosim resume cut.h5 goes on with it\n"
+    )
+    assert call("repair", "cut.h5").stdout == "cut.h5: nothing to repair\n"
+    done = call("resume", "cut.h5", "--json")
+    report, whole = json.loads(done.stdout), json.loads(finished.result.stdout)
+    assert done.exit_code == 0
+    assert report["metrics"] == whole["metrics"] and report["settled"] == whole["settled"]
+    assert report["figures"] == ["cut.png"] and Path("cut.png").exists()
+    again = call("resume", "cut.h5")
+    assert again.exit_code == 2
+    assert "cut.h5: cannot be resumed: it is complete; nothing is left to do" in again.stderr
+
+
 def test_the_summary_names_the_seeds_that_diverged_and_what_did_not_settle():
     spec = ns.load_protocol("quickstart").spec
     report = {

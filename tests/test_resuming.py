@@ -160,7 +160,7 @@ def test_a_changed_layout_is_refused_even_if_forced(tiny, stopped):
     tiny.file.write_text(text.replace("[3, 4, 4]", "[3, 4, 5, 4]"))
     with (
         pytest.warns(NeurosimWarning),
-        pytest.raises(InputError, match="the network's state has another shape now"),
+        pytest.raises(InputError, match="a state of another network or run"),
     ):
         ns.resume(stopped, force=True)
 

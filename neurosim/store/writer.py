@@ -16,6 +16,7 @@ import numpy as np
 
 from neurosim.errors import DivergedError, InputError, NeurosimError, unknown
 from neurosim.store.amending import LIBVER, amend
+from neurosim.store.checkpoint import Checkpoint
 from neurosim.store.layout import (
     Axis,
     Variable,
@@ -292,7 +293,8 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
     if not os.path.exists(path):
         return
     if not overwrite:
-        raise InputError(f"{path}: exists; give --force to overwrite, or --out FILE")
+        hint = f"; neurosim resume {path} goes on with it" if Checkpoint.path(path).exists() else ""
+        raise InputError(f"{path}: exists; give --force to overwrite, or --out FILE{hint}")
     pid = None
     with contextlib.suppress(InputError), reading(path) as file:
         pid = file.attrs["pid"] if writer_alive(file) else None
