@@ -128,7 +128,7 @@ class Contents:
         self.populations = self._populations() if spec.level == "spiking" else {}
         self.neurons = build.neurons(spec) if spec.level == "spiking" else None
         self.credit = named(spec.model.credit)
-        targets = self.credit.form is not None
+        targets = self.credit.form is not None or not self.credit.own_channel
         self.diagnosed = measured(targets) if spec.record.decomposition else {}
         self.axes = self._axes(seeds)
         self.variables = [
