@@ -3,14 +3,17 @@
     python protocols/thesis/chapter6.py             # all; figures, traces and chapter6.json
     python protocols/thesis/chapter6.py --only 1    # one of them
 
-Writes to outputs/chapter6/; `--docs` also copies the figures and the table into docs/.
+Writes figures, traces and chapter6.json to outputs/chapter6/. `--docs FOLDER` then writes
+chapter6.md there, with its figures beside it, from all that chapter6.json holds.
 """
 
 import argparse
 import importlib
 import json
+import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 from ch6.common import Result, save, write
@@ -20,9 +23,26 @@ PREDICTIONS = {
     2: ("reconstruction", range(40)),
     3: ("spectrum", range(100)),
     4: ("noise", range(20)),
+    5: ("learning", range(3, 13)),
+    6: ("sleep", range(10)),
     7: ("basins", range(20)),
 }
 """Number → module of ch6, and the seeds it reports."""
+
+INTRODUCTION = """# Chapter 6, tested
+
+Meulemans derived the pyramidal-neuron models of his thesis on paper (Meulemans 2019, chapter 6) and
+left their verification to future work. Here are its predictions, simulated. The page is written by
+
+    python protocols/thesis/chapter6.py && python protocols/thesis/chapter6.py --docs docs
+
+from `outputs/chapter6/chapter6.json`, where every number stands with its band; `--only N` runs one
+prediction. Verdicts are computed from the data by the rule written in each module of
+`protocols/thesis/ch6/`.
+"""
+
+NOTES: dict[str, str] = {}
+"""Number → what the figure does not say."""
 
 
 def main() -> None:
@@ -31,16 +51,19 @@ def main() -> None:
     parser.add_argument("--only", type=int, choices=sorted(PREDICTIONS), nargs="+", metavar="N")
     parser.add_argument("--out", type=Path, default=Path("outputs/chapter6"), metavar="FOLDER")
     parser.add_argument("--seeds", type=int, metavar="N", help="fewer seeds, for a quick look")
+    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="write chapter6.md there")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / "chapter6.json"
     report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for number in given.only or PREDICTIONS:
+    chosen = given.only or ([] if given.docs and report else PREDICTIONS)
+    for number in chosen:
         module, seeds = PREDICTIONS[number]
         began = time.perf_counter()
         with jax.enable_x64(True):
             found: Result = importlib.import_module(f"ch6.{module}").run(
-                seeds if given.seeds is None else range(seeds.start, seeds.start + given.seeds)
+                seeds if given.seeds is None else range(seeds.start, seeds.start + given.seeds),
+                given.out / "traces",
             )
         figures = {
             name: save(figure, given.out / f"{name}.png").name
@@ -51,6 +74,32 @@ def main() -> None:
         report = dict(sorted(report.items()))
         write(path, report)
         print(f"{number}. {found.prediction}\n   {found.verdict}: {found.because}  ({took:.0f} s)")
+    if given.docs:
+        print(document(report, given.out, given.docs))
+
+
+def document(report: dict[str, Any], figures: Path, docs: Path) -> Path:
+    """Write the page of the report and copy its figures; returns where it is."""
+    folder = docs / "chapter6"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [INTRODUCTION, "| | prediction | verdict | wall time |", "| --- | --- | --- | --- |"]
+    for number, found in report.items():
+        row = f"{found['prediction']} ({found['source']})"
+        lines.append(f"| {number} | {row} | **{found['verdict']}** | {found['wall_s']:.0f} s |")
+    for number, found in report.items():
+        lines += ["", f"## {number}. {found['prediction'][0].upper()}{found['prediction'][1:]}", ""]
+        lines += [
+            f"**{found['verdict'][0].upper()}{found['verdict'][1:]}.** {found['because']}.",
+            "",
+        ]
+        lines += [f"Over {found['seeds']}.", ""]
+        for name in found["figures"]:
+            shutil.copy(figures / name, folder / name)
+            lines.append(f"![Prediction {number}](chapter6/{name})")
+        lines += [NOTES[number]] if number in NOTES else []
+    page = docs / "chapter6.md"
+    page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    return page
 
 
 if __name__ == "__main__":

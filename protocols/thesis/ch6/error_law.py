@@ -3,6 +3,8 @@
 h_i* − f_i(h_{i−1}*) ≈ −η̂ (μ/(1−μ))^{L+1−i} J_{f_{i+1}}⁻¹ … J_{f_L}⁻¹ e_L, derived for μ → 0.
 """
 
+from pathlib import Path
+
 import jax
 import matplotlib
 import numpy as np
@@ -31,7 +33,7 @@ N = 10
 EPS = float(np.finfo(float).eps)
 
 
-def run(seeds: range) -> Result:
+def run(seeds: range, folder: Path) -> Result:
     """Measured against predicted signals of every layer, over μ, depth and activation."""
     measured: dict = {"relative_error": {}, "attenuation": {}, "exact_networks": {}}
     for name in ACTIVATIONS:

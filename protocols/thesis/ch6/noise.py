@@ -3,6 +3,8 @@
 Signals that multiplex do not decay: does their signal-to-noise ratio stay flat?
 """
 
+from pathlib import Path
+
 import equinox as eqx
 import jax
 import matplotlib
@@ -48,7 +50,7 @@ DRAWS, CHECKED = 512, 4
 """Of the simulation that checks the theory: samples of noise, and layers of the network."""
 
 
-def run(seeds: range) -> Result:
+def run(seeds: range, folder: Path) -> Result:
     """Signal-to-noise of every layer from the linearised network, checked by simulation."""
     measured: dict = {}
     for activation, depths in CASES.items():

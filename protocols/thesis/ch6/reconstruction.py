@@ -3,6 +3,8 @@
 They are scaled by μ/(1−μ), the signal by (μ/(1−μ))^{L+1−i}.
 """
 
+from pathlib import Path
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -39,7 +41,7 @@ MODELS = {
 """μ = 0.08 keeps leaky ReLUs of slope 0.35 safe from their kinks: 4μ(1−μ) < 0.35."""
 
 
-def run(seeds: range) -> Result:
+def run(seeds: range, folder: Path) -> Result:
     """Cosine of every layer's signal with e^TP and with that of exact inverses."""
     measured: dict = {}
     for activation in ("linear", "leaky ReLU", "tanh"):

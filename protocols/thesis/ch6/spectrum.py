@@ -4,6 +4,8 @@ T sampled 100 000 Jacobians with exact inverses, found all eigenvalues negative,
 approximate inverses do.
 """
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import matplotlib
@@ -46,7 +48,7 @@ SETTLED = 1e-2
 """A transient is over when it is this fraction of the learning signal of layer 1."""
 
 
-def run(seeds: range) -> Result:
+def run(seeds: range, folder: Path) -> Result:
     """Spectra and settling times with exact inverses; unstable networks with wrong ones."""
     exact = _exact(seeds)
     times = _settling(seeds[:20])
