@@ -1,6 +1,11 @@
 """The spiking level: how well spikes carry the rates of the rate model, and what they cost."""
 
+import os
+import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 
 import handwritten
 import jax
@@ -15,6 +20,7 @@ from neurosim.levels.rate import Rate
 from neurosim.levels.spiking.calibration import calibrated
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
+from neurosim.levels.spiking.standalone import Standalone
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights, feedback_weights, forward_weights
 from neurosim.spiking.curves import fi_curve
@@ -64,7 +70,7 @@ def ensemble(kind: str, count: int) -> Neurons:
 def spiking(device: str) -> list[Row]:
     """Accuracy over five weight sets, and processor seconds per simulated second."""
     with jax.enable_x64(True):
-        return [*_accuracy(), *_cost(), *_overhead()]
+        return [*_accuracy(), *_cost(), *_standalone(), *_overhead()]
 
 
 def _accuracy() -> list[Row]:
@@ -147,6 +153,69 @@ def _cost() -> list[Row]:
             Row(f"{kind}, 32 x 18 x 20: starting a run", spent[0] - second, "s"),
         ]
     return rows
+
+
+def _standalone() -> list[Row]:
+    """The same networks as programs of their own: compiling them, and against Cython by turns."""
+    sizes, rows = (6, 6, 6, 6), []
+    net = network(sizes)
+    weights, x = drawn(sizes, 0, 32)
+    for kind in ("poisson", "lif"):
+        neurons = ensemble(kind, 20)
+        with TemporaryDirectory() as empty, _cache(empty):
+            began = _processor()
+            there = Machine(SOMA, net, neurons, DT, 32, target="standalone")
+            compiling = _processor() - began
+            machines = {"cython": Machine(SOMA, net, neurons, DT, 32), "standalone": there}
+            spent: dict[str, list[float]] = {name: [] for name in machines}
+            for _ in range(4):
+                for name, machine in machines.items():
+                    spent[name].append(_second(machine, weights, x))
+        best = {name: min(seconds[1:]) for name, seconds in spent.items()}
+        faster = best["cython"] / best["standalone"]
+        rows += [
+            Row(f"{kind}, standalone: processor s per s", best["standalone"], "s"),
+            Row(f"{kind}, standalone: times faster than Cython", faster, "x"),
+            Row(f"{kind}, standalone: processor s of compiling", compiling, "s"),
+        ]
+    return rows
+
+
+@contextmanager
+def _cache(folder: str) -> Iterator[None]:
+    """In which the user's cache is this folder."""
+    kept = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = folder
+    try:
+        yield
+    finally:
+        del os.environ["XDG_CACHE_HOME"]
+        if kept is not None:
+            os.environ["XDG_CACHE_HOME"] = kept
+
+
+def _processor() -> float:
+    """Processor seconds of this process and of the children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _second(machine: Machine, weights: Weights, x: np.ndarray) -> float:
+    """Processor seconds of a simulated second, starting apart, here and in child processes."""
+
+    def program(steps):
+        started(machine, weights, x, 0)
+        yield steps
+        machine.tally()
+
+    spent = []
+    for steps in (2000, 6000):
+        began = _processor()
+        machine.run(program(steps), steps)
+        if isinstance(machine.brian, Standalone):
+            machine.brian.close()  # what a child took is known when it has ended
+        spent.append(_processor() - began)
+    return (spent[1] - spent[0]) / (4000 * DT)
 
 
 def _overhead() -> list[Row]:

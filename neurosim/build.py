@@ -57,7 +57,7 @@ def network(model: ModelSpec) -> Network:
         sizes=tuple(model.layers),
         activations=(*[hidden] * (model.depth - 1), top),
         form=model.feedback.form,
-        loss=Loss(model.loss, model.output),
+        loss=Loss(model.loss, model.output, model.auxiliary),
     )
 
 

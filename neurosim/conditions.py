@@ -30,6 +30,7 @@ def credit_problems(spec: ProtocolSpec, admitted: tuple[str, ...]) -> Iterator[P
             f"this dynamics cannot use {called!r}; it can {' or '.join(able)}",
         )
     yield from _fixed_by_the_credit(model, credit, called)
+    yield from _auxiliary_outputs(model, called)
     if credit.exact:
         yield from _exact_inverses(spec, called)
     elif model.feedback.rule == "sherman-morrison":
@@ -79,6 +80,25 @@ def _fixed_by_the_credit(model: ModelSpec, credit: Credit, called: str) -> Itera
         )
 
 
+def _auxiliary_outputs(model: ModelSpec, called: str) -> Iterator[Problem]:
+    """Units of the output layer without a label."""
+    where = ("model", "auxiliary")
+    if called == "ao-sdtp" and not model.auxiliary:
+        yield (
+            where,
+            "missing; ao-sdtp extends the output layer by so many units, such as those that make "
+            f"it as large as the {model.layers[-2]} units below it",
+        )
+    if model.auxiliary >= model.layers[-1]:
+        yield (
+            where,
+            f"{model.auxiliary} of the {model.layers[-1]} output units; at least one must have a "
+            "label",
+        )
+    if model.auxiliary and named(model.credit).kind != "own-channel":
+        yield where, f"{called} teaches the whole output layer by its phases"
+
+
 def _exact_inverses(spec: ProtocolSpec, called: str) -> Iterator[Problem]:
     model = spec.model
     above = model.layers[1:]
@@ -96,10 +116,11 @@ def _exact_inverses(spec: ProtocolSpec, called: str) -> Iterator[Problem]:
         )
     if model.depth < 2:
         yield ("model", "layers"), f"{called} needs at least two layers above the input"
-    if model.feedback.init not in ("exact-inverse", "file"):
+    if model.feedback.init not in ("exact-inverse", "pseudo-inverse", "file"):
         yield (
             ("model", "feedback", "init"),
-            f"{called} starts from 'exact-inverse' or a 'file', not {model.feedback.init!r}",
+            f"{called} starts from inverses: 'exact-inverse' or a 'file', not "
+            f"{model.feedback.init!r}",
         )
     if model.feedback.rule != "sherman-morrison":
         yield (

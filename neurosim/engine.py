@@ -161,7 +161,7 @@ class Engine(eqx.Module):
         dtype = weights.W[0].dtype
         state = jax.vmap(lambda _: rest(dynamics, network, dtype))(batch.ids)
         memory = tuple(jnp.zeros((len(batch.ids), n), dtype) for n in network.sizes[1:])
-        output = jnp.zeros_like(batch.y)
+        output = jnp.zeros((len(batch.ids), network.sizes[-1]), dtype)
         passed: list[Passed] = []
         free: Readout | None = None
         change: Weights | None = None
@@ -332,7 +332,7 @@ class Engine(eqx.Module):
         residual = jnp.stack([jnp.max(r.residual) for r in reports])
         lost = jnp.where(jnp.isfinite(residual).all(), 0.0, jnp.nan)  # no metrics of no state
         loss = jnp.mean(jax.vmap(self.network.loss)(output, batch.y))
-        wrong = jnp.argmax(output, -1) != jnp.argmax(batch.y, -1)
+        wrong = jnp.argmax(self.network.loss.prediction(output), -1) != jnp.argmax(batch.y, -1)
         return Metrics(
             loss + lost,
             jnp.mean(wrong.astype(loss.dtype)) + lost,
@@ -415,9 +415,9 @@ class Engine(eqx.Module):
                     problem, start, Span(phase.duration, phase.stop, key)
                 )
                 h = self.dynamics.read(self.network, weights, drive, state).rate[-1]
-                wrong = (jnp.argmax(h) != jnp.argmax(y)).astype(h.dtype)
+                wrong = jnp.argmax(self.network.loss.prediction(h)) != jnp.argmax(y)
                 lost = jnp.where(jnp.isfinite(report.residual), 0.0, jnp.nan)
-                return self.network.loss(h, y) + lost, wrong + lost, report.settled
+                return self.network.loss(h, y) + lost, wrong.astype(h.dtype) + lost, report.settled
 
             numbers = jnp.arange(x.shape[0])
             results = jax.lax.map(sample, (x, y, numbers), batch_size=min(512, x.shape[0]))

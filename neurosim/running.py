@@ -125,10 +125,11 @@ def prepare(protocol: Protocol, seeds: list[int]) -> tuple[Samples, list[Data]]:
     sizes = spec.model.layers
     n_in, n_out = data.x_train.shape[1], data.y_train.shape[1]
     wrong = []
-    if (sizes[0], sizes[-1]) != (n_in, n_out):
+    if (sizes[0], sizes[-1] - spec.model.auxiliary) != (n_in, n_out):
         wrong.append(
             f"{protocol.where(('model', 'layers'))}: {sizes} does not fit the task, which has "
             f"{n_in} inputs and {n_out} outputs"
+            + (f" beside {spec.model.auxiliary} auxiliary ones" if spec.model.auxiliary else "")
         )
     if spec.batch > len(data.x_train):
         wrong.append(

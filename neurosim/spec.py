@@ -217,6 +217,7 @@ class ModelSpec(Spec):
     output_activation: ActivationField = ActivationSpec(name="linear")
     output: Literal["linear", "softmax"] = "linear"
     loss: Literal["half-squared", "squared", "cross-entropy"] = "half-squared"
+    auxiliary: Annotated[int, Field(ge=0)] = 0
     bias: bool = False
     target_step: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
     mu: Annotated[float, Field(gt=0, lt=0.5)] | None = Field(default=None, validate_default=True)
@@ -355,7 +356,7 @@ class SpikingSpec(Spec):
     pace: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     presentations: Annotated[int, Field(ge=1)] | None = None
     test: Annotated[int, Field(ge=1)] | None = None
-    target: Literal["auto", "cython", "numpy"] = "auto"
+    target: Literal["auto", "cython", "numpy", "standalone"] = "auto"
 
 
 def _task(value: Any, handler: Callable) -> Any:

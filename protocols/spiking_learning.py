@@ -27,7 +27,7 @@ DIGITS = {
 }
 TASKS: dict[str, tuple[str, str, dict[str, Any], float]] = {
     "mixture": ("spiking-student-teacher", "two-phase mixture, LIF, N = 20", {}, 0.1),
-    "multiplexing": ("spiking-multiplexing", "multiplexing, event/burst, N = 100", {}, 0.05),
+    "multiplexing": ("spiking-multiplexing", "multiplexing, event/burst, N = 100", {}, 0.075),
     "digits": ("quickstart", "digits 64-16-10, mixture, LIF, N = 20", DIGITS, 0.2),
 }
 """Of each task: protocol, title, what is changed in it, and the rate of the output layer."""

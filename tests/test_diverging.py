@@ -30,8 +30,10 @@ def run(tmp_path):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_one_step_multiplies_a_mode_by_its_amplification(scheme):
-    """One step of the solver itself on a plane that rotates and decays; tableaux of entries of order
-    ten round to 1e-13, implicit stages are solved to 1e-9."""
+    """One step of the solver itself on a plane that rotates and decays.
+
+    Tableaux of entries of order ten round to 1e-13; implicit stages are solved to 1e-9.
+    """
     with jax.enable_x64(True):
         for z in (-0.5 + 0.1j, -1.9 + 0.4j, -3.4 - 2.0j):
             turn = jnp.array([[z.real, -z.imag], [z.imag, z.real]])

@@ -107,6 +107,10 @@ CREDITS: dict[str, Credit] = {
     "original-rdtp": _original(
         difference_targets, "the same, one random layer at a time [T A.17]", **_RANDOM
     ),
+    "ao-sdtp": _original(
+        difference_targets,
+        "the same with auxiliary output units, which model.auxiliary counts [T 3.16]",
+    ),
     "dtp": Credit(
         gradient_targets,
         "difference target propagation below a gradient step, bottom layer first [D 15–20]",

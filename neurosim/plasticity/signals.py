@@ -78,15 +78,22 @@ def white_noise(
     for i, layer_key in enumerate(jax.random.split(key, network.depth - 1), start=1):
         shape, dtype = readout.rate[i - 1].shape, readout.rate[i - 1].dtype
         actual = sigma * jax.random.normal(layer_key, shape, dtype)
-
-        def there_and_back(h, i=i):
-            pre = network.encode(weights, i, network.f(weights, i + 1, h))
-            potential = weights.Q[i - 1] @ pre
-            return pre, network.decode(i, potential), network.decode_slope(i, potential)
-
-        pre, predicted, slope = jax.vmap(there_and_back)(actual)
-        signals.append(Feedback(pre, predicted, actual, slope))
+        signals.append(there_and_back(network, weights, i, actual))
     return tuple(signals)
+
+
+def there_and_back(
+    network: Network, weights: Weights, i: int, actual: Float[Array, "batch n_i"]
+) -> Feedback:
+    """Activity of layer i sent once up and back: f_{i+1}, then g_i [T 4.91]."""
+
+    def one(h):
+        pre = network.encode(weights, i, network.f(weights, i + 1, h))
+        potential = weights.Q[i - 1] @ pre
+        return pre, network.decode(i, potential), network.decode_slope(i, potential)
+
+    pre, predicted, slope = jax.vmap(one)(actual)
+    return Feedback(pre, predicted, actual, slope)
 
 
 def noise_injected(

@@ -21,6 +21,7 @@ from neurosim.dynamics import Multiplexing
 from neurosim.dynamics.base import Target
 from neurosim.engine import Batch, Engine, Examined, Metrics, Phase, RunState, Spikes
 from neurosim.levels.spiking.calibration import Curve, calibrated
+from neurosim.levels.spiking.compiling import compiler
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.network import Layers, Weights
@@ -49,6 +50,9 @@ class SpikingEngine:
         leak: conductance of the soma's leak over that of its dendrites.
         settings: of the simulation.
         copies: samples that run side by side, the batch.
+
+    Raises:
+        InputError: the target is `standalone`, and there is no compiler.
     """
 
     def __init__(
@@ -56,6 +60,8 @@ class SpikingEngine:
     ) -> None:
         self.rules, self.neurons, self.leak = rules, neurons, leak
         self.settings, self.copies = settings, copies
+        if settings.target == "standalone":
+            compiler()
         self.window = round(settings.window / settings.dt)
         self.every = round(settings.plasticity_every / settings.dt)
         self.dynamics, self.network, self.phases = rules.dynamics, rules.network, rules.phases
@@ -162,7 +168,7 @@ class SpikingEngine:
             return
         seen = "basal" if isinstance(self.dynamics, Multiplexing) else "soma"
         top = self.machine.array(self.network.depth, seen)
-        self.machine.teach(np.asarray(taught(self.rules, target, top.copy())))
+        self.machine.teach(np.asarray(taught(self.rules, target, top)))
 
     def _estimates(self, before, after, steps: int) -> Estimates:
         """From counts at two moments, `steps` apart."""
@@ -194,13 +200,13 @@ class SpikingEngine:
         """From what low-pass filtered spikes say at this moment."""
         machine, layers = self.machine, range(1, self.network.depth + 1)
         apical = [machine.apical(i) for i in layers[:-1]]
-        basal = [machine.array(i, "basal").copy() for i in layers]
+        basal = [machine.array(i, "basal") for i in layers]
         neurons = self.neurons
         if not neurons.bursts:
-            rates = [machine.array(i, "felt").copy() for i in layers]
+            rates = [machine.array(i, "felt") for i in layers]
             return Estimates(tuple(rates), (), tuple(basal), tuple(apical))
-        events = [machine.array(i, "event_trace").copy() for i in layers]
-        bursts = [machine.array(i, "burst_trace").copy() for i in layers]
+        events = [machine.array(i, "event_trace") for i in layers]
+        bursts = [machine.array(i, "burst_trace") for i in layers]
         burst = [
             (b / np.maximum(e, 1e-3 * neurons.base_in_h) - neurons.base_probability)
             / neurons.probability_gain
@@ -354,7 +360,7 @@ class _Watch:
         self._before, self._at = tally, step
         machine, layers = engine.machine, range(1, engine.network.depth + 1)
         estimates = estimates._replace(
-            basal=tuple(machine.array(i, "basal").copy() for i in layers),
+            basal=tuple(machine.array(i, "basal") for i in layers),
             apical=tuple(machine.apical(i) for i in layers[:-1]),
         )
         seen = observe(engine.rules, weights, x, target, estimates)

@@ -29,8 +29,8 @@ from tiny_runs import SLEEP, TINY, differing
 from neurosim.errors import InputError
 from neurosim.store import Checkpoint, describe, repair
 
-LONGER = {"stages.0.presentations": 300, "record.presentations": 12}
-"""Enough for a second or two, with recordings throughout."""
+LONGER = {"stages.0.presentations": 100, "record.presentations": 12}
+"""Enough for about a hundred chunks, with recordings throughout."""
 
 CASES = {
     "equilibrium": ({"level": "equilibrium"}, "", [0]),
@@ -88,8 +88,8 @@ except typer.Exit as end:
     sys.exit(end.exit_code)
 """
 
-SIGNALS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 75, signal.SIGINT: 130}
-"""And the exit codes they end a run with."""
+SIGNALS = {-signal.SIGKILL: signal.SIGKILL, 75: signal.SIGTERM, 130: signal.SIGINT}
+"""The exit codes that signals end a run with, and those signals."""
 
 
 class Case:
@@ -116,17 +116,21 @@ class Case:
         )
 
     def run_whole(self) -> None:
-        """The run without a break; and how long one takes once everything is compiled."""
-        for _ in range(2):
-            self.whole.unlink(missing_ok=True)
-            process = self.start(self.whole, False)
-            process.stdout.readline()
-            began = time.monotonic()
-            _, errors = process.communicate(timeout=600)
-            self.run_s = time.monotonic() - began
-            assert process.returncode == 0, errors
-        with h5py.File(self.whole) as file:
-            self.total = file["metrics/loss"].shape[0]
+        """The run without a break; how long one takes from its first chunk to its end."""
+        process = self.start(self.whole, False)
+        began = self._first_chunk(process)[1]
+        _, errors = process.communicate(timeout=600)
+        self.run_s = time.monotonic() - began
+        assert process.returncode == 0, errors
+
+    def _first_chunk(self, process: subprocess.Popen) -> tuple[str, float]:
+        """What a process said up to its first chunk, and when that was."""
+        said = ""
+        for line in process.stdout:
+            said += line
+            if line != "0\n":
+                break
+        return said, time.monotonic()
 
     def chain(self, rng: random.Random, kills: int) -> int:
         """Start, kill, resume, kill … until a process comes to its end; how many were killed.
@@ -138,27 +142,40 @@ class Case:
         done = 0
         while True:
             resume = Checkpoint.path(self.trace).exists()
+            if not resume and self._complete():
+                self.counts["killed after the end"] += 1
+                self.counts["not identical"] += bool(differing(self.whole, self.trace))
+                return done
             process = self.start(self.trace, resume)
-            if done < kills:
-                self._end(process, rng)
+            first = self._end(process, rng) if done < kills else ""
             said, errors = process.communicate(timeout=600)
             if process.returncode == 0:
                 self.counts["runs"] += 1
                 self.counts["not identical"] += bool(differing(self.whole, self.trace))
                 return done
-            number = next((n for n, c in SIGNALS.items() if c == process.returncode), None)
+            number = SIGNALS.get(process.returncode)
+            if process.returncode == -signal.SIGTERM and not self._running():
+                number = signal.SIGTERM  # the run had not begun, or was over
             if number is None:
                 raise AssertionError(f"exit {process.returncode}: {errors}")
             done += 1
             self.counts[f"{signal.Signals(number).name}"] += 1
-            self._verify(number, [int(line) for line in said.split() if line.isdigit()])
+            self._verify(number, [int(line) for line in (first + said).split()])
 
-    def _end(self, process: subprocess.Popen, rng: random.Random) -> None:
-        """Kill a process at a moment between its first chunk and its end."""
-        number = rng.choices(list(SIGNALS), [8, 1, 1])[0]
-        process.said = process.stdout.readline()
+    def _complete(self) -> bool:
+        return self.trace.exists() and describe(self.trace)["status"] == "complete"
+
+    def _running(self) -> bool:
+        return self.trace.exists() and not self._complete()
+
+    def _end(self, process: subprocess.Popen, rng: random.Random) -> str:
+        """Kill a process before its first chunk, or later; what it said up to then."""
+        number = rng.choices(list(SIGNALS.values()), [8, 1, 1])[0]
+        early = rng.random() < 0.2  # while the trace is made and things are compiled
+        said = process.stdout.readline() if early else self._first_chunk(process)[0]
         time.sleep(rng.uniform(0, self.run_s))
         process.send_signal(number)
+        return said
 
     def _verify(self, number: int, said: list[int]) -> None:
         """Look at what a dead process left."""
@@ -169,7 +186,7 @@ class Case:
         shutil.copy(self.trace, copy)
         try:
             describe(self.trace)
-            repair(copy)
+            repair(copy, {"status": "interrupted"})
             with h5py.File(copy) as file, h5py.File(self.whole) as whole:
                 promised = max(said, default=0)
                 found = sound_rows(file, whole, "metrics/loss")
@@ -180,7 +197,7 @@ class Case:
         except (InputError, OSError) as error:
             print(f"unreadable: {error}", file=sys.stderr)
             self.counts["unreadable"] += 1
-        if not Checkpoint.path(self.trace).exists():
+        if not Checkpoint.path(self.trace).exists() and not self._complete():
             self.counts["before the first checkpoint"] += 1
 
 

@@ -162,7 +162,9 @@ class Neurons:
             "tau_membrane": self.tau_membrane * b2.second,
             "membrane_noise": self.membrane_noise,
             # A table over the rate, as one over time: the library's way to look numbers up.
-            "fi_current": b2.TimedArray(self.current, dt=self.table_step * b2.second),
+            "fi_current": b2.TimedArray(
+                self.current, dt=self.table_step * b2.second, name="fi_table"
+            ),
         }
 
     def start(self, rng: np.random.Generator, size: int, step: int) -> dict[str, np.ndarray]:

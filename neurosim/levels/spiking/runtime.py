@@ -1,0 +1,116 @@
+"""A network of Brian2 that runs in this process, compiled with Cython or as plain numpy."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+
+from neurosim.errors import NeurosimWarning
+from neurosim.levels.spiking.groups import Groups, auto_target, b2
+
+# A network is some thirty programs, each compiled when it is first needed: a third faster than with
+# -O3, for a few percent of the speed they then have.
+b2.prefs.codegen.cpp.extra_compile_args_gcc = [
+    "-O1" if flag == "-O3" else flag for flag in b2.prefs.codegen.cpp.extra_compile_args_gcc
+]
+
+Program = Iterator[int]
+"""What happens to a network: it acts on it, then yields for how many steps (≥ 1) to let it run."""
+
+Spikes = list[tuple[np.ndarray, np.ndarray]]
+"""Per layer: the steps of spikes, and the neurons they are of."""
+
+
+@cache
+def _compiled() -> str:
+    """Cython where it can be had; else numpy, which is said once."""
+    chosen: str = auto_target().class_name
+    if chosen != "cython":
+        warnings.warn(
+            "Brian2 finds no C++ compiler and runs in plain numpy, ten times slower; install one, "
+            "or write spiking.target = 'numpy' to say that this is meant",
+            NeurosimWarning,
+            stacklevel=2,
+        )
+    return chosen
+
+
+class Runtime:
+    """Groups that run here, their arrays in this process's memory.
+
+    Args:
+        made: makes the groups.
+        target: `cython`, `numpy`, or `auto`: Cython where there is a compiler.
+    """
+
+    def __init__(self, made: Callable[[], Groups], target: str) -> None:
+        self._target = b2.prefs.codegen.target = _compiled() if target == "auto" else target
+        groups = made()
+        self._clock, self._dt, self._arrays = groups.clock, groups.dt, groups.arrays
+        self._program: Program = iter(())
+        self._left = 0
+        act = b2.NetworkOperation(
+            self._act, clock=self._clock, when="before_start", order=-1, name="program"
+        )
+        self._monitors = [self._monitor(cells) for cells in groups.cells]
+        self._brian = b2.Network(act, *groups.all, *self._monitors)
+
+    def _monitor(self, cells):
+        monitor = b2.SpikeMonitor(cells, name=cells.name.replace("cells", "spikes"))
+        monitor.active = False
+        return monitor
+
+    @property
+    def step(self) -> int:
+        """The number of the time step that comes next."""
+        return int(self._clock.variables["timestep"].get_value().item())
+
+    def holds(self, group: str, name: str) -> bool:
+        """Whether a group holds such a variable in memory."""
+        return (group, name) in self._arrays
+
+    def read(self, group: str, name: str) -> np.ndarray:
+        """The values of a variable, one for each unit, neuron or synapse of the group."""
+        return np.array(self._arrays[group, name].get_value())
+
+    def write(self, group: str, name: str, values: np.ndarray) -> None:
+        """New values of a variable: all of them, or a part of them that repeats."""
+        self._arrays[group, name].get_value().reshape(-1, values.size)[:] = values.ravel()
+
+    def reseed(self, seed: int) -> None:
+        """What is random from now on is drawn from this seed, an integer of 32 bits."""
+        b2.seed(seed)
+
+    def run(self, program: Program, steps: int) -> None:
+        """Let a program act for so many steps, the sum of what it yields."""
+        kept = np.random.get_state()
+        b2.prefs.codegen.target = self._target
+        try:
+            self._program, self._left = program, 0
+            self._brian.run(steps * self._dt * b2.second, namespace={})
+            next(program, None)
+        finally:
+            np.random.set_state(kept)
+
+    def _act(self) -> None:
+        if self._left == 0:
+            self._left = next(self._program)
+        self._left -= 1
+
+    @contextmanager
+    def recording(self) -> Iterator[Spikes]:
+        """Runs within record spikes; they are in the list at the end, in steps from now."""
+        start = self._clock.variables["t"].get_value().item()
+        recorded: Spikes = []
+        already = [monitor.num_spikes for monitor in self._monitors]
+        for monitor in self._monitors:
+            monitor.active = True
+        try:
+            yield recorded
+        finally:
+            for monitor, n in zip(self._monitors, already, strict=True):
+                monitor.active = False
+                steps = np.rint((np.asarray(monitor.t_[n:]) - start) / self._dt).astype(int)
+                recorded.append((steps, np.asarray(monitor.i[n:])))
