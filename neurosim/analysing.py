@@ -20,7 +20,8 @@ from neurosim.loading import Protocol
 from neurosim.network import Network
 from neurosim.subjects import Subject, subject
 from neurosim.theory import fixed_points, linearisation, signal_to_noise, stability
-from neurosim.theory.attribution import angle, attribute
+from neurosim.theory.decomposition import attribution
+from neurosim.theory.diagnosis import angle
 from neurosim.theory.linearisation import System, flat_size
 from neurosim.theory.relaxation import chain
 
@@ -264,27 +265,29 @@ def _signals(parts: _Parts, taught: str) -> list[LayerAnalysis]:
 
     def one(now, free, y):
         signal = credit.assign(network, weights, now, free, y, model.target_step)
-        return attribute(parts.dynamics, network, weights, now, free, signal, model.target_step, y)
+        found = attribution(parts.dynamics, network, weights, now, free, y, model.target_step)
+        known = zip(signal, found["tp"], found["rec"], strict=True)
+        return found | {"signal": signal, "taylor": tuple(s - t - r for s, t, r in known)}
 
     found = jax.vmap(one, (0, None if free is None else 0, 0))(now, free, about.y)
     norm = lambda layer: float(jnp.mean(jnp.linalg.norm(layer, axis=-1)))  # noqa: E731
     between = lambda a, b: float(jnp.nanmean(jax.vmap(angle)(a, b)))  # noqa: E731
-    ratios = _ratios(parts, taught, found.signal, free is not None)
+    ratios = _ratios(parts, taught, found["signal"], free is not None)
     precision = about.protocol.precision if about.protocol else "float32"
     rows = []
     for i in range(network.depth):
-        size, activity = norm(found.signal[i]), norm(now.teacher[i])
+        size, activity = norm(found["signal"][i]), norm(now.teacher[i])
         resolution = float(np.finfo(precision).eps) * activity
         rows.append(
             LayerAnalysis(
                 layer=i + 1,
                 signal=size,
-                tp=norm(found.tp[i]),
-                reconstruction=norm(found.reconstruction[i]),
-                approximation=norm(found.approximation[i]),
-                to_tp=between(found.signal[i], found.tp[i]),
-                to_gauss_newton=between(found.signal[i], found.gauss_newton[i]),
-                to_backprop=between(found.signal[i], found.backprop[i]),
+                tp=norm(found["tp"][i]),
+                reconstruction=norm(found["rec"][i]),
+                taylor=norm(found["taylor"][i]),
+                to_tp=between(found["signal"][i], found["tp"][i]),
+                to_gauss_newton=between(found["signal"][i], found["gn"][i]),
+                to_backprop=between(found["signal"][i], found["bp"][i]),
                 snr=ratios[i] if ratios else None,
                 digits=math.log10(size / resolution) if size and resolution else math.nan,
             )

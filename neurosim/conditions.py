@@ -49,10 +49,11 @@ def credit_problems(spec: ProtocolSpec, admitted: tuple[str, ...]) -> Iterator[P
         )
     if model.feedback.rule == "tied" and credit.wiring != "layers":
         yield ("model", "feedback", "rule"), f"{called} has no feedback weights that W could tie"
-    if spec.record.decomposition and not credit.own_channel:
+    if spec.record.decomposition and (spec.plasticity == "online" or spec.level == "spiking"):
         yield (
             ("record", "decomposition"),
-            f"takes apart what a feed-forward network is taught; {called} teaches by phases",
+            "takes signals apart at the fixed points of the phases, which online plasticity and "
+            "spikes do not have; leave it out",
         )
     if spec.plasticity == "online" and (credit.exact or model.forward.order != "together"):
         yield (

@@ -130,7 +130,7 @@ class Contents:
         self.neurons = build.neurons(spec) if spec.level == "spiking" else None
         self.credit = named(spec.model.credit)
         self.wires = WIRINGS[self.credit.wiring](spec.model.depth)
-        targets = self.credit.form is not None
+        targets = self.credit.form is not None or not self.credit.own_channel
         self.diagnosed = measured(targets) if spec.record.decomposition else {}
         self.axes = self._axes(seeds)
         self.variables = [

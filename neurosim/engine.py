@@ -21,7 +21,7 @@ from neurosim.levels.settling import Problem, Report, Span
 from neurosim.network import Layers, Network, Weights
 from neurosim.plasticity.iteration import Iteration, Shown, iterate
 from neurosim.plasticity.learning import Learning, Moment, nothing
-from neurosim.theory.diagnosis import diagnosis
+from neurosim.theory.diagnosis import of_phases
 
 
 class Phase(NamedTuple):
@@ -294,7 +294,7 @@ class Engine(eqx.Module):
         key = jax.random.fold_in(key, state.presentation)
         moment = self.moment(state, first, key)
         weights, passed, change = self._run_phases(state.weights, batch, key, moment)
-        optimizer, signals = state.optimizer, {}
+        optimizer, iteration = state.optimizer, None
         if self.learning.credit.own_channel and not self.online:
             (phase,), (rest,) = self.phases, passed
             iteration = iterate(
@@ -308,23 +308,23 @@ class Engine(eqx.Module):
                 moment,
                 (phase.forward, phase.feedback),
             )
-            signals = self._signals(weights, batch, rest.readout, iteration)
             weights, optimizer, change = iteration[:3]
         elif change is not None:
             weights, optimizer = self.learning.step(weights, change, optimizer, moment.factor)
         else:
             change = jax.tree.map(jnp.subtract, weights, state.weights)
+        signals = self._signals(state.weights, batch, passed, iteration)
         state = RunState(weights, optimizer, state.presentation + 1)
         return state, self._metrics(batch, passed, signals), change
 
-    def _signals(self, weights, batch, readout, iteration: Iteration) -> dict[str, Array]:
+    def _signals(self, weights, batch, passed, iteration: Iteration | None) -> dict[str, Array]:
         """What is measured of the learning of one presentation."""
-        measured = {"drift": iteration.drift} if self.learning.credit.exact else {}
-        if self.decompose:
-            targets = self.learning.credit.form is not None
-            rates, teaching, step = readout.rate, iteration.teaching, self.target_step
-            measured |= diagnosis(self.network, weights, rates, batch.y, teaching, step, targets)
-        return measured
+        model = self.learning.credit, self.dynamics, self.network, weights
+        given = self.phases, [p.readout for p in passed], batch.y, self.target_step
+        found = of_phases(*model, *given, iteration) if self.decompose else {}
+        if iteration is not None and self.learning.credit.exact:
+            found["drift"] = iteration.drift
+        return found
 
     def _metrics(self, batch: Batch, passed: list[Passed], signals: dict[str, Array]) -> Metrics:
         output = passed[0].readout.rate[-1]

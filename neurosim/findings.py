@@ -53,7 +53,7 @@ class PhaseAnalysis:
 class LayerAnalysis:
     """The learning signal of a layer: means over the samples.
 
-    signal, tp, reconstruction, approximation: norms of the signal and its parts. to_tp,
+    signal, tp, reconstruction, taylor: norms of the signal and its parts. to_tp,
     to_gauss_newton, to_backprop: angles of the signal to these (degrees). snr: power over that of
     the noise; None without noise. digits: decimal digits of the signal that the protocol's
     precision carries.
@@ -63,7 +63,7 @@ class LayerAnalysis:
     signal: float
     tp: float
     reconstruction: float
-    approximation: float
+    taylor: float
     to_tp: float
     to_gauss_newton: float
     to_backprop: float
@@ -231,12 +231,12 @@ def _inverses(inverses: Inverses) -> Iterator[tuple[str, str]]:
 def _signals(rows: list[LayerAnalysis]) -> Iterator[str]:
     """A table: norms of the signal and its parts, angles, noise and digits."""
     noisy = any(row.snr is not None for row in rows)
-    names = ["", "norm", "e^TP", "e^rec", "e^approx", "to TP", "to GN", "to BP", "digits"]
+    names = ["", "norm", "e^TP", "e^rec", "e^Taylor", "to TP", "to GN", "to BP", "digits"]
     if noisy:
         names.append("SNR")
     yield "    " + "".join(f"{name:>10}" for name in names)
     for row in rows:
-        norms = (row.signal, row.tp, row.reconstruction, row.approximation)
+        norms = (row.signal, row.tp, row.reconstruction, row.taylor)
         cells = [f"layer {row.layer}", *(f"{x:.2e}" for x in norms)]
         cells += [f"{x:.1f}°" for x in (row.to_tp, row.to_gauss_newton, row.to_backprop)]
         cells += [f"{row.digits:.1f}"] + ([f"{row.snr:.2g}"] if row.snr is not None else [])

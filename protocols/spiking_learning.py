@@ -47,7 +47,7 @@ def study(task: str, seeds: int, force: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"title": title, "batch": 0, "variants": {}}
     for variant in VARIANTS:
         level, _, frozen = variant.partition("-")
-        overrides = {"record.presentations": 0} | changes
+        overrides = {"record.presentations": 0, "spiking.target": "standalone"} | changes
         if frozen:
             overrides["model.forward.rate"] = [0.0, output_rate]
         if level == "rate" and task == "digits":  # the rate model learns as long as the spikes do

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import neurosim as ns
 from neurosim.activations import LeakyReLU, Linear, Tanh
 from neurosim.credit import CREDITS
 from neurosim.dynamics import Mixture, Multiplexing
@@ -15,15 +16,15 @@ from neurosim.levels.settling import Problem, Span
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights, feedback_weights, forward_weights
 from neurosim.theory import fixed_points, linearisation, signal_to_noise, stability
-from neurosim.theory.attribution import angle, attribute
 from neurosim.theory.closed_forms import (
-    carried_down,
     free_spectrum,
     frozen_shares,
     kink_gain,
     slowest_time_constant,
     taught_spectrum,
 )
+from neurosim.theory.decomposition import attribution
+from neurosim.theory.diagnosis import angle, measured
 from neurosim.theory.linearisation import System
 from neurosim.theory.relaxation import chain
 
@@ -252,37 +253,38 @@ def test_parts_of_a_linear_single_phase_signal_are_exact(dynamics):
     """
     found, y = system((5, 5, 5, 5, 5), Linear(), dynamics, noise=0.1, init="orthogonal")
     signal, now, _ = signals(found, y, "single-phase")
-    parts = attribute(found.dynamics, *found[1:3], now, None, signal, STEP, y)
-    for i, (whole, tp, rec, left) in enumerate(zip(*parts[:4], strict=True)):
-        assert float(jnp.linalg.norm(left)) < 1e-10 * float(jnp.linalg.norm(whole))
+    parts = attribution(found.dynamics, *found[1:3], now, None, y, STEP)
+    for i, (whole, tp, rec) in enumerate(zip(signal, parts["tp"], parts["rec"], strict=True)):
+        left = float(jnp.linalg.norm(whole - tp - rec))
+        assert left < 1e-10 * float(jnp.linalg.norm(whole))
         if i < 3:
             assert float(jnp.linalg.norm(rec)) > 0.1 * float(jnp.linalg.norm(tp))
-    np.testing.assert_allclose(parts.tp[-1], parts.gauss_newton[-1], rtol=1e-12)
-    np.testing.assert_allclose(parts.tp[-1], parts.backprop[-1], rtol=1e-12)
+    np.testing.assert_allclose(parts["tp"][-1], parts["gn"][-1], rtol=1e-12)
+    np.testing.assert_allclose(parts["tp"][-1], parts["bp"][-1], rtol=1e-12)
 
 
 def test_parts_with_exact_inverses_are_gauss_newton():
     """e^TP = e^GN and no reconstruction error, for leaky units; the error law in other words."""
     found, y = system((5, 5, 5, 5), LeakyReLU(0.5), Mixture(0.1, TAU), init="orthogonal")
     signal, now, _ = signals(found, y, "single-phase")
-    parts = attribute(found.dynamics, *found[1:3], now, None, signal, STEP, y)
-    error = -STEP * HALF.error(now.rate[-1], y)
-    down = carried_down(*found[1:3], now, error)
-    for i in range(3):
-        scale = (0.1 / 0.9) ** (3 - i)
-        for other in (signal[i], parts.tp[i], parts.gauss_newton[i]):
-            np.testing.assert_allclose(other, scale * down[i], rtol=1e-7, atol=1e-16)
-        assert float(jnp.linalg.norm(parts.reconstruction[i])) < 1e-15
+    parts = attribution(found.dynamics, *found[1:3], now, None, y, STEP)
+    law = -STEP * HALF.error(now.rate[-1], y)
+    for i in (3, 2, 1):
+        scale = (0.1 / 0.9) ** (4 - i)
+        for other in (signal, parts["tp"], parts["gn"]):
+            np.testing.assert_allclose(other[i - 1], scale * law, rtol=1e-7, atol=1e-16)
+        assert float(jnp.linalg.norm(parts["rec"][i - 1])) < 1e-15
+        law = jnp.linalg.solve(found.weights.W[i - 1], law / now.slope[i - 1])
 
 
 def test_reconstruction_errors_of_two_phases_cancel():
     found, y = system((5, 5, 5, 5), LeakyReLU(0.5), Mixture(0.1, TAU), noise=0.1)
     signal, now, free = signals(found, y, "two-phase")
-    parts = attribute(found.dynamics, *found[1:3], now, free, signal, STEP, y)
-    single = attribute(found.dynamics, *found[1:3], now, None, signal, STEP, y)
-    for both, one in zip(parts.reconstruction[:-1], single.reconstruction[:-1], strict=True):
+    parts = attribution(found.dynamics, *found[1:3], now, free, y, STEP)
+    single = attribution(found.dynamics, *found[1:3], now, None, y, STEP)
+    for both, one in zip(parts["rec"][:-1], single["rec"][:-1], strict=True):
         assert float(jnp.linalg.norm(both)) < 0.02 * float(jnp.linalg.norm(one))
-    assert float(angle(signal[0], parts.tp[0])) < 20
+    assert float(angle(signal[0], parts["tp"][0])) < 20
 
 
 def test_small_angles_are_told_apart():
@@ -395,3 +397,36 @@ def test_kink_gain_is_where_a_chain_of_straddling_units_turns_unstable():
         matrix += np.diag(np.full(depth - 1, mu / slope), 1)
         unstable = np.linalg.eigvals(matrix).real.max() > 0
         assert unstable == (kink_gain(mu, slope, depth) > 1)
+
+
+# --- recorded -----------------------------------------------------------------------------------
+
+
+def test_signals_of_phases_are_taken_apart_in_every_presentation(tmp_path):
+    """What a run records of its first presentation is what the decomposition says of its batch."""
+    small = {"task.train": 64, "task.test": 10, "stages.0.epochs": 1, "record.decomposition": True}
+    small |= {"record.presentations": 0, "equilibrium.tolerance": 1e-9}
+    found = {}
+    for name in ("student-teacher", "mixture-single-phase"):
+        protocol = ns.load_protocol(name, small)
+        run = ns.run(protocol, level="equilibrium", out=tmp_path / f"{name}.h5")
+        trace = ns.open_trace(run.path)
+        found[name] = {key: trace[f"metrics/{key}"].values for key in measured(True)}
+        assert trace["metrics/cosine_tp"].shape == (2, 2)
+    both, single = found.values()
+    for parts in found.values():
+        assert all(np.isfinite(values).all() for values in parts.values())
+        np.testing.assert_allclose(parts["norm_gn"][0], parts["norm_tp"][0], rtol=1e-6)
+        np.testing.assert_allclose(parts["cosine_gn"][0], parts["cosine_tp"][0], rtol=1e-6)
+        np.testing.assert_allclose(parts["norm_rec"][:, 1], 0, atol=1e-12)
+    # Tied inverses stay exact, so that one phase keeps clean; learned ones do not, two phases do.
+    np.testing.assert_allclose(single["cosine_tp"], 1, atol=1e-6)
+    assert single["norm_rec"].max() < 1e-9 < both["norm_rec"][1, 0]
+    assert both["cosine_tp"].min() > 0.99
+    analysis = ns.analyze(ns.load_protocol("student-teacher", small), starts=0)
+    assert analysis.signals[0].to_tp < 1
+
+
+def test_spikes_and_online_plasticity_have_no_fixed_points_to_take_apart():
+    with pytest.raises(ns.InputError, match=r"decomposition: takes signals apart at the fixed"):
+        ns.load_protocol("online-plasticity", {"record.decomposition": True})

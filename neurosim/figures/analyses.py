@@ -15,7 +15,7 @@ PARTS = {
     "signal": ("signal", INK, "o"),
     "tp": ("target propagation", COLOURS[0], "s"),
     "reconstruction": ("reconstruction errors", COLOURS[1], "^"),
-    "approximation": ("the rest", COLOURS[2], "v"),
+    "taylor": ("higher orders", COLOURS[2], "v"),
 }
 ANGLES = {
     "to_tp": ("target propagation", COLOURS[0], "s"),

@@ -1,17 +1,14 @@
-"""Laws of mixture networks with exact inverses, in closed form [T 6.15, 6.16, 6.40].
+"""Laws of mixture networks with exact inverses, in closed form [T 6.15, 6.40].
 
 They hold for any weights: r = μ/(1−μ) alone says how signals shrink, μ and L how fast they come.
+The error law itself [T 6.16] is the Gauss–Newton signal of `decomposition` times the attenuation.
 """
 
 from math import cos, pi, sqrt
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from scipy.linalg import eigvalsh_tridiagonal
-
-from neurosim.dynamics.base import Readout
-from neurosim.network import Layers, Network, Weights
 
 
 def taught_spectrum(mu: float, depth: int) -> Float[np.ndarray, " L"]:
@@ -57,16 +54,3 @@ def frozen_shares(mu: float, depth: int) -> Float[np.ndarray, " L"]:
     """
     rho = (1 - mu) / mu
     return (rho ** np.arange(1, depth + 1) - 1) / (rho ** (depth + 1) - 1)
-
-
-def carried_down(
-    network: Network, weights: Weights, readout: Readout, top: Float[Array, " n_L"]
-) -> Layers:
-    """[Π_{k>i} J_{f_k}^†] top for the layers 1 … L, with J_{f_k}^† = W_k^† D_k⁻¹ [T 4.11, 5.60].
-
-    With exact inverses times −η̂ (μ/(1−μ))^{L+1−i} and top = e_L this is the error law [T 6.16].
-    """
-    carried = [top]
-    for k in range(network.depth, 1, -1):
-        carried.append(jnp.linalg.pinv(weights.W[k - 1]) @ (carried[-1] / readout.slope[k - 1]))
-    return tuple(reversed(carried))

@@ -1,16 +1,30 @@
-"""What the teaching signal of target propagation is made of [T 5.38–5.41, 5.57–5.61].
+"""What the teaching signal of a network is made of [T 5.38–5.41, 5.57–5.61, 6.20–6.22, 6.53–6.57].
 
-Pure functions of one sample at the rest of a feed-forward network; signals are tuples over the
-layers 1 … L. `rates` are h_1 … h_L, `step` is η̂.
+Pure functions of one sample at a fixed point; signals are tuples over the layers 1 … L. `rates` are
+h_1 … h_L, `step` is η̂. With attenuations α_i ((μ/(1−μ))^{L+1−i} in the mixture, 1 where nothing
+mixes) the displacement δ_i of a neuron from what its basal dendrite predicts obeys
+
+    δ_i = r_i (g_i(f_{i+1}(h_i) + δ_{i+1}) − h_i),   r_i = α_i/α_{i+1},   δ_L = −η̂ α_L e_L,
+
+in target propagation, in the mixture and when multiplexed alike. To first order,
+
+    δ_i = r_i (ρ_i + J_{g_i} δ_{i+1}) + …,   ρ_i = g_i(f_{i+1}(h_i)) − h_i,
+
+is the useful signal e^TP plus reconstruction errors e^rec; what is left is e^approx.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from neurosim.dynamics.base import Dynamics, Readout
 from neurosim.network import Layers, Network, Weights
+
+Attenuation = Sequence[Any] | None
+"""α_1 … α_L; None where all are 1."""
 
 
 def decomposition(
@@ -18,71 +32,124 @@ def decomposition(
     weights: Weights,
     rates: Layers,
     label: Float[Array, " n_L"],
-    step: float,
+    step: Any,
+    attenuation: Attenuation = None,
 ) -> dict[str, Layers]:
     """The signals a layer should or could get, by name.
 
-    `tp` useful signal through the Jacobians of g [T 5.57]; `rec` reconstruction errors [T 5.58];
-    `gn` Gauss–Newton direction by factorised pseudo-inverses [T 5.60]; `bp` backprop's [T 5.61].
-    All carry the factor η̂ but `rec`. The teaching minus `tp` is the approximation error [T 5.59].
+    `tp` useful signal through the Jacobians of g [T 5.57, 6.22]; `rec` reconstruction errors
+    [T 5.58, 6.22]; `gn` Gauss–Newton direction by factorised pseudo-inverses [T 5.60]; `bp`
+    backprop's [T 5.61]. All carry the factor η̂ α_i but `rec`. The teaching minus `tp` is the
+    approximation error in one pass [T 5.59].
     """
     return {
-        "tp": target_signal(network, weights, rates, label, step),
-        "rec": reconstruction_error(network, weights, rates),
-        **gradient_signals(network, weights, rates, label, step),
+        "tp": target_signal(network, weights, rates, label, step, attenuation),
+        "rec": reconstruction_error(network, weights, rates, attenuation),
+        **gradient_signals(network, weights, rates, label, step, attenuation),
     }
+
+
+def attribution(
+    dynamics: Dynamics,
+    network: Network,
+    weights: Weights,
+    now: Readout,
+    free: Readout | None,
+    label: Float[Array, " n_L"],
+    step: Any,
+) -> dict[str, Layers]:
+    """`decomposition` of what the neurons of a taught phase are taught.
+
+    now: of that phase, at its fixed point. free: of the free phase, where the signal is the
+    difference of the two: reconstruction errors are then those of both, subtracted, and the output
+    error is that of the free phase.
+    """
+    attenuation = [dynamics.attenuation(network, i) for i in range(1, network.depth + 1)]
+    before = now if free is None else free
+    parts = decomposition(network, weights, before.rate, label, step, attenuation)
+    if free is not None:
+        present = reconstruction_error(network, weights, now.rate, attenuation)
+        parts["rec"] = tuple(a - b for a, b in zip(present, parts["rec"], strict=True))
+    return parts
 
 
 def gradient_signals(
-    network: Network, weights: Weights, rates: Layers, label: Float[Array, " n_L"], step: float
+    network: Network,
+    weights: Weights,
+    rates: Layers,
+    label: Float[Array, " n_L"],
+    step: Any,
+    attenuation: Attenuation = None,
 ) -> dict[str, Layers]:
     """`gn` and `bp` alone, which need no feedback weights."""
-    return {
-        "gn": gauss_newton_signal(network, weights, rates, label, step),
-        "bp": backprop_signal(network, weights, rates, label, step),
-    }
+    given = (network, weights, rates, label, step, attenuation)
+    return {"gn": gauss_newton_signal(*given), "bp": backprop_signal(*given)}
 
 
 def target_signal(
-    network: Network, weights: Weights, rates: Layers, label: Float[Array, " n_L"], step: float
+    network: Network,
+    weights: Weights,
+    rates: Layers,
+    label: Float[Array, " n_L"],
+    step: Any,
+    attenuation: Attenuation = None,
 ) -> Layers:
-    """e_i^TP = −η̂ J_{g_i} … J_{g_{L−1}} e_L [T 5.57]."""
+    """e_i^TP = −η̂ α_i J_{g_i} … J_{g_{L−1}} e_L [T 5.57, 6.22]."""
     return _down(
         network,
         -step * network.loss.error(rates[-1], label),
-        lambda i, v: _through_g(network, weights, rates, i, v),
+        lambda i, v: _through_g(network, weights, rates, i, v)[1],
+        attenuation,
     )
 
 
-def reconstruction_error(network: Network, weights: Weights, rates: Layers) -> Layers:
-    """e_i^rec = g_i(h_{i+1}) − h_i + J_{g_i} e_{i+1}^rec, 0 at the top [T 5.58]."""
+def reconstruction_error(
+    network: Network, weights: Weights, rates: Layers, attenuation: Attenuation = None
+) -> Layers:
+    """e_i^rec = r_i (g_i(f_{i+1}(h_i)) − h_i + J_{g_i} e_{i+1}^rec), top 0 [T 5.58, 6.22]."""
 
     def from_above(i, v):
-        own = network.g(weights, i, rates[i]) - rates[i - 1]
-        return own + _through_g(network, weights, rates, i, v)
+        back, handed_down = _through_g(network, weights, rates, i, v)
+        own = back - rates[i - 1]
+        return (own if attenuation is None else own / attenuation[i]) + handed_down
 
-    return _down(network, jnp.zeros_like(rates[-1]), from_above)
+    return _down(network, jnp.zeros_like(rates[-1]), from_above, attenuation)
 
 
 def gauss_newton_signal(
-    network: Network, weights: Weights, rates: Layers, label: Float[Array, " n_L"], step: float
+    network: Network,
+    weights: Weights,
+    rates: Layers,
+    label: Float[Array, " n_L"],
+    step: Any,
+    attenuation: Attenuation = None,
 ) -> Layers:
-    """e_i^GN = −η̂ W_{i+1}^† D_{i+1}⁻¹ … W_L^† D_L⁻¹ e_L [T 5.60]."""
+    """e_i^GN = −η̂ α_i W_{i+1}^† D_{i+1}⁻¹ … W_L^† D_L⁻¹ e_L [T 5.60].
+
+    With exact inverses it is the error law of the mixture [T 6.16].
+    """
     return _down(
         network,
         -step * network.loss.error(rates[-1], label),
         lambda i, v: jnp.linalg.pinv(weights.W[i]) @ (v / _slope(network, weights, rates, i + 1)),
+        attenuation,
     )
 
 
 def backprop_signal(
-    network: Network, weights: Weights, rates: Layers, label: Float[Array, " n_L"], step: float
+    network: Network,
+    weights: Weights,
+    rates: Layers,
+    label: Float[Array, " n_L"],
+    step: Any,
+    attenuation: Attenuation = None,
 ) -> Layers:
-    """e_i^BP = −η̂ W_{i+1}^T D_{i+1} … W_L^T D_L e_L [T 5.61]."""
+    """e_i^BP = −η̂ α_i W_{i+1}^T D_{i+1} … W_L^T D_L e_L [T 5.61]."""
     return _down(
         network,
         -step * network.loss.error(rates[-1], label),
         lambda i, v: weights.W[i].T @ (_slope(network, weights, rates, i + 1) * v),
+        attenuation,
     )
 
 
@@ -101,14 +168,23 @@ def _slope(network: Network, weights: Weights, rates: Layers, k: int) -> Array:
     return network.slope(k, network.potential(weights, k, rates[k - 2]))
 
 
-def _through_g(network: Network, weights: Weights, rates: Layers, i: int, v: Array) -> Array:
-    """J_{g_i} v at h_{i+1}."""
-    return jax.jvp(lambda above: network.g(weights, i, above), (rates[i],), (v,))[1]
+def _through_g(network: Network, weights: Weights, rates: Layers, i: int, v: Array):
+    """g_i and J_{g_i} v, at f_{i+1}(h_i): what layer i sends up, which in a pass is h_{i+1}."""
+    sent = network.f(weights, i + 1, rates[i - 1])
+    return jax.jvp(lambda above: network.g(weights, i, above), (sent,), (v,))
 
 
-def _down(network: Network, top: Array, from_above: Callable[[int, Array], Array]) -> Layers:
-    """A signal of every layer from the top's and the map of layer i+1's to layer i's."""
+def _down(
+    network: Network,
+    top: Array,
+    from_above: Callable[[int, Array], Array],
+    attenuation: Attenuation,
+) -> Layers:
+    """A signal of every layer from the top's and the map of layer i+1's to layer i's, times α_i."""
     signals = [top]
     for i in range(network.depth - 1, 0, -1):
         signals.append(from_above(i, signals[-1]))
-    return tuple(reversed(signals))
+    signals.reverse()
+    if attenuation is None:
+        return tuple(signals)
+    return tuple(a * signal for a, signal in zip(attenuation, signals, strict=True))

@@ -1,11 +1,17 @@
 """How the teaching signals of a batch stand to those of the theory: norms and cosines a layer."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from neurosim.credit import Credit
+from neurosim.dynamics.base import Dynamics, Readout
 from neurosim.network import Layers, Network, Weights
-from neurosim.theory.decomposition import decomposition, gradient_signals
+from neurosim.plasticity.iteration import Iteration
+from neurosim.theory.decomposition import attribution, gradient_signals
 
 PARTS: dict[str, str] = {
     "tp": "the useful signal through the Jacobians of g",
@@ -14,13 +20,13 @@ PARTS: dict[str, str] = {
     "gn": "the Gauss–Newton signal",
     "bp": "backprop's signal",
 }
-"""What the teaching signal is compared with [T 5.57–5.61]."""
+"""What the teaching signal is compared with [T 5.57–5.61, 6.22, 6.57]."""
 
 
 def measured(targets: bool) -> dict[str, str]:
     """The names of what `diagnosis` measures, each with what it is.
 
-    targets: whether the credit sends targets through maps g; the others have only `gn` and `bp`.
+    targets: whether teaching comes down through maps g; otherwise there are only `gn` and `bp`.
     """
     parts = PARTS if targets else {name: PARTS[name] for name in ("gn", "bp")}
     norms = {f"norm_{name}": f"norm of {text}" for name, text in parts.items()}
@@ -33,22 +39,28 @@ def measured(targets: bool) -> dict[str, str]:
 
 
 def diagnosis(
+    dynamics: Dynamics,
     network: Network,
     weights: Weights,
-    rates: Layers,
+    now: Readout,
+    free: Readout | None,
     labels: Float[Array, "batch n_L"],
     teaching: Layers,
     step: float,
     targets: bool,
 ) -> dict[str, Float[Array, " L"]]:
-    """Means over the batch, of every layer: see `measured`. rates, teaching: batch first."""
+    """Means over the batch, of every layer: see `measured`.
 
-    def one(rates: Layers, label: Array, teaching: Layers) -> dict[str, Array]:
+    now, free: readouts of the phase that teaches and of the free phase the signal is compared with,
+    if it is. teaching: before any depth compensation. All batch first.
+    """
+
+    def one(now: Readout, free: Readout | None, label: Array, teaching: Layers):
         if targets:
-            parts = decomposition(network, weights, rates, label, step)
+            parts = attribution(dynamics, network, weights, now, free, label, step)
             parts["approx"] = tuple(t - e for t, e in zip(teaching, parts["tp"], strict=True))
         else:
-            parts = gradient_signals(network, weights, rates, label, step)
+            parts = gradient_signals(network, weights, now.rate, label, step)
         found = {"norm_teaching": _each(jnp.linalg.norm, teaching)}
         found |= {f"norm_{name}": _each(jnp.linalg.norm, e) for name, e in parts.items()}
         return found | {
@@ -57,12 +69,54 @@ def diagnosis(
             if name in parts
         }
 
-    return jax.tree.map(lambda a: jnp.mean(a, axis=0), jax.vmap(one)(rates, labels, teaching))
+    axes = (0, None if free is None else 0, 0, 0)
+    return jax.tree.map(
+        lambda a: jnp.mean(a, axis=0), jax.vmap(one, axes)(now, free, labels, teaching)
+    )
+
+
+def of_phases(
+    credit: Credit,
+    dynamics: Dynamics,
+    network: Network,
+    weights: Weights,
+    phases: Sequence[Any],
+    readouts: Sequence[Readout],
+    labels: Float[Array, "batch n_L"],
+    step: float,
+    iteration: Iteration | None = None,
+) -> dict[str, Float[Array, " L"]]:
+    """`diagnosis` of the last phase that opens forward plasticity; empty where none does.
+
+    phases: of the engine, one a readout. iteration: of a credit with a channel of its own.
+    """
+    if iteration is not None:
+        teaching, targets, now = iteration.teaching, credit.form is not None, readouts[0]
+        return diagnosis(dynamics, network, weights, now, None, labels, teaching, step, targets)
+    plastic = [k for k, phase in enumerate(phases) if phase.forward]
+    if not plastic:
+        return {}
+    now, free = readouts[plastic[-1]], None
+    if credit.kind == "two-phase":
+        before = [k for k in range(plastic[-1]) if phases[k].teaching == "none"]
+        free = readouts[before[-1]]
+    assign = jax.vmap(
+        lambda now, free, y: credit.assign(network, weights, now, free, y, step),
+        (0, None if free is None else 0, 0),
+    )
+    teaching = assign(now, free, labels)
+    return diagnosis(dynamics, network, weights, now, free, labels, teaching, step, True)
 
 
 def cosine(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:
     """Of the angle between two vectors; NaN where one of them is zero."""
     return a @ b / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
+
+
+def angle(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:
+    """Between two vectors, in degrees, exact for small ones too; NaN where one of them is zero."""
+    a, b = a / jnp.linalg.norm(a), b / jnp.linalg.norm(b)
+    return jnp.degrees(2 * jnp.arctan2(jnp.linalg.norm(a - b), jnp.linalg.norm(a + b)))
 
 
 def _each(function, *layers: Layers) -> Array:

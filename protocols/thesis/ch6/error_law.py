@@ -5,6 +5,7 @@ h_i* − f_i(h_{i−1}*) ≈ −η̂ (μ/(1−μ))^{L+1−i} J_{f_{i+1}}⁻¹ �
 
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import matplotlib
 import numpy as np
@@ -12,7 +13,6 @@ import numpy as np
 from ch6.common import (
     ACTIVATIONS,
     COLOURS,
-    HALF,
     STEP,
     STYLE,
     TAU,
@@ -26,7 +26,7 @@ from ch6.common import (
     rested,
 )
 from neurosim.dynamics import Mixture
-from neurosim.theory.closed_forms import carried_down
+from neurosim.theory.decomposition import gauss_newton_signal
 
 MUS, DEPTHS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4), (2, 3, 4, 6)
 N = 10
@@ -81,8 +81,7 @@ def run(seeds: range, folder: Path) -> Result:
 def _one(measured: dict, name: str, depth: int, mu: float, given) -> None:
     found = rested(Mixture(jax.numpy.asarray(mu), TAU), given, "following")
     taught = found.taught
-    top = -STEP * jax.vmap(HALF.error)(taught.rate[-1], given.y)
-    down = jax.vmap(carried_down, (None, 0, 0, 0))(given.network, given.weights, taught, top)
+    down = _carried(given, taught.rate)
     r, key = mu / (1 - mu), f"{name} L={depth} μ={mu}"
     settled = np.asarray(found.settled)
     errors, sizes, exact = [], [], np.ones(len(settled), bool)
@@ -96,6 +95,16 @@ def _one(measured: dict, name: str, depth: int, mu: float, given) -> None:
     measured["relative_error"][key] = band(np.max(errors, axis=0))
     measured["attenuation"][key] = [band(size) for size in sizes]
     measured["exact_networks"][key] = proportion(int(np.sum(exact & settled)), int(settled.sum()))
+
+
+@eqx.filter_jit
+def _carried(given, rates):
+    """−η̂ J⁻¹ … J⁻¹ e_L of every network, layer by layer."""
+
+    def one(weights, rates, y):
+        return gauss_newton_signal(given.network, weights, rates, y, STEP)
+
+    return jax.vmap(one)(given.weights, rates, given.y)
 
 
 @matplotlib.rc_context(STYLE)

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
 from ch6.common import (
     COLOURS,
-    HALF,
     STEP,
     STYLE,
     TAU,
@@ -23,12 +21,13 @@ from ch6.common import (
     cosine,
     draw_band,
     new_figure,
+    norms,
     rested,
 )
 from neurosim.credit import CREDITS
 from neurosim.dynamics import Mixture, Multiplexing
-from neurosim.theory.attribution import Attribution, attribute
-from neurosim.theory.closed_forms import carried_down
+from neurosim.network import Layers
+from neurosim.theory.decomposition import attribution
 
 ERRORS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 N, DEPTH = 10, 4
@@ -88,37 +87,33 @@ def _one(model: str, given) -> dict:
     dynamics, name = MODELS[model]
     credit = CREDITS[name]
     found = rested(dynamics, given, "frozen" if credit.kind == "two-phase" else "following")
-    all_parts = _parts(dynamics, name, given, found)
-    before = found.free if credit.kind == "two-phase" else found.taught
-    top = -STEP * jax.vmap(HALF.error)(before.rate[-1], given.y)
-    exact = jax.vmap(carried_down, (None, 0, 0, 0))(given.network, given.weights, before, top)
+    parts = _parts(dynamics, name, given, found)
     there = np.asarray(found.settled)
 
     def bands(pairs):
         return [band(np.where(there, values, np.nan)) for values in pairs]
 
     layers = range(DEPTH)
-    sizes = [
-        [jnp.linalg.norm(part[i], axis=-1) for part in (all_parts.reconstruction, all_parts.tp)]
-        for i in layers
-    ]
     return {
-        "to_clean": bands(cosine(all_parts.signal[i], all_parts.tp[i]) for i in layers),
-        "to_exact": bands(cosine(all_parts.signal[i], exact[i]) for i in layers),
-        "share": bands(np.asarray(rec / tp) for rec, tp in sizes),
+        "to_clean": bands(cosine(parts["signal"][i], parts["tp"][i]) for i in layers),
+        "to_exact": bands(cosine(parts["signal"][i], parts["gn"][i]) for i in layers),
+        "share": bands(norms(parts["rec"][i]) / norms(parts["tp"][i]) for i in layers),
         "settled": float(there.mean()),
     }
 
 
 @eqx.filter_jit
-def _parts(dynamics, name: str, given, found) -> Attribution:
-    """The parts of every network's signal."""
+def _parts(dynamics, name: str, given, found) -> dict[str, Layers]:
+    """The signal of every network and its parts."""
     credit = CREDITS[name]
 
     def one(weights, now, free, y):
         past = free if credit.kind == "two-phase" else None
         signal = credit.assign(given.network, weights, now, past, y, STEP)
-        return attribute(dynamics, given.network, weights, now, past, signal, STEP, y)
+        return {
+            "signal": signal,
+            **attribution(dynamics, given.network, weights, now, past, y, STEP),
+        }
 
     return jax.vmap(one)(given.weights, found.taught, found.free, given.y)
 
