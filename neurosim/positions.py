@@ -137,7 +137,8 @@ def position_from(saved: Checkpoint, template: RunState, plan: Plan) -> Position
     due = sum(point <= done for point in plan.evaluations)
     if not (behind <= evaluations <= due) or not (np.asarray(states.presentation) == done).all():
         return None
-    if any(len(values) != seeds for values in about["test"]):
+    written = about["ledger"].get("metrics/loss") or [0]
+    if written[0] != done or any(len(values) != seeds for values in about["test"]):
         return None
     return Position(
         states,

@@ -63,7 +63,6 @@ def refused(call, *names):
             warnings.simplefilter("ignore", ns.NeurosimWarning)
             call()
     except InputError as error:
-        assert all(error.messages), error.messages
         for message in error.messages:
             assert any(str(name) in message for name in names), message
             assert "Traceback" not in message and len(message) < 5000
@@ -252,40 +251,56 @@ def test_a_damaged_checkpoint_is_refused_and_spares_the_trace(traces, data):
         assert path.read_bytes() == before
 
 
+def is_time(value):
+    """Whether TOML has it and JSON has not."""
+    return isinstance(value, datetime.date | datetime.time)
+
+
 @given(key=st.sampled_from(["done", "origin", "ledger", "test", "diverged"]), data=st.data())
 def test_a_checkpoint_of_other_contents_is_refused(traces, key, data):
     path = traces / "again.h5"
     path.write_bytes((traces / "cut.h5").read_bytes())
     saved = Checkpoint.load(traces / "cut.h5")
-    junk = data.draw(
-        st.sampled_from([v for v in JUNK if not isinstance(v, datetime.date | datetime.time)])
-    )
+    junk = data.draw(st.sampled_from([v for v in JUNK if not is_time(v) and v != saved.about[key]]))
     Checkpoint({**saved.about, key: junk}, saved.arrays).save(path)
     assert refused(lambda: ns.resume(path), "again.h5")
 
 
-ATTACKS = {
-    "a huge axis": lambda f: f["metrics"].create_dataset("huge", (10**12,), "f8", chunks=(2**20,)).make_scale(),
-    "a huge variable": lambda f: f["metrics"].create_dataset("huge", (10**7, 10**5), "f4", chunks=(1, 10**5)),
-    "a long text": lambda f: f["provenance"].create_dataset("huge", (1,), "S2000000000", chunks=(1,)),
-    "no protocol": lambda f: f["provenance"].pop("protocol_json"),
-    "another protocol": lambda f: (
-        f["provenance"].pop("protocol_json"),
-        f["provenance"].create_dataset("protocol_json", data='{"model": 3}'),
-    ),
-    "no JSON": lambda f: f.attrs.update(summary="{]"),
-    "numbers for words": lambda f: f.attrs.update(seeds=3.5),
-    "a link elsewhere": lambda f: f.__setitem__("metrics/else", h5py.ExternalLink("/etc/passwd", "/")),
-    "a loop": lambda f: f.__setitem__("metrics/loop", h5py.SoftLink("/metrics")),
-    "other shapes": lambda f: (
-        f["metrics"].pop("effort"),
-        f["metrics"].create_dataset("effort", data=np.ones(3)),
-    ),
-    "objects": lambda f: (
-        f["metrics"].pop("loss"),
-        f["metrics"].create_dataset("loss", data=[b"cos\nsystem\n(S'true'\ntR."]),
-    ),
-}  # fmt: skip
+def attacks(name, file):
+    """Make a trace hostile."""
+    metrics, provenance = file["metrics"], file["provenance"]
+    match name:
+        case "a huge axis":
+            metrics.create_dataset("huge", (10**12,), "f8", chunks=(2**20,)).make_scale()
+        case "a huge variable":
+            metrics.create_dataset("huge", (10**7, 10**5), "f4", chunks=(1, 10**5))
+        case "a huge text":
+            provenance.create_dataset("huge", (1,), "S2000000000", chunks=(1,))
+        case "no protocol":
+            del provenance["protocol_json"]
+        case "another protocol":
+            del provenance["protocol_json"]
+            provenance["protocol_json"] = '{"model": 3}'
+        case "no JSON":
+            file.attrs["summary"] = "{]"
+        case "numbers for words":
+            file.attrs["seeds"] = 3.5
+        case "a link elsewhere":
+            file["metrics/else"] = h5py.ExternalLink("/etc/passwd", "/")
+        case "a loop":
+            file["metrics/loop"] = h5py.SoftLink("/metrics")
+        case "other shapes":
+            del metrics["effort"]
+            metrics["effort"] = np.ones(3)
+        case "a pickle":
+            del metrics["loss"]
+            metrics["loss"] = [b"cos\nsystem\n(S'touch pickled'\ntR."]
+
+
+ATTACKS = [
+    "a huge axis", "a huge variable", "a huge text", "no protocol", "another protocol", "no JSON",
+    "numbers for words", "a link elsewhere", "a loop", "other shapes", "a pickle",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -294,7 +309,7 @@ def test_a_hostile_trace_takes_no_memory_and_is_refused_in_words(traces, attack)
     path = traces / "hostile.h5"
     path.write_bytes((traces / "whole.h5").read_bytes())
     with h5py.File(path, "r+") as file:
-        ATTACKS[attack](file)
+        attacks(attack, file)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**31, hard))
@@ -304,20 +319,21 @@ def test_a_hostile_trace_takes_no_memory_and_is_refused_in_words(traces, attack)
         ]
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-    if "huge" in attack or "long" in attack:
+    if "huge" in attack:
         assert found == [True, True]
 
 
 def test_a_compression_bomb_is_refused(folder):
-    """A gibibyte of zeros in a member that says it is a few bytes, and one that says what it is."""
+    """128 MiB of zeros in a few hundred bytes."""
     path = folder / "bomb.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
-        with archive.open("x.npy", "w", force_zip64=True) as member:
-            np.lib.format.write_array_header_1_0(
-                member, {"descr": "<f8", "fortran_order": False, "shape": (2**24,)}
-            )
-            for _ in range(16):
-                member.write(bytes(2**23))
+    header = {"descr": "<f8", "fortran_order": False, "shape": (2**24,)}
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive,
+        archive.open("x.npy", "w", force_zip64=True) as member,
+    ):
+        np.lib.format.write_array_header_1_0(member, header)
+        for _ in range(16):
+            member.write(bytes(2**23))
     assert path.stat().st_size < 10_000
     assert refused(lambda: read_arrays(path), "bomb.npz")
 
