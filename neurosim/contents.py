@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class Plan:
             wanted = np.linspace(0, total - 1, min(wanted, total)).round().astype(int).tolist()
         self.recorded = sorted({p for p in wanted if p < total})
 
-    @property
+    @cached_property
     def evaluations(self) -> list[int]:
         """After how many presentations the test set is shown: at first and at every epoch's end."""
         points = [0]

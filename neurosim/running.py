@@ -94,10 +94,18 @@ def computing(spec: ProtocolSpec, device: str | None) -> Iterator[None]:
     """In which JAX computes in the protocol's precision, on a device (`cpu`, `gpu` or its choice).
 
     Raises:
-        InputError: there is none of that kind.
+        InputError: there is none of that kind, or its memory is too small.
     """
     with jax.enable_x64(spec.precision == "float64"), _on(device):
-        yield
+        try:
+            yield
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise InputError(
+                f"{spec.name}: does not fit into memory: {error or 'too many presentations'}; make "
+                "layers, batch, data, seeds or presentations smaller"
+            ) from error
 
 
 def _on(device: str | None):

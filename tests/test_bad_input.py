@@ -164,6 +164,28 @@ def test_a_wrong_override_is_refused_in_words(folder, text, value):
     refused(lambda: ns.load_protocol(path, {text: value}), "--set", "good.toml", repr(text))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stages.0.presentations": 10**12},
+        {"task.train": 10**12},
+        {"model.layers": [3, 10**6, 10**6, 4]},
+    ],
+    ids=["presentations", "data", "layers"],
+)
+def test_what_no_memory_holds_is_refused_in_words(folder, changes):
+    path = folder / "good.toml"
+    path.write_text(TINY)
+
+    def run():
+        protocol = ns.load_protocol(path, changes)
+        ns.run(protocol, level="equilibrium", out=folder / "out.h5")
+
+    before = sorted(folder.iterdir())
+    assert refused(run, "tiny: does not fit into memory: Unable to allocate")
+    assert sorted(folder.iterdir()) == before
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1", "utf-8-sig"])
 def test_another_encoding_is_refused_in_words(folder, encoding):
     path = folder / "mine.toml"
@@ -256,6 +278,7 @@ def is_time(value):
     return isinstance(value, datetime.date | datetime.time)
 
 
+@settings(max_examples=25)
 @given(key=st.sampled_from(["done", "origin", "ledger", "test", "diverged"]), data=st.data())
 def test_a_checkpoint_of_other_contents_is_refused(traces, key, data):
     path = traces / "again.h5"

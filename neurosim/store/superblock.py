@@ -49,11 +49,15 @@ def read(raw: BinaryIO) -> Superblock | None:
 
 
 def mend(raw: BinaryIO) -> None:
-    """Clear the mark and put the end behind the last byte; one write within one page."""
+    """Clear the mark and put the end behind the last byte; one write within one page.
+
+    A disk that refuses leaves a file that is shorter than HDF5 thinks. In SWMR mode nothing on disk
+    points to what was not written, so the end may come nearer as well as go farther.
+    """
     raw.seek(0)
     fields = list(_LAYOUT.unpack(raw.read(_LAYOUT.size)))
     fields[4] = 0
-    fields[7] = max(fields[7], raw.seek(0, os.SEEK_END))
+    fields[7] = raw.seek(0, os.SEEK_END)
     block = _LAYOUT.pack(*fields)
     raw.seek(0)
     raw.write(block + _CHECKSUM.pack(lookup3(block)))

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from neurosim.errors import DivergedError, InputError, NeurosimError, unknown
+from neurosim.store import superblock
 from neurosim.store.amending import LIBVER, amend
 from neurosim.store.checkpoint import Checkpoint
 from neurosim.store.layout import (
@@ -216,9 +217,11 @@ class TraceWriter:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            with contextlib.suppress(OSError):
-                self._raw.close()
             _abandon(self._file)
+            with contextlib.suppress(OSError):
+                if superblock.read(self._raw) is not None:
+                    superblock.mend(self._raw)
+                self._raw.close()
             raise NeurosimError(
                 f"{self.path}: cannot be written any more: {reason(error)}; "
                 f"what its {self._flushes} flushes wrote is kept and can be opened"

@@ -27,7 +27,8 @@ import numpy as np
 from tiny_runs import SLEEP, TINY, differing
 
 from neurosim.errors import InputError
-from neurosim.store import Checkpoint, describe, repair
+from neurosim.store import Checkpoint, Ledger, describe, repair, superblock
+from neurosim.store.ledger import contradictions
 
 LONGER = {"stages.0.presentations": 100, "record.presentations": 12}
 """Enough for about a hundred chunks, with recordings throughout."""
@@ -92,6 +93,63 @@ SIGNALS = {-signal.SIGKILL: signal.SIGKILL, 75: signal.SIGTERM, 130: signal.SIGI
 """The exit codes that signals end a run with, and those signals."""
 
 
+WRITER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+import numpy as np
+from small_traces import SOMA, rows, writer
+from neurosim.store import Checkpoint
+path = Path(sys.argv[1])
+trace = writer(path, rows=4000, samples=4, units=40)
+print("begun", flush=True)
+for n in range(4000):
+    trace.write(SOMA, n, rows(n, 4, 40))
+    trace.write("traces/presented", n, n)
+    if n % 3 == 2:
+        trace.flush()
+        Checkpoint({"done": n + 1, "ledger": trace.ledger}, [np.arange(n + 1)]).save(path)
+"""
+
+
+def kill_writers(kills: int, rng: random.Random, folder: Path) -> Counter[str]:
+    """Kill processes that do nothing but write; verify all that their checkpoints vouch for."""
+    counts: Counter[str] = Counter()
+    path = folder / "written.h5"
+    for _ in range(kills):
+        for old in (path, Checkpoint.path(path)):
+            old.unlink(missing_ok=True)
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, path, Path(__file__).parents[1]],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            process.stdout.readline()
+            time.sleep(rng.uniform(0, 0.5))
+            process.kill()
+        counts["kills"] += 1
+        with open(path, "rb") as raw:
+            block = superblock.read(raw)
+            counts["longer than the superblock says"] += block.end < path.stat().st_size
+        try:
+            describe(path)
+            repair(path)
+        except InputError as error:
+            print(f"unreadable: {error}", file=sys.stderr)
+            counts["unreadable"] += 1
+            continue
+        if not Checkpoint.path(path).exists():
+            continue
+        saved = Checkpoint.load(path)
+        ledger = Ledger.from_plain(saved.about["ledger"])
+        with h5py.File(path) as file:
+            wrong = list(contradictions(file, ledger))
+        wrong += [] if len(saved.arrays[0]) == saved.about["done"] else ["checkpoint"]
+        counts["verified"] += 1
+        counts["wrong blocks"] += len(wrong)
+    return counts
+
+
 class Case:
     """A protocol, its run without a break, and the runs that are killed."""
 
@@ -106,10 +164,11 @@ class Case:
         self.run_s = 0.0
         self.counts: Counter[str] = Counter()
 
-    def start(self, trace: Path, resume: bool) -> subprocess.Popen:
+    def start(self, trace: Path, resume: bool, first: str = "", *more: str) -> subprocess.Popen:
+        """A victim; it runs the code `first` before all else, with arguments `more`."""
         job = [str(self.file), self.changes, self.seeds, str(trace), resume]
         return subprocess.Popen(
-            [sys.executable, "-c", VICTIM, json.dumps(job)],
+            [sys.executable, "-c", first + VICTIM, json.dumps(job), *more],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -229,15 +288,17 @@ def sound_rows(file: h5py.File, whole: h5py.File, name: str) -> int:
 def main() -> None:
     """Kill so many runs and print what was lost."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=300, help="of writers, and of runs")
     parser.add_argument("--chain", type=int, default=6, help="kills of one run, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("outputs/faults"))
-    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--cases", nargs="*", default=list(CASES), help=", ".join(CASES))
     given = parser.parse_args()
     rng = random.Random(given.seed)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(given.folder.absolute() / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    given.folder.mkdir(parents=True, exist_ok=True)
+    print(f"writers: {dict(kill_writers(given.kills, rng, given.folder))}", flush=True)
     total: Counter[str] = Counter()
     for name in given.cases:
         case = Case(name, given.folder / name.replace(" ", "-"))

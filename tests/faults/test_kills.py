@@ -1,61 +1,43 @@
 """Processes killed at random moments; `killing.py` does the same hundreds of times."""
 
 import random
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+import re
 
-import h5py
 import pytest
-from killing import Case
+from killing import Case, kill_writers
+from tiny_runs import differing
 
-from neurosim.store import Checkpoint, Ledger, describe, repair
-from neurosim.store.ledger import contradictions
-
-TESTS = Path(__file__).parents[1]
-
-WRITE = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from pathlib import Path
-import numpy as np
-from small_traces import SOMA, rows, writer
-from neurosim.store import Checkpoint
-path = Path(sys.argv[1])
-trace = writer(path, rows=4000, samples=4, units=40)
-print("begun", flush=True)
-for n in range(4000):
-    trace.write(SOMA, n, rows(n, 4, 40))
-    trace.write("traces/presented", n, n)
-    if n % 3 == 2:
-        trace.flush()
-        Checkpoint({"done": n + 1, "ledger": trace.ledger}, [np.arange(n)]).save(path)
-"""
+from neurosim.store import describe
 
 
 def test_blocks_before_the_checkpoint_survive_every_kill(tmp_path):
     """36 kills of a process that does nothing but write; every block is verified."""
-    rng = random.Random(0)
-    for number in range(36):
-        path = tmp_path / f"{number}.h5"
-        with subprocess.Popen(
-            [sys.executable, "-c", WRITE, path, TESTS], stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout.readline() == "begun\n"
-            time.sleep(rng.uniform(0, 0.3))
-            process.send_signal(signal.SIGKILL)
-        if not Checkpoint.path(path).exists():
-            continue
-        saved = Checkpoint.load(path)
-        assert len(saved.arrays[0]) + 1 == saved.about["done"]
-        assert describe(path)["status"] == "killed"
-        repair(path)
-        with h5py.File(path) as file:
-            assert list(contradictions(file, Ledger.from_plain(saved.about["ledger"]))) == []
-        done = saved.about["done"]
-    assert done > 3
+    counts = kill_writers(36, random.Random(0), tmp_path)
+    assert counts["kills"] == 36 and counts["verified"] > 18, counts
+    assert counts["unreadable"] == counts["wrong blocks"] == 0, counts
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+"""
+
+
+def test_a_disk_that_is_full_stops_a_run_in_words_and_it_goes_on_when_there_is_room(tmp_path):
+    everything = {"stages.0.presentations": 100, "record.presentations": 100, "record.samples": 16}
+    case = Case("noise", tmp_path, everything)
+    case.run_whole()
+    limit = case.whole.stat().st_size // 2
+    process = case.start(case.trace, False, LIMITED, str(limit))
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 1 and "Traceback" not in errors
+    words = r"error: .*killed\.h5.*: cannot be written any more: file too large"
+    assert re.search(words, errors, re.I), errors
+    assert describe(case.trace)["status"] == "killed"
+    again = case.start(case.trace, True)
+    _, errors = again.communicate(timeout=600)
+    assert again.returncode == 0, errors
+    assert differing(case.whole, case.trace) == []
 
 
 @pytest.mark.parametrize("name, kills", [("equilibrium", 5), ("noise", 3)])
