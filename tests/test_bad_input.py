@@ -229,7 +229,7 @@ def test_a_folder_of_idx_files_that_misfit_is_refused_in_words(folder):
     assert refused(lambda: IdxFolder(folder).draw(), folder)
 
 
-# --- traces ----------------------------------------------------------------------------------------
+# --- traces -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
