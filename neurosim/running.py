@@ -52,7 +52,7 @@ def run(
         loop = Loop(Setting(protocol, chosen, path, samples, weights, about, progress))
         return loop.run(
             loop.start(),
-            lambda contents: Recorder.create(path, protocol, contents, chosen, force),
+            lambda contents: Recorder.create(path, protocol, contents, chosen, weights, force),
         )
 
 
