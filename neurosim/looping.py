@@ -155,10 +155,6 @@ class Loop:
         return result
 
     def _go_on(self, request: Request) -> Run:
-        if self.position.done == self.position.evaluations == 0:
-            self.recorder.weights(0, self.position.states.weights)
-            if self.contents.calibrated:
-                self.recorder.calibration(self.engines[0].curve.rate)
         self._save()
         while self._move():
             self._save_in_time()

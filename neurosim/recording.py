@@ -54,9 +54,10 @@ class Recorder:
         protocol: Protocol,
         contents: Contents,
         seeds: list[int],
+        weights: Weights,
         overwrite: bool,
     ) -> "Recorder":
-        """For a new trace."""
+        """For a new trace, with the weights it starts from."""
         attributes, texts = provenance(protocol, seeds)
         writer = TraceWriter(
             path,
@@ -69,6 +70,7 @@ class Recorder:
         )
         recorder = cls(writer, contents)
         recorder._write_phase_table()
+        recorder.weights(0, weights)
         return recorder
 
     @classmethod

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurosim import build
+from neurosim.contents import Contents
 from neurosim.environment import fingerprint
 from neurosim.errors import InputError
 from neurosim.loading import Protocol, load_protocol
@@ -50,10 +51,16 @@ def run(
         weights = initial_weights(protocol, chosen, drawn)
         about = origin(protocol, chosen, fingerprint(drawn))
         loop = Loop(Setting(protocol, chosen, path, samples, weights, about, progress))
-        return loop.run(
-            loop.start(),
-            lambda contents: Recorder.create(path, protocol, contents, chosen, force),
-        )
+        curve = loop.engines[0].curve
+
+        def begin(contents: Contents) -> Recorder:
+            """The trace, with what is known before the first presentation."""
+            recorder = Recorder.create(path, protocol, contents, chosen, weights, force)
+            if curve is not None:
+                recorder.calibration(curve.rate)
+            return recorder
+
+        return loop.run(loop.start(), begin)
 
 
 def initial_weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Weights:

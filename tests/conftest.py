@@ -6,6 +6,19 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "brief",
+    max_examples=60,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.register_profile(
+    "thorough", settings.get_profile("brief"), max_examples=2000, derandomize=False
+)
+settings.load_profile("brief")
 
 
 def pytest_configure(config):

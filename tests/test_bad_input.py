@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 import pytest
 import tomlkit
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_runs import TINY
 
@@ -31,18 +31,6 @@ from neurosim.errors import InputError
 from neurosim.store import Checkpoint, describe, repair
 from neurosim.tasks.arrays import Arrays
 from neurosim.tasks.idx import IdxFolder, read_idx
-
-settings.register_profile(
-    "brief",
-    max_examples=60,
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-settings.register_profile(
-    "thorough", settings.get_profile("brief"), max_examples=2000, derandomize=False
-)
-settings.load_profile("brief")
 
 JUNK = [
     True, 0, 1, -1, 3, 10**6, 10**12, -(10**30), 2**63, 0.5, -0.0, 1e-300, 1e308,

@@ -126,6 +126,23 @@ def test_equal_runs_have_equal_bytes(tiny, tmp_path):
     same(tmp_path / "a.h5", tmp_path / "b.h5")
 
 
+def test_a_run_that_died_before_its_first_test_equals_the_whole_too(tiny, tmp_path, monkeypatch):
+    tiny.run("whole.h5")
+
+    class Died(BaseException):
+        pass
+
+    def die(self, stage, weights):
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr("neurosim.looping.Loop.test", die)
+        with pytest.raises(Died):
+            tiny.run("cut.h5")
+    ns.resume(tmp_path / "cut.h5")
+    same(tmp_path / "whole.h5", tmp_path / "cut.h5")
+
+
 # --- what is refused ---------------------------------------------------------------------------
 
 
