@@ -303,6 +303,7 @@ def main() -> None:
     for name in given.cases:
         case = Case(name, given.folder / name.replace(" ", "-"))
         case.run_whole()
+        case.run_whole()  # now that everything is compiled, to know how long it takes
         done = 0
         while done < given.kills / len(given.cases):
             done += case.chain(rng, given.chain)
