@@ -6,6 +6,7 @@ give an object instead; it is used as it is.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date, time
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -37,8 +38,13 @@ def describe(value: Any) -> Any:
     return f"<{kind.__module__}.{kind.__qualname__}>"
 
 
+def _written(value: Any) -> bool:
+    """Whether a file can say it: text, numbers, truths, dates, lists, tables."""
+    return value is None or isinstance(value, str | int | float | list | dict | date | time)
+
+
 def _or_object(value: Any, handler: Callable) -> Any:
-    return handler(value) if isinstance(value, str | dict | BaseModel) else value
+    return handler(value) if _written(value) or isinstance(value, BaseModel) else value
 
 
 ByName = Annotated[str, WrapValidator(_or_object), PlainSerializer(describe)]
@@ -117,7 +123,7 @@ class ActivationSpec(Spec):
 def _activation(value: Any, handler: Callable) -> Any:
     if isinstance(value, str):
         value = {"name": value}
-    return handler(value) if isinstance(value, dict | ActivationSpec) else value
+    return handler(value) if _written(value) or isinstance(value, ActivationSpec) else value
 
 
 ActivationField = Annotated[ActivationSpec, WrapValidator(_activation), PlainSerializer(describe)]

@@ -1,12 +1,16 @@
 """Compiled programs are kept from test to test; small data files in the formats that tasks read."""
 
+import gc
 import gzip
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+MAPPINGS = 20_000
 
 settings.register_profile(
     "brief",
@@ -56,3 +60,15 @@ def npz_archive(tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, x=np.random.default_rng(2).normal(3, 5, size=(40, 4)), y=np.arange(40) % 4)
     return path
+
+
+@pytest.fixture(autouse=True)
+def few_mappings():
+    """Every compiled program maps memory, of which a process on Linux has 65530 pieces at most."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MAPPINGS:
+        import jax  # not before the environment is set
+
+        jax.clear_caches()
+        gc.collect()

@@ -44,9 +44,7 @@ def test_refusals(own, reason):
     assert re.search(reason, str(refused.value)), refused.value
 
 
-def test_methods_of_phases_take_nothing_apart():
-    with pytest.raises(ns.InputError, match="takes apart what a feed-forward network is taught"):
-        ns.load_protocol("quickstart", {"record.decomposition": True})
+def test_a_network_with_phases_takes_no_channel_of_its_own():
     with pytest.raises(
         ns.InputError, match="this dynamics cannot use 'dtp-ai'; it can single-phase"
     ):

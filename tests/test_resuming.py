@@ -249,7 +249,15 @@ def test_a_trace_that_does_not_hold_what_was_written_is_refused(stopped):
 # --- Ctrl-C ------------------------------------------------------------------------------------
 
 
-def test_control_c_finishes_the_chunk_and_twice_stops_at_once(tiny, tmp_path):
+@pytest.fixture
+def heard():
+    """Ctrl-C is heard, as it is not in a background job."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_control_c_finishes_the_chunk_and_twice_stops_at_once(heard, tiny, tmp_path):
     with (
         pytest.warns(NeurosimWarning, match="stopping at the end of this chunk; Ctrl-C again"),
         pytest.raises(KeyboardInterrupt) as caught,
