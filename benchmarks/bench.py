@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from neurosim import build
 from neurosim.contents import phase_times
-from neurosim.engine import Engine, RunState
+from neurosim.engine import Engine
 from neurosim.loading import Protocol, load_protocol
 from neurosim.running import prepare
 from neurosim.seeds import device_stream
+from neurosim.simulator import RunState
 
 
 class Bench:

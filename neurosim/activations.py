@@ -20,7 +20,7 @@ class Activation(eqx.Module):
     @property
     @abstractmethod
     def domain(self) -> tuple[float, float] | None:
-        """The open interval of h on which `inverse` exists; None where there is no inverse."""
+        """The open interval of s(a) on which `inverse` exists; None where there is no inverse."""
 
     @abstractmethod
     def __call__(self, a: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -132,6 +132,30 @@ class Elementwise(Activation):
 
     def derivative(self, a):
         return jax.jvp(self.function, (a,), (jnp.ones_like(a),))[1]
+
+
+class Standardized(Activation):
+    """(s(a) − m) / σ: a transfer function behind the batch normalisation of its layer [T A.1].
+
+    Its inverse s⁻¹(σ h + m) undoes the normalisation of a target.
+    """
+
+    inner: Activation
+    mean: Float[Array, " n"]
+    deviation: Float[Array, " n"]
+
+    @property
+    def domain(self):
+        return self.inner.domain
+
+    def __call__(self, a):
+        return (self.inner(a) - self.mean) / self.deviation
+
+    def inverse(self, h):
+        return self.inner.inverse(self.deviation * h + self.mean)
+
+    def derivative(self, a):
+        return self.inner.derivative(a) / self.deviation
 
 
 ACTIVATIONS: dict[str, type[Activation]] = {

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +18,10 @@ from neurosim.dynamics import DYNAMICS, Dynamics, Mixture
 from neurosim.dynamics.base import Drive, Target
 from neurosim.findings import Analysis, Inverses, LayerAnalysis, PhaseAnalysis
 from neurosim.loading import Protocol
-from neurosim.network import Network
+from neurosim.network import Network, standardized
 from neurosim.subjects import Subject, subject
 from neurosim.theory import fixed_points, linearisation, signal_to_noise, stability
-from neurosim.theory.decomposition import attribution
+from neurosim.theory.decomposition import attribution, gradient_signals
 from neurosim.theory.diagnosis import angle
 from neurosim.theory.linearisation import System, flat_size
 from neurosim.theory.relaxation import chain
@@ -92,6 +93,9 @@ def _analyze(about: Subject, starts: int) -> Analysis:
     dynamics, network = build.dynamics(model), build.network(model)
     kinds, taught = ["none"], None
     credit = named(model.credit)
+    if credit.normalized:
+        network, x = standardized(network, about.weights, about.x)
+        about = replace(about, x=x)
     if not credit.own_channel:
         stages = about.protocol.stages if about.protocol else []
         used = [phase.teaching for stage in stages for phase in stage.phases]
@@ -99,7 +103,8 @@ def _analyze(about: Subject, starts: int) -> Analysis:
         taught = next((kind for kind in used if kind in ("following", "frozen")), default)
         kinds = list(dict.fromkeys(["none", *used, taught, "clamped"]))
     parts = _Parts(about, dynamics, network, _rests(dynamics, network, about, kinds))
-    inverses = _inverses(parts, taught) if taught else None
+    sends = taught is not None or credit.form is not None
+    inverses = _inverses(parts, taught or "none") if sends else None
     exact = inverses is not None and max(inverses.errors, default=0.0) < 1e-8
     return Analysis(
         name=about.name,
@@ -112,8 +117,9 @@ def _analyze(about: Subject, starts: int) -> Analysis:
         moment=about.moment,
         inputs=about.inputs,
         phases=[_phase(parts, kind, starts, exact) for kind in kinds],
+        credit=model.credit if isinstance(model.credit, str) else "a credit of your own",
         taught=taught,
-        signals=_signals(parts, taught) if taught else [],
+        signals=_signals(parts, taught or "none"),
         inverses=inverses,
     )
 
@@ -258,38 +264,43 @@ def _inverses(parts: _Parts, taught: str) -> Inverses | None:
 
 def _signals(parts: _Parts, taught: str) -> list[LayerAnalysis]:
     about, network, weights = parts.about, parts.network, parts.about.weights
-    model = about.model
-    credit = named(model.credit)
+    step, credit = about.model.target_step, named(about.model.credit)
     now = parts.readouts(taught)
     free = parts.readouts("none") if credit.kind == "two-phase" else None
 
     def one(now, free, y):
-        signal = credit.assign(network, weights, now, free, y, model.target_step)
-        found = attribution(parts.dynamics, network, weights, now, free, y, model.target_step)
+        signal = credit.assign(network, weights, now, free, y, step)
+        if credit.own_channel and credit.form is None:
+            return gradient_signals(network, weights, now.rate, y, step) | {"signal": signal}
+        direct = signal[len(weights.Q) :] if credit.own_channel else ()
+        found = attribution(parts.dynamics, network, weights, now, free, y, step, direct)
         known = zip(signal, found["tp"], found["rec"], strict=True)
         return found | {"signal": signal, "taylor": tuple(s - t - r for s, t, r in known)}
 
     found = jax.vmap(one, (0, None if free is None else 0, 0))(now, free, about.y)
+
     norm = lambda layer: float(jnp.mean(jnp.linalg.norm(layer, axis=-1)))  # noqa: E731
     between = lambda a, b: float(jnp.nanmean(jax.vmap(angle)(a, b)))  # noqa: E731
     ratios = _ratios(parts, taught, found["signal"], free is not None)
     precision = about.protocol.precision if about.protocol else "float32"
     rows = []
     for i in range(network.depth):
-        size, activity = norm(found["signal"][i]), norm(now.teacher[i])
-        resolution = float(np.finfo(precision).eps) * activity
+        part = {name: layers[i] for name, layers in found.items()}
+        size, targets = norm(part["signal"]), "tp" in part
+        resolution = float(np.finfo(precision).eps) * norm(now.teacher[i])
+        digits = math.log10(size / resolution) if size and resolution else math.nan
         rows.append(
             LayerAnalysis(
                 layer=i + 1,
                 signal=size,
-                tp=norm(found["tp"][i]),
-                reconstruction=norm(found["rec"][i]),
-                taylor=norm(found["taylor"][i]),
-                to_tp=between(found["signal"][i], found["tp"][i]),
-                to_gauss_newton=between(found["signal"][i], found["gn"][i]),
-                to_backprop=between(found["signal"][i], found["bp"][i]),
+                tp=norm(part["tp"]) if targets else None,
+                reconstruction=norm(part["rec"]) if targets else None,
+                taylor=norm(part["taylor"]) if targets else None,
+                to_tp=between(part["signal"], part["tp"]) if targets else None,
+                to_gauss_newton=between(part["signal"], part["gn"]),
+                to_backprop=between(part["signal"], part["bp"]),
                 snr=ratios[i] if ratios else None,
-                digits=math.log10(size / resolution) if size and resolution else math.nan,
+                digits=digits if targets else None,
             )
         )
     return rows

@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from neurosim.activations import ACTIVATIONS, Activation, Elementwise, LeakyReLU
 from neurosim.archives import read_arrays
 from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS, Dynamics
-from neurosim.engine import Engine, Phase, Simulator
+from neurosim.engine import Engine
 from neurosim.errors import InputError, unknown
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
@@ -31,7 +32,8 @@ from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES, FeedbackRule
 from neurosim.plasticity.learning import Learning
 from neurosim.plasticity.rules import apical_delta
 from neurosim.seeds import host_stream
-from neurosim.spec import ActivationSpec, ModelSpec, ProtocolSpec, StageSpec
+from neurosim.simulator import Phase, Simulator
+from neurosim.spec import ActivationSpec, LearningRate, ModelSpec, ProtocolSpec, StageSpec
 from neurosim.tasks import TASKS
 from neurosim.tasks.data import Data
 from neurosim.tasks.student_teacher import near_teacher
@@ -126,6 +128,12 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:
                     "model.weights.init: 'near-teacher' needs a task with a teacher "
                     "network, such as student-teacher"
                 )
+            teacher = [w.shape[1] for w in data.teacher] + [data.teacher[-1].shape[0]]
+            if list(sizes) != teacher:
+                raise InputError(
+                    f"model.weights.init: 'near-teacher' needs a student of the teacher's layers; "
+                    f"it has {list(sizes)}, the teacher {teacher}; use another initialiser"
+                )
             W = list(near_teacher(data.teacher, spec.distance, CONDITIONING, rng))
         case kind:
             W = forward_weights(kind, sizes, spec.gain, rng)
@@ -146,7 +154,7 @@ def stack(per_seed: list[Weights]) -> Weights:
     return jax.tree.map(lambda *arrays: jnp.stack(arrays), *per_seed)
 
 
-def _on_device(array: np.ndarray) -> jax.Array:
+def _on_device(array: ArrayLike) -> jax.Array:
     return jnp.asarray(array, jnp.result_type(float))
 
 
@@ -160,18 +168,22 @@ def learning(protocol: ProtocolSpec, stage: StageSpec) -> Learning:
     credit = named(model.credit)
     matrices = len(WIRINGS[credit.wiring](model.depth))
     rounding = float(np.finfo(protocol.precision).eps)
+
+    def rates(given: LearningRate, count: int) -> tuple[jax.Array, ...]:
+        return tuple(_on_device(pace * given.of_layer(i)) for i in range(1, count + 1))
+
     return Learning(
         credit=credit,
         target_step=model.target_step,
         forward_rule=FORWARD_RULES[forward.rule][0]
         if isinstance(forward.rule, str)
         else forward.rule,
-        forward_rates=tuple(pace * forward.rate.of_layer(i) for i in range(1, model.depth + 1)),
+        forward_rates=rates(forward.rate, model.depth),
         depth_compensation=forward.depth_compensation,
         feedback_rule=apical_delta,
         probe=rule.probe,
         sees_data=rule.sees_data,
-        feedback_rates=tuple(pace * feedback.rate.of_layer(i) for i in range(1, matrices + 1)),
+        feedback_rates=rates(feedback.rate, matrices),
         decay=feedback.decay,
         noise=feedback.noise,
         tied=feedback.init if given == "tied" else None,

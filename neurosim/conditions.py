@@ -39,6 +39,8 @@ def credit_problems(spec: ProtocolSpec, admitted: tuple[str, ...]) -> Iterator[P
             f"'sherman-morrison' keeps inverses that move with the forward weights, which {called} "
             "does not; the credits with exact inverses do",
         )
+    if credit.normalized:
+        yield from _normalized(spec, called)
     bidirectional = model.feedback.rule == "bidirectional"
     learned = model.feedback.rule not in ("fixed", "tied", "sherman-morrison")
     if learned and bidirectional != (credit.wiring == "from-input"):
@@ -105,6 +107,21 @@ def _auxiliary_outputs(model: ModelSpec, called: str) -> Iterator[Problem]:
         )
     if model.auxiliary and named(model.credit).kind != "own-channel":
         yield where, f"{called} teaches the whole output layer by its phases"
+
+
+def _normalized(spec: ProtocolSpec, called: str) -> Iterator[Problem]:
+    """Batch normalisation compares the samples of a batch, before time begins."""
+    if spec.batch < 2:
+        yield (
+            ("batch",),
+            f"{called} normalises its layers over a batch, which one sample cannot be; expected 2 "
+            "or more",
+        )
+    if spec.plasticity == "online":
+        yield (
+            ("plasticity",),
+            f"{called} normalises its layers once a presentation; use 'quasi-static'",
+        )
 
 
 def _exact_inverses(spec: ProtocolSpec, called: str) -> Iterator[Problem]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from neurosim import build
 from neurosim.credit import named
-from neurosim.engine import Simulator
 from neurosim.levels.spiking.calibration import currents
 from neurosim.network import WIRINGS, Weights
+from neurosim.simulator import Simulator
 from neurosim.spec import PhaseSpec, ProtocolSpec
 from neurosim.store import Axis, Variable, size
 from neurosim.theory.diagnosis import measured

@@ -9,9 +9,9 @@ from jaxtyping import Array, Complex, Float
 
 from neurosim import _words
 from neurosim.dynamics.base import Drive, Dynamics, Target, rest
-from neurosim.engine import Examined
 from neurosim.levels.rate import amplification
 from neurosim.network import Network, Weights
+from neurosim.simulator import Examined
 from neurosim.spec import PhaseSpec, ProtocolSpec
 from neurosim.theory.linearisation import System, modes
 from neurosim.units import format_time

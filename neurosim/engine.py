@@ -5,7 +5,8 @@ length, so that neither recording nor chunking can change a number. Seeds are an
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,40 +19,11 @@ from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.online import Plastic, read_batch
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Report, Span
-from neurosim.network import Layers, Network, Weights
+from neurosim.network import Network, Weights, standardized
 from neurosim.plasticity.iteration import Iteration, Shown, iterate
 from neurosim.plasticity.learning import Learning, Moment, nothing
+from neurosim.simulator import Batch, Examined, Metrics, Phase, RunState
 from neurosim.theory.diagnosis import of_phases
-
-
-class Phase(NamedTuple):
-    """A phase as the engine sees it; duration in s, open plasticity as two switches."""
-
-    name: str
-    duration: float
-    stop: bool
-    teaching: str
-    forward: bool
-    feedback: bool
-
-
-class RunState(NamedTuple):
-    """What a run is at a chunk boundary; nothing else matters to what comes after.
-
-    presentation: how many are done, which also selects the random draws.
-    """
-
-    weights: Weights
-    optimizer: Any
-    presentation: Int[Array, ""]
-
-
-class Batch(NamedTuple):
-    """Samples shown together. ids: their place in the data set, which selects their noise."""
-
-    x: Float[Array, "batch n_0"]
-    y: Float[Array, "batch n_L"]
-    ids: Int[Array, " batch"]
 
 
 class Passed(NamedTuple):
@@ -62,61 +34,6 @@ class Passed(NamedTuple):
     watched: Any
 
 
-class Metrics(NamedTuple):
-    """Of one presentation: the loss and error before teaching, and how each phase ended.
-
-    signals: what else is measured of its learning, scalars and one number a layer.
-    """
-
-    loss: Float[Array, ""]
-    error: Float[Array, ""]
-    residual: Float[Array, " phases"]
-    settled: Float[Array, " phases"]
-    effort: Float[Array, " phases"]
-    rescued: Float[Array, " phases"]
-    signals: dict[str, Array]
-
-
-class Spikes(NamedTuple):
-    """Spikes of one layer in the order in which they came.
-
-    times: s from the start of the presentation. nodes: neuron k of unit u for sample s is number
-    (s n_i + u) N + k.
-    """
-
-    times: Any
-    nodes: Any
-
-
-class Examined(NamedTuple):
-    """A presentation in detail.
-
-    traces: per phase, variable → layers of (samples, times, n_i). stopped: (phases, samples), s.
-    spikes: of the first seed, a layer at a time, if there are any.
-    """
-
-    traces: list[dict[str, Layers]]
-    stopped: Any
-    spikes: list[Spikes] | None = None
-
-
-class Simulator(Protocol):
-    """What the run loop and the recorder ask of a level; `Engine` says what each call means."""
-
-    @property
-    def dynamics(self) -> Dynamics: ...
-    @property
-    def network(self) -> Network: ...
-    @property
-    def curve(self) -> Any: ...
-    def begin(self, *args: Any, **kw: Any) -> RunState: ...
-    def advance(self, *args: Any, **kw: Any) -> tuple[RunState, Metrics, Weights]: ...
-    def evaluate(self, *args: Any, **kw: Any) -> tuple[Any, Any, Any]: ...
-    def examine(self, *args: Any, **kw: Any) -> Examined: ...
-    def against_backprop(self, *args: Any, **kw: Any) -> tuple[Any, Any]: ...
-    def observed_layers(self, *args: Any, **kw: Any) -> dict[str, int]: ...
-
-
 class Engine(eqx.Module):
     """A model under the phases of one stage of a protocol, at one of the JAX levels."""
 
@@ -124,11 +41,18 @@ class Engine(eqx.Module):
     network: Network
     level: Equilibrium | Rate | None
     phases: tuple[Phase, ...] = eqx.field(static=True)
-    learning: Learning = eqx.field(static=True)
+    learning: Learning
     target_step: float = eqx.field(static=True)
     online: bool = eqx.field(static=True)
     presentations: int = eqx.field(static=True)
     decompose: bool = eqx.field(static=True, default=False)
+
+    def seeing(self, weights: Weights, x: Float[Array, "batch n_0"]) -> tuple["Engine", Array]:
+        """The engine and the input for a batch, whose samples a normalised network compares."""
+        if not self.learning.credit.normalized:
+            return self, x
+        network, x = standardized(self.network, weights, x)
+        return replace(self, network=network), x
 
     # -------------------------------------------------------------------------- one batch
 
@@ -372,18 +296,19 @@ class Engine(eqx.Module):
         """
 
         def one(state, data, order, key):
-            def batch(p):
+            def present(state, p):
                 ids = order[p]
-                return Batch(data[0][ids], data[1][ids], ids)
+                engine, x = self.seeing(state.weights, data[0][ids])
+                return engine._present(state, Batch(x, data[1][ids], ids), key, first)
 
-            shapes = jax.eval_shape(lambda: self._present(state, batch(0), key, first)[1])
+            shapes = jax.eval_shape(lambda: present(state, 0)[1])
             empty = jax.tree.map(
                 lambda s: jnp.full((order.shape[0], *s.shape), jnp.nan, s.dtype), shapes
             )
 
             def body(p, carry):
                 state, metrics, _ = carry
-                state, new, change = self._present(state, batch(p), key, first)
+                state, new, change = present(state, p)
                 return state, jax.tree.map(lambda m, n: m.at[p].set(n), metrics, new), change
 
             return jax.lax.fori_loop(start, stop, body, (state, empty, nothing(state.weights)))
@@ -400,24 +325,27 @@ class Engine(eqx.Module):
     ) -> tuple[Float[Array, " seed"], Float[Array, " seed"], Float[Array, " seed"]]:
         """Free phases on a data set, per seed: mean loss, fraction wrong, fraction settled.
 
-        keys: one a seed, for the noise.
+        keys: one a seed, for the noise. A normalised network is so over the data set.
         """
         phase = Phase("test", self.phases[0].duration, self.phases[0].stop, "none", False, False)
 
         def one(weights, x, y, noise):
+            engine, x = self.seeing(weights, x)
+            network = engine.network
+
             def sample(xy):
                 x, y, number = xy
-                drive = Drive(x, self.network.potential(weights, 1, x), Target("none"))
-                problem = Problem(self.dynamics, self.network, weights, drive, self.target_step, y)
+                drive = Drive(x, network.potential(weights, 1, x), Target("none"))
+                problem = Problem(self.dynamics, network, weights, drive, self.target_step, y)
                 key = jax.random.fold_in(noise, number) if self.dynamics.noise else None
-                start = rest(self.dynamics, self.network, weights.W[0].dtype)
+                start = rest(self.dynamics, network, weights.W[0].dtype)
                 state, report, _ = self.level.settle(
                     problem, start, Span(phase.duration, phase.stop, key)
                 )
-                h = self.dynamics.read(self.network, weights, drive, state).rate[-1]
-                wrong = jnp.argmax(self.network.loss.prediction(h)) != jnp.argmax(y)
+                h = self.dynamics.read(network, weights, drive, state).rate[-1]
+                wrong = jnp.argmax(network.loss.prediction(h)) != jnp.argmax(y)
                 lost = jnp.where(jnp.isfinite(report.residual), 0.0, jnp.nan)
-                return self.network.loss(h, y) + lost, wrong.astype(h.dtype) + lost, report.settled
+                return network.loss(h, y) + lost, wrong.astype(h.dtype) + lost, report.settled
 
             numbers = jnp.arange(x.shape[0])
             results = jax.lax.map(sample, (x, y, numbers), batch_size=min(512, x.shape[0]))
@@ -443,7 +371,8 @@ class Engine(eqx.Module):
         """
 
         def one(state, data, ids, key):
-            batch = Batch(data[0][ids], data[1][ids], ids)
+            engine, x = self.seeing(state.weights, data[0][ids])
+            batch = Batch(x, data[1][ids], ids)
             if not self.online:  # where samples share no moving weights, a few are enough
                 batch = jax.tree.map(lambda a: a[:samples], batch)
 
@@ -452,7 +381,7 @@ class Engine(eqx.Module):
 
             key = jax.random.fold_in(key, state.presentation)
             moment = self.moment(state, first, key)
-            _, seen, _ = self._run_phases(state.weights, batch, key, moment, (times, watch))
+            _, seen, _ = engine._run_phases(state.weights, batch, key, moment, (times, watch))
             traces = [jax.tree.map(lambda a: a[:samples], p.watched) for p in seen]
             stopped = jnp.stack([p.report.stopped[:samples] for p in seen])
             return Examined(traces, stopped)
@@ -484,9 +413,11 @@ class Engine(eqx.Module):
         """Per layer, the angle (degrees) between ΔW_i and the negative gradient, and ‖ΔW_i‖."""
 
         def one(weights, change, data, ids):
+            engine, x = self.seeing(weights, data[0][ids])
+
             def loss(W):
                 moved = weights._replace(W=W)
-                outputs = jax.vmap(lambda x: self.network.forward_pass(moved, x)[-1])(data[0][ids])
+                outputs = jax.vmap(lambda x: engine.network.forward_pass(moved, x)[-1])(x)
                 return jnp.mean(jax.vmap(self.network.loss)(outputs, data[1][ids]))
 
             angles, norms = [], []

@@ -56,19 +56,19 @@ class LayerAnalysis:
     signal, tp, reconstruction, taylor: norms of the signal and its parts. to_tp,
     to_gauss_newton, to_backprop: angles of the signal to these (degrees). snr: power over that of
     the noise; None without noise. digits: decimal digits of the signal that the protocol's
-    precision carries.
+    precision carries. Errors sent down as they are have no parts and keep their digits: None.
     """
 
     layer: int
     signal: float
-    tp: float
-    reconstruction: float
-    taylor: float
-    to_tp: float
+    tp: float | None
+    reconstruction: float | None
+    taylor: float | None
+    to_tp: float | None
     to_gauss_newton: float
     to_backprop: float
     snr: float | None
-    digits: float
+    digits: float | None
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ class Inverses:
 class Analysis:
     """What was found of a network; `report` is the same as plain data.
 
-    taught: the phase whose signals are analysed; None where nothing is taught.
+    credit: where the learning signals come from. taught: the phase they are analysed in; None where
+    they come down a channel of their own, at rest.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Analysis:
     moment: str
     inputs: str
     phases: list[PhaseAnalysis]
+    credit: str
     taught: str | None
     signals: list[LayerAnalysis]
     inverses: Inverses | None
@@ -147,9 +149,9 @@ def in_words(found: Analysis, width: int = 80) -> str:
         lines += ["", f"  {TEACHING[phase.teaching]}", *_words.labelled(_phase(phase), width)]
     if found.inverses is not None:
         lines += ["", "  feedback", *_words.labelled(_inverses(found.inverses), width)]
-    if found.signals:
-        lines += ["", f"  learning signal ({TEACHING[found.taught or 'none']}), by layer"]
-        lines += list(_signals(found.signals))
+    where = f", {TEACHING[found.taught]}" if found.taught else ""
+    lines += ["", f"  learning signal ({found.credit}{where}), by layer"]
+    lines += list(_signals(found.signals))
     return "\n".join(lines)
 
 
@@ -228,19 +230,27 @@ def _inverses(inverses: Inverses) -> Iterator[tuple[str, str]]:
         )
 
 
+COLUMNS = {
+    "signal": ("norm", "{:.2e}"),
+    "tp": ("e^TP", "{:.2e}"),
+    "reconstruction": ("e^rec", "{:.2e}"),
+    "taylor": ("e^Taylor", "{:.2e}"),
+    "to_tp": ("to TP", "{:.1f}°"),
+    "to_gauss_newton": ("to GN", "{:.1f}°"),
+    "to_backprop": ("to BP", "{:.1f}°"),
+    "digits": ("digits", "{:.1f}"),
+    "snr": ("SNR", "{:.2g}"),
+}
+"""Of the table of signals: what is shown, its heading and how it is written."""
+
+
 def _signals(rows: list[LayerAnalysis]) -> Iterator[str]:
-    """A table: norms of the signal and its parts, angles, noise and digits."""
-    noisy = any(row.snr is not None for row in rows)
-    names = ["", "norm", "e^TP", "e^rec", "e^Taylor", "to TP", "to GN", "to BP", "digits"]
-    if noisy:
-        names.append("SNR")
-    yield "    " + "".join(f"{name:>10}" for name in names)
+    """A table: norms of the signal and its parts, angles, digits and noise, where there are any."""
+    shown = {key: c for key, c in COLUMNS.items() if getattr(rows[0], key) is not None}
+    yield "    " + "".join(f"{name:>10}" for name in ("", *(head for head, _ in shown.values())))
     for row in rows:
-        norms = (row.signal, row.tp, row.reconstruction, row.taylor)
-        cells = [f"layer {row.layer}", *(f"{x:.2e}" for x in norms)]
-        cells += [f"{x:.1f}°" for x in (row.to_tp, row.to_gauss_newton, row.to_backprop)]
-        cells += [f"{row.digits:.1f}"] + ([f"{row.snr:.2g}"] if row.snr is not None else [])
-        yield "    " + "".join(f"{cell:>10}" for cell in cells)
+        cells = [style.format(getattr(row, key)) for key, (_, style) in shown.items()]
+        yield "    " + "".join(f"{cell:>10}" for cell in (f"layer {row.layer}", *cells))
 
 
 def _distinct(values: np.ndarray, most: int = 6) -> list[complex]:

@@ -20,13 +20,13 @@ import numpy as np
 
 from neurosim import build, diverging
 from neurosim.contents import Contents, Plan
-from neurosim.engine import RunState
 from neurosim.errors import DivergedError, StoppedError
 from neurosim.loading import Protocol
 from neurosim.network import Weights
 from neurosim.positions import Position, checkpoint
 from neurosim.recording import Recorder, host
 from neurosim.seeds import device_stream
+from neurosim.simulator import RunState
 from neurosim.spec import ProtocolSpec
 from neurosim.stopping import Request, listening
 from neurosim.store import Checkpoint

@@ -5,16 +5,18 @@ for one sample; batches and seeds are axes added by `jax.vmap`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from neurosim.activations import Activation
+from neurosim.activations import Activation, Standardized
 from neurosim.errors import InputError
 from neurosim.losses import Loss
 
@@ -100,6 +102,34 @@ class Network(eqx.Module):
             h = self.f(weights, i, h)
             activity.append(h)
         return tuple(activity)
+
+
+VARIANCE_FLOOR = 1e-5
+"""Added to the variance of a unit over a batch [Ioffe & Szegedy 2015]: some units never move."""
+
+
+def standardized(
+    network: Network, weights: Weights, x: Float[Array, "batch n_0"]
+) -> tuple[Network, Float[Array, "batch n_0"]]:
+    """The network, and its input, with every layer below the output normalised over the batch.
+
+    Hidden layers send h̃ = (h − m) / σ upwards, with mean and deviation of each unit over the batch
+    [T A.1]. These are held fixed: one sample's activity does not move them.
+    """
+
+    def moments(h):
+        return jnp.mean(h, axis=0), jnp.sqrt(jnp.var(h, axis=0) + VARIANCE_FLOOR)
+
+    mean, deviation = moments(x)
+    below = x = (x - mean) / deviation
+    activations: list[Activation] = []
+    for i in range(1, network.depth):
+        a = jax.vmap(lambda h, i=i: network.potential(weights, i, h))(below)
+        s = Standardized(network.activations[i - 1], *moments(network.s(i, a)))
+        activations.append(s)
+        below = s(a)
+    activations.append(network.activations[-1])
+    return replace(network, activations=tuple(activations)), x
 
 
 FORWARD_INITIALISERS = ("lecun", "xavier", "orthogonal", "near-teacher", "file")

@@ -12,10 +12,10 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from neurosim.contents import Plan
-from neurosim.engine import RunState
 from neurosim.environment import environment
 from neurosim.errors import InputError
 from neurosim.loading import Protocol
+from neurosim.simulator import RunState
 from neurosim.store import Checkpoint, Ledger
 
 

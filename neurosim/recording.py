@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from neurosim.contents import MS, Contents
-from neurosim.engine import Examined, Metrics
 from neurosim.environment import commit, versions
 from neurosim.loading import Protocol
 from neurosim.network import Weights
+from neurosim.simulator import Examined, Metrics
 from neurosim.store import Ledger, TraceWriter
 
 

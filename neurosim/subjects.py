@@ -81,7 +81,7 @@ def _is_model(what: str | Path) -> bool:
             f"{what}: no such file, and no shipped model or protocol of that name"
             + (f"; did you mean {close!r}?" if close else "")
         )
-    return str(what) in models
+    return str(what) not in protocols  # where both have the name, the protocol says more
 
 
 def _of_model(name: str, model: ModelSpec, seed: int | None, samples: int) -> Subject:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import neurosim as ns
 from neurosim.cli import app
+from neurosim.findings import in_words
 from neurosim.theory.closed_forms import free_spectrum, taught_spectrum
 
 TAU = 0.02
@@ -71,8 +72,52 @@ def test_families_without_mixing_or_teaching():
     assert multiplexing.taught == "frozen" and multiplexing.inverses.tolerated is None
     assert multiplexing.phases[0].time_constant == pytest.approx(TAU)
     plain = ns.analyze("backprop", {"layers": [4, 5, 3]}, samples=2, starts=0)
-    assert plain.taught is None and not plain.signals and plain.inverses is None
+    assert plain.taught is None and plain.inverses is None
+    assert [row.to_backprop for row in plain.signals] == pytest.approx([0, 0], abs=1e-6)
+    assert {(row.tp, row.digits) for row in plain.signals} == {(None, None)}
     assert [phase.teaching for phase in plain.phases] == ["none"]
+
+
+CHANNELS = {  # layers that are taught without a map g; whether inverses are exact
+    "tp-ei": (1, True), "mtp": (1, True), "dtp-ai": (1, True), "original-dtp": (1, False),
+    "dtp": (2, False), "dfa": (None, None), "fa": (None, None), "bdfa": (None, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("credit", CHANNELS)
+def test_signals_that_have_a_channel_of_their_own(credit):
+    """At rest, taken apart where they come down through g; what reaches a layer directly is tp."""
+    direct, exact = CHANNELS[credit]
+    sizes = {"model.layers": [6] * 4, "task.layers": [6] * 4, "model.weights": {"init": "xavier"}}
+    changes = TINY | sizes | {"model.credit": credit, "model.target_step": 1e-4}
+    changes |= {"stages.0.phases.0.plastic": ["forward"], "model.feedback": {}}
+    changes |= {"batch": 1, "record.samples": 1} if credit == "tp-ei" else {}
+    protocol = ns.load_protocol("target-propagation", changes)
+    found = ns.analyze(protocol, samples=4, starts=0)
+    assert found.credit == credit and found.taught is None
+    assert found.signals[-1].to_backprop == pytest.approx(0, abs=1e-5)
+    assert f"learning signal ({credit}), by layer" in in_words(found)
+    if direct is None:
+        assert found.inverses is None and "e^TP" not in in_words(found)
+        assert found.signals[0].to_backprop > 1
+        return
+    assert len(found.inverses.errors) == 3 - direct
+    for row in found.signals[3 - direct :]:
+        assert (row.reconstruction, row.taylor) == (0, 0) and row.tp == row.signal
+    lowest = found.signals[0]
+    assert lowest.to_tp < 1e-2
+    if exact:
+        assert lowest.reconstruction < 1e-12 and lowest.to_gauss_newton < 1e-2
+    else:
+        assert lowest.reconstruction > lowest.signal and lowest.to_gauss_newton > 1
+
+
+def test_noise_in_signals_that_have_a_channel_of_their_own():
+    changes = TINY | {"level": "rate", "rate.dt": "5 ms", "model.noise": {"basal": 1e-3}}
+    changes |= {"model.layers": [6] * 3, "task.layers": [6] * 3, "model.credit": "dtp-ai"}
+    changes |= {"stages.0.phases.0.until": "duration", "stages.0.phases.0.duration": "200 ms"}
+    found = ns.analyze(ns.load_protocol("target-propagation", changes), samples=3, starts=0)
+    assert all(0 < row.snr < np.inf for row in found.signals)
 
 
 def test_a_trace_before_and_after_learning(trace, tmp_path):

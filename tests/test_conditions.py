@@ -35,6 +35,8 @@ FORWARD = {"stages.0.phases.0.plastic": ["forward"]}
         ({"level": "spiking"}, "spiking networks are made of"),
         ({"model.credit": "ao-sdtp"}, "auxiliary: missing; ao-sdtp extends the output layer"),
         ({"model.auxiliary": 6}, "at least one must have a label"),
+        (FORWARD | {"model.credit": "mtp", "batch": 1}, "mtp normalises its layers over a batch, which"),
+        (FORWARD | {"model.credit": "mtp", "plasticity": "online"}, "mtp normalises its layers once a"),
         ({"model.credit": "dfa", "model.feedback.rule": "tied"}, "dfa has no feedback weights that W"),
     ],
 )  # fmt: skip
@@ -110,3 +112,11 @@ def test_exact_inverses_report_their_drift_and_are_refreshed(tmp_path):
         assert np.isnan(drift[1:32]).all()
         found[limit] = drift[1920]
     assert np.median(found[1e-7]) < 0.5 * np.median(found[1.0])
+
+
+def test_a_student_of_other_layers_than_its_teacher_is_refused(tmp_path):
+    own = {"model.layers": [6, 5, 6], "record.presentations": 0}
+    protocol = ns.load_protocol("target-propagation", own)
+    with pytest.raises(ns.InputError, match=r"it has \[6, 5, 6\], the teacher \[6, 6, 6\]"):
+        ns.run(protocol, out=tmp_path / "t.h5")
+    assert not list(tmp_path.iterdir())

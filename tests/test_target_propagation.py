@@ -59,9 +59,11 @@ class Reference:
 
     def iterate(self, t, x, y):
         L, W, method = self.L, self.W, self.method
-        a, h = [], [x]
+        a, h, sent = [], [x], []  # layer i sends sent[i], h[i] normalised or as it is
+        self.moments = {}
         for i in range(1, L + 1):
-            a.append(h[-1] @ W[i - 1].T)
+            sent.append(self.normalised(i - 1, h[-1]))
+            a.append(sent[-1] @ W[i - 1].T)
             h.append(self.s[i - 1](a[-1]))
         D = [None, *(self.ds[i](a[i]) for i in range(L))]  # D[i] of layer i
         e = 2 * (h[L] - y)
@@ -73,7 +75,15 @@ class Reference:
             target = self.targets(e, h, D)
             teaching = {i: target[i] - h[i] for i in target}
         moving = range(1, L + 1)
-        if method in ("rtp-ei", "rmtp-ei", "rtp-ai", "rdtp-ai", "original-rtp", "original-rdtp"):
+        if method in (
+            "rtp-ei",
+            "rmtp-ei",
+            "rmtp",
+            "rtp-ai",
+            "rdtp-ai",
+            "original-rtp",
+            "original-rdtp",
+        ):
             moving = [self.layer(t)]
         if method == "bp-fixed":
             moving = [L]
@@ -81,13 +91,13 @@ class Reference:
         below = x
         for i in range(1, L + 1):
             B = len(x)
-            pre, post, slope, taught = h[i - 1], h[i], D[i], teaching[i]
+            pre, post, slope, taught = sent[i - 1], h[i], D[i], teaching[i]
             if method == "dtp":  # from the bottom up, on what the layers below have become
                 pre = below
                 post = self.s[i - 1](pre @ W[i - 1].T)
                 slope, taught = self.ds[i - 1](pre @ W[i - 1].T), target[i] - post
             if i in moving:
-                u = taught / slope if method == "rmtp-ei" else slope * taught
+                u = taught / slope if "mtp" in method else slope * taught
                 eta = self.rates[i - 1]
                 if method.endswith("-ei") and i > 1:
                     new[i - 1], self.Q[i - 2] = self.robust(
@@ -101,12 +111,24 @@ class Reference:
         self.W = new
         if method.endswith("-ai"):
             self.learn_inverses(t, len(x))
+        elif method in ("mtp", "rmtp"):
+            self.Q = [np.linalg.pinv(w) for w in new[1:]]
         elif method.startswith("original") or method == "ao-sdtp":
             self.learn_autoencoders(h)
         elif method == "dtp":
             self.learn_around_targets(t, target)
         elif method == "bdfa":
             self.learn_to_reconstruct(x, y)
+
+    def normalised(self, i, h):
+        """Batch normalisation of layer i [T A.1], for the methods that have it."""
+        if self.method not in ("mtp", "rmtp"):
+            return h
+        B = len(h)
+        mean = sum(h) / B
+        deviation = np.sqrt(sum((one - mean) ** 2 for one in h) / B + 1e-5)
+        self.moments[i] = mean, deviation
+        return (h - mean) / deviation
 
     def errors(self, e, D):
         """Backprop and feedback alignment: −e_L at the top, sent down."""
@@ -128,6 +150,9 @@ class Reference:
             target = {L: h[L] - e, L - 1: h[L - 1] - STEP * (e * D[L]) @ self.W[L - 1]}
         for i in range(min(target) - 1, 0, -1):
             target[i] = self.g(i, target[i + 1])
+            if i in self.moments:
+                mean, deviation = self.moments[i]
+                target[i] = deviation * target[i] + mean
             if "dtp" in self.method:
                 target[i] += h[i] - self.g(i, h[i + 1])
         return target
@@ -285,7 +310,9 @@ def test_a_hundred_iterations_as_in_the_algorithms(method, tmp_path, double_prec
         own["model.feedback"] = {}
     else:
         own["model.feedback"]["init"] = "file"
-    if CREDITS[method].feedback in ("fixed", "sherman-morrison"):
+    if CREDITS[method].feedback == "tied":
+        own["model.feedback"] = {"init": "pseudo-inverse"}
+    if CREDITS[method].feedback in ("fixed", "tied", "sherman-morrison"):
         own["stages"][0]["phases"][0]["plastic"] = ["forward"]
     protocol = ns.load_protocol("target-propagation", own)
     run = ns.run(protocol, seed=5, out=tmp_path / "trace.h5")
@@ -296,6 +323,12 @@ def test_a_hundred_iterations_as_in_the_algorithms(method, tmp_path, double_prec
     for t in range(ITERATIONS):
         at = t * batch % SAMPLES
         reference.iterate(t, x[at : at + batch], y[at : at + batch])
+    assert_followed(trace, reference, W, Q, first)
+
+
+def assert_followed(trace, reference, W, Q, first=1):
+    """The final weights are those of the account, and went somewhere."""
+    method = reference.method
     for letter, expected, before, number in (
         ("W", reference.W, W, 1),
         ("Q", reference.Q, Q, first),
@@ -305,3 +338,49 @@ def test_a_hundred_iterations_as_in_the_algorithms(method, tmp_path, double_prec
             np.testing.assert_allclose(found, w, rtol=1e-6, atol=1e-9 * np.abs(w).max())
             if letter == "W" and (method != "bp-fixed" or i == 3):
                 assert np.abs(w - w0).max() > 1e-2  # it went somewhere
+
+
+# ------------------------------------------------------------------ batch normalisation
+
+
+def mtp_protocol(**own):
+    own = {
+        "model.credit": "mtp",
+        "model.layers": [6, 6, 6, 6],
+        "task.layers": [6, 6, 6, 6],
+        "task.train": 64,
+        "task.test": 50,
+        "model.forward.rate": 0.01,
+        "stages.0.epochs": 3,
+        "stages.0.phases.0.plastic": ["forward"],
+    } | {key.replace("__", "."): value for key, value in own.items()}
+    return ns.load_protocol("target-propagation", own)
+
+
+def test_layers_of_modified_target_propagation_are_normalised(tmp_path):
+    """Hidden units have mean 0 and variance 1 over every batch; recorded and evaluated so."""
+    small = {"record__samples": 32, "model__target_step": 1e-5, "model__forward__rate": 100.0}
+    run = ns.run(mtp_protocol(**small), out=tmp_path / "trace.h5")
+    trace = ns.open_trace(run.path)
+    for i in (1, 2):
+        rates = trace[f"traces/layer{i}/rate"].values[:, :, -1]  # presentation, sample, unit
+        np.testing.assert_allclose(rates.mean(axis=1), 0, atol=1e-6)
+        np.testing.assert_allclose(rates.var(axis=1), 1, atol=1e-3)  # 1e-5 is added to variances
+    assert trace["evaluation/loss"].values[-1] < trace["evaluation/loss"].values[0]
+    assert np.allclose(trace["metrics/cosine_gn"].values, 1)  # exact inverses, no kink crossed
+
+
+def test_modified_target_propagation_learns_its_inverses_too(tmp_path, double_precision):
+    """Feedback by white noise through normalised layers, from far away, ends at the inverses."""
+    protocol = mtp_protocol(
+        model__feedback={"rule": "white-noise", "init": "random", "rate": 0.02},
+        model__weights={"init": "orthogonal"},
+        model__forward__rate=0.0,
+        stages__0__epochs=400,
+        stages__0__phases__0__plastic=["feedback"],
+    )
+    trace = ns.open_trace(ns.run(protocol, out=tmp_path / "trace.h5").path)
+    for i in (1, 2):
+        W, Q = trace[f"weights/W{i + 1}"].values, trace[f"weights/Q{i}"].values
+        assert np.abs(Q[0] @ W[0] - np.eye(6)).max() > 0.5
+        np.testing.assert_allclose(Q[1] @ W[1], np.eye(6), atol=1e-3)

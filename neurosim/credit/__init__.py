@@ -27,7 +27,8 @@ class Credit(NamedTuple):
     form: of g_i, where it needs one form. wiring: what the feedback weights connect, a name of
     `neurosim.network.WIRINGS`. order: which forward weights move in a presentation. rule,
     feedback: the forward and the feedback rule where the model names none. init: likewise where
-    the feedback weights start.
+    the feedback weights start. normalized: whether the layers below the output are normalised over
+    the batch.
     """
 
     assign: Callable
@@ -39,6 +40,7 @@ class Credit(NamedTuple):
     rule: str = "delta"
     feedback: str = "fixed"
     init: str = "pseudo-inverse"
+    normalized: bool = False
 
     @property
     def own_channel(self) -> bool:
@@ -61,20 +63,26 @@ class Credit(NamedTuple):
         return {"forward": {"rule": self.rule, "order": self.order}, "feedback": feedback}
 
 
-def _exact(source: str, **more: str) -> Credit:
+def _exact(source: str, **more: Any) -> Credit:
     """Exact inverses: Q_i = W_{i+1}⁻¹ is kept by rank-one updates."""
     more = {"form": "inverse", "feedback": "sherman-morrison", "init": "exact-inverse"} | more
     return Credit(plain_targets, source, **more)
 
 
-def _approximate(targets: Callable, source: str, **more: str) -> Credit:
+def _approximate(targets: Callable, source: str, **more: Any) -> Credit:
     """Approximate inverses g_i = Q_i s⁻¹, learned on white noise."""
     return Credit(targets, source, **({"form": "inverse", "feedback": "white-noise"} | more))
 
 
-def _original(targets: Callable, source: str, **more: str) -> Credit:
+def _original(targets: Callable, source: str, **more: Any) -> Credit:
     """The autoencoder's g_i = s_i(Q_i ·), learned on the network's own activity."""
     return Credit(targets, source, **({"form": "autoencoder", "feedback": "reconstruction"} | more))
+
+
+def _modified(source: str, **more: Any) -> Credit:
+    """Modified target propagation: batch-normalised, updates divided by the slope."""
+    rules = {"form": "inverse", "rule": "delta-over-slope", "feedback": "tied"}
+    return Credit(plain_targets, source, normalized=True, **(rules | more))
 
 
 _RANDOM = {"order": "random"}
@@ -91,6 +99,8 @@ CREDITS: dict[str, Credit] = {
     "tp-ei": _exact("targets through exact inverses [T A.4]"),
     "rtp-ei": _exact("the same, one random layer at a time [T A.5]", **_RANDOM),
     "rmtp-ei": _exact("the same, divided by the slope [T A.6]", **_RANDOM, rule="delta-over-slope"),
+    "mtp": _modified("targets through inverses of batch-normalised layers, over the slope [T A.1]"),
+    "rmtp": _modified("the same, one random layer at a time [T A.3]", **_RANDOM),
     "tp-ai": _approximate(plain_targets, "targets through learned inverses [T A.10]"),
     "rtp-ai": _approximate(
         plain_targets, "the same, one random layer at a time [T A.11]", **_RANDOM

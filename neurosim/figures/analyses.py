@@ -45,7 +45,7 @@ def _spectrum(axes: Axes, found: Analysis) -> None:
 def _rows(axes: Axes, found: Analysis, names: dict, floor: float = 0.0) -> None:
     layers = [row.layer for row in found.signals]
     for name, (label, colour, marker) in names.items():
-        values = np.array([getattr(row, name) for row in found.signals])
+        values = np.array([getattr(row, name) for row in found.signals], float)
         shown = np.where(values > floor, values, np.nan) if floor else values
         if np.isfinite(shown).any():
             axes.plot(layers, shown, marker=marker, ms=4, color=colour, label=label)
@@ -59,22 +59,19 @@ def analysis_figure(found: Analysis) -> Figure:
     text = (
         f"{found.name}: {found.model}, layers {layers}, {found.moment} weights, seed {found.seed}"
     )
-    panels = 3 if found.signals else 1
-    figure = new_figure(text, 4.2 * panels, 3.8)
-    cells = figure.subplots(1, panels, squeeze=False)[0]
-    _spectrum(cells[0], found)
-    if found.signals:
-        largest = max(row.signal for row in found.signals)
-        _rows(cells[1], found, PARTS, 1e-14 * largest)
-        cells[1].set_yscale("log")
-        cells[1].set_ylabel("norm (a.u.)")
-        title(cells[1], "b", "learning signal and its parts")
-        aside(cells[1])
-        _rows(cells[2], found, ANGLES)
-        cells[2].set(ylabel="angle (degrees)", ylim=(-4, 184), yticks=range(0, 181, 45))
-        cells[2].axhline(90, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=-1)
-        title(cells[2], "c", "angle of the signal to")
-        aside(cells[2])
+    figure = new_figure(text, 12.6, 3.8)
+    spectrum, norms, angles = figure.subplots(1, 3)
+    _spectrum(spectrum, found)
+    largest = max(row.signal for row in found.signals)
+    _rows(norms, found, PARTS, 1e-14 * largest)
+    norms.set(yscale="log", ylabel="norm (a.u.)")
+    title(norms, "b", "learning signal and its parts")
+    aside(norms)
+    _rows(angles, found, ANGLES)
+    angles.set(ylabel="angle (degrees)", ylim=(-4, 184), yticks=range(0, 181, 45))
+    angles.axhline(90, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=-1)
+    title(angles, "c", "angle of the signal to")
+    aside(angles)
     return figure
 
 

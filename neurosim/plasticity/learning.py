@@ -55,7 +55,8 @@ def random_layer(key: PRNGKeyArray, depth: int) -> Int[Array, ""]:
 class Learning(NamedTuple):
     """Rules and rates of a model in one stage.
 
-    forward_rates, feedback_rates: one a layer, per presentation, or per second when online.
+    forward_rates, feedback_rates: one a layer, per presentation, or per second when online; arrays,
+    so that other rates run the same compiled program.
     probe: where apical synapses get their signals; None when they do not learn. tied: the
     initialiser that Q follows, or None. tau_memory: of the neurons' memory of the free phase (s).
     optimizers: of the forward and the feedback weights. top_down: feedback matrices take turns.
@@ -66,12 +67,12 @@ class Learning(NamedTuple):
     credit: Credit
     target_step: float
     forward_rule: Callable
-    forward_rates: tuple[float, ...]
+    forward_rates: tuple[Float[Array, ""], ...]
     depth_compensation: bool
     feedback_rule: Callable
     probe: Callable | None
     sees_data: bool
-    feedback_rates: tuple[float, ...]
+    feedback_rates: tuple[Float[Array, ""], ...]
     decay: float
     noise: float
     tied: str | None

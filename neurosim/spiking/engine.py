@@ -19,13 +19,14 @@ from jaxtyping import PRNGKeyArray
 
 from neurosim.dynamics import Multiplexing
 from neurosim.dynamics.base import Target
-from neurosim.engine import Batch, Engine, Examined, Metrics, Phase, RunState, Spikes
+from neurosim.engine import Engine
 from neurosim.levels.spiking.calibration import Curve, calibrated
 from neurosim.levels.spiking.compiling import compiler
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.network import Layers, Weights
 from neurosim.plasticity.learning import nothing
+from neurosim.simulator import Batch, Examined, Metrics, Phase, RunState, Spikes
 from neurosim.spec import SpikingSpec
 from neurosim.spiking.curves import fi_curve
 from neurosim.spiking.signals import (

@@ -9,10 +9,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from neurosim.dynamics import Multiplexing
 from neurosim.dynamics.base import State, Target
-from neurosim.engine import Batch, Engine, Phase, RunState
+from neurosim.engine import Engine
 from neurosim.levels.online import read_batch
 from neurosim.network import Layers, Weights
 from neurosim.plasticity.learning import nothing
+from neurosim.simulator import Batch, Phase, RunState
 
 
 class Estimates(NamedTuple):

@@ -34,17 +34,20 @@ def decomposition(
     label: Float[Array, " n_L"],
     step: Any,
     attenuation: Attenuation = None,
+    direct: Layers = (),
 ) -> dict[str, Layers]:
     """The signals a layer should or could get, by name.
 
     `tp` useful signal through the Jacobians of g [T 5.57, 6.22]; `rec` reconstruction errors
     [T 5.58, 6.22]; `gn` Gauss–Newton direction by factorised pseudo-inverses [T 5.60]; `bp`
     backprop's [T 5.61]. All carry the factor η̂ α_i but `rec`. The teaching minus `tp` is the
-    approximation error in one pass [T 5.59].
+    approximation error in one pass [T 5.59]. direct: what the uppermost layers are taught without
+    a map g, the output's last; none: −η̂ e_L for the output alone.
     """
+    direct = direct or (-step * network.loss.error(rates[-1], label),)
     return {
-        "tp": target_signal(network, weights, rates, label, step, attenuation),
-        "rec": reconstruction_error(network, weights, rates, attenuation),
+        "tp": target_signal(network, weights, rates, direct, attenuation),
+        "rec": reconstruction_error(network, weights, rates, len(direct), attenuation),
         **gradient_signals(network, weights, rates, label, step, attenuation),
     }
 
@@ -57,6 +60,7 @@ def attribution(
     free: Readout | None,
     label: Float[Array, " n_L"],
     step: Any,
+    direct: Layers = (),
 ) -> dict[str, Layers]:
     """`decomposition` of what the neurons of a taught phase are taught.
 
@@ -66,9 +70,9 @@ def attribution(
     """
     attenuation = [dynamics.attenuation(network, i) for i in range(1, network.depth + 1)]
     before = now if free is None else free
-    parts = decomposition(network, weights, before.rate, label, step, attenuation)
+    parts = decomposition(network, weights, before.rate, label, step, attenuation, direct)
     if free is not None:
-        present = reconstruction_error(network, weights, now.rate, attenuation)
+        present = reconstruction_error(network, weights, now.rate, 1, attenuation)
         parts["rec"] = tuple(a - b for a, b in zip(present, parts["rec"], strict=True))
     return parts
 
@@ -90,30 +94,36 @@ def target_signal(
     network: Network,
     weights: Weights,
     rates: Layers,
-    label: Float[Array, " n_L"],
-    step: Any,
+    direct: Layers,
     attenuation: Attenuation = None,
 ) -> Layers:
-    """e_i^TP = −η̂ α_i J_{g_i} … J_{g_{L−1}} e_L [T 5.57, 6.22]."""
+    """e_i^TP = α_i J_{g_i} … J_{g_{L−1}} (−η̂ e_L), from the `direct` signals [T 5.57, 6.22]."""
     return _down(
-        network,
-        -step * network.loss.error(rates[-1], label),
+        network.depth,
+        direct,
         lambda i, v: _through_g(network, weights, rates, i, v)[1],
         attenuation,
     )
 
 
 def reconstruction_error(
-    network: Network, weights: Weights, rates: Layers, attenuation: Attenuation = None
+    network: Network,
+    weights: Weights,
+    rates: Layers,
+    top: int = 1,
+    attenuation: Attenuation = None,
 ) -> Layers:
-    """e_i^rec = r_i (g_i(f_{i+1}(h_i)) − h_i + J_{g_i} e_{i+1}^rec), top 0 [T 5.58, 6.22]."""
+    """e_i^rec = r_i (g_i(f_{i+1}(h_i)) − h_i + J_{g_i} e_{i+1}^rec), 0 in the `top` uppermost
+    layers, to which no g leads [T 5.58, 6.22].
+    """
 
     def from_above(i, v):
         back, handed_down = _through_g(network, weights, rates, i, v)
         own = back - rates[i - 1]
         return (own if attenuation is None else own / attenuation[i]) + handed_down
 
-    return _down(network, jnp.zeros_like(rates[-1]), from_above, attenuation)
+    nothing = tuple(jnp.zeros_like(h) for h in rates[-top:])
+    return _down(network.depth, nothing, from_above, attenuation)
 
 
 def gauss_newton_signal(
@@ -129,8 +139,8 @@ def gauss_newton_signal(
     With exact inverses it is the error law of the mixture [T 6.16].
     """
     return _down(
-        network,
-        -step * network.loss.error(rates[-1], label),
+        network.depth,
+        (-step * network.loss.error(rates[-1], label),),
         lambda i, v: jnp.linalg.pinv(weights.W[i]) @ (v / _slope(network, weights, rates, i + 1)),
         attenuation,
     )
@@ -146,8 +156,8 @@ def backprop_signal(
 ) -> Layers:
     """e_i^BP = −η̂ α_i W_{i+1}^T D_{i+1} … W_L^T D_L e_L [T 5.61]."""
     return _down(
-        network,
-        -step * network.loss.error(rates[-1], label),
+        network.depth,
+        (-step * network.loss.error(rates[-1], label),),
         lambda i, v: weights.W[i].T @ (_slope(network, weights, rates, i + 1) * v),
         attenuation,
     )
@@ -175,14 +185,17 @@ def _through_g(network: Network, weights: Weights, rates: Layers, i: int, v: Arr
 
 
 def _down(
-    network: Network,
-    top: Array,
+    depth: int,
+    top: Layers,
     from_above: Callable[[int, Array], Array],
     attenuation: Attenuation,
 ) -> Layers:
-    """A signal of every layer from the top's and the map of layer i+1's to layer i's, times α_i."""
-    signals = [top]
-    for i in range(network.depth - 1, 0, -1):
+    """A signal of every layer from those of the `top` layers and maps of layer i+1's to layer i's.
+
+    All times α_i.
+    """
+    signals = list(reversed(top))
+    for i in range(depth - len(top), 0, -1):
         signals.append(from_above(i, signals[-1]))
     signals.reverse()
     if attenuation is None:

@@ -48,16 +48,19 @@ def diagnosis(
     teaching: Layers,
     step: float,
     targets: bool,
+    own_channel: bool,
 ) -> dict[str, Float[Array, " L"]]:
     """Means over the batch, of every layer: see `measured`.
 
     now, free: readouts of the phase that teaches and of the free phase the signal is compared with,
-    if it is. teaching: before any depth compensation. All batch first.
+    if it is. teaching: before any depth compensation. All batch first. own_channel: whether targets
+    come down through maps g of their own, beside the activity.
     """
 
     def one(now: Readout, free: Readout | None, label: Array, teaching: Layers):
         if targets:
-            parts = attribution(dynamics, network, weights, now, free, label, step)
+            direct = teaching[len(weights.Q) :] if own_channel else ()
+            parts = attribution(dynamics, network, weights, now, free, label, step, direct)
             parts["approx"] = tuple(t - e for t, e in zip(teaching, parts["tp"], strict=True))
         else:
             parts = gradient_signals(network, weights, now.rate, label, step)
@@ -91,8 +94,8 @@ def of_phases(
     phases: of the engine, one a readout. iteration: of a credit with a channel of its own.
     """
     if iteration is not None:
-        teaching, targets, now = iteration.teaching, credit.form is not None, readouts[0]
-        return diagnosis(dynamics, network, weights, now, None, labels, teaching, step, targets)
+        given = dynamics, network, weights, readouts[0], None, labels, iteration.teaching, step
+        return diagnosis(*given, credit.form is not None, True)
     plastic = [k for k, phase in enumerate(phases) if phase.forward]
     if not plastic:
         return {}
@@ -105,7 +108,7 @@ def of_phases(
         (0, None if free is None else 0, 0),
     )
     teaching = assign(now, free, labels)
-    return diagnosis(dynamics, network, weights, now, free, labels, teaching, step, True)
+    return diagnosis(dynamics, network, weights, now, free, labels, teaching, step, True, False)
 
 
 def cosine(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:

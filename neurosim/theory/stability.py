@@ -36,9 +36,9 @@ class Bearing(NamedTuple):
 
 
 def bearings(network: Network, weights: Weights, now: Readout) -> list[Bearing]:
-    """How wrong the inverses Q_1 … Q_{L−1} are at a fixed point."""
+    """How wrong the maps g_i are as inverses at a fixed point."""
     found = []
-    for i in range(1, network.depth):
+    for i in range(1, len(weights.Q) + 1):
         sent = now.downward[i]
         up = np.asarray(now.slope[i][:, None] * weights.W[i], np.float64)
         down = np.asarray(jax.jacfwd(lambda h, i=i: network.g(weights, i, h))(sent), np.float64)

@@ -1,0 +1,93 @@
+"""What every level is to a run: the calls it answers, and the records they take and give."""
+
+from typing import Any, NamedTuple, Protocol
+
+from jaxtyping import Array, Float, Int
+
+from neurosim.dynamics.base import Dynamics
+from neurosim.network import Layers, Network, Weights
+
+
+class Phase(NamedTuple):
+    """A phase as the engine sees it; duration in s, open plasticity as two switches."""
+
+    name: str
+    duration: float
+    stop: bool
+    teaching: str
+    forward: bool
+    feedback: bool
+
+
+class RunState(NamedTuple):
+    """What a run is at a chunk boundary; nothing else matters to what comes after.
+
+    presentation: how many are done, which also selects the random draws.
+    """
+
+    weights: Weights
+    optimizer: Any
+    presentation: Int[Array, ""]
+
+
+class Batch(NamedTuple):
+    """Samples shown together. ids: their place in the data set, which selects their noise."""
+
+    x: Float[Array, "batch n_0"]
+    y: Float[Array, "batch n_L"]
+    ids: Int[Array, " batch"]
+
+
+class Metrics(NamedTuple):
+    """Of one presentation: the loss and error before teaching, and how each phase ended.
+
+    signals: what else is measured of its learning, scalars and one number a layer.
+    """
+
+    loss: Float[Array, ""]
+    error: Float[Array, ""]
+    residual: Float[Array, " phases"]
+    settled: Float[Array, " phases"]
+    effort: Float[Array, " phases"]
+    rescued: Float[Array, " phases"]
+    signals: dict[str, Array]
+
+
+class Spikes(NamedTuple):
+    """Spikes of one layer in the order in which they came.
+
+    times: s from the start of the presentation. nodes: neuron k of unit u for sample s is number
+    (s n_i + u) N + k.
+    """
+
+    times: Any
+    nodes: Any
+
+
+class Examined(NamedTuple):
+    """A presentation in detail.
+
+    traces: per phase, variable → layers of (samples, times, n_i). stopped: (phases, samples), s.
+    spikes: of the first seed, a layer at a time, if there are any.
+    """
+
+    traces: list[dict[str, Layers]]
+    stopped: Any
+    spikes: list[Spikes] | None = None
+
+
+class Simulator(Protocol):
+    """What the run loop and the recorder ask of a level; `Engine` says what each call means."""
+
+    @property
+    def dynamics(self) -> Dynamics: ...
+    @property
+    def network(self) -> Network: ...
+    @property
+    def curve(self) -> Any: ...
+    def begin(self, *args: Any, **kw: Any) -> RunState: ...
+    def advance(self, *args: Any, **kw: Any) -> tuple[RunState, Metrics, Weights]: ...
+    def evaluate(self, *args: Any, **kw: Any) -> tuple[Any, Any, Any]: ...
+    def examine(self, *args: Any, **kw: Any) -> Examined: ...
+    def against_backprop(self, *args: Any, **kw: Any) -> tuple[Any, Any]: ...
+    def observed_layers(self, *args: Any, **kw: Any) -> dict[str, int]: ...
