@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 from epoch import epochs, overhead, seeds
+from family import family
 from field import field_rates
 from learning import learning
 from measure import FOLDER, Row, machine, moment
@@ -22,6 +23,7 @@ PARTS: dict[str, Callable[[str], list[Row]]] = {
     "epoch": epochs,
     "overhead": overhead,
     "seeds": seeds,
+    "family": family,
     "recording": recording,
     "compile": compilation,
     "quickstart": quickstart,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWarning, StoppedError
 
 if TYPE_CHECKING:
+    from neurosim import theory
     from neurosim.analysing import analyze
     from neurosim.checking import check
     from neurosim.comparing import compare
@@ -51,14 +52,17 @@ __all__ = [
     "repair",
     "resume",
     "run",
+    "theory",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import what a script asks for when it asks, so that the command line starts at once."""
-    if name in _LAZY:
-        from importlib import import_module
+    from importlib import import_module
 
+    if name == "theory":
+        return import_module("neurosim.theory")
+    if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'neurosim' has no attribute {name!r}")
 

@@ -1,4 +1,7 @@
-"""Figures 5.7, 5.8 and 5.13 – 5.19: the student-teacher task under the family of methods."""
+"""Figures 5.7, 5.8 and 5.13 – 5.19: the student-teacher task under the family of methods.
+
+Also `mtp`: modified target propagation, which the thesis tried on this task and shows no figure of.
+"""
 
 import time
 from collections.abc import Callable
@@ -69,6 +72,16 @@ EXPERIMENTS = {
             "bp-fixed": (0.01, 0.0),
         },
     ),
+    "modified": Experiment(
+        "fig-5-14",
+        {
+            "mtp": (0.005, 0.0),
+            "rmtp": (0.005, 0.0),
+            "dtp-ai": (0.1, 0.05),
+            "backprop": (0.01, 0.0),
+            "bp-fixed": (0.01, 0.0),
+        },
+    ),
     "contracting": Experiment(
         "fig-5-18",
         {
@@ -93,9 +106,8 @@ class Trained(NamedTuple):
     seconds: float
 
 
-@cache
-def trained(name: str, method: str, seeds: int, epochs: int | None) -> Trained:
-    """One method of an experiment over all seeds."""
+def protocol(name: str, method: str, epochs: int | None = None) -> ns.Protocol:
+    """One method of an experiment."""
     experiment = EXPERIMENTS[name]
     rate, feedback = experiment.methods[method]
     own: dict[str, Any] = {
@@ -107,17 +119,22 @@ def trained(name: str, method: str, seeds: int, epochs: int | None) -> Trained:
         own["stages.0.phases.0.plastic"] = ["forward"]
     if epochs is not None:
         own["stages.0.epochs"] = epochs
-    protocol = ns.load_protocol(HERE / f"{experiment.protocol}.toml", own)
-    out = Path("outputs/chapter5") / f"{experiment.protocol}-{method}.h5"
-    out.parent.mkdir(parents=True, exist_ok=True)
+    return ns.load_protocol(HERE / f"{experiment.protocol}.toml", own)
+
+
+@cache
+def trained(name: str, method: str, seeds: int, epochs: int | None, folder: Path) -> Trained:
+    """One method of an experiment over all seeds. folder: for the trace."""
+    what = protocol(name, method, epochs)
+    out = folder / f"{EXPERIMENTS[name].protocol}-{method}.h5"
     began = time.perf_counter()
     try:
-        run = ns.run(protocol, seeds=range(seeds), out=out, force=True)
+        run = ns.run(what, seeds=range(seeds), out=out, force=True)
     except ns.DivergedError as error:
         run = error.run
     seconds = time.perf_counter() - began
     trace = ns.open_trace(out)
-    units = protocol.spec.model.layers[-1]  # the thesis' loss is the mean over output units
+    units = what.spec.model.layers[-1]  # the thesis' loss is the mean over output units
     test = trace["evaluation/loss"].values.reshape(-1, seeds) / units
     train = trace["metrics/loss"].values.reshape(-1, seeds) / units
     signals = {
@@ -157,7 +174,7 @@ def losses(name: str) -> Callable[..., dict[str, Any]]:
     """The figure of training and test losses of an experiment."""
 
     def figure(path: Path, seeds: int, epochs: int | None) -> dict[str, Any]:
-        found = _all(name, seeds, epochs)
+        found = _all(name, seeds, epochs, path.parent)
         canvas, panels = _panels(("training loss", "test loss"), log=True)
         for colour, (method, t) in zip(COLOURS, found.items(), strict=False):
             epoch = np.arange(t.test.shape[0])
@@ -183,7 +200,9 @@ def signals(name: str, keys: tuple[str, str]) -> Callable[..., dict[str, Any]]:
     }
 
     def figure(path: Path, seeds: int, epochs: int | None) -> dict[str, Any]:
-        found = {m: t for m, t in _all(name, seeds, epochs).items() if m not in BASELINES}
+        found = {
+            m: t for m, t in _all(name, seeds, epochs, path.parent).items() if m not in BASELINES
+        }
         canvas, panels = _panels([texts[key] for key in keys])
         more: dict[str, Any] = {}
         for colour, (method, t) in zip(COLOURS, found.items(), strict=False):
@@ -208,7 +227,7 @@ def signals(name: str, keys: tuple[str, str]) -> Callable[..., dict[str, Any]]:
 
 def contracting(path: Path, seeds: int, epochs: int | None) -> dict[str, Any]:
     """Figure 5.18: the test loss and the cosine to the useful signal."""
-    found = _all("contracting", seeds, epochs)
+    found = _all("contracting", seeds, epochs, path.parent)
     canvas, panels = _panels(("test loss", "cosine to the useful signal e$^{TP}$"))
     panels[0].set_yscale("log")
     for colour, (method, t) in zip(COLOURS, found.items(), strict=False):
@@ -225,8 +244,9 @@ def contracting(path: Path, seeds: int, epochs: int | None) -> dict[str, Any]:
     return _finish(canvas, path, found, seeds)
 
 
-def _all(name: str, seeds: int, epochs: int | None) -> dict[str, Trained]:
-    return {method: trained(name, method, seeds, epochs) for method in EXPERIMENTS[name].methods}
+def _all(name: str, seeds: int, epochs: int | None, folder: Path) -> dict[str, Trained]:
+    methods = EXPERIMENTS[name].methods
+    return {method: trained(name, method, seeds, epochs, folder) for method in methods}
 
 
 def _panels(titles: Any, log: bool = False) -> tuple[Figure, Any]:
@@ -276,4 +296,5 @@ FIGURES: dict[str, Callable[..., dict[str, Any]]] = {
     "5.17": signals("random", ("cosine_gn", "cosine_bp")),
     "5.18": contracting,
     "5.19": signals("contracting", ("cosine_gn", "cosine_bp")),
+    "mtp": losses("modified"),
 }

@@ -1,0 +1,72 @@
+"""Target propagation: an epoch of every kind of method beside backprop's, and seeds as one axis."""
+
+import numpy as np
+from bench import Bench, protocol
+from measure import Row, duration, interleaved, ratio
+
+from neurosim.running import computing
+from neurosim.tasks.data import Data
+
+REPEATS = 5
+METHODS = ("backprop", "dtp", "original-dtp", "dtp-ai", "ao-sdtp", "dfa")
+LIMITED = {"dtp", "original-dtp", "dtp-ai", "ao-sdtp"}
+
+
+class Images:
+    """Noise in the shape of 10 000 MNIST images: time does not depend on what they show."""
+
+    shared = True
+
+    def draw(self, rng: np.random.Generator) -> Data:
+        x, labels = rng.standard_normal((10_000, 784)), rng.integers(0, 10, 10_000)
+        y = np.eye(10)[labels]
+        return Data(x, y, x[:100], y[:100], classes=True)
+
+
+def family(device: str) -> list[Row]:
+    """784-256-256-10, tanh and softmax, RMSprop, batches of 50, float32; seeds of 6-6-6."""
+    given = {method: _images(method) for method in METHODS}
+    with computing(given["backprop"].spec, device):
+        benches = {method: Bench(p, [0]) for method, p in given.items()}
+        taken = interleaved({m: bench.epoch() for m, bench in benches.items()}, REPEATS)
+    rows = [duration(f"784-256-256-10, 10 000 images, {m}", s, "s") for m, s in taken.items()]
+    for method in METHODS[1:]:
+        limit = ("<=", 3.0) if method in LIMITED else None
+        rows.append(ratio(f"{method} over backprop", taken[method], taken["backprop"], limit=limit))
+    return rows + _seeds(device)
+
+
+def _images(method: str):
+    own = {
+        "model.credit": method,
+        "model.layers": [784, 256, 256, 256 if method == "ao-sdtp" else 10],
+        "model.auxiliary": 246 if method == "ao-sdtp" else 0,
+        "model.activation": "tanh",
+        "model.output": "softmax",
+        "model.loss": "cross-entropy",
+        "model.weights": {"init": "orthogonal"},
+        "model.forward": {"rate": 0.001, "optimizer": "rmsprop"},
+        "model.feedback": {},
+        "precision": "float32",
+        "batch": 50,
+        "task": Images(),
+        "stages.0.epochs": 5,
+        "record.decomposition": False,
+    }
+    if method in LIMITED:
+        own["model.feedback"] = {"rate": 0.001, "optimizer": "rmsprop"}
+    else:
+        own["stages.0.phases.0.plastic"] = ["forward"]
+    return protocol("target-propagation", own)
+
+
+def _seeds(device: str) -> list[Row]:
+    given = protocol("target-propagation", {"record.decomposition": True})
+    with computing(given.spec, device):
+        one, many = Bench(given, [0]), Bench(given, list(range(15)))
+        taken = interleaved({"one": one.epoch(), "many": many.epoch()}, 4 * REPEATS)
+    return [
+        duration("student-teacher 6-6-6, dtp-ai, 1 seed", taken["one"]),
+        duration("student-teacher 6-6-6, dtp-ai, 15 seeds", taken["many"]),
+        ratio("15 seeds over 1", taken["many"], taken["one"]),
+    ]
