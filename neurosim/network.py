@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from neurosim.activations import Activation, Standardized
 from neurosim.errors import InputError
+from neurosim.inverses import inverse, pseudo_inverse
 from neurosim.losses import Loss
 
 Layers = tuple[Array, ...]
@@ -172,8 +173,8 @@ WIRINGS: dict[str, Callable[[int], list[tuple[int, int]]]] = {
 
 
 TIES: dict[str, Callable[[Array], Array]] = {
-    "exact-inverse": jnp.linalg.inv,
-    "pseudo-inverse": jnp.linalg.pinv,
+    "exact-inverse": inverse,
+    "pseudo-inverse": pseudo_inverse,
     "transpose": jnp.transpose,
 }
 """Feedback matrices that are functions of the forward ones: Q_i = tie(W_{i+1})."""

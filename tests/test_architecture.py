@@ -1,6 +1,7 @@
 """The import graph follows the ranks: a module imports only from lower ones or its own room."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import neurosim
 PACKAGE = Path(__file__).parents[1] / "neurosim"
 
 RANKS = {
-    "errors": 0, "words": 0, "seeds": 0, "activations": 0, "losses": 0,
+    "errors": 0, "words": 0, "inverses": 0, "seeds": 0, "activations": 0, "losses": 0,
     "units": 1, "toml": 1, "archives": 1, "stopping": 1,
     "store": 2, "validation": 2, "spec": 2, "network": 2, "tasks": 2,
     "dynamics": 3, "simulator": 4, "credit": 4, "plasticity": 5,
@@ -81,3 +82,10 @@ def test_files_are_short():
     """Near 500 lines a file holds more than one concept."""
     long = {p.name: n for p in FILES if (n := len(p.read_text().splitlines())) > 500}
     assert not long
+
+
+def test_compiled_programs_invert_matrices_one_at_a_time():
+    """`neurosim.inverses` says why."""
+    kernels = re.compile(r"\bj(np|ax\.numpy|sp|ax\.scipy|ax\.lax)\.linalg\.(?!norm\b)\w+")
+    users = {path.name for path in FILES if kernels.search(path.read_text(encoding="utf-8"))}
+    assert users == {"inverses.py"}

@@ -66,6 +66,46 @@ def test_the_error_law_of_a_few_networks():
     assert attenuation[0]["median"] == pytest.approx((0.3 / 0.7) ** 2)
 
 
+def test_predictions_of_two_networks(monkeypatch, tmp_path):
+    """The script, small; what is exact is so in any network."""
+    import chapter6
+
+    words = ["--only", "1", "2", "3", "4", "6", "7", "--seeds", "2", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["chapter6.py", *words])
+    chapter6.main()
+    report = json.loads((tmp_path / "chapter6.json").read_text())
+    assert sorted(report) == ["1", "2", "3", "4", "6", "7"]
+    for found in report.values():
+        assert found["verdict"] in ("holds", "holds in part", "fails")
+        assert all((tmp_path / name).stat().st_size > 10_000 for name in found["figures"])
+    exact = report["1"]["measured"]["exact_networks"]
+    linear = [share for case, share in exact.items() if case.startswith("linear")]
+    assert linear and all(share["fraction"] == 1 for share in linear)
+    asleep = report["6"]["measured"]["asleep, top-down"]["layers"]
+    assert max(layer[-1]["high"] for layer in asleep) < 1e-4
+    basins = report["7"]["measured"]["linear, μ=0.05, error 0.0"]["returned"]
+    assert all(share["fraction"] == 1 for share in basins)
+
+
+def test_learning_is_judged_by_what_ends_below_a_trained_output(tmp_path):
+    from ch6 import learning
+
+    low, high = np.full(10, 1.0), np.full(10, 2.0)
+    finals = {
+        name: {
+            method: low if method.startswith(("two", "mul")) else high for method in task.methods
+        }
+        for name, task in learning.TASKS.items()
+    }
+    finals["student–teacher 6-6-6"]["one phase, tied"] = low
+    finals["student–teacher, 4 hidden layers"]["one phase, tied"] = np.append(low[1:], np.nan)
+    claims = learning._claims(finals)
+    exact, wrong, two, multiplexing, deep = claims.values()
+    assert sorted(exact.values()) == [0.9, 1.0]
+    assert set(wrong.values()) == set(two.values()) == set(multiplexing.values()) == {1.0}
+    assert set(deep.values()) == {0.0} and len(deep) == 6
+
+
 def test_bands_and_proportions():
     from ch6.common import band, plain, proportion
 

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from neurosim.inverses import inverse
+
 
 class Pair(NamedTuple):
     """A square matrix and what is kept as its inverse."""
@@ -32,13 +34,13 @@ def robust_update(
     Where |1 + d| < ε, d = v^T W⁻¹ u, the step is shortened to β u v^T with β = 1/(ε − d) < 1, so
     that the divisor becomes ε: no update takes W close to a singular matrix. ε is `threshold`.
     """
-    W, inverse = pair
-    left, right = inverse @ u, v @ inverse
+    W, kept = pair
+    left, right = kept @ u, v @ kept
     d = v @ left
     safe = jnp.abs(1 + d) >= threshold
     divisor = jnp.where(safe, 1 + d, threshold)
     share = jnp.where(safe, 1.0, 1 / (threshold - d))
-    return Pair(W + share * jnp.outer(u, v), inverse - jnp.outer(left, right) / divisor)
+    return Pair(W + share * jnp.outer(u, v), kept - jnp.outer(left, right) / divisor)
 
 
 def drift(pair: Pair) -> Float[Array, ""]:
@@ -54,14 +56,14 @@ def refreshed(pair: Pair, due: Bool[Array, ""], limit: float) -> tuple[Pair, Flo
     """
 
     def look(carry):
-        _, inverse, _ = carry
-        return jnp.array(False), inverse, drift(Pair(pair.W, inverse))
+        _, kept, _ = carry
+        return jnp.array(False), kept, drift(Pair(pair.W, kept))
 
     nan = jnp.full((), jnp.nan, pair.W.dtype)
-    _, inverse, seen = jax.lax.while_loop(lambda c: c[0], look, (due, pair.inverse, nan))
+    _, kept, seen = jax.lax.while_loop(lambda c: c[0], look, (due, pair.inverse, nan))
 
     def renew(carry):
-        return jnp.array(False), jnp.linalg.inv(pair.W)
+        return jnp.array(False), inverse(pair.W)
 
-    _, inverse = jax.lax.while_loop(lambda c: c[0], renew, (seen > limit, inverse))
-    return Pair(pair.W, inverse), seen
+    _, kept = jax.lax.while_loop(lambda c: c[0], renew, (seen > limit, kept))
+    return Pair(pair.W, kept), seen

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from neurosim.dynamics.base import Dynamics, Readout
+from neurosim.inverses import pseudo_inverse
 from neurosim.network import Layers, Network, Weights
 
 Attenuation = Sequence[Any] | None
@@ -141,7 +142,7 @@ def gauss_newton_signal(
     return _down(
         network.depth,
         (-step * network.loss.error(rates[-1], label),),
-        lambda i, v: jnp.linalg.pinv(weights.W[i]) @ (v / _slope(network, weights, rates, i + 1)),
+        lambda i, v: pseudo_inverse(weights.W[i]) @ (v / _slope(network, weights, rates, i + 1)),
         attenuation,
     )
 

@@ -84,7 +84,7 @@ def run(seeds: range, folder: Path) -> Result:
         f"weights of any scale: none unstable (interval up to {exact['unstable']['high']:.1%}), "
         f"eigenvalues as in closed form to {exact['deviation']['high']:.0e} (95th percentile); "
         f"settling times as "
-        f"the chain tells to {ratio:.0%}; with inverses 10 % wrong at most "
+        f"the chain tells, within {ratio:.1%}; with inverses 10 % wrong at most "
         f"{worst_mild['fraction']:.1%} are unstable (μ up to 0.49)",
         figures={"spectrum": _figure(unstable, times)},
     )

@@ -1,0 +1,21 @@
+"""Inverses of matrices in compiled programs, of a batch one after the other.
+
+The kernels behind `jnp.linalg` share a batch out to the thread pool that they themselves run in,
+and wait there; on a machine of few cores two of them can wait for each other for ever.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+@jax.custom_batching.sequential_vmap
+def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """W⁻¹; not numbers where there is none."""
+    return jnp.linalg.inv(matrix)
+
+
+@jax.custom_batching.sequential_vmap
+def pseudo_inverse(matrix: Float[Array, "n m"]) -> Float[Array, "m n"]:
+    """W^†."""
+    return jnp.linalg.pinv(matrix)
