@@ -1,4 +1,4 @@
-"""The command line, and the library calls behind it: `run`, `check`, `inspect`, `list`."""
+"""The command line, and the library calls behind it: `run`, `inspect`, mistakes, the front door."""
 
 import json
 import os
@@ -15,12 +15,11 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import call
 
 import neurosim as ns
 from neurosim import _progress, _words
-from neurosim.cli import _summary, app
-from neurosim.inspecting import metrics_in_words
+from neurosim.cli import _summary
 from neurosim.loading import bundled
 
 CONSOLE = Path(sys.executable).parent / "neurosim"
@@ -38,7 +37,6 @@ CHANGES = {
 """
 SMALL = ["quickstart", "--level", "equilibrium"]
 SMALL += [word for key, value in CHANGES.items() for word in ("--set", f"{key}={value}")]
-PROTOCOLS = sorted(bundled("protocols"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,10 +52,6 @@ def elsewhere(tmp_path, monkeypatch):
     """Every test in a folder of its own, as wide as a terminal without a size."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-
-
-def call(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def with_weights(arguments, path, scale=1.0):
@@ -357,115 +351,6 @@ def test_inspect_refuses_what_is_no_trace():
     assert call("inspect", "none.h5").stderr == "error: none.h5: no such file\n"
 
 
-# --- list ----------------------------------------------------------------------------------------
-
-
-def test_list_is_one_line_each():
-    result = call("list", "protocols")
-    heading, *lines = result.stdout.splitlines()
-    assert heading == "protocols"
-    assert [line.split()[0] for line in lines] == PROTOCOLS
-    assert "two-phase mixture network on handwritten digits" in result.stdout
-
-
-def test_list_tells_all():
-    report = json.loads(call("list", "--json").stdout)
-    kinds = ["models", "protocols", "tasks", "rules", "dynamics", "activations", "solvers"]
-    assert list(report) == [*kinds, "warnings"]
-    for kind in kinds:
-        assert report[kind] == ns.catalog(kind)
-        assert all(entry["what"] for entry in report[kind])
-    for kind in ("models", "protocols", "tasks"):
-        assert all(entry["source"] for entry in report[kind])
-
-
-NAMED = [entry for entry in ns.catalog() if entry["key"]]
-
-
-@pytest.mark.parametrize("entry", NAMED, ids=lambda e: f"{e['key']}={e['name']}")
-def test_every_name_listed_is_one_that_its_key_takes(entry):
-    arguments = ["check", "quickstart", "--set", f"{entry['key']}={entry['name']}"]
-    assert "unknown" not in call(*arguments).stderr  # though it may not fit the rest
-    wrong = call(*arguments[:-1], f"{entry['key']}=nonsense")
-    assert wrong.exit_code == 2
-    assert re.search("unknown|no such|is not allowed|no shipped", wrong.stderr)
-
-
-def test_list_refuses_an_unknown_kind():
-    result = call("list", "modles")
-    assert result.exit_code == 2
-    assert "unknown kind 'modles'; did you mean 'models'?" in result.stderr
-
-
-# --- check ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_what_check_prints_is_the_same_protocol_and_writes_nothing(name):
-    result = call("check", name)
-    assert result.exit_code == 0
-    assert list(Path.cwd().iterdir()) == []
-    Path("again.toml").write_text(result.stdout)
-    assert ns.load_protocol("again.toml").spec == ns.load_protocol(name).spec
-
-
-def test_check_takes_the_options_of_run():
-    options = ["--level", "equilibrium", "--seeds", "3:6", "--out", "mine.h5"]
-    result = call("check", "quickstart", *options, "--set", "model.mu=0.2", "--json")
-    report = json.loads(result.stdout)
-    assert report["seeds"] == [3, 4, 5]
-    assert report["trace"] == "mine.h5"
-    assert report["protocol"]["level"] == "equilibrium"
-    assert report["protocol"]["model"]["mu"] == 0.2
-    assert report["simulated_s"] is None and report["slowest_s"] is None
-
-
-def test_check_predicts_what_a_run_takes():
-    report = ns.check("quickstart")
-    assert report["presentations"] == 30 * (1438 // 50)
-    assert report["simulated_s"] == pytest.approx(840 * 1.2)
-    # η̂ (μ/(1−μ))^(L+1−i), and the short-circuited free phase of two layers: eigenvalues of
-    # [[−1, μ], [1−μ, −(1−μ)]] over τ = 20 ms.
-    assert report["signal"] == pytest.approx([5 / 81, 5 / 9])
-    assert report["slowest_s"] == pytest.approx(0.02 / ((1.9 - 0.37**0.5) / 2))
-    comments = [line for line in call("check", "quickstart").stdout.splitlines() if "#" in line]
-    assert "# simulated time: 16 min 48 s at the most" in comments
-    assert "# slowest time constant: 31 ms" in comments
-
-
-def test_check_resolves_paths_so_that_its_output_can_move():
-    Path("here").mkdir()
-    np.savez("here/mine.npz", x=np.ones((20, 4)) * np.arange(4), y=np.arange(20) % 2)
-    text = bundled("protocols")["quickstart"].read_text()
-    text = text.replace('name = "digits"', 'name = "arrays"\npath = "mine.npz"')
-    text = text.replace("[64, 64, 10]", "[4, 4, 2]").replace("batch = 50", "batch = 5")
-    Path("here/mine.toml").write_text(text)
-    result = call("check", "here/mine.toml")
-    Path("there.toml").write_text(result.stdout)
-    assert ns.check("there.toml")["samples"] == ns.check("here/mine.toml")["samples"]
-
-
-def test_file_names_given_as_options_are_meant_from_the_working_directory():
-    np.savez("mine.npz", x=np.ones((70, 64)) * np.arange(64), y=np.arange(70) % 10)
-    for change in ("task={name='arrays',path='mine.npz'}", "task.path=mine.npz"):
-        options = ["--set", "task={name='arrays',path='x'}", "--set", change, "--set", "batch=5"]
-        report = json.loads(call("check", "quickstart", *options, "--json").stdout)
-        assert report["protocol"]["task"]["path"] == str(Path("mine.npz").absolute())
-
-
-def test_check_warns_of_a_trace_that_exists():
-    Path("mine.h5").touch()
-    result = call("check", "quickstart", "--out", "mine.h5")
-    assert result.exit_code == 0
-    assert result.stderr.startswith("warning: mine.h5: exists; run will ask for --force")
-    assert call("check", "quickstart", "--out", "mine.h5", "--force").stderr == ""
-
-
-def test_check_quiet_says_by_its_exit_code():
-    result = call("check", "quickstart", "--quiet")
-    assert (result.exit_code, result.output) == (0, "")
-
-
 # --- mistakes ------------------------------------------------------------------------------------
 
 
@@ -580,73 +465,3 @@ def test_the_library_refuses_a_level_that_does_not_exist():
     with pytest.raises(ns.InputError, match="unknown level 'magic'"):
         ns.run(protocol, level="magic")
     assert list(Path.cwd().iterdir()) == []
-
-
-# --- progress and words --------------------------------------------------------------------------
-
-
-def test_a_log_gets_a_line_every_half_minute(monkeypatch, capsys):
-    clock = [100.0]
-    monkeypatch.setattr(_progress.time, "monotonic", lambda: clock[0])
-    with _progress.Lines("mine") as lines:
-        for k in range(1, 121):
-            clock[0] += 1.0
-            lines(SimpleNamespace(done=k, total=240, loss=0.5, test_error=0.1))
-    assert capsys.readouterr().err.splitlines() == [
-        f"mine: {k} of 240 presentations, loss 0.5, accuracy 90.0 %, about {left} left"
-        for k, left in (
-            (30, "3 min 30 s"),
-            (60, "3 min 0 s"),
-            (90, "2 min 30 s"),
-            (120, "2 min 0 s"),
-        )
-    ]
-
-
-def test_a_log_says_that_a_run_still_compiles(monkeypatch, capsys):
-    monkeypatch.setattr(_progress, "PATIENCE", 0.0)
-    with _progress.Lines("mine") as lines:
-        lines.compiling.join(5)
-    assert capsys.readouterr().err == "mine: compiling\n"
-
-
-def test_the_bar_compiles_first_and_then_counts():
-    bar = _progress.Bar("mine")
-    [task] = bar.rich.tasks
-    assert task.description == "mine: compiling" and task.total is None
-    bar(SimpleNamespace(done=3, total=12, loss=0.123456, test_error=0.034))
-    assert (task.description, task.percentage) == ("mine", 25.0)
-    assert task.fields["numbers"] == "loss 0.123, accuracy 96.6 %"
-    bar(SimpleNamespace(done=4, total=12, loss=0.1, test_error=None))
-    assert task.fields["numbers"] == "loss 0.1"
-
-
-@pytest.mark.parametrize(
-    ("function", "number", "words"),
-    [
-        (_words.duration, 0.03097, "31 ms"),
-        (_words.duration, 9.0, "9 s"),
-        (_words.duration, 59.7, "1 min 0 s"),
-        (_words.duration, 125.2, "2 min 5 s"),
-        (_words.duration, 3 * 3600 + 61, "3 h 1 min"),
-        (_words.duration, 50 * 3600, "2 d 2 h"),
-        (_words.size, 512, "512 B"),
-        (_words.size, 5_277_120, "5.28 MB"),
-        (_words.size, 88_000, "88 kB"),
-        (_words.percent, 0.0339, "3.4 %"),
-        (_words.percent, 0.99999, "99.9 %"),
-        (_words.percent, 1.0, "100 %"),
-        (_words.percent, 0.0, "0 %"),
-        (_words.listed, range(100), "0, 1, 2, 3, 4, 5, ..., 99"),
-    ],
-)
-def test_numbers_in_words(function, number, words):
-    assert function(number) == words
-
-
-def test_metrics_of_no_seed_are_no_number():
-    assert dict(metrics_in_words({"test_loss": None})) == {"test loss": "not a number"}
-    assert dict(metrics_in_words({"test_loss": [None, None]})) == {
-        "test loss": "not a number for any seed"
-    }
-    assert dict(metrics_in_words({})) == {}

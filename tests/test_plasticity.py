@@ -1,82 +1,26 @@
 """Plasticity: rules against loops and gradients, fixed points of feedback learning, optimisers."""
 
-from itertools import pairwise
-
-import equinox as eqx
 import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from settled_networks import ACTIVATIONS, SLOPE, STEP, draws, network, random_weights, settled
 
 import neurosim as ns
-from neurosim import build
-from neurosim.activations import LeakyReLU, Linear, Tanh
 from neurosim.credit import CREDITS
 from neurosim.dynamics import Feedforward, Mixture, Multiplexing
-from neurosim.dynamics.base import Drive, Target, rest
-from neurosim.levels.equilibrium import Equilibrium
-from neurosim.levels.settling import Problem, Span
+from neurosim.dynamics.base import Drive, Target
 from neurosim.loading import load_protocol
-from neurosim.losses import Loss
-from neurosim.network import Network, Weights
 from neurosim.plasticity import signals as probes
 from neurosim.plasticity.rules import apical_delta, bias, delta
 from neurosim.plasticity.signals import Feedback, Forward, forward_signals
-
-SLOPE, STEP = 0.35, 0.1
-ACTIVATIONS = {"linear": Linear(), "leaky": LeakyReLU(SLOPE), "tanh": Tanh()}
-LEVEL = Equilibrium(1e-13, 400, 8)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def double_precision():
     with jax.enable_x64(True):
         yield
-
-
-def network(sizes, activation="leaky", form="inverse", loss="half-squared", output="linear"):
-    hidden = (ACTIVATIONS[activation],) * (len(sizes) - 2)
-    return Network(tuple(sizes), (*hidden, Linear()), form, Loss(loss, output))
-
-
-def random_weights(sizes, seed=0, biases=False, q_noise=0.3) -> Weights:
-    """Singular values of 0.7 … 1.3; feedback weights near the pseudo-inverses."""
-    rng = np.random.default_rng(seed)
-    W = []
-    for n_in, n in pairwise(sizes):
-        u, _, vt = np.linalg.svd(rng.standard_normal((n, n_in)), full_matrices=False)
-        W.append(u * rng.uniform(0.7, 1.3, min(n, n_in)) @ vt)
-    b = [0.3 * rng.standard_normal(n) for n in sizes[1:]] if biases else []
-    Q = [np.linalg.pinv(w) + q_noise * rng.standard_normal(w.T.shape) / 5 for w in W[1:]]
-    return Weights(*(tuple(map(jnp.asarray, arrays)) for arrays in (W, b, Q)))
-
-
-@eqx.filter_jit
-def _phase(dynamics, net, weights, x, y, teaching, start, value):
-    def one(x, y, state, value):
-        target = Target("fixed", value=value) if teaching == "fixed" else Target(teaching, STEP, y)
-        drive = Drive(x, net.potential(weights, 1, x), target)
-        problem = Problem(dynamics, net, weights, drive, STEP, y)
-        state, report, _ = LEVEL.settle(problem, state, Span(0.0, True))
-        return state, dynamics.read(net, weights, drive, state), report.settled
-
-    return jax.vmap(one)(x, y, start, value)
-
-
-def settled(dynamics, net, weights, x, y, teaching="none", start=None, value=None):
-    """States and readouts of a batch at the fixed points of a phase."""
-    if start is None:
-        start = jax.vmap(lambda _: rest(dynamics, net, jnp.float64))(x)
-    value = jnp.zeros_like(y) if value is None else value
-    state, readout, ok = _phase(dynamics, net, weights, x, y, teaching, start, value)
-    assert ok.all()
-    return state, readout
-
-
-def draws(seed, *shape):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape))
 
 
 # ------------------------------------------------------------------------------- rules and loops
@@ -462,150 +406,3 @@ def test_asleep_exact_inverses_emerge_from_the_top_down(sleep):
     assert held[0] > 0.05
     _, together = sleep({"stages.0.order": "together"})
     assert (together < 1e-3).all()
-
-
-# -------------------------------------------------------------------------- rates and optimisers
-
-TRAIN = """
-name = "train"
-level = "equilibrium"
-precision = "float64"
-batch = 5
-[model]
-dynamics = "mixture"
-credit = "two-phase"
-layers = [4, 5, 5, 3]
-mu = 0.2
-tau_soma = "20 ms"
-bias = true
-[model.forward]
-rate = [0.3, 0.2, 0.1]
-[model.feedback]
-rule = "white-noise"
-rate = [0.05, 0.04]
-[task]
-name = "student-teacher"
-layers = [4, 5, 5, 3]
-[[stages]]
-name = "only"
-presentations = 10
-[[stages.phases]]
-name = "free"
-plastic = ["feedback"]
-[[stages.phases]]
-name = "learning"
-teaching = "frozen"
-plastic = ["forward"]
-"""
-
-
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory):
-    """Overrides → the checked protocol."""
-    path = tmp_path_factory.mktemp("train") / "train.toml"
-    path.write_text(TRAIN)
-    return lambda overrides=None: load_protocol(path, overrides).spec
-
-
-def learning(spec):
-    return build.learning(spec, spec.stages[0])
-
-
-@pytest.mark.parametrize(
-    ("name", "reference"),
-    [
-        ("sgd", optax.sgd),
-        ("momentum", lambda rate: optax.sgd(rate, momentum=0.9)),
-        ("rmsprop", optax.rmsprop),
-        ("adam", optax.adam),
-    ],
-)
-def test_optimisers_are_those_of_optax(spec, name, reference):
-    """Five steps, layer by layer, optax minimising with the gradient −Δ; W, b and Q."""
-    rules = learning(spec({"model.forward.optimizer": name, "model.feedback.optimizer": name}))
-    weights = random_weights((4, 5, 5, 3), biases=True)
-    state = rules.begin(weights)
-    layers = [("W", 0.3, 0), ("W", 0.2, 1), ("W", 0.1, 2), ("Q", 0.05, 0), ("Q", 0.04, 1)]
-    layers += [("b", 0.3, 0), ("b", 0.2, 1), ("b", 0.1, 2)]
-    optimisers = [reference(rate) for _, rate, _ in layers]
-    states = [
-        o.init(getattr(weights, letter)[i])
-        for o, (letter, _, i) in zip(optimisers, layers, strict=True)
-    ]
-    arrays = [getattr(weights, letter)[i] for letter, _, i in layers]
-    for step in range(5):
-        change = jax.tree.map(lambda w, k=step: draws(30 + k, *w.shape), weights)
-        weights, state = rules.step(weights, change, state, jnp.array(1.0))
-        for k, (letter, _, i) in enumerate(layers):
-            update, states[k] = optimisers[k].update(-getattr(change, letter)[i], states[k])
-            arrays[k] = arrays[k] + update
-    for array, (letter, _, i) in zip(arrays, layers, strict=True):
-        np.testing.assert_allclose(getattr(weights, letter)[i], array, rtol=1e-13, atol=1e-15)
-
-
-def test_schedules_scale_every_rate(spec):
-    """Constant, falling in a line, falling by equal ratios: to `final` at the end of the stage."""
-    progress = np.array([0, 0.25, 0.5, 1])
-    for kind, factors in {
-        "constant": [1, 1, 1, 1],
-        "linear": [1, 0.775, 0.55, 0.1],
-        "exponential": [1, 0.1**0.25, 0.1**0.5, 0.1],
-    }.items():
-        rules = learning(spec({"schedule.kind": kind, "schedule.final": 0.1}))
-        found = [float(rules.moment(jnp.asarray(p)).factor) for p in progress]
-        np.testing.assert_allclose(found, factors, rtol=1e-14, err_msg=kind)
-
-
-def test_turns_go_from_the_top_down_in_equal_shares(spec):
-    rules = learning(spec({"stages.0.order": "top-down"}))
-    turns = [rules.moment(jnp.asarray(p / 10)).turn.tolist() for p in range(10)]
-    assert turns == [[0, 1]] * 5 + [[1, 0]] * 5
-
-
-def test_depth_compensation_undoes_the_attenuation(spec):
-    """((1−μ)/μ)^(L+1−i) times the signal of layer i [T 6.19], of W and b alike."""
-    dynamics, net = Mixture(mu=0.2, tau_soma=0.02), network((4, 5, 5, 3))
-    weights = random_weights((4, 5, 5, 3), biases=True)
-    x, y = draws(11, 6, 4), draws(12, 6, 3)
-    _, readout = settled(dynamics, net, weights, x, y, "following")
-    both = [
-        learning(
-            spec({"model.credit": "single-phase", "model.forward.depth_compensation": switch})
-        ).forward_change(dynamics, net, weights, x, y, readout, None)
-        for switch in (False, True)
-    ]
-    for i in (1, 2, 3):
-        factor = 4.0 ** (4 - i)
-        np.testing.assert_allclose(both[1].W[i - 1], factor * both[0].W[i - 1], rtol=1e-13)
-        np.testing.assert_allclose(both[1].b[i - 1], factor * both[0].b[i - 1], rtol=1e-13)
-        assert np.abs(both[0].W[i - 1]).max() > 0
-
-
-def test_a_presentation_moves_weights_by_rate_times_schedule_times_change(spec):
-    """Engine level: at presentation p of a stage that began at `first`, by layer, W, b and Q."""
-    chosen = spec({"schedule.kind": "linear", "schedule.final": 0.5})
-    engine = build.engine(chosen, chosen.stages[0], 10)
-    weights = random_weights((4, 5, 5, 3), biases=True, q_noise=0.05)
-    data = (draws(13, 20, 4), draws(14, 20, 3))
-    orders = jnp.arange(20).reshape(1, 4, 5)
-    for first, number in ((0, 0), (0, 7), (100, 105)):
-        begin = engine.begin(jax.tree.map(lambda a: a[None], weights), number)
-        states, _, change = engine.advance(
-            begin,
-            data,
-            None,
-            orders,
-            jax.random.key(0)[None],
-            jnp.int32(2),
-            jnp.int32(3),
-            jnp.int32(first),
-        )
-        factor = 1 - 0.5 * (number - first) / 10
-        rates = {"W": (0.3, 0.2, 0.1), "b": (0.3, 0.2, 0.1), "Q": (0.05, 0.04)}
-        for letter, of_layers in rates.items():
-            before, after = getattr(weights, letter), getattr(states.weights, letter)
-            for rate, w, v, d in zip(
-                of_layers, before, after, getattr(change, letter), strict=True
-            ):
-                np.testing.assert_allclose(v[0], w + rate * factor * d[0], rtol=1e-12, atol=1e-15)
-                assert np.abs(np.asarray(d)).max() > 1e-6

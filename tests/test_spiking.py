@@ -1,24 +1,17 @@
 """The spiking level: the same equations, the same numbers but for spikes, and nothing lost."""
 
 import dataclasses
-import os
-import shutil
-import signal
 
-import h5py
 import jax
 import jax.numpy as jnp
-import libsonata
 import numpy as np
 import pytest
-import xarray
+from small_spikes import FAMILIES, STANDALONE
 
-import neurosim as ns
 from neurosim.activations import LeakyReLU, Linear, Sigmoid, Softplus, Tanh
 from neurosim.dynamics import Mixture, Multiplexing
 from neurosim.dynamics.base import Drive, Target, field, rest
 from neurosim.levels.rate import Rate
-from neurosim.levels.spiking import compiling
 from neurosim.levels.spiking.calibration import calibrated
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
@@ -27,10 +20,6 @@ from neurosim.network import Network, Weights, feedback_weights, forward_weights
 from neurosim.spiking.curves import _cached, fi_curve
 
 DT = 5e-4
-
-missing = [tool for tool in ("g++", "make") if shutil.which(tool) is None]
-compiled = pytest.mark.skipif(bool(missing), reason=f"there is no {' and no '.join(missing)}")
-STANDALONE = pytest.param("standalone", marks=compiled)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -47,13 +36,6 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 
 # ------------------------------------------------------------------------------------ the bridge
-
-FAMILIES = {
-    "mixture": Mixture(mu=0.2, tau_soma=0.02),
-    "dendrites": Mixture(mu=0.2, tau_soma=0.02, tau_basal=0.005, tau_apical=0.01),
-    "multiplexing": Multiplexing(tau_basal=0.01, tau_apical=0.02),
-}
-
 
 CASES = [
     *(("inverse", activation) for activation in (Linear(), LeakyReLU(0.35), Tanh())),
@@ -356,283 +338,3 @@ def test_events_and_bursts_carry_two_signals(target):
         given = np.broadcast_to(x, rate.shape).ravel()
         off = (probability - target).ravel()
         assert abs(np.corrcoef(off, given)[0, 1]) < 3.5 / np.sqrt(rate.size)
-
-
-# --------------------------------------------------------------------------------------- runs
-
-SMALL = {
-    "level": "spiking",
-    "model.layers": [64, 8, 10],
-    "model.spiking.neurons": 4,
-    "model.spiking.soma": "poisson",
-    "batch": 3,
-    "stages.0.phases.0.duration": "60 ms",
-    "stages.0.phases.1.duration": "60 ms",
-    "spiking.window": "30 ms",
-    "spiking.dt": "1 ms",
-    "spiking.presentations": 3,
-    "spiking.test": 6,
-    "spiking.target": "numpy",
-    "record.presentations": [0, 2],
-    "record.samples": 2,
-    "record.every": "10 ms",
-}
-
-
-def small(out, changes=None, protocol="quickstart", **options):
-    loaded = ns.load_protocol(protocol, SMALL | (changes or {}))
-    return ns.run(loaded, out=out, force=True, **options)
-
-
-def arrays(path):
-    with h5py.File(path) as file:
-        found = {}
-        file.visititems(
-            lambda name, item: (
-                found.update({name: item[()]})
-                if isinstance(item, h5py.Dataset) and not name.startswith("provenance")
-                else None
-            )
-        )
-    return found
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    path = tmp_path_factory.mktemp("run") / "small.h5"
-    with jax.enable_x64(True):
-        small(path)
-    return path
-
-
-def test_a_run_is_the_same_again_whatever_is_recorded_and_however_it_is_cut(
-    finished, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("neurosim.looping.CHUNK_SECONDS", 1e3)
-    small(tmp_path / "again.h5")
-    one, other = arrays(finished), arrays(tmp_path / "again.h5")
-    assert one.keys() == other.keys()
-    for name, values in one.items():
-        np.testing.assert_array_equal(values, other[name], err_msg=name)
-    small(tmp_path / "bare.h5", {"record.presentations": 0})
-    bare = arrays(tmp_path / "bare.h5")
-    for name in ("weights/W1", "weights/W2", "metrics/loss", "evaluation/loss"):
-        np.testing.assert_array_equal(one[name], bare[name], err_msg=name)
-    assert not np.array_equal(one["weights/W1"][0], one["weights/W1"][1])
-
-
-def test_an_ensemble_is_its_seeds_one_at_a_time(finished, tmp_path):
-    small(tmp_path / "both.h5", seeds=[1, 0])
-    one, both = arrays(finished), arrays(tmp_path / "both.h5")
-    np.testing.assert_array_equal(one["metrics/loss"], both["metrics/loss"][:, 1])
-    np.testing.assert_array_equal(one["weights/W2"], both["weights/W2"][:, 1])
-    assert not np.array_equal(both["metrics/loss"][:, 0], both["metrics/loss"][:, 1])
-
-
-def test_control_c_is_not_taken_for_the_end():
-    """A run that is broken off raises; its program does not go on as if the time had passed."""
-    dynamics, passed = FAMILIES["mixture"], []
-    network = Network((2, 2, 2), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
-    machine = Machine(dynamics, network, None, 1e-3, 1, target="numpy")
-
-    def program():
-        machine.rest()
-        yield 10
-        signal.raise_signal(signal.SIGINT)
-        yield 10
-        passed.append(True)
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            machine.run(program(), 20)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert passed == []
-
-
-def test_spikes_are_sonata(finished):
-    reader = libsonata.SpikeReader(str(finished))
-    assert reader.get_population_names() == ["layer1", "layer2"]
-    rows = np.array(reader["layer1"].get())
-    assert reader["layer1"].sorting == "by_time"
-    assert rows[:, 0].max() < 2 * 8 * 4  # samples, units, neurons
-    assert rows[:, 1].max() < 2 * 120
-    with xarray.open_datatree(finished, engine="h5netcdf") as tree:
-        soma = tree["traces/layer1/soma"].values
-        np.testing.assert_array_equal(tree["spikes/layer1/node_ids"], rows[:, 0])
-        assert tree["spikes/layer1/timestamps"].attrs["units"] == "ms"
-    # What is recorded as a rate is what the spikes say: counts over 10 ms, from the base rate.
-    counts = np.zeros((2, 2, 12, 8))
-    for node, time in rows:
-        node, presentation = int(node), int(time + 1e-6) // 120
-        moment = int(time + 1e-6) % 120 // 10
-        counts[presentation, node // 32, moment, node % 32 // 4] += 1
-    rates = (counts / (4 * 0.01) - 50) / 20
-    np.testing.assert_allclose(soma[:, :, 1:], rates, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("protocol", "changes"),
-    [
-        ("multiplexing-digits", {"model.spiking.soma": "poisson"}),
-        ("mixture-single-phase", {"model.layers": [6, 6, 6], "stages.0.phases.1.duration": None}),
-        ("online-plasticity", {"model.layers": [6, 6, 6]}),
-    ],
-)
-def test_every_family_and_plasticity_runs(protocol, changes, tmp_path):
-    given = {key: value for key, value in (SMALL | changes).items() if value is not None}
-    loaded = ns.load_protocol(protocol)
-    for number in range(len(loaded.spec.stages[0].phases)):
-        given[f"stages.0.phases.{number}.duration"] = "60 ms"
-    if len(loaded.spec.stages[0].phases) == 1:
-        given.pop("stages.0.phases.1.duration", None)
-    if loaded.spec.model.layers[0] == 6:
-        given["batch"] = 4
-    run = ns.run(ns.load_protocol(protocol, given), out=tmp_path / "run.h5")
-    with ns.open_trace(run.path) as trace:
-        assert trace.attrs["status"] == "complete"
-        assert np.isfinite(trace["metrics/loss"]).all()
-        moved = trace["weights/W1"].values
-        assert np.isfinite(moved).all()
-        assert np.abs(moved[1] - moved[0]).max() > 0
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"model.spiking.max_rate": "40 Hz"}, "not above the base rate of 50 Hz"),
-        ({"spiking.dt": "2 ms"}, "too long for 150 Hz; expected at most"),
-        ({"spiking.window": "1.5 ms"}, "not a multiple of spiking.dt"),
-        ({"model.spiking.neuron": 5}, "did you mean 'neurons'"),
-    ],
-)
-def test_what_spikes_cannot_do_is_refused(changes, message, tmp_path):
-    with pytest.raises(ns.InputError, match=message):
-        ns.load_protocol("quickstart", {"level": "spiking"} | changes)
-
-
-# ---------------------------------------------------------------------------------- standalone
-
-
-@compiled
-def test_a_standalone_network_is_the_one_here(monkeypatch):
-    """The rate equations, free and taught, read on the way; then broken off, and begun again."""
-    dynamics, sizes = Multiplexing(tau_basal=0.01, tau_apical=0.02), (4, 5, 5, 3)
-    network = Network(sizes, (Tanh(),) * 2 + (Linear(),), "inverse", Loss("half-squared", "linear"))
-    rng = np.random.default_rng(0)
-    W = forward_weights("orthogonal", sizes, 0.7, rng)
-    b = tuple(0.1 * rng.standard_normal(n) for n in sizes[1:])
-    weights = Weights(tuple(W), b, tuple(np.linalg.pinv(w) for w in W[1:]))
-    x, taught = rng.standard_normal((3, 4)), 0.3 * rng.standard_normal((3, 3))
-
-    def program(machine, seen, interrupted=False):
-        machine.rest()
-        machine.write_weights(weights)
-        machine.drive(x @ W[0].T)
-        for target in (None, taught):
-            machine.teach(target)
-            for _ in range(3):
-                yield 15
-                seen += [machine.array(i, "basal") for i in (1, 2, 3)]
-                seen += [machine.apical(i) for i in (1, 2)]
-                if interrupted:
-                    signal.raise_signal(signal.SIGINT)
-
-    here = Machine(dynamics, network, None, 1e-3, 3, target="numpy")
-    there = Machine(dynamics, network, None, 1e-3, 3, target="standalone")
-    expected, found, seen, again = [], [], [], []
-    here.run(program(here, expected), 90)
-    there.run(program(there, found), 90)
-    assert min(np.abs(a).max() for a in expected) > 1e-3
-    np.testing.assert_allclose(np.hstack(found), np.hstack(expected), rtol=0, atol=1e-9)
-
-    process = there.brian._process
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            there.run(program(there, seen, interrupted=True), 90)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert len(seen) == 5
-    assert process.returncode == -signal.SIGKILL
-    there.run(program(there, again), 90)
-    np.testing.assert_array_equal(np.hstack(again), np.hstack(found))
-
-    def fail(*_):
-        raise AssertionError("compiled again")
-
-    there.brian._process.kill()
-    with pytest.raises(ns.NeurosimError, match="ended by itself, with exit code -9"):
-        there.array(1, "basal")
-    main = there.brian._executable.folder / "main"
-    with monkeypatch.context() as patched:
-        patched.setattr(compiling, "_compile", fail)
-        Machine(dynamics, network, None, 1e-3, 3, target="standalone")
-    with monkeypatch.context() as patched:  # a cache that cannot be written; its folder goes away
-        patched.setattr(compiling, "user_cache_path", lambda _: main / "nowhere")
-        patched.setattr(compiling, "_compile", lambda folder, _: shutil.copy2(main, folder))
-        machine = Machine(dynamics, network, None, 1e-3, 3, target="standalone")
-        again.clear()
-        machine.run(program(machine, again), 90)
-        np.testing.assert_array_equal(np.hstack(again), np.hstack(found))
-        folder = machine.brian._executable.folder
-        assert folder != main.parent
-        assert folder.exists()
-        del machine
-        assert not folder.exists()
-
-
-@compiled
-@pytest.mark.parametrize("soma", ["lif"])
-def test_a_run_as_a_program_of_its_own_is_the_same(soma, tmp_path):
-    """Learning, records and evaluations: the same spikes, one by one, and rounding beside."""
-    runs = {}
-    for target in ("numpy", "standalone"):
-        path = tmp_path / f"{target}.h5"
-        small(path, {"spiking.target": target, "model.spiking.soma": soma})
-        runs[target] = arrays(path)
-    one, other = runs.values()
-    assert one.keys() == other.keys()
-    assert one["spikes/layer1/timestamps"].size > 100
-    assert not np.array_equal(one["weights/W1"][0], one["weights/W1"][1])
-    for name, values in one.items():
-        if values.dtype.kind == "f":
-            np.testing.assert_allclose(values, other[name], rtol=0, atol=1e-9, err_msg=name)
-        else:
-            np.testing.assert_array_equal(values, other[name], err_msg=name)
-
-
-@pytest.mark.parametrize(
-    ("environment", "message"),
-    [
-        ({"CXX": "no-such-compiler"}, "CXX is 'no-such-compiler', which is not there; install"),
-        (
-            {"CXX": "", "PATH": ""},
-            r"neither g\+\+ nor clang\+\+ is there; install them",
-        ),
-        ({"CXX": shutil.which("env") or "", "PATH": ""}, "there is no make; install"),
-    ],
-)
-def test_without_a_compiler_standalone_is_refused(environment, message, tmp_path, monkeypatch):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ns.InputError, match=message):
-        small(tmp_path / "run.h5", {"spiking.target": "standalone"})
-    assert not os.listdir(tmp_path)
-
-
-@compiled
-def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):
-    wrong = tmp_path / "wrong"
-    wrong.write_text("#!/bin/sh\necho out of order >&2\nexit 1\n")
-    wrong.chmod(0o755)
-    monkeypatch.setenv("CXX", str(wrong))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    dynamics = FAMILIES["mixture"]
-    network = Network((2, 2, 2), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
-    with pytest.raises(ns.NeurosimError, match=r"does not compile[^*]*out of order"):
-        Machine(dynamics, network, None, 1e-3, 1, target="standalone")
-    assert not list(tmp_path.glob("neurosim-*"))
-    here = Machine(dynamics, network, None, 1e-3, 1, target="numpy")  # as if nothing had been
-    here.run(iter([3]), 3)

@@ -1,0 +1,144 @@
+"""Spiking runs: repeatable, written as SONATA, refused where they cannot be."""
+
+import signal
+
+import jax
+import libsonata
+import numpy as np
+import pytest
+import xarray
+from small_spikes import FAMILIES, SMALL, arrays, small
+
+import neurosim as ns
+from neurosim.activations import Linear
+from neurosim.levels.spiking.machine import Machine
+from neurosim.losses import Loss
+from neurosim.network import Network
+
+
+@pytest.fixture(autouse=True, scope="module")
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Calibrations are kept for the tests, and only for them."""
+    base = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(base))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "small.h5"
+    with jax.enable_x64(True):
+        small(path)
+    return path
+
+
+def test_a_run_is_the_same_again_whatever_is_recorded_and_however_it_is_cut(
+    finished, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("neurosim.looping.CHUNK_SECONDS", 1e3)
+    small(tmp_path / "again.h5")
+    one, other = arrays(finished), arrays(tmp_path / "again.h5")
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name], err_msg=name)
+    small(tmp_path / "bare.h5", {"record.presentations": 0})
+    bare = arrays(tmp_path / "bare.h5")
+    for name in ("weights/W1", "weights/W2", "metrics/loss", "evaluation/loss"):
+        np.testing.assert_array_equal(one[name], bare[name], err_msg=name)
+    assert not np.array_equal(one["weights/W1"][0], one["weights/W1"][1])
+
+
+def test_an_ensemble_is_its_seeds_one_at_a_time(finished, tmp_path):
+    small(tmp_path / "both.h5", seeds=[1, 0])
+    one, both = arrays(finished), arrays(tmp_path / "both.h5")
+    np.testing.assert_array_equal(one["metrics/loss"], both["metrics/loss"][:, 1])
+    np.testing.assert_array_equal(one["weights/W2"], both["weights/W2"][:, 1])
+    assert not np.array_equal(both["metrics/loss"][:, 0], both["metrics/loss"][:, 1])
+
+
+def test_control_c_is_not_taken_for_the_end():
+    """A run that is broken off raises; its program does not go on as if the time had passed."""
+    dynamics, passed = FAMILIES["mixture"], []
+    network = Network((2, 2, 2), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
+    machine = Machine(dynamics, network, None, 1e-3, 1, target="numpy")
+
+    def program():
+        machine.rest()
+        yield 10
+        signal.raise_signal(signal.SIGINT)
+        yield 10
+        passed.append(True)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            machine.run(program(), 20)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert passed == []
+
+
+def test_spikes_are_sonata(finished):
+    reader = libsonata.SpikeReader(str(finished))
+    assert reader.get_population_names() == ["layer1", "layer2"]
+    rows = np.array(reader["layer1"].get())
+    assert reader["layer1"].sorting == "by_time"
+    assert rows[:, 0].max() < 2 * 8 * 4  # samples, units, neurons
+    assert rows[:, 1].max() < 2 * 120
+    with xarray.open_datatree(finished, engine="h5netcdf") as tree:
+        soma = tree["traces/layer1/soma"].values
+        np.testing.assert_array_equal(tree["spikes/layer1/node_ids"], rows[:, 0])
+        assert tree["spikes/layer1/timestamps"].attrs["units"] == "ms"
+    # What is recorded as a rate is what the spikes say: counts over 10 ms, from the base rate.
+    counts = np.zeros((2, 2, 12, 8))
+    for node, time in rows:
+        node, presentation = int(node), int(time + 1e-6) // 120
+        moment = int(time + 1e-6) % 120 // 10
+        counts[presentation, node // 32, moment, node % 32 // 4] += 1
+    rates = (counts / (4 * 0.01) - 50) / 20
+    np.testing.assert_allclose(soma[:, :, 1:], rates, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "changes"),
+    [
+        ("multiplexing-digits", {"model.spiking.soma": "poisson"}),
+        ("mixture-single-phase", {"model.layers": [6, 6, 6], "stages.0.phases.1.duration": None}),
+        ("online-plasticity", {"model.layers": [6, 6, 6]}),
+    ],
+)
+def test_every_family_and_plasticity_runs(protocol, changes, tmp_path):
+    given = {key: value for key, value in (SMALL | changes).items() if value is not None}
+    loaded = ns.load_protocol(protocol)
+    for number in range(len(loaded.spec.stages[0].phases)):
+        given[f"stages.0.phases.{number}.duration"] = "60 ms"
+    if len(loaded.spec.stages[0].phases) == 1:
+        given.pop("stages.0.phases.1.duration", None)
+    if loaded.spec.model.layers[0] == 6:
+        given["batch"] = 4
+    run = ns.run(ns.load_protocol(protocol, given), out=tmp_path / "run.h5")
+    with ns.open_trace(run.path) as trace:
+        assert trace.attrs["status"] == "complete"
+        assert np.isfinite(trace["metrics/loss"]).all()
+        moved = trace["weights/W1"].values
+        assert np.isfinite(moved).all()
+        assert np.abs(moved[1] - moved[0]).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.spiking.max_rate": "40 Hz"}, "not above the base rate of 50 Hz"),
+        ({"spiking.dt": "2 ms"}, "too long for 150 Hz; expected at most"),
+        ({"spiking.window": "1.5 ms"}, "not a multiple of spiking.dt"),
+        ({"model.spiking.neuron": 5}, "did you mean 'neurons'"),
+    ],
+)
+def test_what_spikes_cannot_do_is_refused(changes, message, tmp_path):
+    with pytest.raises(ns.InputError, match=message):
+        ns.load_protocol("quickstart", {"level": "spiking"} | changes)
