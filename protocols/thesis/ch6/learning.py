@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ch6.common import COLOURS, STYLE, Result, band, new_figure
 
@@ -255,19 +256,28 @@ def _claims(finals: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, flo
 
 
 HOLDS = 0.8
-"""The share of seeds in which a claim must be true, wherever it is tried."""
+"""The share of seeds in which a claim must be true to hold in a case."""
+
+
+def _verdict(cases: dict[str, float]) -> str:
+    """Whether a claim holds wherever it is tried, in most cases, or in few."""
+    share = np.mean([fraction >= HOLDS for fraction in cases.values()])
+    return "yes" if share == 1 else "mostly" if share > 0.5 else "no"
 
 
 def _judge(measured, finals, curves, seeds: range) -> Result:
     claims = _claims(finals)
-    held = {claim: min(values.values()) >= HOLDS for claim, values in claims.items()}
+    verdicts = {claim: _verdict(cases) for claim, cases in claims.items()}
     words = "; ".join(
-        f"{claim}: {'yes' if ok else 'no'} (in {min(claims[claim].values()):.0%} to "
-        f"{max(claims[claim].values()):.0%} of seeds; true of "
-        f"{sum(v >= HOLDS for v in claims[claim].values())} of {len(claims[claim])} cases)"
-        for claim, ok in held.items()
+        f"{claim}: {verdict} ({sum(f >= HOLDS for f in claims[claim].values())} of "
+        f"{len(claims[claim])} cases; in {min(claims[claim].values()):.0%} to "
+        f"{max(claims[claim].values()):.0%} of seeds)"
+        for claim, verdict in verdicts.items()
     )
-    verdict = "holds" if all(held.values()) else "holds in part" if any(held.values()) else "fails"
+    found = set(verdicts.values())
+    verdict = {frozenset({"yes"}): "holds", frozenset({"no"}): "fails"}.get(
+        frozenset(found), "holds in part"
+    )
     return Result(
         prediction="one phase learns only with exact inverses; two phases learn without; "
         "multiplexing suits depth",
@@ -275,8 +285,9 @@ def _judge(measured, finals, curves, seeds: range) -> Result:
         measured={"tasks": measured, "claims": claims},
         seeds=f"{len(seeds)} seeds ({seeds.start}–{seeds.stop - 1}), equal presentations; rates of "
         f"all methods from one grid a task, on seeds {seeds.start - TUNING}–{seeds.start - 1}; "
-        f"median and 5–95 %; to learn hidden layers is to end below {BELOW}; a claim holds where "
-        f"it is true of at least {HOLDS:.0%} of seeds in every case",
+        f"median and 5–95 %; to learn hidden layers is to end below {BELOW}; a claim holds in a "
+        "case (a task and a way to learn feedback) where it is true of at least "
+        f"{HOLDS:.0%} of seeds",
         verdict=verdict,
         because=words,
         figures={"learning": _figure(measured, curves)},
@@ -297,12 +308,17 @@ def _figure(measured: dict, curves: dict):
             axes.plot([middle], [row], "|", ms=12, mew=2, color=colour)
             lost = measured[name][method]["diverged"]
             if lost:
-                axes.annotate(f"{lost} diverged", (1, row), xycoords=("axes fraction", "data"),
-                              ha="right", va="center", size=7)  # fmt: skip
+                axes.annotate(f"{lost} diverged", (1.01, row), xycoords=("axes fraction", "data"),
+                              va="center", size=7)  # fmt: skip
         axes.set_yticks(range(len(task.methods)), task.methods)
         axes.set_ylim(len(task.methods) - 0.5, -0.5)
         axes.set(xscale="log", title=name)
-        axes.set_xlabel("test error (%)" if task.kind == "error" else "test loss (a.u.)")
+        axes.set_xlabel("test loss (a.u.)")
+        if task.kind == "error":
+            axes.set_xlabel("test error (%)")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
     return figure
 
 
