@@ -15,7 +15,7 @@ from neurosim.archives import read_arrays
 from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS, Dynamics
 from neurosim.engine import Engine
-from neurosim.errors import InputError, unknown
+from neurosim.errors import InputError, arrived, either, unknown
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
 from neurosim.levels.spiking.neurons import Neurons
@@ -87,20 +87,23 @@ def task(protocol: ProtocolSpec, folder: Path) -> Any:
     if not isinstance(given, dict):
         return given
     parameters = dict(given)
-    name = parameters.pop("name", None)
-    if name not in TASKS:
-        raise InputError(unknown("task", str(name), TASKS))
+    if "name" not in parameters:
+        raise InputError(f"name is missing; expected {either(TASKS)}")
+    name = parameters.pop("name")
+    if not isinstance(name, str) or name not in TASKS:
+        word = name if isinstance(name, str) else arrived(name)
+        raise InputError(f"name: {unknown('task', word, TASKS)}")
     kind = TASKS[name]
-    allowed = {f.name for f in dataclasses.fields(kind) if f.init}
-    for key in parameters:
-        if key not in allowed:
-            raise InputError(unknown(f"key of the {name} task", key, allowed))
+    allowed = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    wrong = [f"{name}: {k}: {unknown('key', k, allowed)}" for k in parameters if k not in allowed]
+    for key, field in allowed.items():
+        if field.default is dataclasses.MISSING and key not in parameters:
+            wrong.append(f"{name}: {key} is missing")
+    if wrong:
+        raise InputError(wrong)
     if "path" in parameters:
         parameters["path"] = located(folder, parameters["path"])
-    try:
-        return kind(**parameters)
-    except TypeError as problem:
-        raise InputError(f"the {name} task: {problem}") from None
+    return kind(**parameters)
 
 
 def located(folder: Path, name: Any) -> Path:
@@ -125,13 +128,13 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:
         case "near-teacher":
             if data.teacher is None:
                 raise InputError(
-                    "model.weights.init: 'near-teacher' needs a task with a teacher "
+                    "weights.init: 'near-teacher' needs a task with a teacher "
                     "network, such as student-teacher"
                 )
             teacher = [w.shape[1] for w in data.teacher] + [data.teacher[-1].shape[0]]
             if list(sizes) != teacher:
                 raise InputError(
-                    f"model.weights.init: 'near-teacher' needs a student of the teacher's layers; "
+                    f"weights.init: 'near-teacher' needs a student of the teacher's layers; "
                     f"it has {list(sizes)}, the teacher {teacher}; use another initialiser"
                 )
             W = list(near_teacher(data.teacher, spec.distance, CONDITIONING, rng))

@@ -1,10 +1,14 @@
 """From a file name and overrides to a checked protocol."""
 
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from neurosim.consistency import concerns, problems
 from neurosim.credit import defaults
@@ -63,6 +67,27 @@ class Protocol:
             return f"--set {name}"
         place, shown = self.sources.locate(key)
         return f"{place}: {dotted(shown)}" if place else name
+
+    @contextmanager
+    def placing(self, table: str, alias: object = None) -> Iterator[None]:
+        """In which what is refused is placed: at the key of `table` that a message begins with.
+
+        alias: what messages call the table, as in "digits: split_seed: got -1".
+        """
+        try:
+            yield
+        except InputError as error:
+            raise InputError([self._placed(table, alias, m) for m in error.messages]) from None
+
+    def _placed(self, table: str, alias: object, message: str) -> str:
+        rest = message.removeprefix(f"{alias}: ")
+        parts = re.split(r"[:\[ ]", rest, maxsplit=1)[0].split(".")
+        node = getattr(self.spec, table)
+        for part in parts:
+            node = dict(node).get(part) if isinstance(node, Mapping | BaseModel) else None
+        if node is None:
+            return f"{self.where((table,))}: {message}"
+        return self.where((table, *parts)) + rest.removeprefix(".".join(parts))
 
 
 def bundled(kind: str) -> dict[str, Path]:

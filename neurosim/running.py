@@ -67,7 +67,8 @@ def initial_weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> 
     """The weights of every seed before it learns."""
     model, folder = protocol.spec.model, protocol.folder
     pairs = zip(seeds, drawn, strict=True)
-    return build.stack([build.weights(model, seed, data, folder) for seed, data in pairs])
+    with protocol.placing("model"):
+        return build.stack([build.weights(model, seed, data, folder) for seed, data in pairs])
 
 
 def resolve(
@@ -131,11 +132,12 @@ def _on(device: str | None):
 def prepare(protocol: Protocol, seeds: list[int]) -> tuple[Samples, list[Data]]:
     """The data of every seed, checked against the model."""
     spec = protocol.spec
-    task = build.task(spec, protocol.folder)
-    if task.shared:
-        drawn = [task.draw(host_stream(0, "task"))] * len(seeds)
-    else:
-        drawn = [task.draw(host_stream(seed, "task")) for seed in seeds]
+    with protocol.placing("task", spec.task.get("name") if isinstance(spec.task, dict) else None):
+        task = build.task(spec, protocol.folder)
+        if task.shared:
+            drawn = [task.draw(host_stream(0, "task"))] * len(seeds)
+        else:
+            drawn = [task.draw(host_stream(seed, "task")) for seed in seeds]
     data = drawn[0]
     sizes = spec.model.layers
     n_in, n_out = data.x_train.shape[1], data.y_train.shape[1]

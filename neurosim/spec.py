@@ -366,7 +366,11 @@ class SpikingSpec(Spec):
 
 
 def _task(value: Any, handler: Callable) -> Any:
-    return handler(value) if isinstance(value, dict) else value
+    if _written(value):
+        return handler(value)
+    if lacking := [name for name in ("shared", "draw") if not hasattr(value, name)]:
+        raise ValueError(f"{type(value).__name__} object without {' and '.join(lacking)}")
+    return value
 
 
 class ProtocolSpec(Spec):

@@ -117,7 +117,8 @@ def _of_protocol(
     seed = protocol.spec.seed if seed is None else seed
     x, y, data, inputs = _test_samples(protocol, seed, samples)
     model = protocol.spec.model
-    weights = build.weights(model, seed, data, protocol.folder)
+    with protocol.placing("model"):
+        weights = build.weights(model, seed, data, protocol.folder)
     return Subject(name, "protocol", "initial", inputs, model, protocol.spec, seed, weights, x, y)
 
 

@@ -4,6 +4,7 @@ Cases are drawn by hypothesis, a few hundred here. Thousands, and others every t
 `pytest tests/test_bad_input.py --hypothesis-profile=thorough`.
 """
 
+import copy
 import datetime
 import gzip
 import io
@@ -71,6 +72,10 @@ def places(data, at=()):
 def wrong(draw, text):
     """TOML with some keys replaced, removed, renamed or added."""
     data = tomllib.loads(text)
+
+    def junk():
+        return copy.deepcopy(draw(st.sampled_from(JUNK)))  # what follows may change it
+
     for _ in range(draw(st.integers(1, 3))):
         found = list(places(data))
         if not found:
@@ -81,7 +86,7 @@ def wrong(draw, text):
             parent = parent[name]
         match draw(st.sampled_from(["replace", "replace", "replace", "remove", "rename", "add"])):
             case "replace":
-                parent[key] = draw(st.sampled_from(JUNK))
+                parent[key] = junk()
             case "remove":
                 del parent[key]
             case "rename" if isinstance(parent, dict):
@@ -89,9 +94,7 @@ def wrong(draw, text):
                     parent.pop(key)
                 )
             case "add" if isinstance(parent, dict):
-                parent[draw(st.sampled_from(["extra", "use", "mu", "noise"]))] = draw(
-                    st.sampled_from(JUNK)
-                )
+                parent[draw(st.sampled_from(["extra", "use", "mu", "noise"]))] = junk()
     return tomlkit.dumps(data).encode()
 
 
@@ -143,6 +146,45 @@ def test_a_wrong_model_is_refused_in_words(folder, content):
     path = folder / "uses.toml"
     path.write_text(TINY.replace('"mixture-two-phase"', '"bad-model.toml"'))
     refused(lambda: ns.check(path, out=folder / "out.h5"), "uses.toml", "bad-model.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('name = "student-teacher"', "", ":13: task: name is missing; expected student-teacher, y"),
+        ('name = "student-teacher"', "name = []", ":14: task.name: unknown task '[]' (allowed: "),
+        ("train = 64", "trian = 64", ":16: task.trian: unknown key 'trian'; did you mean 'train'?"),
+        (
+            "train = 64",
+            "train = -64",
+            ":16: task.train: got -64; expected a whole number of at lea",
+        ),
+        ("\ntrain = 64", "\nconditioning = 9e9", ":13: task: student-teacher: teacher layer 1, sh"),
+        ("layers = [3, 4, 4]\ntrain", "train", ":13: task: student-teacher: layers is missing"),
+        ("[3, 4, 4]\ntrain", "[3, true, 4]\ntrain", ":15: task.layers[1]: got true; expected a wh"),
+        ("mu = 0.2", 'weights.init = "file"\nweights.file = "no.npz"', ":6: model: "),
+    ],
+)
+def test_mistakes_are_placed_that_only_show_when_tasks_and_weights_are_made(folder, old, new, said):
+    path = folder / "mine.toml"
+    path.write_text(TINY.replace(old, new, 1))
+    with pytest.raises(InputError) as refusal:
+        ns.check(path, out=folder / "out.h5")
+    assert str(refusal.value).startswith(f"{path}{said}")
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (True, "--set task: true has the wrong type; expected a table"),
+        (object(), "--set task: object object without shared and draw"),
+    ],
+)
+def test_what_is_no_task_is_refused(folder, task, said):
+    path = folder / "good.toml"
+    path.write_text(TINY)
+    with pytest.raises(InputError, match=said):
+        ns.load_protocol(path, {"task": task})
 
 
 @given(text=st.text(max_size=40), value=st.sampled_from(JUNK))

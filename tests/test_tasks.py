@@ -377,7 +377,7 @@ def test_digits_split_depends_on_its_own_seed():
         (StudentTeacher, {"layers": (6, 0)}, r"layers\[1\]: got 0; expected a whole number of at"),
         (StudentTeacher, {"train": 0}, "student-teacher: train: got 0"),
         (YinYang, {"test": 0}, "yin-yang: test: got 0"),
-        (StudentTeacher, {"test": True}, "student-teacher: test: got True"),
+        (StudentTeacher, {"test": True}, "student-teacher: test: got true"),
         (StudentTeacher, {"conditioning": -1.0}, r"conditioning: got -1\.0"),
         (StudentTeacher, {"conditioning": math.nan}, "conditioning: got nan"),
         (StudentTeacher, {"activation": "tahn"}, "did you mean 'tanh'"),
@@ -409,7 +409,7 @@ def test_parameters_are_checked(task, parameters, message):
         (checks.switch, "yes", "here: got 'yes'; expected true or false"),
         (checks.path, 3, "here: got 3; expected a path"),
         (checks.real, "1", "here: got '1'; expected a finite number of at least 0"),
-        (checks.fraction, True, "here: got True; expected a number between 0 and 1"),
+        (checks.fraction, True, "here: got true; expected a number between 0 and 1"),
     ],
 )
 def test_parameters_of_a_wrong_type_are_refused(check, value, message):

@@ -7,11 +7,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from neurosim.errors import InputError
+from neurosim.errors import InputError, arrived
 
 
 def _refuse(where: str, got: object, expected: str) -> InputError:
-    return InputError(f"{where}: got {got!r}; expected {expected}")
+    return InputError(f"{where}: got {arrived(got)}; expected {expected}")
 
 
 def whole(where: str, value: Any, least: int) -> int:

@@ -195,7 +195,9 @@ def _transfer(activation: Any) -> Transfer:
             slope = checks.real("student-teacher: slope of the leaky ReLU", slope)
             return lambda a: np.where(a > 0, a, slope * a)
         case str(name) | (str(name), *_) if name not in TRANSFERS:
-            raise InputError(f"student-teacher: {unknown('activation', name, TRANSFERS)}")
+            raise InputError(
+                f"student-teacher: activation: {unknown('activation', name, TRANSFERS)}"
+            )
     raise InputError(
         f"student-teacher: activation: got {activation!r}; expected one of "
         f"{', '.join(TRANSFERS)}, ('leaky-relu', slope) or a function"
