@@ -40,7 +40,8 @@ ProtocolName = Annotated[
     str, typer.Argument(metavar="PROTOCOL", help="A file, or the bare name of a shipped protocol.")
 ]
 Level = Annotated[
-    str | None, typer.Option(metavar="NAME", help="equilibrium or rate, not the protocol's own.")
+    str | None,
+    typer.Option(metavar="NAME", help="equilibrium, rate or spiking; not the protocol's own."),
 ]
 Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Not the protocol's own.")]
 Seeds = Annotated[

@@ -37,9 +37,10 @@ class Checkpoint:
 
     @staticmethod
     def remove(trace: Path) -> None:
-        """Delete the checkpoint of a trace, if there is one."""
-        with contextlib.suppress(FileNotFoundError):
-            Checkpoint.path(trace).unlink()
+        """Delete the checkpoint of a trace, if there is one, and what a killed writer left of one."""
+        path = Checkpoint.path(trace)
+        _part(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
     def save(self, trace: Path) -> None:
         """Write it beside its trace, in place of the one before.
@@ -52,7 +53,7 @@ class Checkpoint:
         numbered = {str(n): array for n, array in enumerate(self.arrays)}
         image = io.BytesIO()
         np.savez(image, allow_pickle=False, **{ABOUT: about}, **numbered)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part = _part(path)
         try:
             part.write_bytes(image.getbuffer())
             os.replace(part, path)
@@ -63,7 +64,7 @@ class Checkpoint:
             ) from error
         finally:
             with contextlib.suppress(OSError):
-                part.unlink()
+                part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, trace: Path) -> Checkpoint:
@@ -79,3 +80,8 @@ class Checkpoint:
             return cls(about, [arrays[str(n)] for n in range(len(arrays))])
         except (KeyError, ValueError) as error:
             raise InputError(f"{path}: is no checkpoint of a run ({error})") from None
+
+
+def _part(path: Path) -> Path:
+    """The file that is to replace a checkpoint, while it is written: a trace has one writer."""
+    return path.with_name(f".{path.name}.part")

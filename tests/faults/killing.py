@@ -203,14 +203,14 @@ class Case:
             resume = Checkpoint.path(self.trace).exists()
             if not resume and self._complete():
                 self.counts["killed after the end"] += 1
-                self.counts["not identical"] += bool(differing(self.whole, self.trace))
+                self._compare()
                 return done
             process = self.start(self.trace, resume)
             first = self._end(process, rng) if done < kills else ""
             said, errors = process.communicate(timeout=600)
             if process.returncode == 0:
                 self.counts["runs"] += 1
-                self.counts["not identical"] += bool(differing(self.whole, self.trace))
+                self._compare()
                 return done
             number = SIGNALS.get(process.returncode)
             if process.returncode == -signal.SIGTERM and not self._running():
@@ -220,6 +220,12 @@ class Case:
             done += 1
             self.counts[f"{signal.Signals(number).name}"] += 1
             self._verify(number, [int(line) for line in (first + said).split()])
+
+    def _compare(self) -> None:
+        """Look at what is there in the end."""
+        self.counts["not identical"] += bool(differing(self.whole, self.trace))
+        kept = {self.file, self.whole, self.trace, self.folder / "copy.h5"}
+        self.counts["files left behind"] += len(set(self.folder.iterdir()) - kept)
 
     def _complete(self) -> bool:
         return self.trace.exists() and describe(self.trace)["status"] == "complete"

@@ -49,5 +49,11 @@ def test_runs_killed_again_and_again_lose_nothing(tmp_path, name, kills):
     while done < kills:
         done += case.chain(rng, kills - done)
     assert case.counts["SIGKILL"] >= kills / 2
-    for failure in ("chunks lost", "wrong blocks", "unreadable", "not identical"):
+    for failure in (
+        "chunks lost",
+        "wrong blocks",
+        "unreadable",
+        "not identical",
+        "files left behind",
+    ):
         assert case.counts[failure] == 0, case.counts
