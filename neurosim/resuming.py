@@ -15,7 +15,7 @@ from neurosim.positions import Position, load, position_from
 from neurosim.recording import Recorder
 from neurosim.running import computing, initial_weights, prepare
 from neurosim.spec import ProtocolSpec
-from neurosim.store import Ledger, describe
+from neurosim.store import Checkpoint, Ledger, describe
 from neurosim.toml import Sources
 from neurosim.validation import validate
 
@@ -67,13 +67,12 @@ def resume(
 
 
 def _refuse_ended(path: Path, status: str) -> None:
-    reasons = {
-        "running": "its process still writes it",
-        "complete": "it is complete; nothing is left to do",
-        "diverged": "all its seeds diverged; nothing is left to do",
-    }
-    if status in reasons:
-        raise InputError(f"{path}: cannot be resumed: {reasons[status]}")
+    if status == "running":
+        raise InputError(f"{path}: cannot be resumed: its process still writes it")
+    ended = {"complete": "it is complete", "diverged": "all its seeds diverged"}
+    if status in ended:
+        Checkpoint.remove(path)  # of a run that was killed after its end
+        raise InputError(f"{path}: cannot be resumed: {ended[status]}; nothing is left to do")
 
 
 def _protocol(path: Path, origin: Mapping[str, Any]) -> Protocol:

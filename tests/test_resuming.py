@@ -212,9 +212,14 @@ def test_objects_of_a_script_must_be_given_again(tmp_path):
 
 
 def test_what_has_ended_is_not_resumed(tiny):
+    """What a kill after the end may leave beside the trace goes."""
     tiny.run("whole.h5")
+    before = set(tiny.folder.iterdir())
+    for left in ("whole.h5.checkpoint", ".whole.h5.checkpoint.part"):
+        (tiny.folder / left).write_bytes(b"")
     with pytest.raises(InputError, match="it is complete; nothing is left to do"):
         ns.resume(tiny.folder / "whole.h5")
+    assert set(tiny.folder.iterdir()) == before
 
 
 def test_without_its_checkpoint_a_run_is_not_resumed(stopped):

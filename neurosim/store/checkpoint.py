@@ -37,7 +37,7 @@ class Checkpoint:
 
     @staticmethod
     def remove(trace: Path) -> None:
-        """Delete the checkpoint of a trace, if there is one, and what a killed writer left of one."""
+        """Delete the checkpoint of a trace, if there is one, whole or half-written."""
         path = Checkpoint.path(trace)
         _part(path).unlink(missing_ok=True)
         path.unlink(missing_ok=True)

@@ -201,7 +201,9 @@ class Case:
         done = 0
         while True:
             resume = Checkpoint.path(self.trace).exists()
-            if not resume and self._complete():
+            if self._complete():
+                if resume:  # resuming it is refused, and tidies up
+                    assert self.start(self.trace, True).wait(timeout=600) == 2
                 self.counts["killed after the end"] += 1
                 self._compare()
                 return done
