@@ -2,6 +2,7 @@
 is checked against what their bytes can unpack to before anything is allocated."""
 
 import math
+import textwrap
 import zipfile
 from pathlib import Path
 from typing import IO
@@ -42,8 +43,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     except InputError:
         raise
     except Exception as problem:  # zipfile, zlib and numpy each have their own
+        reason = textwrap.shorten(str(problem), 200, placeholder=" …")  # may quote the whole file
         raise InputError(
-            f"{path}: cannot be read as an .npz file of plain numbers ({problem})"
+            f"{path}: cannot be read as an .npz file of plain numbers ({reason})"
         ) from None
 
 

@@ -135,6 +135,7 @@ def test_a_wrong_protocol_is_refused_in_words(folder, content):
     refused(
         lambda: ns.check(path, level="equilibrium", out=folder / "out.h5"),
         "mine.toml",
+        "mixture-two-phase.toml",  # a key of the model that does not fit the protocol's
         "--set level",
     )
     assert sorted(folder.iterdir()) == before
@@ -253,6 +254,13 @@ def test_a_damaged_idx_file_is_refused_in_words(folder, content, suffix):
     path = folder / f"images{suffix}"
     path.write_bytes(content)
     refused(lambda: read_idx(path, 3), path.name)
+
+
+def test_what_a_library_says_of_a_damaged_archive_is_cut_short(folder):
+    """zipfile quotes what stands where a name should, and 2000 bytes more."""
+    path = folder / "data.npz"
+    path.write_bytes(PLAIN_NPZ.replace(b"\x05\x00\x14\x00x.npy", b"\xd0\x07\x14\x00x.npy", 1))
+    assert refused(lambda: read_arrays(path), "data.npz: cannot be read as an .npz file of plain n")
 
 
 def test_a_folder_of_idx_files_that_misfit_is_refused_in_words(folder):
