@@ -1,6 +1,7 @@
 """From descriptions to things that run: network, dynamics, weights, data and engines."""
 
 import dataclasses
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def task(protocol: ProtocolSpec, folder: Path) -> Any:
 
 def located(folder: Path, name: Any) -> Path:
     """A file named in a protocol, meant from the protocol's folder."""
-    return folder / Path(str(name)).expanduser()
+    return folder / os.path.expanduser(str(name))
 
 
 def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:

@@ -1,5 +1,6 @@
 """What `neurosim check` says: a protocol resolved, and what running it would take."""
 
+import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -54,7 +55,7 @@ def check(
         if cost:
             weights = initial_weights(protocol, chosen, drawn)
             costs = costing.cost(Setting(protocol, chosen, path, samples, weights, {}))
-    if path.exists() and not force:
+    if os.path.exists(path) and not force:
         warnings.warn(
             f"{path}: exists; run will ask for --force, or another --out FILE",
             NeurosimWarning,
@@ -124,7 +125,7 @@ def _resolved(protocol: Protocol) -> dict[str, Any]:
         for name in tables:
             table = table[name]
         if isinstance(table, dict) and key in table:
-            table[key] = str((protocol.folder / Path(table[key]).expanduser()).resolve())
+            table[key] = str(build.located(protocol.folder, table[key]).resolve())
     return data
 
 

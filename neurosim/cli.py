@@ -4,6 +4,7 @@ Heavy modules are imported inside the commands, so that `neurosim --help` comes 
 """
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -156,7 +157,7 @@ def _ensemble(seeds: str | None, seed: int | None) -> range | None:
 
 def _new(path: Path, force: bool) -> Path:
     """A file that is about to be written, if nothing is lost by it."""
-    if path.exists() and not force:
+    if os.path.exists(path) and not force:
         raise InputError(f"{path}: exists; give --force to overwrite, or --out FILE")
     return path
 
@@ -202,7 +203,7 @@ def run(
         from neurosim import _progress, running
 
         trace = running.trace_path(loaded.spec, out)
-        figure = _new(trace.with_suffix(".png"), force or trace.exists())
+        figure = _new(trace.with_suffix(".png"), force or os.path.exists(trace))
         if figure == trace:
             raise InputError(f"--out {out}: is the trace, which is HDF5; expected such as mine.h5")
         with _progress.display(loaded.spec.name, quiet) as progress:

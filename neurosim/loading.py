@@ -1,5 +1,6 @@
 """From a file name and overrides to a checked protocol."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -106,7 +107,7 @@ def find(kind: str, name: str | Path, folder: Path | None = None) -> Path:
     """
     path = Path(name)
     for candidate in ([folder / path] if folder else []) + [path]:
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # false for names that no system takes
             return candidate
     shipped = bundled(kind)
     if str(name) in shipped:
@@ -145,7 +146,7 @@ def _from_here(key: KeyPath, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {part: _from_here((*key, part), inner) for part, inner in value.items()}
     if key in FILES and isinstance(value, str):
-        return str(Path(value).expanduser().absolute())
+        return os.path.abspath(os.path.expanduser(value))
     return value
 
 

@@ -1,6 +1,7 @@
 """Going on with a run that was stopped or killed, from the checkpoint beside its trace."""
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -83,7 +84,7 @@ def _protocol(path: Path, origin: Mapping[str, Any]) -> Protocol:
             "neurosim.resume(path, protocol)"
         )
     file = origin["file"]
-    if file is not None and Path(file).is_file():
+    if file is not None and os.path.isfile(file):
         try:
             return load_protocol(file, origin["overrides"])
         except NeurosimError as error:

@@ -4,6 +4,7 @@ Where a name is expected for an activation, a dynamics, a plasticity rule or a t
 give an object instead; it is used as it is.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, time
@@ -18,7 +19,7 @@ from pydantic import (
     field_validator,
 )
 
-from neurosim.errors import unknown
+from neurosim.errors import arrived, unknown
 from neurosim.units import PositiveRate, PositiveTime, Quantity
 
 
@@ -26,6 +27,13 @@ class Spec(BaseModel):
     """Frozen, with no room for misspelt keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _fits_into_a_trace(cls, value):
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(f"{arrived(value)} holds a null character, which HDF5 cannot")
+        return value
 
 
 def describe(value: Any) -> Any:
@@ -395,3 +403,13 @@ class ProtocolSpec(Spec):
     rate: RateSpec | None = None
     equilibrium: EquilibriumSpec = EquilibriumSpec()
     spiking: SpikingSpec = SpikingSpec()
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_file(cls, name):
+        if not re.fullmatch(r"[^\W_][\w .,+=@()-]{0,99}", name):
+            raise ValueError(
+                f"{arrived(name)} cannot name a trace; expected at most 100 letters, digits, "
+                "spaces and .,+=@()-_, first a letter or digit"
+            )
+        return name

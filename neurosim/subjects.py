@@ -1,6 +1,7 @@
 """What an analysis is about: the network and samples behind a model, a protocol or a trace."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ def subject(
 
 def _is_model(what: str | Path) -> bool:
     """Whether the name or file is a model's and not a protocol's."""
-    if Path(what).is_file():
+    if os.path.isfile(what):
         return not {"stages", "batch"} & set(read(find("models", what)).data)
     models, protocols = bundled("models"), bundled("protocols")
     if str(what) not in {**models, **protocols}:

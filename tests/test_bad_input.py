@@ -36,9 +36,9 @@ from neurosim.tasks.idx import IdxFolder, read_idx
 JUNK = [
     True, 0, 1, -1, 3, 10**6, 10**12, -(10**30), 2**63, 0.5, -0.0, 1e-300, 1e308,
     float("nan"), float("inf"), "", "tanh", "delta", "20 ms", "20 mV", "-5 ms", "1e400 s", "ms",
-    "5 Hz", "1e-400 ms", "\x01", "ä" * 1000, "../..", "/dev/zero", "none", [], [1], [1, "a"], [[1]],
-    ["forward"], [64, 10**9, 10], [3] * 10_000, {}, {"a": 1}, {"name": "digits"}, {"kind": []},
-    datetime.date(2020, 1, 1), datetime.time(1, 2, 3),
+    "5 Hz", "1e-400 ms", "\x01", "ä" * 1000, "../..", "/dev/zero", "~nobodyelse/x", "a\0b",
+    "none", [], [1], [1, "a"], [[1]], ["forward"], [64, 10**9, 10], [3] * 10_000, {}, {"a": 1},
+    {"name": "digits"}, {"kind": []}, datetime.date(2020, 1, 1), datetime.time(1, 2, 3),
 ]  # fmt: skip
 """Values of every type, unit and size, some of them right in places."""
 
@@ -172,6 +172,44 @@ def test_mistakes_are_placed_that_only_show_when_tasks_and_weights_are_made(fold
     with pytest.raises(InputError) as refusal:
         ns.check(path, out=folder / "out.h5")
     assert str(refusal.value).startswith(f"{path}{said}")
+
+
+LONG = "ä" * 1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "../.."}, "--set name: '../..' cannot name a trace; expected at most 100"),
+        ({"name": LONG}, "cannot name a trace"),
+        ({"stages.0.name": "a\0"}, "--set stages.0.name: .* holds a null character"),
+        ({"model.use": LONG}, "no such model file"),
+        ({"task": {"name": "idx", "path": LONG}}, "--set task: .*: no such folder"),
+        (
+            {"task": {"name": "idx", "path": "~nobodyelse/x"}},
+            "--set task: .*nobodyelse/x: no such folder",
+        ),
+        ({"task": {"name": "arrays", "path": LONG}}, "--set task: .*: cannot be read"),
+        ({"task": {"name": "arrays", "path": "a\0"}}, "--set task: .*: cannot be read"),
+    ],
+)
+def test_names_that_no_system_takes_are_refused(folder, changes, said):
+    path = folder / "good.toml"
+    path.write_text(TINY)
+    with pytest.raises(InputError, match=said):
+        ns.check(ns.load_protocol(path, changes), out=folder / "out.h5")
+
+
+@pytest.mark.parametrize("look", [ns.open_trace, ns.resume, ns.load_protocol, ns.load_model])
+def test_a_file_whose_name_no_system_takes_is_not_there(look):
+    with pytest.raises(InputError, match=r"no such|cannot be read"):
+        look(LONG)
+
+
+def test_a_trace_may_be_called_like_a_home_directory(traces, monkeypatch):
+    monkeypatch.chdir(traces)
+    Path("~nobody").write_bytes(Path("whole.h5").read_bytes())
+    assert ns.inspect("~nobody")["status"] == "complete"
 
 
 @pytest.mark.parametrize(

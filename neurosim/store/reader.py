@@ -134,19 +134,20 @@ class _Unmarked(io.FileIO):
 
 def _source(path: Path) -> tuple[str | io.FileIO, dict[str, Any]]:
     """What to open, and with which options of `h5py.File`."""
+    name = os.path.abspath(path)  # or xarray takes a leading ~ for the home directory
     with open(path, "rb") as raw:
         if not marked(raw):
-            return str(path), {"locking": False}
+            return name, {"locking": False}
     with h5py.File(_Unmarked(path), "r") as file:
         # SWMR reading waits without end for damaged bytes to be mended, so only for a live writer;
         # and never in the writer's own process, where HDF5 would keep the file open after `close`.
         follow = writer_alive(file) and file.attrs["pid"] != os.getpid()
-    return (str(path), {"swmr": True, "locking": False}) if follow else (_Unmarked(path), {})
+    return (name, {"swmr": True, "locking": False}) if follow else (_Unmarked(path), {})
 
 
 def is_hdf5(path: Path) -> bool:
     """Whether a file is there and begins as HDF5 files do."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return False
     with open(path, "rb") as raw:
         return raw.read(len(SIGNATURE)) == SIGNATURE

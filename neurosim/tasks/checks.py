@@ -1,5 +1,6 @@
 """Checks of the parameters that a user gives a task."""
 
+import os
 from collections.abc import Sequence
 from math import isfinite
 from numbers import Integral, Real
@@ -61,4 +62,4 @@ def path(where: str, value: Any) -> Path:
     """`value` as a path, `~` resolved."""
     if not isinstance(value, str | PathLike) or not str(value):
         raise _refuse(where, value, "a path")
-    return Path(value).expanduser()
+    return Path(os.path.expanduser(value))

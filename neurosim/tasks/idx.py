@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,9 +165,9 @@ def _read_pair(
 
 def _find(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
+        if os.path.isfile(path):
             return path
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder; expected one with MNIST-format files")
     held = sorted(path.name for path in folder.iterdir())
     shown = ", ".join(held[:8]) + (", …" if len(held) > 8 else "") if held else "nothing"
