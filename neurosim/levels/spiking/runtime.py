@@ -1,5 +1,6 @@
 """A network of Brian2 that runs in this process, compiled with Cython or as plain numpy."""
 
+import gc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,11 +88,15 @@ class Runtime:
         """Let a program act for so many steps, the sum of what it yields."""
         kept = np.random.get_state()
         b2.prefs.codegen.target = self._target
+        # Every run of Brian2 begins with a garbage collection, a third of a second where JAX is
+        # loaded: it shall only go through what has come up since.
+        gc.freeze()
         try:
             self._program, self._left = program, 0
             self._brian.run(steps * self._dt * b2.second, namespace={})
             next(program, None)
         finally:
+            gc.unfreeze()
             np.random.set_state(kept)
 
     def _act(self) -> None:
