@@ -25,7 +25,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 
 def test_a_disk_that_is_full_stops_a_run_in_words_and_it_goes_on_when_there_is_room(tmp_path):
     everything = {"stages.0.presentations": 100, "record.presentations": 100, "record.samples": 16}
-    case = Case("equilibrium", tmp_path, everything)
+    case = Case("noise", tmp_path, everything)
     case.run_whole()
     limit = case.whole.stat().st_size // 2
     process = case.start(case.trace, False, LIMITED, str(limit))
