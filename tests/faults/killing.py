@@ -53,6 +53,7 @@ CASES = {
     "spiking": (
         {
             "level": "spiking",
+            "spiking.pace": 0.1,  # or its three neurons a unit are too noisy to learn from
             "stages.0.presentations": 40,
             "model.spiking.neurons": 3,
             "spiking.target": "numpy",
