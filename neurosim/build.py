@@ -191,7 +191,7 @@ def learning(protocol: ProtocolSpec, stage: StageSpec) -> Learning:
         decay=feedback.decay,
         noise=feedback.noise,
         tied=feedback.init if given == "tied" else None,
-        tau_memory=model.tau_memory or 0.0,
+        tau_memory=model.tau_memory,
         optimizers=(forward.optimizer, feedback.optimizer),
         schedule=protocol.schedule.kind,
         final=protocol.schedule.final,
@@ -254,14 +254,21 @@ def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
     moving = dynamics(protocol.model)
     if protocol.level == "spiking":
         moving = _with_synapses(moving, protocol.model.spiking.tau_synapse)
+    elif isinstance(protocol.model.dynamics, str):
+        moving = _as_arguments(moving)
     return Engine(
         dynamics=moving,
         network=network(protocol.model),
-        level=level(protocol),
+        level=_as_arguments(level(protocol)),
         phases=phases,
-        learning=learning(protocol, stage),
-        target_step=protocol.model.target_step,
+        learning=_as_arguments(learning(protocol, stage)),
+        target_step=_on_device(protocol.model.target_step),
         online=protocol.plasticity == "online",
-        presentations=presentations,
+        presentations=_on_device(presentations),
         decompose=protocol.record.decomposition,
     )
+
+
+def _as_arguments(part: Any) -> Any:
+    """With arrays for numbers, so that others run the same compiled program."""
+    return jax.tree.map(lambda leaf: _on_device(leaf) if isinstance(leaf, float) else leaf, part)

@@ -58,7 +58,7 @@ def spread(level, dynamics, sizes, weights, x, value, duration, seed, times=None
     def one(sample):
         key = jax.random.fold_in(jax.random.key(seed), sample)
         drive = Drive(x, network.potential(weights, 1, x), Target("fixed", value=value))
-        watch = None if times is None else (times, lambda state: state)
+        watch = None if times is None else (times, lambda _, state: state)
         problem = Problem(dynamics, network, weights, drive, 0.1, value)
         start = rest(dynamics, network, x.dtype)
         state, _, seen = level.settle(problem, start, Span(duration, False, key, watch))
@@ -100,7 +100,7 @@ def test_a_compartment_alone_is_an_ornstein_uhlenbeck_process(scheme, steps_a_ta
     sizes, units = (3, 4), 4
     one_layer = Weights(weights(1.0).W[:1], (), ())
     # Twelve time constants leave exp(-24) of the variance's transient.
-    times = jnp.array([12 * TAU, 13 * TAU])
+    times = (12 * TAU, 13 * TAU)
     state, seen = spread(level, dynamics, sizes, one_layer, X, np.zeros(4), 13 * TAU, 1, times)
     v = np.asarray(state["basal"][0]) - one_layer.W[0] @ X
     decay = 1 - a if scheme == "euler" else 1 - a + a**2 / 2

@@ -15,7 +15,6 @@ from neurosim.dynamics.base import Target, rest
 from neurosim.errors import NeurosimWarning
 from neurosim.levels import online
 from neurosim.levels.rate import Rate
-from neurosim.levels.settling import Span
 from neurosim.loading import load_protocol
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights
@@ -292,12 +291,12 @@ def test_memory_is_a_low_pass_filter_that_can_be_closed():
     times = np.array([0.005, 0.02, 0.05, 0.1])
 
     def phase(begin, tau_memory):
-        span = Span(0.1, False, None, (times, lambda plastic: plastic.memory[0]))
+        watch = times, lambda plastic: plastic.memory[0]
         still = jax.tree.map(jnp.zeros_like, weights)
         target = jax.vmap(lambda _: Target("none"))(x)
         return online.integrate(
             level, dynamics, network, begin, x, x, target, STEP,
-            lambda w, readout, memory: still, tau_memory, span, lambda w: w,
+            lambda w, readout, memory: still, tau_memory, 0.1, None, watch, lambda w: w,
         )  # fmt: skip
 
     end, _, seen = phase(begin, tau_memory)

@@ -57,7 +57,7 @@ def present(level, dynamics, network, x, y, ids, duration, stop, times=None):
     def one(x, y, sample):
         drive = Drive(x, network.potential(weights(), 1, x), Target("following", STEP, y))
         key = jax.random.fold_in(jax.random.key(5), sample) if dynamics.noise else None
-        span = Span(duration, stop, key, None if times is None else (times, lambda state: state))
+        span = Span(duration, stop, key, None if times is None else (times, lambda _, state: state))
         problem = Problem(dynamics, network, weights(), drive, STEP, y)
         return level.settle(problem, rest(dynamics, network, x.dtype), span)
 

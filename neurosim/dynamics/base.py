@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Scalar
+from jaxtyping import Array, Bool, Float, Scalar
 
 from neurosim.network import Layers, Network, Weights
 
@@ -31,12 +31,14 @@ class Target(eqx.Module):
     kind `none`: the short-circuit h_L^trgt = h_L of the free phase [T 6.29].
     kind `following`: h_L^trgt = h_L − η̂ e_L(h_L, y), recomputed all along [T 6.10].
     kind `fixed`: the constant `value` (frozen from an earlier phase, or clamped to y).
+    kind `switched`: `fixed` where `on`, else `none`, so that phases can share one program.
     """
 
     kind: str = eqx.field(static=True)
     step: Scalar | float = 0.0
     label: Float[Array, " n_L"] | None = None
     value: Float[Array, " n_L"] | None = None
+    on: Bool[Array, ""] | None = None
 
     def __call__(self, network: Network, output: Float[Array, " n_L"]) -> Float[Array, " n_L"]:
         match self.kind:
@@ -45,6 +47,9 @@ class Target(eqx.Module):
             case "following":
                 assert self.label is not None, "a following target knows its label"
                 return output - self.step * network.loss.error(output, self.label)
+            case "switched":
+                assert self.on is not None and self.value is not None, "a switch has two sides"
+                return jnp.where(self.on, self.value, output)
             case _:
                 assert self.value is not None, "a fixed target knows its value"
                 return self.value
@@ -96,7 +101,7 @@ class Dynamics(eqx.Module):
 
     @property
     @abstractmethod
-    def noise(self) -> dict[str, float]:
+    def noise(self) -> dict[str, Scalar | float]:
         """σ_c of the noisy compartments: the stationary standard deviation of one left alone."""
 
     @abstractmethod

@@ -19,7 +19,7 @@ class Feedforward(Dynamics):
     """
 
     tau_basal: Scalar | float
-    sigma: dict[str, float] = eqx.field(default_factory=dict, static=True)
+    sigma: dict[str, Scalar | float] = eqx.field(default_factory=dict)
 
     credits: ClassVar[tuple[str, ...]] = ("own-channel",)
     observed: ClassVar[tuple[str, ...]] = ("basal", "rate")

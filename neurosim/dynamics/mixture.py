@@ -25,7 +25,7 @@ class Mixture(Dynamics):
     tau_soma: Scalar | float
     tau_basal: Scalar | float | None = None
     tau_apical: Scalar | float | None = None
-    sigma: dict[str, float] = eqx.field(default_factory=dict, static=True)
+    sigma: dict[str, Scalar | float] = eqx.field(default_factory=dict)
 
     credits: ClassVar[tuple[str, ...]] = ("single-phase", "two-phase")
     observed: ClassVar[tuple[str, ...]] = ("soma", "basal", "apical")

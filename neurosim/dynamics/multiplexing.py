@@ -23,7 +23,7 @@ class Multiplexing(Dynamics):
 
     tau_basal: Scalar | float
     tau_apical: Scalar | float
-    sigma: dict[str, float] = eqx.field(default_factory=dict, static=True)
+    sigma: dict[str, Scalar | float] = eqx.field(default_factory=dict)
 
     credits: ClassVar[tuple[str, ...]] = ("single-phase", "two-phase")
     observed: ClassVar[tuple[str, ...]] = (

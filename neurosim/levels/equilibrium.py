@@ -4,6 +4,7 @@ Symmetric Gauss–Seidel sweeps, which contract by about 4μ(1−μ)cos²(π/(L+
 or blow up, Newton–Krylov steps on the residual.
 """
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -11,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import optimistix as optx
+from jaxtyping import Scalar
 
 from neurosim.dynamics.base import State, residual, sweep
-from neurosim.levels.settling import Problem, Report, Span, imbalance
+from neurosim.levels.settling import Problem, Report, Span, imbalance, where
 
 
 class Equilibrium(eqx.Module):
@@ -22,86 +24,110 @@ class Equilibrium(eqx.Module):
     max_sweeps: sweeps before the root solver takes over. max_newton: its steps; 0 for none.
     """
 
-    tolerance: float = eqx.field(static=True)
+    tolerance: Scalar | float
     max_sweeps: int = eqx.field(static=True)
     max_newton: int = eqx.field(static=True)
 
     def settle(self, problem: Problem, state: State, span: Span) -> tuple[State, Report, Any]:
-        """The fixed point of one sample reached from `state`, how well, and what is seen there.
+        """The fixed point reached from `state`, how well, and what is seen there.
 
         Of the span only `watch` matters; its function is seen once, at the fixed point.
         """
-        dynamics, network, weights, drive = problem[:4]
-        known = dynamics.fixed_point(network, weights, drive)
-        if known is not None:
-            return self._known(problem, known, span)
+        known = problem.each(lambda one: one.dynamics.fixed_point(*one[1:4]))
+        if known is None:
+            state, report = self._sought(problem, state)
+        else:  # in closed form: one pass, nothing left to settle where it is finite
+            state, report = known, problem.each(_closed, known)
+        if span.watch is None:
+            return state, report, None
+        function = span.watch[1]
+        seen = problem.each(lambda one, v: jax.tree.map(lambda a: a[None], function(one, v)), state)
+        return state, report, seen
+
+    def _sought(self, problem: Problem, start: State) -> tuple[State, Report]:
+        """Sweeps until every sample has settled, then the root solver where they stalled."""
 
         def look(state):
-            return imbalance(problem, state, self.tolerance)
+            return problem.each(lambda one, v: imbalance(one, v, self.tolerance), state)
+
+        def moving(looked):
+            worst, settled = looked
+            return ~settled & jnp.isfinite(worst)
 
         def unsettled(carry):
-            _, worst, settled, sweeps = carry
-            return ~settled & (sweeps < self.max_sweeps) & jnp.isfinite(worst)
+            _, looked, _, turn = carry
+            return moving(looked).any() & (turn < self.max_sweeps)
 
         def once_more(carry):
-            state, _, _, sweeps = carry
-            state = sweep(dynamics, network, weights, drive, state)
-            return state, *look(state), sweeps + 1
+            state, looked, sweeps, turn = carry
+            swept = problem.each(lambda one, v: sweep(*one[:4], v), state)
+            state = where(moving(looked), swept, state)
+            return state, look(state), sweeps + moving(looked), turn + 1
 
-        start, at_start = state, look(state)
-        state, worst, settled, sweeps = jax.lax.while_loop(
-            unsettled, once_more, (state, *at_start, jnp.zeros((), jnp.int32))
-        )
-        hopeless = ~jnp.isfinite(at_start[0])
-
-        rescued = jnp.array(False)
+        at_start = look(start)
+        first = (start, at_start, jnp.zeros(at_start[0].shape, jnp.int32), jnp.zeros((), jnp.int32))
+        state, (worst, settled), sweeps, _ = jax.lax.while_loop(unsettled, once_more, first)
+        rescued = jnp.zeros_like(settled)
         if self.max_newton:
-            carry = (state, worst, settled, jnp.array(False))
+            hopeless = ~jnp.isfinite(at_start[0])
+            carry = state, worst, settled, rescued
             state, worst, settled, rescued = self._rescue(problem, look, carry, start, hopeless)
         effort = sweeps.astype(worst.dtype)
-        report = Report(worst, settled, effort, jnp.zeros_like(worst), rescued)
-        return state, report, self._seen(state, span)
-
-    def _known(self, problem: Problem, state: State, span: Span) -> tuple[State, Report, Any]:
-        """A fixed point in closed form: one pass, nothing left to settle where it is finite."""
-        output = problem.dynamics.read(*problem[1:4], state).rate[-1]
-        finite = jnp.isfinite(output).all()
-        left = jnp.where(finite, 0.0, jnp.nan).astype(output.dtype)
-        report = Report(left, finite, jnp.ones_like(left), jnp.zeros_like(left), jnp.array(False))
-        return state, report, self._seen(state, span)
-
-    def _seen(self, state: State, span: Span) -> Any:
-        if span.watch is None:
-            return None
-        return jax.tree.map(lambda v: v[None], span.watch[1](state))
+        return state, Report(worst, settled, effort, jnp.zeros_like(worst), rescued)
 
     def _rescue(self, problem: Problem, look, carry, start: State, hopeless):
         """Where sweeps stalled, the root solver; kept only if it does better.
 
-        A loop of at most one turn, not a cond: under vmap it costs nothing when no sample needs
-        it, where a cond would always run both branches.
+        A loop of at most one turn, which costs nothing when no sample needs it. Samples go one
+        after the other: they are few, and for all at once it would take long to compile.
         """
 
+        def stalled(carry):
+            _, _, settled, rescued = carry
+            return ~settled & ~rescued & ~hopeless
+
         def once(carry):
-            state, worst, settled, _ = carry
-            where = jax.tree.map(lambda s, s0: jnp.where(jnp.isfinite(worst), s, s0), state, start)
-            found = self._newton(*problem[:4], where)
+            state, worst, settled, rescued = carry
+            begin = where(jnp.isfinite(worst), state, start)
+            found = problem.each(self._newton, begin, stalled(carry))
             found_worst, found_settled = look(found)
-            better = found_settled | (found_worst < worst)
-            state = jax.tree.map(lambda a, b: jnp.where(better, a, b), found, state)
-            worst = jnp.where(better, found_worst, worst)
-            return state, worst, found_settled | settled, jnp.array(True)
+            better = stalled(carry) & (found_settled | (found_worst < worst))
+            return (
+                where(better, found, state),
+                jnp.where(better, found_worst, worst),
+                settled | (stalled(carry) & found_settled),
+                rescued | stalled(carry),
+            )
 
-        return jax.lax.while_loop(lambda c: ~c[2] & ~c[3] & ~hopeless, once, carry)
+        return jax.lax.while_loop(lambda carry: stalled(carry).any(), once, carry)
 
-    def _newton(self, dynamics, network, weights, drive, state):
+    def _newton(self, problem: Problem, state: State, stalled) -> State:
+        """The root found from the state of one sample that has stalled; others stay."""
+        arrays, others = eqx.partition((problem, state), eqx.is_array)
+
+        @jax.custom_batching.sequential_vmap
+        def one(stalled, arrays):
+            problem, state = eqx.combine(arrays, others)
+            return jax.lax.cond(stalled, partial(self._root, problem), lambda v: v, state)
+
+        return one(stalled, arrays)
+
+    def _root(self, problem: Problem, state: State) -> State:
         eps = float(jnp.finfo(jax.tree.leaves(state)[0].dtype).eps)
         krylov = lx.GMRES(rtol=1e-3, atol=eps, restart=20, max_steps=20)
-        solution = optx.root_find(
-            lambda v, _: residual(dynamics, network, weights, drive, v),
+        solution: Any = optx.root_find(
+            lambda v, _: residual(*problem[:4], v),
             optx.Newton(rtol=eps, atol=eps, linear_solver=krylov),
             state,
             max_steps=self.max_newton,
             throw=False,
         )
         return solution.value
+
+
+def _closed(problem: Problem, state: State) -> Report:
+    """How one sample settled whose fixed point is known."""
+    output = problem.dynamics.read(*problem[1:4], state).rate[-1]
+    finite = jnp.isfinite(output).all()
+    left = jnp.where(finite, 0.0, jnp.nan).astype(output.dtype)
+    return Report(left, finite, jnp.ones_like(left), jnp.zeros_like(left), jnp.array(False))

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray, Scalar
 
 from neurosim.dynamics.base import Drive, Dynamics, Readout, State, Target, field
 from neurosim.levels.rate import Rate, noise_of
-from neurosim.levels.settling import Problem, Report, Span, imbalance
+from neurosim.levels.settling import Problem, Report, imbalance
 from neurosim.network import Layers, Network, Weights
 
 
@@ -35,16 +36,18 @@ def integrate(
     target: Target,
     target_step,
     velocity: Callable[[Weights, Readout, Layers], Weights],
-    tau_memory: float | None,
-    span: Span,
+    tau_memory: Scalar | float | None,
+    duration: float,
+    keys: PRNGKeyArray | None,
+    watch: tuple[Any, Callable[[Plastic], Any]] | None,
     constrain: Callable[[Weights], Weights],
 ) -> tuple[Plastic, Report, Any]:
     """One phase with plasticity, over its whole duration.
 
-    span.key: one a sample, so that noise follows the sample and not its place in the batch.
     velocity: dW/dt per second from (weights, batched readout, memory). tau_memory: None where the
-    memory is closed. constrain: what ties the weights to each other (exact inverses). watch of the
-    span sees the batched state and the weights, as a `Plastic`.
+    memory is closed. keys: one a sample, so that noise follows the sample and not its place in the
+    batch. watch: times (s) and what is seen at them. constrain: what ties the weights to each other
+    (exact inverses).
     """
 
     def drives(weights):
@@ -63,12 +66,12 @@ def integrate(
         )
         return Plastic(d_state, d_memory, velocity(weights, readout, plastic.memory))
 
-    noise = noise_of(dynamics, start.state, span.key)
+    noise = noise_of(dynamics, start.state, keys)
     if noise is not None:
         quiet = jax.tree.map(lambda _: None, (start.memory, start.weights))
         noise = noise._replace(spread=Plastic(noise.spread, *quiet))
     end, watched, solution = level.integrate(
-        vector_field, start, span.duration, noise=noise, watch=span.watch
+        vector_field, start, duration, noise=noise, watch=watch
     )
     end = end._replace(weights=constrain(end.weights))
 

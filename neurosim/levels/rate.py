@@ -1,10 +1,12 @@
-"""The rate level: compartments as ODEs, or SDEs where they are noisy, integrated by diffrax.
+"""The rate level: compartments as ODEs, or SDEs where they are noisy, stepped by diffrax's solvers.
 
-Every sample is a solve of its own (`jax.vmap`), so its steps, and when it stops, do not depend on
+Fixed steps are one loop for all samples, which holds those still that have settled; with adaptive
+steps every sample is a solve of its own. Either way, its steps, and when it stops, do not depend on
 its batch-mates. Time runs in units of `dt`, so that fixed steps are whole numbers.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import diffrax as dfx
@@ -14,10 +16,10 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import optimistix as optx
-from jaxtyping import PRNGKeyArray
+from jaxtyping import PRNGKeyArray, Scalar
 
 from neurosim.dynamics.base import Dynamics, State, field
-from neurosim.levels.settling import Problem, Report, Span, imbalance
+from neurosim.levels.settling import Problem, Report, Span, imbalance, where
 
 MAX_ADAPTIVE_STEPS = 1 << 16
 
@@ -26,11 +28,15 @@ LOOK_EVERY = 5
 
 
 class Scheme(NamedTuple):
-    """A solver: how it is made for given (rtol, atol) and whether it integrates noise."""
+    """A solver: how it is made for given (rtol, atol) and whether it integrates noise.
+
+    implicit: whether its stages are solved for, which every sample does on its own.
+    """
 
     make: Callable
     noisy: bool
     source: str
+    implicit: bool = False
 
 
 def _implicit(rtol, atol):
@@ -46,7 +52,7 @@ SCHEMES: dict[str, Scheme] = {
     "euler": Scheme(lambda rtol, atol: dfx.Euler(), True, "forward Euler; Euler–Maruyama"),
     "heun": Scheme(lambda rtol, atol: dfx.Heun(), True, "Heun, second order"),
     "tsit5": Scheme(lambda rtol, atol: dfx.Tsit5(), False, "Tsitouras 5(4)"),
-    "kvaerno5": Scheme(_implicit, False, "Kværnø 5(4), implicit, for stiff time constants"),
+    "kvaerno5": Scheme(_implicit, False, "Kværnø 5(4), implicit, for stiff time constants", True),
 }
 
 
@@ -80,7 +86,7 @@ class Noise(NamedTuple):
     """What makes an ODE an SDE.
 
     spread: the deviation per √s of every leaf of y; None for leaves that are quiet. key: of the
-    draws; or one key a sample, where the batch is the first axis of all noisy leaves.
+    draws, one a sample where the noisy leaves have samples as leading axes.
     """
 
     spread: Any
@@ -98,9 +104,9 @@ class _Brownian(dfx.AbstractBrownianPath):
     t1: ClassVar = jnp.inf
 
     def evaluate(self, t0, t1=None, left=True, use_levy=False):
-        by_sample = self.key.ndim > 0
+        leading = self.key.ndim
         shapes = [
-            jax.ShapeDtypeStruct(leaf.shape[1:] if by_sample else leaf.shape, leaf.dtype)
+            jax.ShapeDtypeStruct(leaf.shape[leading:], leaf.dtype)
             for leaf, noisy in zip(self.leaves, self.noisy, strict=True)
             if noisy
         ]
@@ -108,7 +114,9 @@ class _Brownian(dfx.AbstractBrownianPath):
         def draw(key):
             return dfx.UnsafeBrownianPath(shapes, key).evaluate(t0, t1)
 
-        drawn = iter(jax.vmap(draw)(self.key) if by_sample else draw(self.key))
+        for _ in range(leading):
+            draw = jax.vmap(draw)
+        drawn = iter(draw(self.key))
         return [
             next(drawn) if noisy else jnp.zeros(leaf.shape, leaf.dtype)
             for leaf, noisy in zip(self.leaves, self.noisy, strict=True)
@@ -128,7 +136,38 @@ class Rate(eqx.Module):
     adaptive: bool = eqx.field(static=True)
     rtol: float = eqx.field(static=True)
     atol: float = eqx.field(static=True)
-    tolerance: float = eqx.field(static=True)
+    tolerance: Scalar | float
+
+    def settle(self, problem: Problem, state: State, span: Span) -> tuple[State, Report, Any]:
+        """One phase: the state at its end, how it ended, and what was watched."""
+
+        if self.adaptive:
+
+            def one(problem, state, key):
+                return self._settle_adaptively(problem, state, span, key)
+
+            end, watched, ended, (worst, settled) = problem.each(one, state, span.key)
+        else:
+
+            def look(v):
+                return problem.each(self._look, v)
+
+            step = self._step_of_each(problem, state, span.key)
+            seen, leading = _seen_of_each(problem, span), len(problem.axes)
+            march = self._march(step, state, span.duration, seen, leading, span.stop and look)
+            end, watched, ended, looked = march
+            worst, settled = looked or look(end)
+        report = Report(
+            jnp.where(ended.done, worst, jnp.nan),
+            settled & ended.done,
+            jnp.broadcast_to(ended.steps, worst.shape),
+            jnp.broadcast_to(ended.stopped, worst.shape),
+            jnp.zeros_like(settled),
+        )
+        return end, report, watched
+
+    def _look(self, problem: Problem, state: State):
+        return imbalance(problem, state, self.tolerance)
 
     def integrate(
         self,
@@ -137,66 +176,147 @@ class Rate(eqx.Module):
         duration: float,
         *,
         noise: Noise | None = None,
-        stop: Callable[[Any], Any] | None = None,
         watch: tuple[Any, Callable[[Any], Any]] | None = None,
-        most: Any = None,
     ) -> tuple[Any, Any, Ended]:
-        """Solve dy/dt = vector_field(y) from `start` over `duration` (s).
+        """Solve dy/dt = vector_field(y) from `start` over `duration` (s), as one system.
 
-        stop: y → whether to end here.
-        watch: (times in s, function of y). most: end after so many of the fixed steps. Returns the
-        final y, the function's values at the times (after an early end: its final value) and how
-        it ended.
+        watch: (times in s, function of y). Returns the final y, the function's values at the times
+        (time first) and how it ended.
         """
-        # The solver sees a flat list: it cannot carry containers that are empty.
+        if self.adaptive:
+            return self._adaptively(vector_field, start, duration, noise=noise, watch=watch)
+        step = self._step(vector_field, start, noise)
+        return self._march(step, start, duration, watch)[:3]
+
+    # --- fixed steps ----------------------------------------------------------------------------
+
+    def _step(
+        self, vector_field: Callable[[Any], Any], like: Any, noise: Noise | None
+    ) -> Callable[[Any, Any], Any]:
+        """(k, y) → y after the fixed step k, by the solver's own `step`."""
+        terms = self._terms(vector_field, like, noise)
+        solver = SCHEMES[self.scheme].make(self.rtol, self.atol)
+        shape_of = jax.tree.structure(like)
+
+        def step(k, y):
+            leaves = jax.tree.leaves(y)
+            t = k.astype(jnp.result_type(float))
+            state = solver.init(terms, t, t + 1, leaves, None)
+            moved, _, _, _, result = solver.step(terms, t, t + 1, leaves, None, state, False)
+            if SCHEMES[self.scheme].implicit:  # a stage without a solution
+                moved = [jnp.where(dfx.is_okay(result), v, jnp.nan) for v in moved]
+            return jax.tree.unflatten(shape_of, moved)
+
+        return step
+
+    def _step_of_each(self, problem: Problem, state: State, key) -> Callable[[Any, State], State]:
+        """The same for all samples of a problem."""
+        if SCHEMES[self.scheme].implicit:
+
+            def one(problem, state, k):
+                return self._step(lambda v: field(*problem[:4], v), state, None)(k, state)
+
+            def step(k, state):
+                return problem.each(lambda problem, v: one(problem, v, k), state)
+
+            return step
+
+        def all_fields(v):
+            return problem.each(lambda problem, v: field(*problem[:4], v), v)
+
+        return self._step(all_fields, state, noise_of(problem.dynamics, state, key))
+
+    def _march(self, step, start, duration: float, watch, leading: int = 0, look=None):
+        """Fixed steps over the duration, or until every sample has settled.
+
+        watch: (times, function of y). leading: axes in front of what is watched. look: y →
+        residuals and whether they are small enough, which ends a sample. Returns the end, what was
+        watched, how it ended, and the last look.
+        """
+        steps = round(duration / self.dt)
+        moments = _Moments(self, watch, steps, start)
+
+        def go_on(first, last, y, rows):
+            def once(k, carry):
+                y, rows = carry
+                return step(k, y), moments.note(rows, k, y)
+
+            return jax.lax.fori_loop(first, last, once, (y, rows))
+
+        if not look:
+            end, rows = go_on(0, steps, start, moments.empty)
+            taken, done, looked = jnp.asarray(steps, jnp.int32), jnp.array(True), None
+        else:
+            seen = jax.eval_shape(look, start)
+            first = (
+                start,
+                moments.empty,
+                jnp.zeros((), jnp.int32),
+                jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), seen),
+                jnp.zeros(seen[0].shape, jnp.int32),
+            )
+
+            def moving(looked):
+                worst, settled = looked
+                return ~settled & jnp.isfinite(worst)
+
+            def unsettled(carry):
+                _, _, k, looked, _ = carry
+                return moving(looked).any() & (k < steps)
+
+            def a_few(carry):
+                y, rows, k, looked, taken = carry
+                last = jnp.minimum(k + LOOK_EVERY, steps)
+                moved, rows = go_on(k, last, y, rows)
+                y = where(moving(looked), moved, y)
+                taken = jnp.where(moving(looked), last, taken)
+                return y, rows, last, look(y), taken
+
+            end, rows, _, looked, taken = jax.lax.while_loop(unsettled, a_few, first)
+            done = jnp.isfinite(looked[0])
+        number = taken.astype(jnp.result_type(float))
+        ended = Ended(done, number, number * self.dt)
+        return end, moments.seen(rows, end, taken, leading), ended, looked
+
+    # --- adaptive steps -------------------------------------------------------------------------
+
+    def _settle_adaptively(self, problem: Problem, state: State, span: Span, key):
+        """One sample by itself."""
+        watch = span.watch and (span.watch[0], partial(span.watch[1], problem))
+        end, watched, ended = self._adaptively(
+            lambda v: field(*problem[:4], v),
+            state,
+            span.duration,
+            noise=noise_of(problem.dynamics, state, key),
+            stop=(lambda v: self._look(problem, v)[1]) if span.stop else None,
+            watch=watch,
+        )
+        return end, watched, ended, self._look(problem, end)
+
+    def _adaptively(self, vector_field, start, duration: float, *, noise, watch, stop=None):
+        """`integrate`; stop: y → whether to end here. What comes after is seen as at the end."""
         leaves, shape_of = jax.tree.flatten(start)
 
         def whole(y: list) -> Any:
             return jax.tree.unflatten(shape_of, y)
 
-        def flat_field(t, y, args):
-            rates = jax.tree.leaves(vector_field(whole(y)))
-            return [self.dt * rate for rate in rates]
-
-        terms: Any = dfx.ODETerm(flat_field)
-        if noise is not None:
-            deviations = jax.tree.leaves(noise.spread, is_leaf=lambda d: d is None)
-            path = _Brownian(
-                leaves=[jax.ShapeDtypeStruct(v.shape, v.dtype) for v in leaves],
-                noisy=tuple(d is not None for d in deviations),
-                key=noise.key,
-                levy_area=dfx.BrownianIncrement,
-            )
-            spread = [
-                jnp.full_like(v, (d or 0.0) * self.dt**0.5)
-                for d, v in zip(deviations, leaves, strict=True)
-            ]
-            diffusion = dfx.ControlTerm(lambda t, y, args: lx.DiagonalLinearOperator(spread), path)
-            terms = dfx.MultiTerm(terms, diffusion)
         saved = [dfx.SubSaveAt(t1=True)]
         if watch is not None:
-            length = duration / self.dt if self.adaptive else round(duration / self.dt)
-            ts = jnp.minimum(jnp.asarray(watch[0], jnp.result_type(float)) / self.dt, length)
-
-            def seen(t, y, args):
-                return watch[1](whole(y))
-
-            saved.append(dfx.SubSaveAt(ts=ts, fn=seen))
-        steps = round(duration / self.dt)
+            ts = jnp.asarray(watch[0], jnp.result_type(float)) / self.dt
+            ts = jnp.minimum(ts, duration / self.dt)
+            saved.append(dfx.SubSaveAt(ts=ts, fn=lambda t, y, args: watch[1](whole(y))))
         solution = dfx.diffeqsolve(
-            terms,
+            self._terms(vector_field, start, noise),
             SCHEMES[self.scheme].make(self.rtol, self.atol),
             t0=0.0,
-            t1=duration / self.dt if self.adaptive else (float(steps) if most is None else most),
+            t1=duration / self.dt,
             dt0=1.0,
             y0=leaves,
             saveat=dfx.SaveAt(subs=saved),
-            stepsize_controller=dfx.PIDController(rtol=self.rtol, atol=self.atol)
-            if self.adaptive
-            else dfx.ConstantStepSize(),
+            stepsize_controller=dfx.PIDController(rtol=self.rtol, atol=self.atol),
             event=None if stop is None else dfx.Event(lambda t, y, args, **kw: stop(whole(y))),
             adjoint=dfx.ForwardMode(),
-            max_steps=MAX_ADAPTIVE_STEPS if self.adaptive else steps + 1,
+            max_steps=MAX_ADAPTIVE_STEPS,
             throw=False,
         )
         end = whole([v[-1] for v in solution.ys[0]])
@@ -208,93 +328,85 @@ class Rate(eqx.Module):
         if watch is None:
             return end, None, ended
         reached = ts <= solution.ts[0][-1]
-        watched = jax.tree.map(
-            lambda rows, last: jnp.where(reached.reshape(-1, *[1] * last.ndim), rows, last),
-            solution.ys[1],
-            watch[1](end),
+        return end, where(reached, solution.ys[1], watch[1](end)), ended
+
+    # --- both -----------------------------------------------------------------------------------
+
+    def _terms(self, vector_field: Callable[[Any], Any], like: Any, noise: Noise | None) -> Any:
+        """What diffrax integrates, with time in steps.
+
+        It sees a flat list: it cannot carry containers that are empty.
+        """
+        leaves, shape_of = jax.tree.flatten(like)
+
+        def flat_field(t, y, args):
+            rates = jax.tree.leaves(vector_field(jax.tree.unflatten(shape_of, y)))
+            return [self.dt * rate for rate in rates]
+
+        terms = dfx.ODETerm(flat_field)
+        if noise is None:
+            return terms
+        deviations = jax.tree.leaves(noise.spread, is_leaf=lambda d: d is None)
+        path = _Brownian(
+            leaves=[jax.ShapeDtypeStruct(v.shape, v.dtype) for v in leaves],
+            noisy=tuple(d is not None for d in deviations),
+            key=noise.key,
+            levy_area=dfx.BrownianIncrement,
         )
-        return end, watched, ended
+        spread = [
+            jnp.full_like(v, 0.0 if d is None else d * self.dt**0.5)
+            for d, v in zip(deviations, leaves, strict=True)
+        ]
+        diffusion = dfx.ControlTerm(lambda t, y, args: lx.DiagonalLinearOperator(spread), path)
+        return dfx.MultiTerm(terms, diffusion)
 
-    def settle(self, problem: Problem, state: State, span: Span) -> tuple[State, Report, Any]:
-        """One phase of one sample: the state at its end, how it ended, what was watched."""
 
-        def vector_field(v):
-            return field(*problem[:4], v)
+class _Moments:
+    """What is to be seen after which fixed steps; everything is empty where nothing is."""
 
-        def look(v):
-            return imbalance(problem, v, self.tolerance)
-
-        if span.stop and not self.adaptive:
-            if span.watch is None:
-                end, ended = self._until_settled(vector_field, look, state, span)
-                watched = None
-            else:
-                end, watched, ended = self._watched_until_settled(vector_field, look, state, span)
-        else:
-            end, watched, ended = self.integrate(
-                vector_field,
-                state,
-                span.duration,
-                noise=noise_of(problem.dynamics, state, span.key),
-                stop=(lambda v: look(v)[1]) if span.stop else None,
-                watch=span.watch,
-            )
-        worst, settled = look(end)
-        worst = jnp.where(ended.done, worst, jnp.nan)
-        report = Report(
-            worst, settled & ended.done, ended.steps, ended.stopped, jnp.zeros_like(settled)
+    def __init__(self, level: Rate, watch, steps: int, start: Any) -> None:
+        self.empty: Any = None
+        if watch is None:
+            return
+        times, self._function = watch
+        at = np.rint(np.asarray(times) / level.dt).astype(int)
+        if not np.allclose(at * level.dt, times, rtol=0, atol=1e-6 * level.dt):
+            raise ValueError(f"times to watch are no multiples of dt = {level.dt} s: {times}")
+        self._steps, self._rows = np.unique(np.minimum(at, steps), return_inverse=True)
+        slots = np.full(steps + 1, len(self._steps))
+        slots[self._steps] = np.arange(len(self._steps))
+        self._slots = jnp.asarray(slots)
+        self.empty = jax.tree.map(
+            lambda s: jnp.zeros((len(self._steps), *s.shape), s.dtype),
+            jax.eval_shape(self._function, start),
         )
-        return end, report, watched
 
-    def _until_settled(self, vector_field, look, state: State, span: Span) -> tuple[State, Ended]:
-        """Fixed steps, a few at a time, until settled or out of time."""
-        steps = float(round(span.duration / self.dt))
-        dtype = jnp.result_type(float)
+    def note(self, rows, k, y):
+        """The rows with what is seen of y, as it is before step k."""
+        if self.empty is None:
+            return None
+        slot = self._slots[k]
 
-        def unsettled(carry):
-            _, taken, worst, settled = carry
-            return ~settled & (taken < steps) & jnp.isfinite(worst)
+        def write(rows):
+            return jax.tree.map(lambda row, v: row.at[slot].set(v), rows, self._function(y))
 
-        def go_on(carry):
-            state, taken, _, _ = carry
-            most = jnp.minimum(LOOK_EVERY, steps - taken)
-            state, _, ended = self.integrate(
-                vector_field, state, LOOK_EVERY * self.dt, most=most.astype(dtype)
-            )
-            worst, settled = look(state)
-            return state, taken + most, jnp.where(ended.done, worst, jnp.nan), settled
+        return jax.lax.cond(slot < len(self._steps), write, lambda rows: rows, rows)
 
-        first = (state, jnp.zeros((), dtype), look(state)[0], jnp.array(False))
-        state, taken, worst, _ = jax.lax.while_loop(unsettled, go_on, first)
-        return state, Ended(jnp.isfinite(worst), taken, taken * self.dt)
+    def seen(self, rows, end, taken, leading: int):
+        """All that was asked for, times behind the leading axes; from its end on, as at its end."""
+        if self.empty is None:
+            return None
+        steps = self._steps.reshape(-1, *[1] * taken.ndim)
+        rows = where(jnp.asarray(steps) < taken, rows, self._function(end))
+        return jax.tree.map(lambda row: jnp.moveaxis(row[self._rows], 0, leading), rows)
 
-    def _watched_until_settled(self, vector_field, look, state: State, span: Span):
-        """The same steps to the end of the phase, cut afterwards where the looks say it settled."""
-        assert span.watch is not None
-        function = span.watch[1]
-        steps = round(span.duration / self.dt)
-        looks = self.dt * jnp.minimum(jnp.arange(LOOK_EVERY, steps + LOOK_EVERY, LOOK_EVERY), steps)
-        times = jnp.asarray(span.watch[0], looks.dtype)
-        grid = jnp.sort(jnp.concatenate([times, looks]))
-        _, rows, ended = self.integrate(
-            vector_field, state, span.duration, watch=(grid, lambda v: (v, function(v)))
-        )
-        states = jax.tree.map(lambda v: v[jnp.searchsorted(grid, looks)], rows[0])
-        worst, settled = jax.vmap(look)(states)
-        over = settled | ~jnp.isfinite(worst)
-        last = jnp.where(over.any(), jnp.argmax(over), len(looks) - 1)
-        end = jax.tree.map(lambda v: v[last], states)
-        stopped = looks[last]
-        reached = times <= stopped + self.dt / 4  # times are sums of floats
-        watched = jax.tree.map(
-            lambda row, final: jnp.where(
-                reached.reshape(-1, *[1] * final.ndim), row[jnp.searchsorted(grid, times)], final
-            ),
-            rows[1],
-            function(end),
-        )
-        taken = jnp.round(stopped / self.dt)
-        return end, watched, Ended(ended.done, taken, stopped)
+
+def _seen_of_each(problem: Problem, span: Span):
+    """What is watched, as a function of the states of all samples."""
+    if span.watch is None:
+        return None
+    times, function = span.watch
+    return times, lambda v: problem.each(function, v)
 
 
 def noise_of(dynamics: Dynamics, state: State, key: PRNGKeyArray | None) -> Noise | None:

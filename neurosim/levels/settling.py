@@ -11,6 +11,8 @@ per sample and per layer, never at the change of the state.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
@@ -28,6 +30,11 @@ class Problem(NamedTuple):
     """One phase of one sample: what moves, under which weights, driven by what.
 
     target_step: η̂. label: y. Both only set the scale of the expected signal here.
+
+    Or of many samples at once, whose arrays have leading axes; then so have their states. axes:
+    for every leading axis, outermost first, where the other fields have it, as `in_axes` of
+    `equinox.filter_vmap` say it. Loops over such a problem turn once for all samples, and hold
+    those still that have ended: to `vmap` a loop instead would compile several times as long.
     """
 
     dynamics: Dynamics
@@ -35,25 +42,35 @@ class Problem(NamedTuple):
     weights: Weights
     drive: Drive
     target_step: Scalar | float
-    label: Float[Array, " n_L"]
+    label: Float[Array, "... n_L"]
+    axes: tuple["Problem", ...] = ()
+
+    def each(self, function: Callable[..., Any], *arrays: Any) -> Any:
+        """function(problem of one sample, its part of `arrays`) of all samples."""
+        for axes in reversed(self.axes):
+            function = eqx.filter_vmap(function, in_axes=(axes, *[eqx.if_array(0)] * len(arrays)))
+        return function(self._replace(axes=()), *arrays)
+
+
+Watch = tuple[Any, Callable[[Problem, State], Any]]
+"""Times (s) and what is seen at them of one sample."""
 
 
 class Span(NamedTuple):
     """How long a phase may last and what is to be seen of it.
 
-    duration: in s. stop: whether it ends as soon as it has settled. watch: (times in s, function
-    of the state), for which `settle` also returns the function's values at those times.
-    key: of the noise; where samples are one system, one a sample.
+    duration: in s. stop: whether it ends as soon as it has settled. key: of the noise, one a
+    sample. watch: what `settle` also returns, with the times behind the leading axes.
     """
 
     duration: float
     stop: bool
     key: PRNGKeyArray | None = None
-    watch: tuple[tuple[float, ...], Callable[[State], Any]] | None = None
+    watch: Watch | None = None
 
 
 class Report(NamedTuple):
-    """How a phase ended, for one sample.
+    """How a phase ended, for every sample.
 
     residual: the largest |p(v) − v| over layers, as a fraction of the expected learning signal.
     settled: whether that is below the tolerance, or below what rounding lets one see.
@@ -61,11 +78,20 @@ class Report(NamedTuple):
     rescued: whether sweeps stalled and the root solver had to finish.
     """
 
-    residual: Float[Array, ""]
-    settled: Bool[Array, ""]
-    effort: Float[Array, ""]
-    stopped: Float[Array, ""]
-    rescued: Bool[Array, ""]
+    residual: Float[Array, "..."]
+    settled: Bool[Array, "..."]
+    effort: Float[Array, "..."]
+    stopped: Float[Array, "..."]
+    rescued: Bool[Array, "..."]
+
+
+def where(chosen: Bool[Array, "..."], there: Any, here: Any) -> Any:
+    """`there` for the samples that are chosen, `here` for the others; samples lead."""
+
+    def of_leaf(a, b):
+        return jnp.where(chosen.reshape(chosen.shape + (1,) * (a.ndim - chosen.ndim)), a, b)
+
+    return jax.tree.map(of_leaf, there, here)
 
 
 def rms(v: Float[Array, " n"]) -> Float[Array, ""]:
@@ -74,10 +100,13 @@ def rms(v: Float[Array, " n"]) -> Float[Array, ""]:
 
 
 def imbalance(
-    problem: Problem, state: State, tolerance: float
+    problem: Problem, state: State, tolerance: Scalar | float
 ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
-    """The residual of a state relative to the expected signal, and whether it counts as settled."""
-    dynamics, network, weights, drive, target_step, label = problem
+    """The residual of a state relative to the expected signal, and whether it counts as settled.
+
+    Of one sample.
+    """
+    dynamics, network, weights, drive, target_step, label = problem[:6]
     output = dynamics.read(network, weights, drive, state).rate[-1]
     error = jnp.maximum(rms(network.loss.error(output, label)), ERROR_FLOOR)
     eps = jnp.finfo(output.dtype).eps

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
 from neurosim.dynamics.base import Dynamics, Readout
 from neurosim.network import Layers, Network, Weights
@@ -115,7 +115,7 @@ def _move_pair(learning: Learning, weights: Weights, i: int, change: Layers, fac
 
 
 def _refresh(
-    weights: Weights, look: Bool[Array, ""], limit: float
+    weights: Weights, look: Bool[Array, ""], limit: Scalar | float
 ) -> tuple[Weights, Float[Array, ""]]:
     """The weights with inverses that drifted too far computed anew; the largest drift."""
     Q, drifts = [], []

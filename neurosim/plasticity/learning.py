@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
 from neurosim.credit import Credit
 from neurosim.dynamics.base import Dynamics, Readout
@@ -21,7 +21,7 @@ OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "adam": optax.scale_by_adam,
 }
 
-SCHEDULES: dict[str, Callable[[Array, float], Array]] = {
+SCHEDULES: dict[str, Callable[[Array, Scalar | float], Array]] = {
     "constant": lambda progress, final: jnp.ones_like(progress),
     "linear": lambda progress, final: 1 - (1 - final) * progress,
     "exponential": lambda progress, final: final**progress,
@@ -55,8 +55,7 @@ def random_layer(key: PRNGKeyArray, depth: int) -> Int[Array, ""]:
 class Learning(NamedTuple):
     """Rules and rates of a model in one stage.
 
-    forward_rates, feedback_rates: one a layer, per presentation, or per second when online; arrays,
-    so that other rates run the same compiled program.
+    forward_rates, feedback_rates: one a layer, per presentation, or per second when online.
     probe: where apical synapses get their signals; None when they do not learn. tied: the
     initialiser that Q follows, or None. tau_memory: of the neurons' memory of the free phase (s).
     optimizers: of the forward and the feedback weights. top_down: feedback matrices take turns.
@@ -65,7 +64,7 @@ class Learning(NamedTuple):
     """
 
     credit: Credit
-    target_step: float
+    target_step: Scalar | float
     forward_rule: Callable
     forward_rates: tuple[Float[Array, ""], ...]
     depth_compensation: bool
@@ -73,17 +72,17 @@ class Learning(NamedTuple):
     probe: Callable | None
     sees_data: bool
     feedback_rates: tuple[Float[Array, ""], ...]
-    decay: float
-    noise: float
+    decay: Scalar | float
+    noise: Scalar | float
     tied: str | None
-    tau_memory: float
+    tau_memory: Scalar | float | None
     optimizers: tuple[str, str]
     schedule: str
-    final: float
+    final: Scalar | float
     top_down: bool
     order: str
-    threshold: float
-    refresh: float
+    threshold: Scalar | float
+    refresh: Scalar | float
 
     def moment(
         self,

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Scalar
 
 from neurosim.inverses import inverse
 
@@ -27,7 +27,7 @@ def factors(
 
 
 def robust_update(
-    pair: Pair, u: Float[Array, " n"], v: Float[Array, " n"], threshold: float
+    pair: Pair, u: Float[Array, " n"], v: Float[Array, " n"], threshold: Scalar | float
 ) -> Pair:
     """W + u v^T and its inverse, by the robust Sherman–Morrison update [T 4.19, algorithm 4.1].
 
@@ -48,7 +48,9 @@ def drift(pair: Pair) -> Float[Array, ""]:
     return jnp.linalg.norm(pair.W @ pair.inverse - jnp.eye(len(pair.W), dtype=pair.W.dtype))
 
 
-def refreshed(pair: Pair, due: Bool[Array, ""], limit: float) -> tuple[Pair, Float[Array, ""]]:
+def refreshed(
+    pair: Pair, due: Bool[Array, ""], limit: Scalar | float
+) -> tuple[Pair, Float[Array, ""]]:
     """Where `due`, the pair with its inverse computed anew if it drifted past `limit`; the drift.
 
     NaN for the drift where it was not looked at. Loops of at most one turn, not conds: under vmap

@@ -87,7 +87,7 @@ def learn(
     first,
 ) -> Learned:
     """A presentation ends: quasi-static plasticity takes its step; online it has taken it."""
-    moment = rules.moment(state, first)
+    moment = rules.moment(state.presentation, first)
     optimizer, change, free = state.optimizer, nothing(weights), None
     for number, (phase, estimates, target) in enumerate(
         zip(rules.phases, passed, targets, strict=True)
@@ -96,7 +96,7 @@ def learn(
         free = readout if phase.teaching == "none" else free
         if not rules.online and (phase.forward or phase.feedback):
             phase_key = jax.random.fold_in(key, number)
-            this = rules.change(weights, batch, readout, free, phase, phase_key, moment)
+            this = rules.change(weights, batch, readout, free, phase_key, moment, phase=phase)
             change = jax.tree.map(jnp.add, change, this)
     if rules.online:
         change = jax.tree.map(jnp.subtract, weights, state.weights)
@@ -121,13 +121,13 @@ def drift(
     first,
 ) -> tuple[Weights, Layers]:
     """Online plasticity over dt: the weights and the memories of the free phase move on."""
-    moment = rules.moment(state, first)
+    moment = rules.moment(state.presentation, first)
     _, readout = _read(rules, weights, batch.x, target, now)
     free = readout._replace(teacher=memory)
-    change = rules.change(weights, batch, readout, free, phase, key, moment)
+    change = rules.change(weights, batch, readout, free, key, moment, phase=phase)
     velocity = rules.learning.rated(change, moment.factor)
     weights = jax.tree.map(lambda w, v: w + dt * v, weights, velocity)
-    if phase.teaching == "none" and rules.learning.tau_memory:
+    if phase.teaching == "none" and rules.learning.tau_memory is not None:
         share = -jnp.expm1(-dt / rules.learning.tau_memory)
         memory = tuple(m + share * (t - m) for m, t in zip(memory, readout.teacher, strict=True))
     return rules.learning.constrain(weights), memory

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Scalar
 
 from neurosim.credit import Credit
 from neurosim.dynamics.base import Dynamics, Readout
@@ -46,7 +46,7 @@ def diagnosis(
     free: Readout | None,
     labels: Float[Array, "batch n_L"],
     teaching: Layers,
-    step: float,
+    step: Scalar | float,
     targets: bool,
     own_channel: bool,
 ) -> dict[str, Float[Array, " L"]]:
@@ -86,7 +86,7 @@ def of_phases(
     phases: Sequence[Any],
     readouts: Sequence[Readout],
     labels: Float[Array, "batch n_L"],
-    step: float,
+    step: Scalar | float,
     iteration: Iteration | None = None,
 ) -> dict[str, Float[Array, " L"]]:
     """`diagnosis` of the last phase that opens forward plasticity; empty where none does.

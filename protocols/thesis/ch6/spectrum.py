@@ -158,7 +158,7 @@ def _simulated(given, mu: float, small: np.ndarray, expected: float) -> np.ndarr
             drive = Drive(x, given.network.potential(weights, 1, x), Target("none"))
             problem = Problem(Mixture(mu, TAU), given.network, weights, drive, STEP, y)
             start = {"soma": tuple(jnp.zeros(n) for n in given.network.sizes[1:])}
-            span = Span(times[-1], False, watch=(times, lambda state: state["soma"]))
+            span = Span(times[-1], False, watch=(times, lambda _, state: state["soma"]))
             rest = given.network.forward_pass(weights, x)
             way = level.settle(problem, start, span)[2]
             return jnp.stack(
