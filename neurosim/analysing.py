@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from neurosim import build
+from neurosim.compiled import compiled
 from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS, Dynamics, Mixture
 from neurosim.dynamics.base import Drive, Target
@@ -127,7 +127,7 @@ def _analyze(about: Subject, starts: int) -> Analysis:
 def _rests(dynamics, network, about: Subject, kinds: list[str]):
     """Every kind of phase of every sample; the root solver helps where sweeps do not settle."""
 
-    @eqx.filter_jit
+    @compiled
     def all_samples(weights, x, y, how):
         def one(x, y):
             drive = Drive(x, network.potential(weights, 1, x), Target("none"))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
+from neurosim.compiled import compiled
 from neurosim.dynamics.base import Drive, Dynamics, Readout, State, Target, rest
 from neurosim.levels import online
 from neurosim.levels.equilibrium import Equilibrium
@@ -379,7 +380,7 @@ class Engine(eqx.Module):
         """The f–I curve of calibrated neurons, which only the spiking level has."""
         return None
 
-    @eqx.filter_jit
+    @compiled
     def advance(
         self,
         states: RunState,
@@ -432,7 +433,7 @@ class Engine(eqx.Module):
         )
         return replace(self, network=network), batch._replace(x=x)
 
-    @eqx.filter_jit
+    @compiled
     def evaluate(
         self,
         weights: Weights,
@@ -472,7 +473,7 @@ class Engine(eqx.Module):
         loss = jax.vmap(jax.vmap(self.network.loss))(output, labels)
         return loss + lost, wrong.astype(loss.dtype) + lost, report.settled.astype(loss.dtype)
 
-    @eqx.filter_jit
+    @compiled
     def examine(
         self,
         states: RunState,
@@ -510,7 +511,7 @@ class Engine(eqx.Module):
 
         return {name: len(layers) for name, layers in jax.eval_shape(look).items()}
 
-    @eqx.filter_jit
+    @compiled
     def against_backprop(
         self,
         weights: Weights,

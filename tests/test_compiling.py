@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from collections import OrderedDict
 
 import jax
+import jax.numpy as jnp
 from tiny_runs import SLEEP, TINY
 
 import neurosim as ns
+from neurosim.compiled import compiled
 
 SEEN: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: SEEN.append(name))
@@ -19,19 +22,52 @@ def lowered(protocol, path) -> int:
     return sum("jaxpr_to_mlir" in name for name in SEEN)
 
 
-def test_other_rates_and_seeds_run_the_same_programs(tmp_path):
+def test_other_numbers_run_the_same_programs(tmp_path):
+    """Of the model, of what it learns with, and of how well it has to settle."""
     file, out = tmp_path / "tiny.toml", tmp_path / "out.h5"
     file.write_text(TINY.replace("[record]", SLEEP + "[record]"))
+    start = {"model.tau_basal": "30 ms", "model.feedback.decay": 0.1}
 
-    def made(**changes):
+    def made(level, **changes):
         own = {key.replace("__", "."): value for key, value in changes.items()}
-        return lowered(ns.load_protocol(file, {"level": "equilibrium"} | own), out)
+        if level == "rate":
+            own = {"model.noise": {"soma": 0.01}} | own
+        return lowered(ns.load_protocol(file, {"level": level} | start | own), out)
 
-    first, again = made(), made()
-    assert first > again
-    assert made(model__forward__rate=0.01) == again
-    assert made(model__forward__rate=[0.01, 0.02], stages__1__pace=0.5, seed=3) == again
-    assert made(model__mu=0.1) > again
+    others = {
+        "model__mu": 0.1,
+        "model__tau_soma": "30 ms",
+        "model__tau_basal": "40 ms",
+        "model__target_step": 0.2,
+        "model__feedback__decay": 0.2,
+        "model__forward__rate": [0.01, 0.02],
+        "stages__1__pace": 0.5,
+        "stages__0__presentations": 8,
+        "seed": 3,
+    }
+    for level in ("equilibrium", "rate"):
+        first, again = made(level), made(level)
+        assert first > again
+        assert made(level, **others, **{f"{level}__tolerance": 1e-4}) == again
+    assert made("rate", **others, model__noise={"soma": 0.02}) == again
+    for level in ("equilibrium", "rate"):
+        assert made(level, model__tau_apical="30 ms") > again
+
+
+def test_a_process_keeps_the_programs_it_used_last(monkeypatch):
+    """Of three with room for two, the one used longest ago is made anew."""
+    monkeypatch.setattr("neurosim.compiled.KEPT", 2)
+    monkeypatch.setattr("neurosim.compiled._programs", OrderedDict())
+    traced = []
+
+    @compiled
+    def double(x, name):
+        traced.append(name)
+        return 2 * x
+
+    for name in ("one", "two", "one", "three", "one", "two"):
+        assert double(jnp.ones(2), name).tolist() == [2, 2]
+    assert traced == ["one", "two", "three", "two"]
 
 
 ENSEMBLE = """

@@ -66,9 +66,9 @@ def grid(way: str, until: float = 1.0):
     if way == "equilibrium":
         return (0.0,)
     times = until * duration * np.arange(1, 16) / 15
-    return (
-        jnp.asarray(times) if level.adaptive else tuple((level.dt * np.rint(times / level.dt)).tolist())
-    )
+    if level.adaptive:
+        return jnp.asarray(times)
+    return tuple((level.dt * np.rint(times / level.dt)).tolist())
 
 
 def rows(tree, index):

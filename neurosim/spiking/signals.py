@@ -2,11 +2,11 @@
 
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from neurosim.compiled import compiled
 from neurosim.dynamics import Multiplexing
 from neurosim.dynamics.base import State, Target
 from neurosim.engine import Engine
@@ -38,13 +38,13 @@ class Learned(NamedTuple):
     error: Array
 
 
-@eqx.filter_jit
+@compiled
 def targets(rules: Engine, phase: Phase, y, output) -> Target:
     """The teaching of every sample in a phase; `output`: h_L at the end of the free phase."""
     return jax.vmap(lambda y, h: rules.target(phase, y, h))(y, output)
 
 
-@eqx.filter_jit
+@compiled
 def taught(rules: Engine, target: Target, top) -> Float[Array, "batch n_L"]:
     """h_L^trgt for what the teacher sees of the output layer: its somata, or basal potentials."""
     network = rules.network
@@ -68,14 +68,14 @@ def _read(rules: Engine, weights: Weights, x, target: Target, estimates: Estimat
     return state, readout
 
 
-@eqx.filter_jit
+@compiled
 def observe(rules: Engine, weights: Weights, x, target: Target, estimates: Estimates):
     """The recordable variables of a batch."""
     state, readout = _read(rules, weights, x, target, estimates)
     return jax.vmap(rules.dynamics.observe)(state, readout)
 
 
-@eqx.filter_jit
+@compiled
 def learn(
     rules: Engine,
     state: RunState,
@@ -106,7 +106,7 @@ def learn(
     return Learned(RunState(weights, optimizer, state.presentation + 1), change, loss, error)
 
 
-@eqx.filter_jit
+@compiled
 def drift(
     rules: Engine,
     phase: Phase,
@@ -133,7 +133,7 @@ def drift(
     return rules.learning.constrain(weights), memory
 
 
-@eqx.filter_jit
+@compiled
 def score(rules: Engine, output, y) -> tuple[Array, Array]:
     """Mean loss and fraction classified wrongly."""
     wrong = jnp.argmax(output, -1) != jnp.argmax(y, -1)

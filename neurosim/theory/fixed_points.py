@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +10,7 @@ import optimistix as optx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
+from neurosim.compiled import compiled
 from neurosim.dynamics.base import Drive, State, Target, residual, rest
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.settling import Problem, Span
@@ -101,7 +101,7 @@ def phases(
     return found | {kind: under(targets[kind], free.state) for kind in kinds if kind != "none"}
 
 
-@eqx.filter_jit
+@compiled
 def _roots(system: System, starts: Float[Array, "k n"], like: State, steps: int):
     unravel = ravel_pytree(like)[1]
 

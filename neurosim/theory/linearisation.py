@@ -2,13 +2,13 @@
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Complex, Float
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
+from neurosim.compiled import compiled
 from neurosim.dynamics.base import Drive, Dynamics, State, field
 from neurosim.network import Network, Weights
 
@@ -56,20 +56,20 @@ def flat_field(system: System, like: State):
     return lambda v: ravel_pytree(field(*system, unravel(v)))[0]
 
 
-@eqx.filter_jit
+@compiled
 def product(system: System, state: State, v: Float[Array, " n"]) -> Float[Array, " n"]:
     """J v without forming J; v is flat."""
     return jax.jvp(flat_field(system, state), (ravel_pytree(state)[0],), (v,))[1]
 
 
-@eqx.filter_jit
+@compiled
 def transposed_product(system: System, state: State, v: Float[Array, " n"]) -> Float[Array, " n"]:
     """Jᵀ v without forming J; v is flat."""
     pull = jax.vjp(flat_field(system, state), ravel_pytree(state)[0])[1]
     return pull(v)[0]
 
 
-@eqx.filter_jit
+@compiled
 def jacobian(system: System, state: State) -> Float[Array, "n n"]:
     """J = ∂(dv/dt)/∂v (1/s) at a state [T 6.40]."""
     return jax.jacfwd(flat_field(system, state))(ravel_pytree(state)[0])

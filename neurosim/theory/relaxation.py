@@ -9,7 +9,6 @@ phase must be.
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +17,7 @@ from jaxtyping import Float
 from scipy.linalg import expm
 
 from neurosim.activations import Linear
+from neurosim.compiled import compiled
 from neurosim.dynamics.base import Drive, Dynamics, Target, rest
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights
@@ -85,7 +85,7 @@ def chain(
         return Chain(*map(np.asarray, found))
 
 
-@eqx.filter_jit
+@compiled
 def _affine(dynamics: Dynamics, depth: int, loss: Loss, target: Target):
     one = jnp.ones((1, 1))
     network = Network((1,) * (depth + 1), (Linear(),) * depth, "inverse", loss)

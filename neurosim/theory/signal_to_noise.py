@@ -10,7 +10,6 @@ whose stationary covariance P solves J P + P Jᵀ + B Bᵀ = 0.
 from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from scipy.linalg import expm, solve_continuous_lyapunov
 
+from neurosim.compiled import compiled
 from neurosim.dynamics.base import Dynamics, State
 from neurosim.network import Layers
 from neurosim.theory.linearisation import System, jacobian
@@ -94,7 +94,7 @@ def learning_signal(
     ]
 
 
-@eqx.filter_jit
+@compiled
 def _read_by(assign, system: System, state: State, label, step) -> Layers:
     """How the learning signal of every layer moves with the flat state of one of its phases."""
     flat, unravel = ravel_pytree(state)

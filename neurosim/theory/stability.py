@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Array, Float
 from scipy.optimize import minimize_scalar
 
 from neurosim.activations import LeakyReLU
+from neurosim.compiled import compiled
 from neurosim.dynamics import Mixture
 from neurosim.dynamics.base import Dynamics, Readout, State
 from neurosim.network import Network, Weights
@@ -66,7 +66,7 @@ def _straddling(network: Network, now: Readout, i: int) -> int:
     return int(np.sum(np.asarray(back) != np.asarray(now.slope[i])))
 
 
-@eqx.filter_jit
+@compiled
 def feedback_part(system: System, state: State) -> Float[Array, "n n"]:
     """The part of the Jacobian (1/s) that runs through the apical synapses, J(Q) − J(0).
 
