@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neurosim import build
+from neurosim import build, programs
 from neurosim.contents import Contents
 from neurosim.environment import fingerprint
 from neurosim.errors import InputError
@@ -101,10 +101,12 @@ def trace_path(spec: ProtocolSpec, out: str | Path | None) -> Path:
 def computing(spec: ProtocolSpec, device: str | None) -> Iterator[None]:
     """In which JAX computes in the protocol's precision, on a device (`cpu`, `gpu` or its choice).
 
+    What it compiles is kept for the next process.
+
     Raises:
         InputError: there is none of that kind, or its memory is too small.
     """
-    with jax.enable_x64(spec.precision == "float64"), _on(device):
+    with programs.kept(), jax.enable_x64(spec.precision == "float64"), _on(device):
         try:
             yield
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
