@@ -12,10 +12,11 @@ from small_spikes import FAMILIES, arrays, compiled, small
 import neurosim as ns
 from neurosim.activations import Linear, Tanh
 from neurosim.dynamics import Multiplexing
+from neurosim.initialisers import forward_weights
 from neurosim.levels.spiking import compiling
 from neurosim.levels.spiking.machine import Machine
 from neurosim.losses import Loss
-from neurosim.network import Network, Weights, forward_weights
+from neurosim.network import Network, Weights
 
 
 @pytest.fixture(autouse=True, scope="module")

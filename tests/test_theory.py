@@ -11,10 +11,11 @@ from neurosim.activations import LeakyReLU, Linear, Tanh
 from neurosim.credit import CREDITS
 from neurosim.dynamics import Mixture, Multiplexing
 from neurosim.dynamics.base import Drive, Target, field, rest
+from neurosim.initialisers import feedback_weights, forward_weights
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.losses import Loss
-from neurosim.network import Network, Weights, feedback_weights, forward_weights
+from neurosim.network import Network, Weights
 from neurosim.theory import fixed_points, linearisation, signal_to_noise, stability
 from neurosim.theory.closed_forms import (
     free_spectrum,
@@ -24,8 +25,9 @@ from neurosim.theory.closed_forms import (
     taught_spectrum,
 )
 from neurosim.theory.decomposition import attribution
-from neurosim.theory.diagnosis import angle, measured
+from neurosim.theory.diagnosis import angle
 from neurosim.theory.linearisation import System
+from neurosim.theory.measures import measured
 from neurosim.theory.relaxation import chain
 
 TAU, STEP = 0.02, 0.01
