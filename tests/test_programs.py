@@ -90,6 +90,26 @@ def test_numbers_are_the_same_with_and_without_the_cache(folder, tmp_path, monke
     same(cold, off)
 
 
+def test_a_process_compiles_once_for_all_its_runs(folder):
+    requests = []
+
+    def note(event, **_):
+        if event == "/jax/compilation_cache/compile_requests_use_cache":
+            requests.append(event)
+
+    function = jax.jit(lambda x: jnp.cos(x) ** 7)
+    jax.monitoring.register_event_listener(note)
+    try:
+        with programs.kept():
+            function(2.0)
+        compiled_at_first = len(requests)
+        with programs.kept():
+            function(2.0)
+        assert len(requests) == compiled_at_first > 0
+    finally:
+        jax.monitoring.unregister_event_listener(note)
+
+
 def test_processors_do_not_share_programs(folder, monkeypatch, hits):
     with programs.kept():
         value = compiled(2)
