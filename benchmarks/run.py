@@ -5,10 +5,12 @@ is not run again stays as it was.
 """
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import typer
 from epoch import epochs, overhead, seeds
 from family import family
@@ -38,7 +40,9 @@ def main(
     device: Annotated[str, typer.Option(help="cpu or gpu.")] = "cpu",
     out: Annotated[Path | None, typer.Option(help="The file of results.")] = None,
 ) -> None:
-    """Run the benchmarks."""
+    """Run the benchmarks, with nothing compiled before."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # of the processes that parts start
     for name in only or []:
         if name not in PARTS:
             raise typer.BadParameter(f"{name}: expected one of {', '.join(PARTS)}")

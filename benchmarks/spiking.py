@@ -16,13 +16,14 @@ from measure import Row
 from neurosim.activations import Sigmoid
 from neurosim.dynamics import Mixture
 from neurosim.dynamics.base import Drive, Target, field, rest
+from neurosim.initialisers import feedback_weights, forward_weights
 from neurosim.levels.rate import Rate
 from neurosim.levels.spiking.calibration import calibrated
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.levels.spiking.standalone import Standalone
 from neurosim.losses import Loss
-from neurosim.network import Network, Weights, feedback_weights, forward_weights
+from neurosim.network import Network, Weights
 from neurosim.spiking.curves import fi_curve
 
 DT, COPIES, SEEDS = 5e-4, 16, range(5)

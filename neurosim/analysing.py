@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from neurosim import build
+from neurosim import build, programs
 from neurosim.compiled import compiled
 from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS, Dynamics, Mixture
@@ -56,7 +56,7 @@ def analyze(
     Raises:
         InputError: what cannot be loaded, or has no theory.
     """
-    with jax.enable_x64(True):
+    with programs.kept(), jax.enable_x64(True):
         return _analyze(subject(what, overrides or {}, seed, at, samples), starts)
 
 

@@ -1,8 +1,6 @@
-"""From descriptions to things that run: network, dynamics, weights, data and engines."""
+"""From descriptions to things that run: network, dynamics, weights and engines."""
 
 import dataclasses
-import os
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from neurosim import ingredients
 from neurosim.activations import ACTIVATIONS, Activation, Elementwise, LeakyReLU
-from neurosim.archives import read_arrays
 from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS, Dynamics
 from neurosim.engine import Engine
-from neurosim.errors import InputError, arrived, either, unknown
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
-from neurosim.levels.spiking.neurons import Neurons
 from neurosim.losses import Loss
-from neurosim.network import (
-    WIRINGS,
-    Network,
-    Weights,
-    feedback_weights,
-    forward_weights,
-    weights_from_arrays,
-)
+from neurosim.network import Network, Weights
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES, FeedbackRule
 from neurosim.plasticity.learning import Learning
 from neurosim.plasticity.rules import apical_delta
-from neurosim.seeds import host_stream
 from neurosim.simulator import Phase, Simulator
 from neurosim.spec import ActivationSpec, LearningRate, ModelSpec, ProtocolSpec, StageSpec
-from neurosim.tasks import TASKS
 from neurosim.tasks.data import Data
-from neurosim.tasks.student_teacher import near_teacher
-
-CONDITIONING = 0.4
-"""σ_min σ_max that a student near its teacher must exceed, as the teacher does [T 5.1.3]."""
+from neurosim.wirings import WIRINGS
 
 
 def activation(given: Any) -> Activation:
@@ -78,79 +62,14 @@ def dynamics(model: ModelSpec) -> Dynamics:
     return kind(**parameters, sigma=dict(model.noise))
 
 
-def task(protocol: ProtocolSpec, folder: Path) -> Any:
-    """The task of a protocol; relative paths are meant from `folder`.
-
-    Raises:
-        InputError: an unknown task or parameter, or a value the task refuses.
-    """
-    given = protocol.task
-    if not isinstance(given, dict):
-        return given
-    parameters = dict(given)
-    if "name" not in parameters:
-        raise InputError(f"name is missing; expected {either(TASKS)}")
-    name = parameters.pop("name")
-    if not isinstance(name, str) or name not in TASKS:
-        word = name if isinstance(name, str) else arrived(name)
-        raise InputError(f"name: {unknown('task', word, TASKS)}")
-    kind = TASKS[name]
-    allowed = {f.name: f for f in dataclasses.fields(kind) if f.init}
-    wrong = [f"{name}: {k}: {unknown('key', k, allowed)}" for k in parameters if k not in allowed]
-    for key, field in allowed.items():
-        if field.default is dataclasses.MISSING and key not in parameters:
-            wrong.append(f"{name}: {key} is missing")
-    if wrong:
-        raise InputError(wrong)
-    if "path" in parameters:
-        parameters["path"] = located(folder, parameters["path"])
-    return kind(**parameters)
-
-
-def located(folder: Path, name: Any) -> Path:
-    """A file named in a protocol, meant from the protocol's folder."""
-    return folder / os.path.expanduser(str(name))
-
-
 def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:
     """The initial weights of one seed, drawn in float64, in the default precision."""
-    sizes = tuple(model.layers)
-    rng = host_stream(seed, "weights")
-    shapes = [(n, below) for below, n in pairwise(sizes)]
-    b = [np.zeros(n) for n in sizes[1:]] if model.bias else []
-    spec = model.weights
-    match spec.init:
-        case "file":
-            path = located(folder, spec.file)
-            arrays = read_arrays(path)
-            W = weights_from_arrays(arrays, "W", shapes, str(path))
-            if model.bias and "b1" in arrays:
-                b = weights_from_arrays(arrays, "b", [(n,) for n in sizes[1:]], str(path))
-        case "near-teacher":
-            if data.teacher is None:
-                raise InputError(
-                    "weights.init: 'near-teacher' needs a task with a teacher "
-                    "network, such as student-teacher"
-                )
-            teacher = [w.shape[1] for w in data.teacher] + [data.teacher[-1].shape[0]]
-            if list(sizes) != teacher:
-                raise InputError(
-                    f"weights.init: 'near-teacher' needs a student of the teacher's layers; "
-                    f"it has {list(sizes)}, the teacher {teacher}; use another initialiser"
-                )
-            W = list(near_teacher(data.teacher, spec.distance, CONDITIONING, rng))
-        case kind:
-            W = forward_weights(kind, sizes, spec.gain, rng)
-    rng = host_stream(seed, "feedback")
-    feedback, wiring = model.feedback, named(model.credit).wiring
-    wires = WIRINGS[wiring](model.depth)
-    if wires and feedback.init == "file":
-        path = located(folder, feedback.file or spec.file)
-        shapes = [(sizes[i], sizes[above]) for i, above in wires]
-        Q = weights_from_arrays(read_arrays(path), "Q", shapes, str(path), wires[0][0])
-    else:
-        Q = feedback_weights(feedback.init, W, feedback.gain, rng, wiring)
-    return Weights(*(tuple(map(_on_device, arrays)) for arrays in (W, b, Q)))
+    return placed(ingredients.weights(model, seed, data, folder))
+
+
+def placed(drawn: ingredients.Drawn) -> Weights:
+    """Weights on the device, in the default precision."""
+    return Weights(*(tuple(map(_on_device, arrays)) for arrays in drawn))
 
 
 def stack(per_seed: list[Weights]) -> Weights:
@@ -228,15 +147,9 @@ def engine(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Simu
     from neurosim.spiking import SpikingEngine
 
     leak = protocol.model.spiking.leak
-    return SpikingEngine(rules, neurons(protocol), leak, protocol.spiking, protocol.batch)
-
-
-def neurons(protocol: ProtocolSpec) -> Neurons:
-    """The neurons behind every unit at the spiking level."""
-    given = protocol.model.spiking
-    fields = given.model_dump(exclude={"soma", "neurons", "tau_synapse", "leak"})
-    kind = "bursting" if protocol.model.dynamics == "multiplexing" else given.soma
-    return Neurons(kind=kind, count=given.neurons, dt=protocol.spiking.dt, **fields)
+    return SpikingEngine(
+        rules, ingredients.neurons(protocol), leak, protocol.spiking, protocol.batch
+    )
 
 
 def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engine:

@@ -8,16 +8,13 @@ from typing import Any
 
 import tomlkit
 
-from neurosim import _words, build, costing
+from neurosim import _words, draws, facts, ingredients
 from neurosim.contents import Contents, Plan
 from neurosim.credit import named
-from neurosim.dynamics import DYNAMICS
 from neurosim.errors import NeurosimWarning
-from neurosim.loading import FILES, Protocol
-from neurosim.looping import Setting
-from neurosim.running import computing, initial_weights, prepare, resolve
+from neurosim.loading import FILES, Protocol, resolve
 from neurosim.spec import ModelSpec, ProtocolSpec
-from neurosim.theory.relaxation import chain
+from neurosim.theory.relaxation import Distance, chain
 
 
 def check(
@@ -45,16 +42,16 @@ def check(
     """
     protocol, chosen, path = resolve(protocol, level, seed, seeds, out)
     spec = protocol.spec
-    with computing(spec, device):
-        samples, drawn = prepare(protocol, chosen)
-        plan = Plan(spec, samples.size // spec.batch)
-        weights = initial_weights(protocol, chosen[:1], drawn[:1])
-        engine = build.engine(spec, spec.stages[0], plan.total)
-        contents = Contents(spec, plan, engine, chosen, weights)
-        costs = None
-        if cost:
-            weights = initial_weights(protocol, chosen, drawn)
-            costs = costing.cost(Setting(protocol, chosen, path, samples, weights, {}))
+    with draws.fitting(spec):
+        _, drawn = draws.data(protocol, chosen)
+        next(draws.weights(protocol, chosen[:1], drawn[:1]))
+        samples = len(drawn[0].x_train)
+        plan = Plan(spec, samples // spec.batch)
+        heights = facts.heights(spec.model)
+    costs = None
+    if cost or device is not None or heights is None:
+        heights, costs = _computed(protocol, chosen, path, plan, device, cost)
+    contents = Contents(spec, plan, heights, chosen)
     if os.path.exists(path) and not force:
         warnings.warn(
             f"{path}: exists; run will ask for --force, or another --out FILE",
@@ -71,12 +68,39 @@ def check(
             for stage, (_, count) in zip(spec.stages, plan.stages, strict=True)
         ],
         "presentations": plan.total,
-        "samples": {"train": samples.size, "test": len(drawn[0].x_test)},
+        "samples": {"train": samples, "test": len(drawn[0].x_test)},
         "simulated_s": _simulated(spec, plan),
         "signal": _signal(spec.model),
         "slowest_s": _slowest(spec),
         "cost": costs,
     }
+
+
+def _computed(
+    protocol: Protocol,
+    seeds: list[int],
+    path: Path,
+    plan: Plan,
+    device: str | None,
+    cost: bool,
+) -> tuple[dict[str, int], dict[str, Any] | None]:
+    """What takes an engine to say: the layers that have each variable and, if asked for, the cost.
+
+    Everything else of a check goes without JAX, which takes longer to import than all the rest.
+    """
+    from neurosim import build, contents, costing
+    from neurosim.looping import Setting
+    from neurosim.running import computing, initial_weights, prepare
+
+    spec = protocol.spec
+    with computing(spec, device):
+        samples, drawn = prepare(protocol, seeds)
+        weights = initial_weights(protocol, seeds, drawn)
+        engine = build.engine(spec, spec.stages[0], plan.total)
+        heights = contents.heights(engine, weights)
+        if not cost:
+            return heights, None
+        return heights, costing.cost(Setting(protocol, seeds, path, samples, weights, {}))
 
 
 def in_words(report: dict[str, Any]) -> str:
@@ -125,7 +149,7 @@ def _resolved(protocol: Protocol) -> dict[str, Any]:
         for name in tables:
             table = table[name]
         if isinstance(table, dict) and key in table:
-            table[key] = str(build.located(protocol.folder, table[key]).resolve())
+            table[key] = str(ingredients.located(protocol.folder, table[key]).resolve())
     return data
 
 
@@ -144,16 +168,14 @@ def _signal(model: ModelSpec) -> list[float] | None:
     credit = named(model.credit)
     if credit.own_channel and credit.form is None:
         return None
-    dynamics, network = build.dynamics(model), build.network(model)
-    layers = range(1, model.depth + 1)
-    return [model.target_step * float(dynamics.attenuation(network, i)) for i in layers]
+    return [model.target_step * share for share in facts.facts(model).attenuation]
 
 
 def _slowest(spec: ProtocolSpec) -> float | None:
     """The slowest time constant of all phases (s), for exact inverses."""
-    model, dynamics, network = spec.model, build.dynamics(spec.model), build.network(spec.model)
-    if spec.level == "equilibrium" or not isinstance(dynamics, tuple(DYNAMICS.values())):
+    model, cell = spec.model, facts.facts(spec.model).cell
+    if spec.level == "equilibrium" or cell is None:
         return None
     kinds = {phase.teaching for stage in spec.stages for phase in stage.phases}
-    ways = (chain(dynamics, network.depth, network.loss, kind, model.target_step) for kind in kinds)
-    return max(way.slowest for way in ways)
+    loss = Distance(model.loss, model.output)
+    return max(chain(cell, model.depth, loss, kind, model.target_step).slowest for kind in kinds)

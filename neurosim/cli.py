@@ -201,8 +201,9 @@ def run(
         ensemble = _ensemble(seeds, seed)
         loaded = _loaded(protocol, changes, level, seed)
         from neurosim import _progress, running
+        from neurosim.loading import trace_path
 
-        trace = running.trace_path(loaded.spec, out)
+        trace = trace_path(loaded.spec, out)
         figure = _new(trace.with_suffix(".png"), force or os.path.exists(trace))
         if figure == trace:
             raise InputError(f"--out {out}: is the trace, which is HDF5; expected such as mine.h5")

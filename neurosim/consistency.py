@@ -5,18 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from neurosim import build
 from neurosim.conditions import Problem, credit_problems, phase_problems, unknown_credit
 from neurosim.credit import named
-from neurosim.dynamics import DYNAMICS
 from neurosim.errors import unknown
-from neurosim.levels.rate import SCHEMES
-from neurosim.levels.spiking.equations import known
-from neurosim.network import TIES, WIRINGS
+from neurosim.facts import Cell, facts, invertible, spiking
+from neurosim.levels.schemes import SCHEMES
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
 from neurosim.spec import ModelSpec, ProtocolSpec, StageSpec
-from neurosim.theory.relaxation import chain
+from neurosim.theory.relaxation import Distance, chain
 from neurosim.units import format_time, steps
+from neurosim.wirings import TIES, WIRINGS
 
 UNTAUGHT = ("fixed", "tied", "sherman-morrison")
 """Feedback rules that ask for no open feedback plasticity."""
@@ -28,7 +26,7 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
     if strange:
         yield from strange
         return
-    yield from credit_problems(spec, build.dynamics(spec.model).credits)
+    yield from credit_problems(spec, facts(spec.model).credits)
     yield from _model_problems(spec.model)
     yield from _rate_unit_problems(spec)
     yield from _level_problems(spec)
@@ -38,12 +36,12 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
 
 
 def _model_problems(model: ModelSpec) -> Iterator[Problem]:
-    dynamics, network = build.dynamics(model), build.network(model)
+    compartments = facts(model).compartments
     if model.loss == "cross-entropy" and model.output != "softmax":
         yield ("model", "loss"), 'the cross-entropy needs output = "softmax"'
     for name in model.noise:
-        if name not in dynamics.time_constants:
-            message = unknown("noisy compartment", name, dynamics.time_constants)
+        if name not in compartments:
+            message = unknown("noisy compartment", name, compartments)
             instant = {"basal": model.tau_basal, "apical": model.tau_apical}
             if name in instant and instant[name] is None:
                 message += f"; a compartment without tau_{name} follows at once and has no noise"
@@ -60,10 +58,10 @@ def _model_problems(model: ModelSpec) -> Iterator[Problem]:
             f"{entries} rates; expected one, or one for each of the {model.depth} layers",
         )
     if named(model.credit).wiring != "none":
-        yield from _feedback_problems(model, network)
+        yield from _feedback_problems(model)
 
 
-def _feedback_problems(model: ModelSpec, network) -> Iterator[Problem]:
+def _feedback_problems(model: ModelSpec) -> Iterator[Problem]:
     feedback, where = model.feedback, ("model", "feedback")
     credit = named(model.credit)
     matrices = len(WIRINGS[credit.wiring](model.depth))
@@ -89,15 +87,19 @@ def _feedback_problems(model: ModelSpec, network) -> Iterator[Problem]:
         )
     sends = credit.form is not None or not credit.own_channel
     if sends and feedback.form == "inverse":
-        for i in range(2, model.depth + 1):
-            if network.activations[i - 1].domain is None:
-                key = "output_activation" if i == model.depth else "activation"
+        for key in _activations(model, 2):
+            if not invertible(getattr(model, key)):
                 yield (
                     ("model", key),
                     "has no inverse, which feedback of the inverse form needs; give one, or set "
                     'feedback.form = "autoencoder"',
                 )
                 break
+
+
+def _activations(model: ModelSpec, lowest: int) -> list[str]:
+    """The keys of the transfer functions of the layers `lowest` … L."""
+    return ["activation"] * (model.depth > lowest) + ["output_activation"] * (model.depth >= lowest)
 
 
 def _rate_unit_problems(spec: ProtocolSpec) -> Iterator[Problem]:
@@ -166,10 +168,8 @@ def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             "runs at the equilibrium and rate levels",
         )
         return
-    network = build.network(model)
-    for i, activation in enumerate(network.activations, start=1):
-        if not known(activation):
-            key = "output_activation" if i == model.depth else "activation"
+    for key in _activations(model, 1):
+        if not spiking(getattr(model, key)):
             yield (
                 ("model", key),
                 "the spiking level knows linear, leaky-relu, tanh, sigmoid and softplus, by name",
@@ -296,7 +296,7 @@ def _step(spec: ProtocolSpec) -> float | None:
 
 
 def _record_problems(spec: ProtocolSpec) -> Iterator[Problem]:
-    observed = build.dynamics(spec.model).observed
+    observed = facts(spec.model).observed
     for number, name in enumerate(spec.record.variables or ()):
         if name not in observed:
             yield ("record", "variables", number), unknown("variable", name, observed)
@@ -331,12 +331,10 @@ def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
     i is then η̂ attenuation_i of the activity.
     """
     model = spec.model
-    dynamics, network = build.dynamics(model), build.network(model)
-    credit = named(model.credit)
+    credit, known = named(model.credit), facts(model)
     if credit.own_channel and credit.form is None:
         return
-    layers = range(1, model.depth + 1)
-    signal = model.target_step * np.array([float(dynamics.attenuation(network, i)) for i in layers])
+    signal = model.target_step * np.array(known.attenuation)
     lost = float(np.finfo(spec.precision).eps) / signal[0]
     if lost > 1e-2:
         yield Concern(
@@ -348,17 +346,19 @@ def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
     if spec.level == "spiking":
         yield from _spiking_concerns(spec)
     timed = spec.level == "rate" and not any(model.noise.values())
-    if timed and isinstance(dynamics, tuple(DYNAMICS.values())):
+    if timed and known.cell is not None:
         for number, stage in enumerate(spec.stages):
-            yield from _transient_concerns(spec, stage, ("stages", number), signal)
+            where = "stages", number
+            yield from _transient_concerns(spec.model, known.cell, stage, where, signal)
 
 
-def _transient_concerns(spec: ProtocolSpec, stage: StageSpec, where, signal) -> Iterator[Concern]:
+def _transient_concerns(
+    model: ModelSpec, cell: Cell, stage: StageSpec, where, signal
+) -> Iterator[Concern]:
     """Phases that end before the way to rest is short against the learning signals `signal`."""
-    start = None
-    dynamics, network = build.dynamics(spec.model), build.network(spec.model)
+    start, loss = None, Distance(model.loss, model.output)
     for k, phase in enumerate(stage.phases):
-        way = chain(dynamics, network.depth, network.loss, phase.teaching, spec.model.target_step)
+        way = chain(cell, model.depth, loss, phase.teaching, model.target_step)
         start = np.zeros_like(way.b) if start is None else start
         if phase.duration is not None:
             shares = way.transient(start, phase.duration) / signal

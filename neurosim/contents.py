@@ -2,20 +2,24 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurosim import build
+from neurosim import ingredients
 from neurosim.credit import named
 from neurosim.levels.spiking.calibration import currents
-from neurosim.network import WIRINGS, Weights
-from neurosim.simulator import Simulator
 from neurosim.spec import PhaseSpec, ProtocolSpec
 from neurosim.store import Axis, Variable, size
-from neurosim.theory.diagnosis import measured
+from neurosim.theory.measures import measured
 from neurosim.units import steps
+from neurosim.wirings import WIRINGS
+
+if TYPE_CHECKING:
+    from neurosim.network import Weights
+    from neurosim.simulator import Simulator
 
 MS = 1e3
 
@@ -97,6 +101,7 @@ def _divisors(n: int) -> list[int]:
 class Contents:
     """Axes and variables of a trace.
 
+    heights: given, of every recordable variable how many layers, from layer 1 up, have it.
     names: of all phases of all stages. slots: for every stage, where its phases stand among them.
     times: for every stage, when each phase is looked at (s from its start). recorded: (layer,
     variable) of everything seen in detail. timed: whether it is seen over time, at `moments` of
@@ -111,9 +116,8 @@ class Contents:
         self,
         spec: ProtocolSpec,
         plan: Plan,
-        engine: Simulator,
+        heights: Mapping[str, int],
         seeds: Sequence[int],
-        weights: Weights,
     ) -> None:
         self.spec, self.plan = spec, plan
         self.many = len(seeds) > 1
@@ -123,12 +127,11 @@ class Contents:
         self.longest = max(self.times, key=lambda times: sum(map(len, times)))
         self.duration = sum(phase[-1] for phase in self.longest)
         self.moments = sum(map(len, self.longest)) if self.timed else len(self.names)
-        heights = engine.observed_layers(weights)
-        names = spec.record.variables or engine.dynamics.observed
+        names = spec.record.variables or list(heights)
         self.layers = spec.record.layers or list(range(1, spec.model.depth + 1))
         self.recorded = [(i, name) for i in self.layers for name in names if i <= heights[name]]
         self.populations = self._populations() if spec.level == "spiking" else {}
-        self.neurons = build.neurons(spec) if spec.level == "spiking" else None
+        self.neurons = ingredients.neurons(spec) if spec.level == "spiking" else None
         self.credit = named(spec.model.credit)
         self.wires = WIRINGS[self.credit.wiring](spec.model.depth)
         targets = self.credit.form is not None or not self.credit.own_channel
@@ -137,7 +140,7 @@ class Contents:
         self.variables = [
             *self._metric_variables(),
             *self._trace_variables(),
-            *self._weight_variables(weights),
+            *self._weight_variables(),
         ]
 
     def _populations(self) -> dict[str, str]:
@@ -306,21 +309,28 @@ class Contents:
             variables.append(Variable(f"traces/layer{i}/{name}", dims, "1", text, dtype))
         return variables
 
-    def _weight_variables(self, weights: Weights) -> list[Variable]:
+    def _weight_variables(self) -> list[Variable]:
         """Those of the start and the end, and of the recorded presentations where asked for."""
         kept = [("weights", "moment")]
         if self.spec.record.weights and self.plan.recorded:
             kept.append(("snapshots", "presentation"))
         variables = []
         W, Q = "forward weights", "feedback weights"
-        arrays = [(f"W{i}", [i, i - 1], W) for i in range(1, len(weights.W) + 1)]
-        arrays += [(f"b{i}", [i], "biases") for i in range(1, len(weights.b) + 1)]
-        arrays += [(f"Q{i}", [i, above], Q) for i, above in self.wires if weights.Q]
+        layers = range(1, self.spec.model.depth + 1)
+        arrays = [(f"W{i}", [i, i - 1], W) for i in layers]
+        arrays += [(f"b{i}", [i], "biases") for i in layers if self.spec.model.bias]
+        arrays += [(f"Q{i}", [i, above], Q) for i, above in self.wires]
         for group, when in kept:
-            for name, layers, text in arrays:
-                dims = self._dims(when, *[f"unit{i}" for i in layers])
+            for name, ends, text in arrays:
+                dims = self._dims(when, *[f"unit{i}" for i in ends])
                 variables.append(Variable(f"{group}/{name}", dims, "1", text, self.spec.precision))
         return variables
+
+
+def heights(engine: "Simulator", weights: "Weights") -> dict[str, int]:
+    """Of every variable that an engine can record, how many layers, from layer 1 up, have it."""
+    layers = engine.observed_layers(weights)
+    return {name: layers[name] for name in engine.dynamics.observed}
 
 
 def _phase_names(spec: ProtocolSpec) -> tuple[list[str], list[list[int]]]:

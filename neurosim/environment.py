@@ -1,5 +1,6 @@
 """What decides the last digits of a run besides its protocol: versions, machine, data."""
 
+import os
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -48,15 +49,27 @@ def environment(level: str) -> dict[str, str]:
     }
 
 
-@cache
 def processor() -> str:
     """The model of the processor, for which JAX compiles."""
+    return _told("model name") or platform.processor() or platform.machine()
+
+
+def features() -> str:
+    """What a compiled program depends on beside its text: processor, instructions, cores."""
+    usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    known = _told("flags") or _told("Features")  # as x86 and ARM call them
+    return "\n".join([platform.machine(), processor(), known, str(len(usable(0)))])
+
+
+@cache
+def _told(key: str) -> str:
+    """What Linux says of the first processor under a key; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     except OSError:
-        named = []
-    return named[0] if named else platform.processor() or platform.machine()
+        return ""
+    told = [line.partition(":")[2].strip() for line in lines if line.startswith(key)]
+    return told[0] if told else ""
 
 
 def fingerprint(drawn: Iterable[Data]) -> int:

@@ -3,15 +3,12 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from neurosim import _words
-from neurosim.store import describe, interpreting, open_trace
-
-if TYPE_CHECKING:
-    import xarray
+from neurosim.store import Arrays, describe, interpreting
 
 PLASTIC = ("forward", "feedback")
 STATUS = {
@@ -41,13 +38,13 @@ def inspect(path: str | Path) -> dict[str, Any]:
 def _inspect(path: str | Path) -> dict[str, Any]:
     found = describe(path)
     about = found["attributes"]
-    with open_trace(path) as tree:
-        resolved = json.loads(str(tree["provenance/protocol_json"].values))
-        overrides = json.loads(str(tree["provenance/overrides"].values))
+    with Arrays.of(path) as tree:
+        resolved = json.loads(tree.text("provenance/protocol_json"))
+        overrides = json.loads(tree.text("provenance/overrides"))
         done = _done(tree)
         metrics, after = _metrics(tree)
         phases = _phases(tree)
-        planned = _array(tree, "traces/presentation").tolist() if "traces" in tree else []
+        planned = tree["traces/presentation"].tolist() if "traces" in tree else []
     summary = json.loads(about.get("summary", "{}"))
     return {
         "path": found["path"],
@@ -98,22 +95,17 @@ def in_words(report: dict[str, Any], width: int = 80) -> str:
 # --- reading ------------------------------------------------------------------------------------
 
 
-def _array(tree: "xarray.DataTree", name: str) -> np.ndarray:
-    return np.asarray(tree[name].values)
-
-
-def _by_seed(tree: "xarray.DataTree", name: str) -> np.ndarray:
+def _by_seed(tree: Arrays, name: str) -> np.ndarray:
     """A variable over (presentation, seed, …)."""
-    values = _array(tree, name)
-    return values if "seed" in tree[name].dims else np.expand_dims(values, 1)
+    return tree[name] if "seed" in tree.dims(name) else np.expand_dims(tree[name], 1)
 
 
-def _done(tree: "xarray.DataTree") -> tuple[int, int]:
+def _done(tree: Arrays) -> tuple[int, int]:
     written = ~np.isnan(_by_seed(tree, "metrics/effort")).all(axis=(1, 2))
     return int(np.max(np.flatnonzero(written), initial=-1)) + 1, len(written)
 
 
-def _metrics(tree: "xarray.DataTree") -> tuple[dict[str, Any], int | None]:
+def _metrics(tree: Arrays) -> tuple[dict[str, Any], int | None]:
     """The metrics of the last test, and after how many presentations it was."""
     loss, error = _by_seed(tree, "evaluation/loss"), _by_seed(tree, "evaluation/error")
     tests = np.flatnonzero(~np.isnan(_by_seed(tree, "evaluation/loss")).all(axis=1))
@@ -122,7 +114,7 @@ def _metrics(tree: "xarray.DataTree") -> tuple[dict[str, Any], int | None]:
     metrics = {"test_loss": _of_seeds(loss[tests[-1]])}
     if not np.isnan(error).all():
         metrics["test_error"] = _of_seeds(error[tests[-1]])
-    return metrics, int(_array(tree, "evaluation/presentation")[tests[-1]])
+    return metrics, int(tree["evaluation/presentation"][tests[-1]])
 
 
 def _of_seeds(values: np.ndarray) -> Any:
@@ -130,18 +122,18 @@ def _of_seeds(values: np.ndarray) -> Any:
     return plain if len(plain) > 1 else plain[0]
 
 
-def _phases(tree: "xarray.DataTree") -> list[dict[str, Any]]:
+def _phases(tree: Arrays) -> list[dict[str, Any]]:
     settled = _by_seed(tree, "metrics/settled")
-    names = tree["phases/phase"].attrs["flag_meanings"].split()
+    names = tree.names("phases/phase")
     phases = []
     for k, name in enumerate(names):
         seen = settled[..., k][~np.isnan(settled[..., k])]
         phases.append(
             {
                 "name": name,
-                "duration_ms": float(_array(tree, "phases/duration")[k]),
-                "taught": bool(_array(tree, "phases/teaching")[k] == 1),
-                "plastic": [w for w in PLASTIC if _array(tree, f"phases/{w}")[k] == 1],
+                "duration_ms": float(tree["phases/duration"][k]),
+                "taught": bool(tree["phases/teaching"][k] == 1),
+                "plastic": [w for w in PLASTIC if tree[f"phases/{w}"][k] == 1],
                 "settled_mean": float(seen.mean()) if seen.size else None,
                 "settled_worst": float(seen.min()) if seen.size else None,
             }

@@ -1,19 +1,17 @@
 """What `neurosim list` says: all that ships, with its source, from the tables the engines use."""
 
-import inspect
 import re
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from neurosim.activations import ACTIVATIONS
 from neurosim.credit import CREDITS
-from neurosim.dynamics import DYNAMICS
 from neurosim.errors import InputError, unknown
-from neurosim.levels.rate import SCHEMES
+from neurosim.families import FAMILIES
+from neurosim.levels.schemes import SCHEMES
 from neurosim.loading import bundled
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
+from neurosim.spec import FORMULAS
 from neurosim.tasks import TASKS
 from neurosim.toml import read
 
@@ -94,15 +92,14 @@ def _rules() -> Iterator[Entry]:
 
 
 def _dynamics() -> Iterator[Entry]:
-    for name, family in DYNAMICS.items():
-        citation = _CITED.search(sys.modules[family.__module__].__doc__ or "")
-        text = _first_line(family) + (citation[0] if citation else "")
+    for name, family in FAMILIES.items():
+        text = family.what + (f" [{family.source}]" if family.source else "")
         yield _cited(name, "model.dynamics", text)
 
 
 def _activations() -> Iterator[Entry]:
-    for name, activation in ACTIVATIONS.items():
-        yield _entry(name, "model.activation", _first_line(activation), "")
+    for name, formula in FORMULAS.items():
+        yield _entry(name, "model.activation", formula, "")
 
 
 def _solvers() -> Iterator[Entry]:
@@ -124,10 +121,6 @@ def _cited(name: str, key: str, text: str) -> Entry:
     several = "s" if re.search(r"[,–-]", numbers) else ""
     source = f"{_TEXTS[tag]}, eq{several}. {numbers}" if tag in _TEXTS else found[1]
     return _entry(name, key, text[: found.start()], source)
-
-
-def _first_line(thing: Any) -> str:
-    return (inspect.getdoc(thing) or "").partition("\n")[0].rstrip(".")
 
 
 KINDS: dict[str, Callable[[], Iterator[Entry]]] = {

@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -203,3 +203,29 @@ def check(protocol: Protocol) -> None:
     for doubt in doubts:
         message = f"{protocol.where(doubt.key)}: {doubt.message}"
         warnings.warn(message, NeurosimWarning, stacklevel=3)
+
+
+def resolve(
+    protocol: Protocol | str | Path,
+    level: str | None,
+    seed: int | None,
+    seeds: Iterable[int] | None,
+    out: str | Path | None,
+) -> tuple[Protocol, list[int], Path]:
+    """What `run` was given: the checked protocol, its seeds and where its trace goes."""
+    given = {k: v for k, v in (("level", level), ("seed", seed)) if v is not None}
+    if isinstance(protocol, Protocol):
+        protocol = protocol.changed(**given)
+    else:
+        protocol = load_protocol(protocol, given)
+    if seed is not None and seeds is not None:
+        raise InputError("seed and seeds: got both; expected one of them")
+    chosen = list(seeds) if seeds is not None else [protocol.spec.seed]
+    if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
+        raise InputError(f"seeds {chosen}: expected distinct whole numbers of at least 0")
+    return protocol, chosen, trace_path(protocol.spec, out)
+
+
+def trace_path(spec: ProtocolSpec, out: str | Path | None) -> Path:
+    """Where a trace goes: `out` if given."""
+    return Path(out) if out else Path("outputs") / f"{spec.name}-{spec.level}.h5"

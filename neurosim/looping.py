@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurosim import build, diverging
-from neurosim.contents import Contents, Plan
+from neurosim.contents import Contents, Plan, heights
 from neurosim.errors import DivergedError, StoppedError
 from neurosim.loading import Protocol
 from neurosim.network import Weights
@@ -116,7 +116,8 @@ class Loop:
             build.engine(self.spec, stage, count)
             for stage, (_, count) in zip(self.spec.stages, self.plan.stages, strict=True)
         ]
-        self.contents = Contents(self.spec, self.plan, self.engines[0], self.seeds, setting.weights)
+        observed = heights(self.engines[0], setting.weights)
+        self.contents = Contents(self.spec, self.plan, observed, self.seeds)
         self.order_keys = jnp.stack([device_stream(seed, "order") for seed in self.seeds])
         self.keys = jnp.stack([device_stream(seed, "noise") for seed in self.seeds])
         self.test_keys = jnp.stack([device_stream(seed, "test-noise") for seed in self.seeds])

@@ -8,16 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neurosim import build
+from neurosim import build, draws, programs
 from neurosim.contents import Contents
 from neurosim.environment import fingerprint
 from neurosim.errors import InputError
-from neurosim.loading import Protocol, load_protocol
+from neurosim.loading import Protocol, resolve
 from neurosim.looping import Loop, Progress, Run, Samples, Setting
 from neurosim.network import Weights
 from neurosim.positions import origin
 from neurosim.recording import Recorder
-from neurosim.seeds import host_stream
 from neurosim.spec import ProtocolSpec
 from neurosim.tasks.data import Data
 
@@ -65,55 +64,26 @@ def run(
 
 def initial_weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Weights:
     """The weights of every seed before it learns."""
-    model, folder = protocol.spec.model, protocol.folder
-    pairs = zip(seeds, drawn, strict=True)
-    with protocol.placing("model"):
-        return build.stack([build.weights(model, seed, data, folder) for seed, data in pairs])
-
-
-def resolve(
-    protocol: Protocol | str | Path,
-    level: str | None,
-    seed: int | None,
-    seeds: Iterable[int] | None,
-    out: str | Path | None,
-) -> tuple[Protocol, list[int], Path]:
-    """What `run` was given: the checked protocol, its seeds and where its trace goes."""
-    given = {k: v for k, v in (("level", level), ("seed", seed)) if v is not None}
-    if isinstance(protocol, Protocol):
-        protocol = protocol.changed(**given)
-    else:
-        protocol = load_protocol(protocol, given)
-    if seed is not None and seeds is not None:
-        raise InputError("seed and seeds: got both; expected one of them")
-    chosen = list(seeds) if seeds is not None else [protocol.spec.seed]
-    if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
-        raise InputError(f"seeds {chosen}: expected distinct whole numbers of at least 0")
-    return protocol, chosen, trace_path(protocol.spec, out)
-
-
-def trace_path(spec: ProtocolSpec, out: str | Path | None) -> Path:
-    """Where a trace goes: `out` if given."""
-    return Path(out) if out else Path("outputs") / f"{spec.name}-{spec.level}.h5"
+    return build.stack([build.placed(each) for each in draws.weights(protocol, seeds, drawn)])
 
 
 @contextmanager
 def computing(spec: ProtocolSpec, device: str | None) -> Iterator[None]:
     """In which JAX computes in the protocol's precision, on a device (`cpu`, `gpu` or its choice).
 
+    What it compiles is kept for the next process.
+
     Raises:
         InputError: there is none of that kind, or its memory is too small.
     """
-    with jax.enable_x64(spec.precision == "float64"), _on(device):
+    with programs.kept(), jax.enable_x64(spec.precision == "float64"), _on(device):
         try:
-            yield
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            with draws.fitting(spec):
+                yield
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            raise InputError(
-                f"{spec.name}: does not fit into memory: {error or 'too many presentations'}; make "
-                "layers, batch, data, seeds or presentations smaller"
-            ) from error
+            raise draws.too_large(spec, error) from error
 
 
 def _on(device: str | None):
@@ -130,45 +100,19 @@ def _on(device: str | None):
 
 
 def prepare(protocol: Protocol, seeds: list[int]) -> tuple[Samples, list[Data]]:
-    """The data of every seed, checked against the model."""
-    spec = protocol.spec
-    with protocol.placing("task", spec.task.get("name") if isinstance(spec.task, dict) else None):
-        task = build.task(spec, protocol.folder)
-        if task.shared:
-            drawn = [task.draw(host_stream(0, "task"))] * len(seeds)
-        else:
-            drawn = [task.draw(host_stream(seed, "task")) for seed in seeds]
+    """The data of every seed, checked against the model, on the device and not."""
+    shared, drawn = draws.data(protocol, seeds)
     data = drawn[0]
-    sizes = spec.model.layers
-    n_in, n_out = data.x_train.shape[1], data.y_train.shape[1]
-    wrong = []
-    if (sizes[0], sizes[-1] - spec.model.auxiliary) != (n_in, n_out):
-        wrong.append(
-            f"{protocol.where(('model', 'layers'))}: {sizes} does not fit the task, which has "
-            f"{n_in} inputs and {n_out} outputs"
-            + (f" beside {spec.model.auxiliary} auxiliary ones" if spec.model.auxiliary else "")
-        )
-    if spec.batch > len(data.x_train):
-        wrong.append(
-            f"{protocol.where(('batch',))}: {spec.batch} samples a batch, but the task has only "
-            f"{len(data.x_train)} to train on"
-        )
-    if spec.model.loss == "cross-entropy" and not data.classes:
-        wrong.append(
-            f"{protocol.where(('model', 'loss'))}: the cross-entropy needs a task of classes"
-        )
-    if wrong:
-        raise InputError(wrong)
 
     def place(name: str) -> jax.Array:
         arrays = [getattr(d, name) for d in drawn]
-        stacked = arrays[0] if task.shared else np.stack(arrays)
+        stacked = arrays[0] if shared else np.stack(arrays)
         return jnp.asarray(stacked, jnp.result_type(float))
 
     samples = Samples(
         (place("x_train"), place("y_train")),
         (place("x_test"), place("y_test")),
-        None if task.shared else 0,
+        None if shared else 0,
         len(data.x_train),
         data.classes,
     )

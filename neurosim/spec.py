@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from neurosim.errors import arrived, unknown
+from neurosim.families import FAMILIES
 from neurosim.units import PositiveRate, PositiveTime, Quantity
 
 
@@ -112,6 +113,16 @@ PlasticityRate = Annotated[
 
 
 # ------------------------------------------------------------------------------------- models
+
+
+FORMULAS = {
+    "linear": "s(a) = a",
+    "leaky-relu": "s(a) = a for a > 0, slope·a otherwise; slope > 0 keeps it invertible",
+    "tanh": "s(a) = tanh a",
+    "sigmoid": "s(a) = 1/(1 + exp(-a))",
+    "softplus": "s(a) = log(1 + exp a)",
+}
+"""What the named transfer functions are; all of them have inverses."""
 
 
 class ActivationSpec(Spec):
@@ -211,14 +222,6 @@ class NeuronsSpec(Spec):
     burst_limit: PositiveTime = 16e-3
 
 
-PARAMETERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "mixture": (frozenset({"mu", "tau_soma"}), frozenset({"tau_basal", "tau_apical"})),
-    "multiplexing": (frozenset({"tau_basal", "tau_apical"}), frozenset()),
-    "feedforward": (frozenset({"tau_basal"}), frozenset()),
-}
-"""Of each named dynamics: the parameters it needs and those it may have."""
-
-
 class ModelSpec(Spec):
     """A layered network of pyramidal neurons; see `docs/models.md` for every key."""
 
@@ -248,8 +251,8 @@ class ModelSpec(Spec):
     @field_validator("dynamics")
     @classmethod
     def _known_dynamics(cls, dynamics):
-        if isinstance(dynamics, str) and dynamics not in PARAMETERS:
-            raise ValueError(unknown("dynamics", dynamics, PARAMETERS))
+        if isinstance(dynamics, str) and dynamics not in FAMILIES:
+            raise ValueError(unknown("dynamics", dynamics, FAMILIES))
         return dynamics
 
     @field_validator("mu", "tau_soma", "tau_basal", "tau_apical")
@@ -258,11 +261,8 @@ class ModelSpec(Spec):
         dynamics = info.data.get("dynamics")
         if dynamics is None:
             return value
-        needed, optional = (
-            PARAMETERS.get(dynamics, (set(), set()))
-            if isinstance(dynamics, str)
-            else (set(), set())
-        )
+        family = FAMILIES.get(dynamics) if isinstance(dynamics, str) else None
+        needed, optional = (family.needed, family.optional) if family else (set(), set())
         if value is None and info.field_name in needed:
             raise ValueError(f"missing; the {dynamics} dynamics needs it")
         if value is not None and info.field_name not in needed | optional:

@@ -14,11 +14,12 @@ from neurosim.activations import LeakyReLU, Linear
 from neurosim.credit import CREDITS
 from neurosim.dynamics import Mixture, Multiplexing
 from neurosim.dynamics.base import Drive, Target, rest
+from neurosim.initialisers import feedback_weights
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.losses import Loss
-from neurosim.network import Network, Weights, feedback_weights
+from neurosim.network import Network, Weights
 
 N, STEP, TAU = 5, 0.01, 0.02
 EPS = np.finfo(np.float64).eps

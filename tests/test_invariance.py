@@ -15,11 +15,12 @@ from neurosim import build
 from neurosim.contents import phase_times
 from neurosim.dynamics.base import Drive, Target, rest
 from neurosim.engine import Engine
+from neurosim.initialisers import forward_weights
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.loading import load_protocol
-from neurosim.network import Weights, forward_weights
+from neurosim.network import Weights
 
 # How a phase is gone through: (level, its length in s, whether it stops once settled).
 WAYS = {

@@ -20,11 +20,12 @@ from neurosim import build
 from neurosim.activations import Linear
 from neurosim.dynamics import Feedforward, Mixture, Multiplexing
 from neurosim.dynamics.base import Drive, Target, rest
+from neurosim.initialisers import forward_weights
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.loading import load_protocol
 from neurosim.losses import Loss
-from neurosim.network import Network, Weights, forward_weights
+from neurosim.network import Network, Weights
 
 SAMPLES, ERRORS = 4000, 5.0
 SIZES, MU, TAU, SIGMA = (3, 4, 4, 3), 0.2, 0.02, 0.3

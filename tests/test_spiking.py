@@ -11,12 +11,13 @@ from small_spikes import FAMILIES, STANDALONE
 from neurosim.activations import LeakyReLU, Linear, Sigmoid, Softplus, Tanh
 from neurosim.dynamics import Mixture, Multiplexing
 from neurosim.dynamics.base import Drive, Target, field, rest
+from neurosim.initialisers import feedback_weights, forward_weights
 from neurosim.levels.rate import Rate
 from neurosim.levels.spiking.calibration import calibrated
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.losses import Loss
-from neurosim.network import Network, Weights, feedback_weights, forward_weights
+from neurosim.network import Network, Weights
 from neurosim.spiking.curves import _cached, fi_curve
 
 DT = 5e-4

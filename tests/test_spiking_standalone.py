@@ -12,10 +12,11 @@ from small_spikes import FAMILIES, arrays, compiled, small
 import neurosim as ns
 from neurosim.activations import Linear, Tanh
 from neurosim.dynamics import Multiplexing
+from neurosim.initialisers import forward_weights
 from neurosim.levels.spiking import compiling
 from neurosim.levels.spiking.machine import Machine
 from neurosim.losses import Loss
-from neurosim.network import Network, Weights, forward_weights
+from neurosim.network import Network, Weights
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -86,7 +87,7 @@ def test_a_standalone_network_is_the_one_here(monkeypatch):
         patched.setattr(compiling, "_compile", fail)
         Machine(dynamics, network, None, 1e-3, 3, target="standalone")
     with monkeypatch.context() as patched:  # a cache that cannot be written; its folder goes away
-        patched.setattr(compiling, "user_cache_path", lambda _: main / "nowhere")
+        patched.setenv("NEUROSIM_CACHE", str(main / "nowhere"))
         patched.setattr(compiling, "_compile", lambda folder, _: shutil.copy2(main, folder))
         machine = Machine(dynamics, network, None, 1e-3, 3, target="standalone")
         again.clear()

@@ -5,16 +5,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import neurosim as ns
 from neurosim.activations import LeakyReLU, Linear, Tanh
 from neurosim.credit import CREDITS
-from neurosim.dynamics import Mixture, Multiplexing
+from neurosim.dynamics import Feedforward, Mixture, Multiplexing
 from neurosim.dynamics.base import Drive, Target, field, rest
+from neurosim.initialisers import feedback_weights, forward_weights
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.losses import Loss
-from neurosim.network import Network, Weights, feedback_weights, forward_weights
+from neurosim.network import Network, Weights
 from neurosim.theory import fixed_points, linearisation, signal_to_noise, stability
 from neurosim.theory.closed_forms import (
     free_spectrum,
@@ -24,8 +26,9 @@ from neurosim.theory.closed_forms import (
     taught_spectrum,
 )
 from neurosim.theory.decomposition import attribution
-from neurosim.theory.diagnosis import angle, measured
+from neurosim.theory.diagnosis import angle
 from neurosim.theory.linearisation import System
+from neurosim.theory.measures import measured
 from neurosim.theory.relaxation import chain
 
 TAU, STEP = 0.02, 0.01
@@ -170,6 +173,50 @@ def test_chain_tells_what_a_transient_leaves(dynamics):
     np.testing.assert_allclose(way.transient(np.zeros_like(way.b), duration), left, rtol=1e-6)
     until = way.until(np.zeros_like(way.b), left.max() * np.ones(depth))
     assert until == pytest.approx(duration, rel=2e-3)
+
+
+@pytest.mark.parametrize("teaching", ["none", "following", "frozen", "clamped"])
+@pytest.mark.parametrize(
+    "loss",
+    [HALF, Loss("squared", "linear"), Loss("squared", "softmax"), Loss("cross-entropy", "softmax")],
+    ids=lambda loss: f"{loss.name}-{loss.output}",
+)
+@pytest.mark.parametrize(
+    "dynamics",
+    [
+        Mixture(0.2, TAU),
+        Mixture(0.2, TAU, 0.005),
+        Mixture(0.2, TAU, None, 0.01),
+        Mixture(0.2, TAU, 0.005, 0.01),
+        Multiplexing(TAU, 0.01),
+        Feedforward(TAU),
+    ],
+    ids=["prompt", "basal", "apical", "dendrites", "multiplexing", "feedforward"],
+)
+def test_chain_is_the_vector_field_of_units_with_unit_weights(dynamics, loss, teaching):
+    """Its matrices against the derivatives of the equations in `dynamics/`; to rounding."""
+    depth, step = 3, 0.3
+    network = Network((1,) * (depth + 1), (Linear(),) * depth, "inverse", loss)
+    one = jnp.ones((1, 1))
+    weights = Weights((one,) * depth, (), (one,) * (depth - 1))
+    values = {"frozen": 1 - step, "clamped": 0.0}
+    kind = "fixed" if teaching in values else teaching
+    target = Target(kind, step, jnp.zeros(1), jnp.full(1, values.get(teaching, 0)))
+    drive = Drive(jnp.ones(1), jnp.ones(1), target)
+    state = rest(dynamics, network, jnp.float64)
+    zero, whole = ravel_pytree(state)
+
+    def velocity(v):
+        return ravel_pytree(field(dynamics, network, weights, drive, whole(v)))[0]
+
+    def teacher(v):
+        return jnp.concatenate(dynamics.read(network, weights, drive, whole(v)).teacher)
+
+    found = chain(dynamics, depth, loss, teaching, step)
+    for matrix, expected in zip(
+        found, (jax.jacfwd(velocity)(zero), velocity(zero), jax.jacfwd(teacher)(zero)), strict=True
+    ):
+        np.testing.assert_allclose(matrix, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_chain_of_a_frozen_target_ends_where_the_law_says():

@@ -10,9 +10,10 @@ import numpy as np
 from neurosim.activations import LeakyReLU, Linear, Tanh
 from neurosim.dynamics import Feedforward, Mixture, Multiplexing
 from neurosim.dynamics.base import Drive, Target, rest
+from neurosim.initialisers import forward_weights
 from neurosim.levels.settling import Problem, Span
 from neurosim.losses import Loss
-from neurosim.network import Network, Weights, forward_weights
+from neurosim.network import Network, Weights
 
 SIZES, STEP = (4, 5, 5, 3), 0.1
 

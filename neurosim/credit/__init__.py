@@ -9,14 +9,17 @@ that is taught nothing; how its channel learns and which layers move belongs to 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from neurosim.credit.backprop import backprop
-from neurosim.credit.feedback_alignment import (
-    bidirectional_feedback_alignment,
-    direct_feedback_alignment,
-    feedback_alignment,
-)
-from neurosim.credit.phases import single_phase, two_phase
-from neurosim.credit.target_propagation import difference_targets, gradient_targets, plain_targets
+from neurosim.deferred import Deferred
+
+backprop = Deferred("neurosim.credit.backprop:backprop")
+feedback_alignment = Deferred("neurosim.credit.feedback_alignment:feedback_alignment")
+bidirectional = Deferred("neurosim.credit.feedback_alignment:bidirectional_feedback_alignment")
+direct = Deferred("neurosim.credit.feedback_alignment:direct_feedback_alignment")
+single_phase = Deferred("neurosim.credit.phases:single_phase")
+two_phase = Deferred("neurosim.credit.phases:two_phase")
+difference_targets = Deferred("neurosim.credit.target_propagation:difference_targets")
+gradient_targets = Deferred("neurosim.credit.target_propagation:gradient_targets")
+plain_targets = Deferred("neurosim.credit.target_propagation:plain_targets")
 
 
 class Credit(NamedTuple):
@@ -25,7 +28,7 @@ class Credit(NamedTuple):
     assign: (network, weights, now, free, label, η̂) → teaching, of one sample. source: where it
     comes from. kind: `single-phase`, `two-phase` (needs a free phase before) or `own-channel`.
     form: of g_i, where it needs one form. wiring: what the feedback weights connect, a name of
-    `neurosim.network.WIRINGS`. order: which forward weights move in a presentation. rule,
+    `neurosim.wirings.WIRINGS`. order: which forward weights move in a presentation. rule,
     feedback: the forward and the feedback rule where the model names none. init: likewise where
     the feedback weights start. normalized: whether the layers below the output are normalised over
     the batch.
@@ -138,14 +141,14 @@ CREDITS: dict[str, Credit] = {
         feedback_alignment, "errors through fixed random feedback [T 3.18–3.20]", init="random"
     ),
     "bdfa": Credit(
-        bidirectional_feedback_alignment,
+        bidirectional,
         "errors through feedback that learns to reconstruct the input [T 3.22–3.27]",
         wiring="from-input",
         feedback="bidirectional",
         init="random",
     ),
     "dfa": Credit(
-        direct_feedback_alignment,
+        direct,
         "output errors through direct random feedback [T 3.21]",
         wiring="direct",
         init="random",

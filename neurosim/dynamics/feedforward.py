@@ -9,6 +9,7 @@ import equinox as eqx
 from jaxtyping import Scalar
 
 from neurosim.dynamics.base import Drive, Dynamics, Readout, State
+from neurosim.families import FAMILIES, unmixed
 from neurosim.network import Layers, Network, Weights
 
 
@@ -21,8 +22,9 @@ class Feedforward(Dynamics):
     tau_basal: Scalar | float
     sigma: dict[str, Scalar | float] = eqx.field(default_factory=dict)
 
-    credits: ClassVar[tuple[str, ...]] = ("own-channel",)
-    observed: ClassVar[tuple[str, ...]] = ("basal", "rate")
+    family: ClassVar[str] = "feedforward"
+    credits: ClassVar[tuple[str, ...]] = FAMILIES["feedforward"].credits
+    observed: ClassVar[tuple[str, ...]] = tuple(FAMILIES["feedforward"].observed)
 
     @property
     def time_constants(self):
@@ -61,7 +63,7 @@ class Feedforward(Dynamics):
 
     def attenuation(self, network: Network, i: int):
         """1: the error channel of backprop does not mix with activity."""
-        return 1.0
+        return unmixed(None, network.depth + 1 - i)
 
     def observe(self, state: State, readout: Readout) -> dict[str, Layers]:
         return {"basal": state["basal"], "rate": readout.rate}

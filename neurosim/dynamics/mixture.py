@@ -9,6 +9,7 @@ import equinox as eqx
 from jaxtyping import Scalar
 
 from neurosim.dynamics.base import Drive, Dynamics, Readout, State
+from neurosim.families import FAMILIES, mixed
 from neurosim.network import Layers, Network, Weights
 
 
@@ -27,8 +28,9 @@ class Mixture(Dynamics):
     tau_apical: Scalar | float | None = None
     sigma: dict[str, Scalar | float] = eqx.field(default_factory=dict)
 
-    credits: ClassVar[tuple[str, ...]] = ("single-phase", "two-phase")
-    observed: ClassVar[tuple[str, ...]] = ("soma", "basal", "apical")
+    family: ClassVar[str] = "mixture"
+    credits: ClassVar[tuple[str, ...]] = FAMILIES["mixture"].credits
+    observed: ClassVar[tuple[str, ...]] = tuple(FAMILIES["mixture"].observed)
 
     @property
     def time_constants(self):
@@ -91,7 +93,7 @@ class Mixture(Dynamics):
 
     def attenuation(self, network: Network, i: int):
         """(μ/(1−μ))^{L+1−i} [T 6.15]."""
-        return (self.mu / (1 - self.mu)) ** (network.depth + 1 - i)
+        return mixed(self.mu, network.depth + 1 - i)
 
     def observe(self, state: State, readout: Readout) -> dict[str, Layers]:
         return {"soma": readout.rate, "basal": readout.basal, "apical": readout.apical}

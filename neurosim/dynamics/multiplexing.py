@@ -12,6 +12,7 @@ import equinox as eqx
 from jaxtyping import Scalar
 
 from neurosim.dynamics.base import Drive, Dynamics, Readout, State
+from neurosim.families import FAMILIES, unmixed
 from neurosim.network import Layers, Network, Weights
 
 
@@ -25,13 +26,9 @@ class Multiplexing(Dynamics):
     tau_apical: Scalar | float
     sigma: dict[str, Scalar | float] = eqx.field(default_factory=dict)
 
-    credits: ClassVar[tuple[str, ...]] = ("single-phase", "two-phase")
-    observed: ClassVar[tuple[str, ...]] = (
-        "basal",
-        "apical",
-        "event_rate",
-        "burst_probability",
-    )
+    family: ClassVar[str] = "multiplexing"
+    credits: ClassVar[tuple[str, ...]] = FAMILIES["multiplexing"].credits
+    observed: ClassVar[tuple[str, ...]] = tuple(FAMILIES["multiplexing"].observed)
 
     @property
     def time_constants(self):
@@ -75,7 +72,7 @@ class Multiplexing(Dynamics):
 
     def attenuation(self, network: Network, i: int):
         """1: nothing decays with depth."""
-        return 1.0
+        return unmixed(None, network.depth + 1 - i)
 
     def observe(self, state: State, readout: Readout) -> dict[str, Layers]:
         return {

@@ -15,45 +15,16 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-import optimistix as optx
 from jaxtyping import PRNGKeyArray, Scalar
 
 from neurosim.dynamics.base import Dynamics, State, field
+from neurosim.levels.schemes import SCHEMES
 from neurosim.levels.settling import Problem, Report, Span, imbalance, where
 
 MAX_ADAPTIVE_STEPS = 1 << 16
 
 LOOK_EVERY = 5
 """Fixed steps between two looks at whether a phase has settled; a look costs a vector field."""
-
-
-class Scheme(NamedTuple):
-    """A solver: how it is made for given (rtol, atol) and whether it integrates noise.
-
-    implicit: whether its stages are solved for, which every sample does on its own.
-    """
-
-    make: Callable
-    noisy: bool
-    source: str
-    implicit: bool = False
-
-
-def _implicit(rtol, atol):
-    """Stages by the chord method, ended by Cauchy's criterion.
-
-    diffrax's own choice, `VeryChord`, gives a stage up where it contracts too slowly for its
-    taste; tanh networks then fail fixed steps and need three times the adaptive ones.
-    """
-    return dfx.Kvaerno5(root_finder=optx.Chord(rtol=rtol, atol=atol))
-
-
-SCHEMES: dict[str, Scheme] = {
-    "euler": Scheme(lambda rtol, atol: dfx.Euler(), True, "forward Euler; Euler–Maruyama"),
-    "heun": Scheme(lambda rtol, atol: dfx.Heun(), True, "Heun, second order"),
-    "tsit5": Scheme(lambda rtol, atol: dfx.Tsit5(), False, "Tsitouras 5(4)"),
-    "kvaerno5": Scheme(_implicit, False, "Kværnø 5(4), implicit, for stiff time constants", True),
-}
 
 
 def amplification(scheme: str, z: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from neurosim.plasticity import rules, signals
+from neurosim.deferred import Deferred
 
 
 class FeedbackRule(NamedTuple):
@@ -18,8 +18,14 @@ class FeedbackRule(NamedTuple):
 
 
 FORWARD_RULES: dict[str, tuple[Callable, str]] = {
-    "delta": (rules.delta, "slope × teaching × presynaptic [T 4.12, 6.17, 6.35, 6.58]"),
-    "delta-over-slope": (rules.delta_over_slope, "teaching / slope × presynaptic [T A.1, A.6]"),
+    "delta": (
+        Deferred("neurosim.plasticity.rules:delta"),
+        "slope × teaching × presynaptic [T 4.12, 6.17, 6.35, 6.58]",
+    ),
+    "delta-over-slope": (
+        Deferred("neurosim.plasticity.rules:delta_over_slope"),
+        "teaching / slope × presynaptic [T A.1, A.6]",
+    ),
 }
 
 FEEDBACK_RULES: dict[str, FeedbackRule] = {
@@ -30,22 +36,24 @@ FEEDBACK_RULES: dict[str, FeedbackRule] = {
         "exact inverses that move with the forward weights, in steps of rank one [T 4.1]",
     ),
     "reconstruction": FeedbackRule(
-        signals.reconstruction,
+        Deferred("neurosim.plasticity.signals:reconstruction"),
         "predicts the neuron from above, on its own activity [T 6.26, 6.37, A.9]",
     ),
     "noise-injected": FeedbackRule(
-        signals.noise_injected, "inverts around noisy targets of the layer above [D 17]"
+        Deferred("neurosim.plasticity.signals:noise_injected"),
+        "inverts around noisy targets of the layer above [D 17]",
     ),
     "white-noise": FeedbackRule(
-        signals.white_noise, "the same on white noise, towards the pseudo-inverse [T A.8, 4.7]"
+        Deferred("neurosim.plasticity.signals:white_noise"),
+        "the same on white noise, towards the pseudo-inverse [T A.8, 4.7]",
     ),
     "bidirectional": FeedbackRule(
-        signals.bidirectional,
+        Deferred("neurosim.plasticity.signals:bidirectional"),
         "reconstructs the input from the label, errors through the forward weights [T 3.25–3.27]",
         sees_data=True,
     ),
     "difference": FeedbackRule(
-        signals.difference_reconstruction,
+        Deferred("neurosim.plasticity.signals:difference_reconstruction"),
         "predicts the neuron's noise from what returns of it [Meulemans et al. 2020, DRL]",
     ),
 }

@@ -12,8 +12,8 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-from platformdirs import user_cache_path
 
+from neurosim import cache
 from neurosim.levels.spiking.calibration import (
     CELLS,
     CURRENTS,
@@ -28,6 +28,8 @@ from neurosim.levels.spiking.neurons import Neurons
 def fi_curve(neurons: Neurons) -> Curve:
     """The f–I curve of these neurons, measured once and then read from the cache."""
     path = _cached(neurons)
+    if path is None:
+        return measure(neurons)
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
             return Curve(kept["current"], kept["rate"])
@@ -44,7 +46,7 @@ def fi_curve(neurons: Neurons) -> Curve:
     return curve
 
 
-def _cached(neurons: Neurons) -> Path:
+def _cached(neurons: Neurons) -> Path | None:
     parameters = {
         "dt": neurons.dt,
         "tau_membrane": neurons.tau_membrane,
@@ -54,4 +56,5 @@ def _cached(neurons: Neurons) -> Path:
         "measured": [CURRENTS, CELLS, SETTLING, DURATION],
     }
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
-    return user_cache_path("neurosim") / f"fi-{digest[:16]}.npz"
+    folder = cache.folder()
+    return folder / f"fi-{digest[:16]}.npz" if folder else None

@@ -14,11 +14,12 @@ open it. `open_trace` and `describe` read past the mark of a dead writer, and ch
 from neurosim.store.checkpoint import Checkpoint
 from neurosim.store.layout import Axis, Variable, size
 from neurosim.store.ledger import Ledger, crc
-from neurosim.store.reader import describe, interpreting, is_hdf5, open_trace, studying
+from neurosim.store.reader import Arrays, describe, interpreting, is_hdf5, open_trace, studying
 from neurosim.store.repairing import repair
 from neurosim.store.writer import TraceWriter
 
 __all__ = [
+    "Arrays",
     "Axis",
     "Checkpoint",
     "Ledger",

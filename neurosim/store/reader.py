@@ -51,6 +51,43 @@ def open_trace(path: str | os.PathLike[str]) -> xarray.DataTree:
         return xarray.open_datatree(source, engine="h5netcdf", **known)
 
 
+class Arrays:
+    """The arrays of an open trace by name, without xarray, which takes longer to import."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file = file
+
+    @classmethod
+    @contextlib.contextmanager
+    def of(cls, path: str | os.PathLike[str]) -> Iterator[Arrays]:
+        """Of the trace at a path.
+
+        Raises:
+            InputError: as `open_trace` does.
+        """
+        with reading(Path(path)) as file:
+            yield cls(file)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """All of an array."""
+        return np.asarray(self._file[name][()])
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file
+
+    def text(self, name: str) -> str:
+        """A document."""
+        return self._file[name].asstr()[()]
+
+    def dims(self, name: str) -> list[str | None]:
+        """The names of its dimensions."""
+        return _dims(self._file[name])
+
+    def names(self, name: str) -> list[str]:
+        """What the codes 0, 1, … of an array stand for."""
+        return self._file[name].attrs["flag_meanings"].split()
+
+
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What a trace holds, as plain values that JSON can carry, without reading its data.
 
@@ -84,7 +121,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _describe_dataset(dataset: h5py.Dataset) -> dict[str, Any]:
     attributes = _attributes(dataset)
     entry: dict[str, Any] = {
-        "dims": [dim[0].name.rpartition("/")[2] if len(dim) else None for dim in dataset.dims],
+        "dims": _dims(dataset),
         "shape": list(dataset.shape),
         "dtype": "str" if h5py.check_string_dtype(dataset.dtype) else str(dataset.dtype),
         "units": attributes.pop("units", None),
@@ -96,6 +133,10 @@ def _describe_dataset(dataset: h5py.Dataset) -> dict[str, Any]:
     else:
         entry["filled"] = _filled(dataset)
     return entry
+
+
+def _dims(dataset: h5py.Dataset) -> list[str | None]:
+    return [dim[0].name.rpartition("/")[2] if len(dim) else None for dim in dataset.dims]
 
 
 def _filled(dataset: h5py.Dataset) -> float:

@@ -1,6 +1,9 @@
 """Handwritten digits of 8 x 8 pixels, bundled with scikit-learn."""
 
+import gzip
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -51,12 +54,28 @@ class Digits:
 
     def draw(self, rng: np.random.Generator | None = None) -> Data:
         """The data; `rng` is ignored."""
-        from sklearn.datasets import load_digits
-
-        pixels, labels = load_digits(return_X_y=True)
+        pixels, labels = _bundled()
         x, y = pixels / BRIGHTEST, one_hot(labels, self.outputs)
         train, test = split(len(x), self.test_fraction, self.split_seed, labels)
         x_train, x_test = x[train], x[test]
         if self.standardise:
             x_train, x_test = standardise(x_train, x_test, common_scale=True)
         return Data(x_train, y[train], x_test, y[test], classes=True)
+
+
+def _bundled() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and labels, from the file in scikit-learn, which takes a second to import.
+
+    A scikit-learn that keeps them elsewhere is asked for them.
+    """
+    package = find_spec("sklearn")
+    assert package is not None and package.origin is not None, "a dependency"
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    try:
+        with gzip.open(file, "rt") as lines:
+            table = np.loadtxt(lines, delimiter=",")
+    except OSError:
+        from sklearn.datasets import load_digits
+
+        return load_digits(return_X_y=True)
+    return table[:, :-1], table[:, -1].astype(int)

@@ -2,19 +2,25 @@
 
 Pure functions of a `System` (dynamics, network, weights, drive) and a state of it, for one sample.
 They differentiate the vector field that the levels integrate, so no equation is written twice.
+Modules are imported when they are asked for; what `neurosim check` says needs two of them.
 """
 
-from neurosim.theory import (
-    closed_forms,
-    decomposition,
-    diagnosis,
-    fixed_points,
-    gauss_newton,
-    linearisation,
-    relaxation,
-    signal_to_noise,
-    stability,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neurosim.theory import (
+        closed_forms,
+        decomposition,
+        diagnosis,
+        fixed_points,
+        gauss_newton,
+        linearisation,
+        measures,
+        relaxation,
+        signal_to_noise,
+        stability,
+    )
 
 __all__ = [
     "closed_forms",
@@ -23,7 +29,14 @@ __all__ = [
     "fixed_points",
     "gauss_newton",
     "linearisation",
+    "measures",
     "relaxation",
     "signal_to_noise",
     "stability",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return import_module(f"neurosim.theory.{name}")
+    raise AttributeError(f"module 'neurosim.theory' has no attribute {name!r}")

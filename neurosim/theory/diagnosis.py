@@ -13,30 +13,6 @@ from neurosim.network import Layers, Network, Weights
 from neurosim.plasticity.iteration import Iteration
 from neurosim.theory.decomposition import attribution, gradient_signals
 
-PARTS: dict[str, str] = {
-    "tp": "the useful signal through the Jacobians of g",
-    "rec": "reconstruction errors",
-    "approx": "the approximation error, teaching minus the useful signal",
-    "gn": "the Gauss–Newton signal",
-    "bp": "backprop's signal",
-}
-"""What the teaching signal is compared with [T 5.57–5.61, 6.22, 6.57]."""
-
-
-def measured(targets: bool) -> dict[str, str]:
-    """The names of what `diagnosis` measures, each with what it is.
-
-    targets: whether teaching comes down through maps g; otherwise there are only `gn` and `bp`.
-    """
-    parts = PARTS if targets else {name: PARTS[name] for name in ("gn", "bp")}
-    norms = {f"norm_{name}": f"norm of {text}" for name, text in parts.items()}
-    cosines = {
-        f"cosine_{name}": f"cosine of the teaching signal to {text}"
-        for name, text in parts.items()
-        if name in ("tp", "gn", "bp")
-    }
-    return {"norm_teaching": "norm of the teaching signal", **norms, **cosines}
-
 
 def diagnosis(
     dynamics: Dynamics,
@@ -50,7 +26,7 @@ def diagnosis(
     targets: bool,
     own_channel: bool,
 ) -> dict[str, Float[Array, " L"]]:
-    """Means over the batch, of every layer: see `measured`.
+    """Means over the batch, of every layer: see `measures.measured`.
 
     now, free: readouts of the phase that teaches and of the free phase the signal is compared with,
     if it is. teaching: before any depth compensation. All batch first. own_channel: whether targets

@@ -7,21 +7,13 @@ transients are theirs in these coordinates. So a few numbers, known before a run
 phase must be.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
-from scipy.linalg import expm
 
-from neurosim.activations import Linear
-from neurosim.compiled import compiled
-from neurosim.dynamics.base import Drive, Dynamics, Target, rest
-from neurosim.losses import Loss
-from neurosim.network import Network, Weights
-from neurosim.theory.linearisation import System, flat_field
+from neurosim.families import FAMILIES
 
 
 class Chain(NamedTuple):
@@ -46,6 +38,8 @@ class Chain(NamedTuple):
 
     def transient(self, start: Float[np.ndarray, " n"], time: float) -> Float[np.ndarray, " L"]:
         """What is left of the way from `start` to rest after `time` (s), in every layer."""
+        from scipy.linalg import expm  # half of the time of importing all that `check` needs
+
         return np.abs(self.R @ expm(self.A * time) @ (start - self.rest))
 
     def until(
@@ -68,34 +62,80 @@ class Chain(NamedTuple):
         return high
 
 
-def chain(
-    dynamics: Dynamics, depth: int, loss: Loss, teaching: str = "none", step: float = 0.0
-) -> Chain:
+class Distance(NamedTuple):
+    """What of a loss is felt in a chain: its name, and what the output layer sends."""
+
+    name: str
+    output: str
+
+
+def chain(cell: Any, depth: int, loss: Any, teaching: str = "none", step: float = 0.0) -> Chain:
     """One linear unit a layer, unit weights, input 1 and label 0: activity and output error are 1.
 
+    cell: a shipped dynamics, or its `neurosim.facts.Cell`. loss: of the network, or its `Distance`.
     teaching: `none`, `following`, `frozen` (at 1 − `step`) or `clamped`. The softmax of a single
     unit is constant, so that a following target under it counts as no teaching: the slowest case.
+
+    The state is flat: compartments in the order of their names, layer 1 first.
     """
-    with jax.enable_x64(True):
-        numbers = jax.tree.map(jnp.asarray, dynamics)
-        values = {"frozen": 1 - step, "clamped": 0.0}
-        kind = "fixed" if teaching in values else teaching
-        target = Target(kind, jnp.asarray(step), jnp.zeros(1), jnp.full(1, values.get(teaching, 0)))
-        found = _affine(numbers, depth, loss, target)
-        return Chain(*map(np.asarray, found))
+    family = FAMILIES[cell.family]
+    taus = {name: getattr(cell, tau) for name, tau in sorted(family.compartments.items())}
+    taus = {name: float(tau) for name, tau in taus.items() if tau is not None}
+    counts = [depth - (name == "apical") for name in taus]
+    units = np.eye(sum(counts) + 1)  # every unit as a sum over all of them and a constant
+    ends = np.cumsum(counts)
+    state = dict(zip(taus, np.split(units[:-1], ends[:-1]), strict=True))
+    one = units[-1]
+
+    def target(output):
+        match teaching:
+            case "none":
+                return output
+            case "following":
+                return output - step * _curvature(loss) * output
+            case "frozen":
+                return (1 - step) * one
+            case _:
+                return 0 * one
+
+    pulls, teacher = PULLS[cell.family](cell, state, one, target)
+    motion = np.concatenate([(pulls[name] - state[name]) / taus[name] for name in taus])
+    return Chain(motion[:, :-1], motion[:, -1], np.array(teacher)[:, :-1])
 
 
-@compiled
-def _affine(dynamics: Dynamics, depth: int, loss: Loss, target: Target):
-    one = jnp.ones((1, 1))
-    network = Network((1,) * (depth + 1), (Linear(),) * depth, "inverse", loss)
-    weights = Weights((one,) * depth, (), (one,) * (depth - 1))
-    system = System(dynamics, network, weights, Drive(jnp.ones(1), jnp.ones(1), target))
-    state = rest(dynamics, network, jnp.float64)
-    zero, unravel = ravel_pytree(state)
-    velocity = flat_field(system, state)
+def _curvature(loss: Any) -> float:
+    """The output error over the output, for one unit and label 0."""
+    if loss.output == "softmax" or loss.name == "cross-entropy":
+        return 0.0
+    return {"half-squared": 1.0, "squared": 2.0}[loss.name]
 
-    def teacher(v):
-        return jnp.concatenate(dynamics.read(network, weights, system.drive, unravel(v)).teacher)
 
-    return jax.jacfwd(velocity)(zero), velocity(zero), jax.jacfwd(teacher)(zero)
+def _mixture(cell, state, one, target):
+    soma = state["soma"]
+    basal_in, apical_in = np.vstack([one, soma[:-1]]), soma[1:]
+    basal, apical = state.get("basal", basal_in), state.get("apical", apical_in)
+    mu = float(cell.mu)
+    mixed = (1 - mu) * basal + mu * np.vstack([apical, target(soma[-1])])
+    return {"basal": basal_in, "apical": apical_in, "soma": mixed}, soma
+
+
+def _multiplexing(cell, state, one, target):
+    basal = state["basal"]
+    bursts = np.vstack([state["apical"], target(basal[-1])])
+    return {"basal": np.vstack([one, basal[:-1]]), "apical": bursts[1:]}, bursts
+
+
+def _feedforward(cell, state, one, target):
+    basal = state["basal"]
+    return {"basal": np.vstack([one, basal[:-1]])}, basal
+
+
+PULLS: dict[str, Callable] = {
+    "mixture": _mixture,
+    "multiplexing": _multiplexing,
+    "feedforward": _feedforward,
+}
+"""(cell, state, 1, target) → what each compartment is drawn to, and the neurons' `teacher`.
+
+The equations of `dynamics/` for linear units and unit weights, which a test holds equal to them.
+"""

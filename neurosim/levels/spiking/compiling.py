@@ -21,8 +21,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy as np
-from platformdirs import user_cache_path
 
+from neurosim import cache
 from neurosim.errors import InputError, NeurosimError
 from neurosim.levels.spiking.groups import Groups, b2, reset_device
 
@@ -106,14 +106,16 @@ def executable(made: Callable[[], Groups]) -> Executable:
     away = partial(shutil.rmtree, folder, ignore_errors=True)
     try:
         arrays = _write(made, folder)
-        kept = user_cache_path("neurosim") / f"standalone-{_digest(folder, cxx)[:16]}"
+        root = cache.folder()
+        kept = root / f"standalone-{_digest(folder, cxx)[:16]}" if root else folder
         if not (kept / "main").exists():
             _compile(folder, cxx)
-            _keep(folder, kept)
+            if root:
+                _keep(folder, kept)
     except BaseException:
         away()
         raise
-    if (kept / "main").exists():
+    if kept != folder and (kept / "main").exists():
         away()
         return Executable(kept, arrays)
     found = Executable(folder, arrays)

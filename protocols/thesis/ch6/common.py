@@ -17,8 +17,9 @@ from neurosim.activations import Activation, LeakyReLU, Linear, Tanh
 from neurosim.dynamics import Dynamics
 from neurosim.dynamics.base import Drive, Readout, Target
 from neurosim.figures.runs import COLOURS, STYLE, new_figure, save
+from neurosim.initialisers import feedback_weights, forward_weights
 from neurosim.losses import Loss
-from neurosim.network import Network, Weights, feedback_weights, forward_weights
+from neurosim.network import Network, Weights
 from neurosim.seeds import host_stream
 from neurosim.theory import fixed_points
 from neurosim.theory.linearisation import System

@@ -1,0 +1,78 @@
+"""What is drawn for every seed before a run, by NumPy: its data and its first weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from neurosim import ingredients
+from neurosim.errors import InputError
+from neurosim.loading import Protocol
+from neurosim.seeds import host_stream
+from neurosim.spec import ProtocolSpec
+from neurosim.tasks.data import Data
+
+
+def data(protocol: Protocol, seeds: list[int]) -> tuple[bool, list[Data]]:
+    """Whether all seeds see the same data, and those of every seed, checked against the model.
+
+    Raises:
+        InputError: the task refuses its parameters, or does not fit the model.
+    """
+    spec = protocol.spec
+    with protocol.placing("task", spec.task.get("name") if isinstance(spec.task, dict) else None):
+        task = ingredients.task(spec, protocol.folder)
+        if task.shared:
+            drawn = [task.draw(host_stream(0, "task"))] * len(seeds)
+        else:
+            drawn = [task.draw(host_stream(seed, "task")) for seed in seeds]
+    first = drawn[0]
+    sizes = spec.model.layers
+    n_in, n_out = first.x_train.shape[1], first.y_train.shape[1]
+    wrong = []
+    if (sizes[0], sizes[-1] - spec.model.auxiliary) != (n_in, n_out):
+        wrong.append(
+            f"{protocol.where(('model', 'layers'))}: {sizes} does not fit the task, which has "
+            f"{n_in} inputs and {n_out} outputs"
+            + (f" beside {spec.model.auxiliary} auxiliary ones" if spec.model.auxiliary else "")
+        )
+    if spec.batch > len(first.x_train):
+        wrong.append(
+            f"{protocol.where(('batch',))}: {spec.batch} samples a batch, but the task has only "
+            f"{len(first.x_train)} to train on"
+        )
+    if spec.model.loss == "cross-entropy" and not first.classes:
+        wrong.append(
+            f"{protocol.where(('model', 'loss'))}: the cross-entropy needs a task of classes"
+        )
+    if wrong:
+        raise InputError(wrong)
+    return task.shared, drawn
+
+
+def weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Iterator[ingredients.Drawn]:
+    """The weights of every seed before it learns."""
+    model, folder = protocol.spec.model, protocol.folder
+    for seed, each in zip(seeds, drawn, strict=True):
+        with protocol.placing("model"):
+            found = ingredients.weights(model, seed, each, folder)
+        yield found
+
+
+@contextmanager
+def fitting(spec: ProtocolSpec) -> Iterator[None]:
+    """In which a lack of memory is bad input.
+
+    Raises:
+        InputError: memory is too small.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise too_large(spec, error) from error
+
+
+def too_large(spec: ProtocolSpec, error: Exception) -> InputError:
+    """What is said where memory is too small."""
+    return InputError(
+        f"{spec.name}: does not fit into memory: {error or 'too many presentations'}; make "
+        "layers, batch, data, seeds or presentations smaller"
+    )

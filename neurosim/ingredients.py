@@ -1,0 +1,115 @@
+"""What a protocol names, made in NumPy before any level computes: data, weights, neurons."""
+
+import dataclasses
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from neurosim.archives import read_arrays
+from neurosim.credit import named
+from neurosim.errors import InputError, arrived, either, unknown
+from neurosim.initialisers import feedback_weights, forward_weights, weights_from_arrays
+from neurosim.levels.spiking.neurons import Neurons
+from neurosim.seeds import host_stream
+from neurosim.spec import ModelSpec, ProtocolSpec
+from neurosim.tasks import TASKS
+from neurosim.tasks.data import Data
+from neurosim.tasks.student_teacher import near_teacher
+from neurosim.wirings import WIRINGS
+
+CONDITIONING = 0.4
+"""σ_min σ_max that a student near its teacher must exceed, as the teacher does [T 5.1.3]."""
+
+
+class Drawn(NamedTuple):
+    """Of one seed; `neurosim.network.Weights` says what the letters are."""
+
+    W: list[np.ndarray]
+    b: list[np.ndarray]
+    Q: list[np.ndarray]
+
+
+def task(protocol: ProtocolSpec, folder: Path) -> Any:
+    """The task of a protocol; relative paths are meant from `folder`.
+
+    Raises:
+        InputError: an unknown task or parameter, or a value the task refuses.
+    """
+    given = protocol.task
+    if not isinstance(given, dict):
+        return given
+    parameters = dict(given)
+    if "name" not in parameters:
+        raise InputError(f"name is missing; expected {either(TASKS)}")
+    name = parameters.pop("name")
+    if not isinstance(name, str) or name not in TASKS:
+        word = name if isinstance(name, str) else arrived(name)
+        raise InputError(f"name: {unknown('task', word, TASKS)}")
+    kind = TASKS[name]
+    allowed = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    wrong = [f"{name}: {k}: {unknown('key', k, allowed)}" for k in parameters if k not in allowed]
+    for key, field in allowed.items():
+        if field.default is dataclasses.MISSING and key not in parameters:
+            wrong.append(f"{name}: {key} is missing")
+    if wrong:
+        raise InputError(wrong)
+    if "path" in parameters:
+        parameters["path"] = located(folder, parameters["path"])
+    return kind(**parameters)
+
+
+def located(folder: Path, name: Any) -> Path:
+    """A file named in a protocol, meant from the protocol's folder."""
+    return folder / os.path.expanduser(str(name))
+
+
+def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Drawn:
+    """The initial weights of one seed, in float64."""
+    sizes = tuple(model.layers)
+    rng = host_stream(seed, "weights")
+    shapes = [(n, below) for below, n in pairwise(sizes)]
+    b = [np.zeros(n) for n in sizes[1:]] if model.bias else []
+    spec = model.weights
+    match spec.init:
+        case "file":
+            path = located(folder, spec.file)
+            arrays = read_arrays(path)
+            W = weights_from_arrays(arrays, "W", shapes, str(path))
+            if model.bias and "b1" in arrays:
+                b = weights_from_arrays(arrays, "b", [(n,) for n in sizes[1:]], str(path))
+        case "near-teacher":
+            if data.teacher is None:
+                raise InputError(
+                    "weights.init: 'near-teacher' needs a task with a teacher "
+                    "network, such as student-teacher"
+                )
+            teacher = [w.shape[1] for w in data.teacher] + [data.teacher[-1].shape[0]]
+            if list(sizes) != teacher:
+                raise InputError(
+                    f"weights.init: 'near-teacher' needs a student of the teacher's layers; "
+                    f"it has {list(sizes)}, the teacher {teacher}; use another initialiser"
+                )
+            W = list(near_teacher(data.teacher, spec.distance, CONDITIONING, rng))
+        case kind:
+            W = forward_weights(kind, sizes, spec.gain, rng)
+    rng = host_stream(seed, "feedback")
+    feedback, wiring = model.feedback, named(model.credit).wiring
+    wires = WIRINGS[wiring](model.depth)
+    if wires and feedback.init == "file":
+        path = located(folder, feedback.file or spec.file)
+        shapes = [(sizes[i], sizes[above]) for i, above in wires]
+        Q = weights_from_arrays(read_arrays(path), "Q", shapes, str(path), wires[0][0])
+    else:
+        Q = feedback_weights(feedback.init, W, feedback.gain, rng, wiring)
+    return Drawn(W, b, Q)
+
+
+def neurons(protocol: ProtocolSpec) -> Neurons:
+    """The neurons behind every unit at the spiking level."""
+    given = protocol.model.spiking
+    fields = given.model_dump(exclude={"soma", "neurons", "tau_synapse", "leak"})
+    kind = "bursting" if protocol.model.dynamics == "multiplexing" else given.soma
+    return Neurons(kind=kind, count=given.neurons, dt=protocol.spiking.dt, **fields)

@@ -1,0 +1,47 @@
+"""The solvers of the rate level by name; diffrax is imported when one is made."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Scheme(NamedTuple):
+    """A solver: how it is made for given (rtol, atol) and whether it integrates noise.
+
+    implicit: whether its stages are solved for, which every sample does on its own.
+    """
+
+    make: Callable
+    noisy: bool
+    source: str
+    implicit: bool = False
+
+
+def _explicit(name: str) -> Callable:
+    """A method that has no tolerances of its own."""
+
+    def make(rtol: float, atol: float) -> Any:
+        import diffrax
+
+        return getattr(diffrax, name)()
+
+    return make
+
+
+def _implicit(rtol: float, atol: float) -> Any:
+    """Stages by the chord method, ended by Cauchy's criterion.
+
+    diffrax's own choice, `VeryChord`, gives a stage up where it contracts too slowly for its
+    taste; tanh networks then fail fixed steps and need three times the adaptive ones.
+    """
+    import diffrax
+    import optimistix
+
+    return diffrax.Kvaerno5(root_finder=optimistix.Chord(rtol=rtol, atol=atol))
+
+
+SCHEMES: dict[str, Scheme] = {
+    "euler": Scheme(_explicit("Euler"), True, "forward Euler; Euler–Maruyama"),
+    "heun": Scheme(_explicit("Heun"), True, "Heun, second order"),
+    "tsit5": Scheme(_explicit("Tsit5"), False, "Tsitouras 5(4)"),
+    "kvaerno5": Scheme(_implicit, False, "Kværnø 5(4), implicit, for stiff time constants", True),
+}
