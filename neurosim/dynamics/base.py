@@ -13,6 +13,7 @@ All is written for one sample.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -164,13 +165,17 @@ def field(
 
 
 def sweep(
-    dynamics: Dynamics, network: Network, weights: Weights, drive: Drive, state: State
+    dynamics: Dynamics,
+    network: Network,
+    weights: Weights,
+    drive: Drive,
+    state: State,
+    layers: Iterable[int],
 ) -> State:
-    """One symmetric Gauss–Seidel sweep: every layer set to its pull in place, up and then down."""
-    state = {name: list(layers) for name, layers in state.items()}  # type: ignore[misc]
-    top = network.depth
-    for i in (*range(1, top + 1), *range(top - 1, 0, -1)):
+    """The state with one layer after the other set to its pull in place."""
+    state = {name: list(v) for name, v in state.items()}  # type: ignore[misc]
+    for i in layers:
         for name in dynamics.time_constants:
             if i <= len(state[name]):
                 state[name][i - 1] = dynamics.pull(network, weights, drive, state, name, i)  # type: ignore[index]
-    return {name: tuple(layers) for name, layers in state.items()}
+    return {name: tuple(v) for name, v in state.items()}

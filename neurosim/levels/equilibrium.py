@@ -58,14 +58,22 @@ class Equilibrium(eqx.Module):
             _, looked, _, turn = carry
             return moving(looked).any() & (turn < self.max_sweeps)
 
+        def swept(looked, state, layers):
+            """And looked at before those are held still that move no more: it has the same sums."""
+            new = problem.each(lambda one, v: sweep(*one[:4], v, layers), state)
+            return where(moving(looked), (new, look(new)), (state, looked))
+
         def once_more(carry):
             state, looked, sweeps, turn = carry
-            swept = problem.each(lambda one, v: sweep(*one[:4], v), state)
-            state = where(moving(looked), swept, state)
-            return state, look(state), sweeps + moving(looked), turn + 1
+            new, seen = swept(looked, state, (*range(2, top + 1), *range(top - 1, 0, -1)) or (1,))
+            return new, seen, sweeps + moving(looked), turn + 1
 
+        top = problem.network.depth
         at_start = look(start)
-        first = (start, at_start, jnp.zeros(at_start[0].shape, jnp.int32), jnp.zeros((), jnp.int32))
+        # Going up again would set layer 1 to what it is: only the first sweep begins there.
+        begun = swept(at_start, start, (1,))[0]
+        none = jnp.zeros(at_start[0].shape, jnp.int32)
+        first = begun, at_start, none, jnp.zeros((), jnp.int32)
         state, (worst, settled), sweeps, _ = jax.lax.while_loop(unsettled, once_more, first)
         rescued = jnp.zeros_like(settled)
         if self.max_newton:

@@ -239,9 +239,9 @@ class Rate(eqx.Module):
                 y, rows, k, looked, taken = carry
                 last = jnp.minimum(k + LOOK_EVERY, steps)
                 moved, rows = go_on(k, last, y, rows)
-                y = where(moving(looked), moved, y)
-                taken = jnp.where(moving(looked), last, taken)
-                return y, rows, last, look(y), taken
+                new, old = (moved, look(moved), last), (y, looked, taken)
+                y, looked, taken = where(moving(looked), new, old)
+                return y, rows, last, looked, taken
 
             end, rows, _, looked, taken = jax.lax.while_loop(unsettled, a_few, first)
             done = jnp.isfinite(looked[0])

@@ -27,6 +27,12 @@ def _explicit(name: str) -> Callable:
     return make
 
 
+def _heun(rtol: float, atol: float) -> Any:
+    from neurosim.levels.heun import Heun
+
+    return Heun()
+
+
 def _implicit(rtol: float, atol: float) -> Any:
     """Stages by the chord method, ended by Cauchy's criterion.
 
@@ -41,7 +47,7 @@ def _implicit(rtol: float, atol: float) -> Any:
 
 SCHEMES: dict[str, Scheme] = {
     "euler": Scheme(_explicit("Euler"), True, "forward Euler; Euler–Maruyama"),
-    "heun": Scheme(_explicit("Heun"), True, "Heun, second order"),
+    "heun": Scheme(_heun, True, "Heun, second order"),
     "tsit5": Scheme(_explicit("Tsit5"), False, "Tsitouras 5(4)"),
     "kvaerno5": Scheme(_implicit, False, "Kværnø 5(4), implicit, for stiff time constants", True),
 }

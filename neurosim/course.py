@@ -1,0 +1,293 @@
+"""How a batch goes through the phases of a presentation, with weights at rest or flowing.
+
+Seeds are the first axis of everything, samples the second; what has no loop inside is written for
+one seed and mapped over them.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray, Scalar
+
+from neurosim.dynamics.base import Drive, Dynamics, Readout, State, Target, rest
+from neurosim.levels import online
+from neurosim.levels.equilibrium import Equilibrium
+from neurosim.levels.online import Plastic, read_batch
+from neurosim.levels.rate import Rate
+from neurosim.levels.settling import Problem, Report, Span
+from neurosim.network import Network, Weights
+from neurosim.plasticity.learning import Learning, Moment, nothing
+from neurosim.simulator import Batch, Phase
+
+FREE = Phase("free", 0.0, False, "none", False, False)
+FROZEN = FREE._replace(teaching="frozen")
+"""What is taught in a phase, whatever else it is."""
+
+
+class Passed(NamedTuple):
+    """What a phase left behind: the readout of the batch, the reports, what was watched."""
+
+    readout: Readout
+    report: Report
+    watched: Any
+
+
+class Course(eqx.Module):
+    """A model under the phases of one stage of a protocol, at one of the JAX levels.
+
+    Abstract: `neurosim.engine.Engine` says what becomes of it.
+    """
+
+    dynamics: Dynamics
+    network: Network
+    level: Equilibrium | Rate | None
+    phases: tuple[Phase, ...] = eqx.field(static=True)
+    learning: Learning
+    target_step: Scalar | float
+    online: bool = eqx.field(static=True)
+
+    def _each(self, function: Callable[..., Any], *args: Any) -> Any:
+        """function(engine of one seed, its part of `args`) for every seed; args have it first."""
+        network = eqx.if_array(0) if self.learning.credit.normalized else None
+
+        def one(network, *args):
+            return function(replace(self, network=network), *args)
+
+        return eqx.filter_vmap(one, in_axes=(network, *[eqx.if_array(0)] * len(args)))(
+            self.network, *args
+        )
+
+    # -------------------------------------------------------------------------- one batch
+
+    def target(self, phase: Phase, label, output) -> Target:
+        """The teaching of one sample; `output`: h_L at the end of the free phase."""
+        match phase.teaching:
+            case "none":
+                return Target("none")
+            case "following":
+                return Target("following", self.target_step, label)
+            case "clamped":
+                return Target("fixed", value=label)
+            case _:
+                error = self.network.loss.error(output, label)
+                return Target("fixed", value=output - self.target_step * error)
+
+    def _targets(self, phase: Phase, labels: Array, outputs: Array) -> Target:
+        """The same of every seed and sample."""
+        return jax.vmap(jax.vmap(partial(self.target, phase)))(labels, outputs)
+
+    def _run_phases(
+        self,
+        weights: Weights,
+        batch: Batch,
+        keys: PRNGKeyArray,
+        moment: Moment,
+        watch: tuple[tuple[float, ...], ...] | None = None,
+    ) -> tuple[Weights, list[Passed], Weights | None]:
+        """All phases in turn: the weights online plasticity left, the phases, the quasi-static Δ.
+
+        Everything has the seed first. watch: the times (s) at which every phase is looked at.
+        """
+        numbers = jnp.arange(len(self.phases))
+        phase_keys = jax.vmap(lambda k: jax.vmap(lambda key: jax.random.fold_in(key, k))(keys))(
+            numbers
+        )
+        state = self._rest(weights, batch)
+        if self.online:
+            weights, passed = self._flow(weights, state, batch, phase_keys, moment, watch)
+            return weights, passed, None
+        passed = self._settle(weights, state, batch, phase_keys, watch)
+        if self.learning.credit.own_channel:
+            return weights, passed, None
+        change, free = None, None
+        for number, (phase, (readout, _, _)) in enumerate(zip(self.phases, passed, strict=True)):
+            if phase.teaching == "none":
+                free = readout
+            if phase.forward or phase.feedback:
+                change_of_phase = partial(Course.change, phase=phase)
+                signals = weights, batch, readout, free, phase_keys[number], moment
+                this = self._each(change_of_phase, *signals)
+                change = this if change is None else jax.tree.map(jnp.add, change, this)
+        return weights, passed, change
+
+    # ----------------------------------------------------------------- phases, weights at rest
+
+    def _settle(self, weights, state, batch, keys, watch) -> list[Passed]:
+        """All phases under fixed weights; every sample is on its own."""
+        drive = self._each(Course.drives, weights, batch.x, self._targets(FREE, batch.y, batch.y))
+        output = jnp.zeros((*batch.ids.shape, self.network.sizes[-1]), batch.x.dtype)
+        passed: list[Passed] = []
+        for alike in _alike(self.phases):
+            phases, first = self.phases[alike], alike.start
+            times = () if watch is None else tuple(sorted({t for of in watch[alike] for t in of}))
+            settle = partial(self._settle_phase, weights, batch, times)
+            if len(phases) == 1:
+                target = self._targets(phases[0], batch.y, output)
+                state, ended = settle(phases[0], replace(drive, target=target), keys[first], state)
+                if phases[0].teaching == "none":
+                    output = ended.readout.rate[-1]
+                every = [ended]
+            else:  # one loop over phases that differ in their teaching only
+                clamped = jnp.array([phase.teaching == "clamped" for phase in phases])
+                on = jnp.array([phase.teaching != "none" for phase in phases])
+
+                def one(carry, phase, settle=settle, like=phases[0]):
+                    state, output = carry
+                    on, clamped, keys = phase
+                    frozen = self._targets(FROZEN, batch.y, output).value
+                    value = jnp.where(clamped, batch.y, frozen)
+                    on_all = jnp.broadcast_to(on, batch.ids.shape)
+                    target = Target("switched", jnp.zeros_like(value), None, value, on_all)
+                    state, ended = settle(like, replace(drive, target=target), keys, state)
+                    output = jnp.where(on, output, ended.readout.rate[-1])
+                    return (state, output), ended
+
+                given = on, clamped, keys[alike]
+                (state, output), stacked = jax.lax.scan(one, (state, output), given)
+                every = [jax.tree.map(lambda a, k=k: a[k], stacked) for k in range(len(phases))]
+            passed += every if watch is None else map(partial(_seen_at, times), watch[alike], every)
+        return passed
+
+    def _settle_phase(self, weights, batch, times, phase, drive, keys, state):
+        """One phase; its end, and what it leaves behind."""
+        problem = self._problem(weights, drive, batch.y)
+        noise_keys = self._each(Course._noise_keys, keys, batch.ids)
+        watch = (times, self.observe) if times else None
+        span = Span(phase.duration, phase.stop, noise_keys, watch)
+        state, report, watched = self.level.settle(problem, state, span)
+        readout = problem.each(lambda one, v: one.dynamics.read(*one[1:4], v), state)
+        return state, Passed(readout, report, watched)
+
+    def _problem(self, weights: Weights, drive: Drive, labels) -> Problem:
+        """What settles, of every seed and sample."""
+        lead = eqx.if_array(0)
+        network = lead if self.learning.credit.normalized else None
+        seeds = Problem(None, network, lead, lead, None, lead)  # type: ignore[arg-type]
+        samples = Problem(None, None, None, lead, None, lead)  # type: ignore[arg-type]
+        given = self.dynamics, self.network, weights, drive, self.target_step, labels
+        return Problem(*given, (seeds, samples))
+
+    def _noise_keys(self, key: PRNGKeyArray, ids: Int[Array, " batch"]) -> PRNGKeyArray | None:
+        """A key for every sample, selected by its place in the data set; None without noise."""
+        if not self.dynamics.noise:
+            return None
+        return jax.vmap(lambda sample: jax.random.fold_in(key, sample))(ids)
+
+    def observe(self, problem: Problem, state: State) -> dict[str, Any]:
+        """The recordable variables of one sample."""
+        return self.dynamics.observe(state, self.dynamics.read(*problem[1:4], state))
+
+    def drives(self, weights: Weights, x, target: Target) -> Drive:
+        """What a phase holds fixed, for every sample of a batch of one seed."""
+        potential = jax.vmap(lambda x: self.network.potential(weights, 1, x))(x)
+        return Drive(x, potential, target)
+
+    def read(self, weights: Weights, batch: Batch, target: Target, state: State) -> Readout:
+        """What the states of a batch mean, of one seed."""
+        drives = self.drives(weights, batch.x, target)
+        return read_batch(self.dynamics, self.network, weights, drives, state)
+
+    # ------------------------------------------------------------------- phases, weights flowing
+
+    def _flow(self, weights, state, batch, keys, moment, watch) -> tuple[Weights, list[Passed]]:
+        """All phases of online plasticity; the samples of a batch share the weights that move."""
+        lead, dtype = batch.ids.shape, batch.x.dtype
+        memory = tuple(jnp.zeros((*lead, n), dtype) for n in self.network.sizes[1:])
+        output, passed = jnp.zeros_like(memory[-1]), []
+        for number, phase in enumerate(self.phases):
+            target = self._targets(phase, batch.y, output)
+            times = None if watch is None else watch[number]
+            flow = partial(Course._online_phase, phase=phase, times=times)
+            start = Plastic(state, memory, weights)
+            given = batch, target, keys[number], moment
+            plastic, report, watched = self._each(flow, start, *given)
+            state, memory, weights = plastic
+            readout = self._each(Course.read, weights, batch, target, state)
+            if phase.teaching == "none":
+                output = readout.rate[-1]
+            passed.append(Passed(readout, report, watched))
+        return weights, passed
+
+    def _rest(self, weights: Weights, batch: Batch) -> State:
+        """The state of every seed and sample before anything is shown."""
+        state = rest(self.dynamics, self.network, weights.W[0].dtype)
+        return jax.tree.map(lambda v: jnp.broadcast_to(v, (*batch.ids.shape, *v.shape)), state)
+
+    def _online_phase(self, start, batch, target, key, moment, *, phase, times):
+        """A phase of one seed in which weights move too: the batch is one system."""
+
+        def velocity(weights, readout, memory):
+            free = readout._replace(teacher=memory)
+            change = self.change(weights, batch, readout, free, key, moment, phase=phase)
+            return self.learning.rated(change, moment.factor)
+
+        def seen(plastic):
+            weights = self.learning.constrain(plastic.weights)
+            readout = self.read(weights, batch, target, plastic.state)
+            return jax.vmap(self.dynamics.observe)(plastic.state, readout)
+
+        noise_keys = self._noise_keys(key, batch.ids)
+        watch = None if times is None else (times, seen)
+        plastic, report, watched = online.integrate(
+            self.level,
+            self.dynamics,
+            self.network,
+            start,
+            batch.x,
+            batch.y,
+            target,
+            self.target_step,
+            velocity,
+            self.learning.tau_memory if phase.teaching == "none" else None,
+            phase.duration,
+            noise_keys,
+            watch,
+            self.learning.constrain,
+        )
+        if watched is not None:  # time first, as the solver saves it → batch first
+            watched = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), watched)
+        return plastic, report, watched
+
+    def change(self, weights, batch, readout, free, key, moment: Moment, *, phase) -> Weights:
+        """What the open plasticity of a phase makes of its signals, before rates; of one seed."""
+        change = nothing(weights)
+        if self.learning.credit.own_channel:
+            readout = self.learning.taught(self.dynamics, self.network, weights, batch.y, readout)
+        if phase.forward:
+            change = self.learning.forward_change(
+                self.dynamics, self.network, weights, batch.x, batch.y, readout, free
+            )
+        if phase.feedback:
+            feedback = self.learning.feedback_change(
+                self.network, weights, readout, key, moment.turn
+            )
+            change = change._replace(Q=feedback.Q)
+        return change
+
+
+def _seen_at(times: tuple[float, ...], own: tuple[float, ...], ended: Passed) -> Passed:
+    """What was watched at some of the times."""
+    rows = np.searchsorted(times, own)
+    return ended._replace(watched=jax.tree.map(lambda a: a[:, :, rows], ended.watched))
+
+
+def _alike(phases: tuple[Phase, ...]) -> list[slice]:
+    """Runs of phases that differ only in whether and where to their target is fixed."""
+
+    def program(phase: Phase):
+        follows = phase.teaching == "following"
+        return phase.duration, phase.stop, follows and phase
+
+    runs, start = [], 0
+    for _, group in groupby(phases, program):
+        count = len(list(group))
+        runs.append(slice(start, start + count))
+        start += count
+    return runs
