@@ -28,8 +28,9 @@ def timed(call: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
 
 
 def main(name: str, changes: str, device: str) -> None:
-    """Trace and compile every compiled function of a run, ahead of time and one by one."""
+    """Make the programs of a run one by one, by using each for the first time."""
     import jax
+    import jax.numpy as jnp
     from bench import Bench, protocol
 
     from neurosim.running import computing
@@ -40,24 +41,21 @@ def main(name: str, changes: str, device: str) -> None:
     with computing(given.spec, device):
         bench, made = timed(lambda: Bench(given, [given.spec.seed]))
         spent["prepare"] = {"total": made}
-        engine, kind = bench.engine, type(bench.engine)
+        engine = bench.engine
         data = (bench.samples.train, bench.samples.axis)
         first = bench.orders[:, 0]
         calls = {
-            "evaluate": (
-                kind.evaluate,
-                (bench.weights, bench.samples.test, bench.samples.axis, bench.keys),
+            "evaluate": lambda: engine.evaluate(
+                bench.weights, bench.samples.test, bench.samples.axis, bench.keys
             ),
-            "advance": (kind.advance, bench.advance_arguments(1)),
-            "examine": (
-                kind.examine,
-                (bench.states, *data, first, bench.keys, 0, bench.times, 4),
+            "advance": lambda: engine.advance(*bench.advance_arguments(0)),
+            "examine": lambda: engine.examine(
+                bench.states, *data, first, bench.keys, jnp.int32(0), bench.times, 4
             ),
         }
-        for label, (function, arguments) in calls.items():
-            traced, tracing = timed(lambda f=function, a=arguments: f.lower(engine, *a))
-            _, compiling = timed(traced.compile)
-            spent[label] = {"trace": tracing, "compile": compiling}
+        for label, call in calls.items():
+            _, made = timed(lambda call=call: jax.block_until_ready(call()))
+            spent[label] = {"total": made}
     print(json.dumps(spent))
 
 

@@ -10,7 +10,7 @@ from neurosim.loading import Protocol
 from neurosim.running import computing
 
 REPEATS = 20
-WANTED = {"equilibrium": ("<=", 15.0), "rate": ("<=", 100.0)}
+WANTED = {"equilibrium": ("<=", 8.0), "rate": ("<=", 45.0)}
 SHOWN = ("quickstart", "multiplexing-digits", "backprop-digits")
 
 

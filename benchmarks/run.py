@@ -18,7 +18,7 @@ from field import field_rates
 from learning import learning
 from measure import FOLDER, Row, machine, moment
 from spiking import spiking
-from whole import compilation, memory, quickstart, recording
+from whole import compilation, memory, quickstart, recording, shapes, variants
 
 PARTS: dict[str, Callable[[str], list[Row]]] = {
     "field": field_rates,
@@ -29,7 +29,9 @@ PARTS: dict[str, Callable[[str], list[Row]]] = {
     "recording": recording,
     "compile": compilation,
     "quickstart": quickstart,
+    "variants": variants,
     "memory": memory,
+    "shapes": shapes,
     "learning": learning,
     "spiking": spiking,
 }

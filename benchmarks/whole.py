@@ -1,6 +1,7 @@
 """Whole runs as a user sees them: wall time, compilation, recording, memory."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -17,15 +18,41 @@ import neurosim as ns
 COMMAND = "from neurosim.cli import main; main()"
 
 
+COLD = {"rate": (12.0, 18.0), "equilibrium": (None, None)}
+"""Wanted seconds of the clock and of processors, with nothing kept from earlier processes."""
+
+WARM = {"rate": 5.0, "equilibrium": None}
+"""Wanted seconds of the clock, with all programs kept."""
+
+
 def quickstart(device: str) -> list[Row]:
-    """`neurosim run quickstart` in a process of its own, at both levels, with all compilation."""
+    """`neurosim run quickstart` in a process of its own, at both levels, cold and warm."""
     rows = []
-    for level in ("rate", "equilibrium"):
+    for level, wanted in COLD.items():
+        limits = [None if seconds is None else ("<=", seconds) for seconds in wanted]
         wall, cpu = _commands(["--level", level], device, repeats=3)
-        limit = ("<=", 60.0) if level == "rate" else None
-        rows.append(duration(f"neurosim run quickstart --level {level}", wall, "s", limit))
-        rows.append(duration(f"its processor time, {level}", cpu, "s"))
+        rows.append(duration(f"quickstart, {level}, cold", wall, "s", limits[0]))
+        rows.append(duration(f"quickstart, {level}, cold: processor time", cpu, "s", limits[1]))
+        limit = None if WARM[level] is None else ("<=", WARM[level])
+        wall, cpu = _commands(["--level", level], device, repeats=3, kept=True)
+        rows.append(duration(f"quickstart, {level}, warm", wall, "s", limit))
+        rows.append(duration(f"quickstart, {level}, warm: processor time", cpu, "s"))
     return rows
+
+
+def variants(device: str) -> list[Row]:
+    """Five values of mu with five seeds each in one script, with nothing kept."""
+    began = time.perf_counter()
+    child("variants.py", device)
+    seconds = np.array([time.perf_counter() - began])
+    return [duration("5 mu x 5 seeds x 3 epochs, equilibrium, cold", seconds, "s", ("<=", 40.0))]
+
+
+def shapes(device: str) -> list[Row]:
+    """What a process holds after 200 networks of different shapes, less that after 60."""
+    held = child("shapes.py", "200", device)["resident"]
+    grown = Row("growth from 60 to 200 shapes", held[-1] - held[2], "MB", None, ("<=", 100.0))
+    return [Row("held after 60 shapes", held[2], "MB", None), grown]
 
 
 def recording(device: str) -> list[Row]:
@@ -106,17 +133,25 @@ def compilation(device: str) -> list[Row]:
     return rows
 
 
-def _commands(arguments: list[str], device: str, repeats: int) -> tuple[np.ndarray, np.ndarray]:
-    """Wall and processor seconds of `neurosim run quickstart` with these arguments."""
+def _commands(
+    arguments: list[str], device: str, repeats: int, kept: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wall and processor seconds of `neurosim run quickstart` with these arguments.
+
+    kept: with the compiled programs of a run before.
+    """
     wall, cpu = [], []
-    for _ in range(repeats):
-        with tempfile.TemporaryDirectory() as folder:
-            trace = str(Path(folder) / "trace.h5")
-            command = ["run", "quickstart", "--out", trace, "--device", device, *arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        trace, cache = str(Path(folder) / "trace.h5"), str(Path(folder) / "cache")
+        command = ["run", "quickstart", "--out", trace, "--force", "--device", device, *arguments]
+        own = {"JAX_ENABLE_COMPILATION_CACHE": "true", "NEUROSIM_CACHE": cache}
+        environment = os.environ | (own if kept else {"NEUROSIM_CACHE": "off"})
+        for number in range(repeats + kept):
             before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-            subprocess.run(
-                [sys.executable, "-c", COMMAND, *command], check=True, capture_output=True
-            )
+            process = [sys.executable, "-c", COMMAND, *command]
+            subprocess.run(process, check=True, capture_output=True, env=environment)
+            if kept and number == 0:
+                continue
             wall.append(time.perf_counter() - began)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             cpu.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)

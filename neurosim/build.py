@@ -11,8 +11,10 @@ from jax.typing import ArrayLike
 
 from neurosim import ingredients
 from neurosim.activations import ACTIVATIONS, Activation, Elementwise, LeakyReLU
+from neurosim.circuits.description import attenuation, cells
 from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS, Dynamics
+from neurosim.dynamics.cells import Cells
 from neurosim.engine import Engine
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
@@ -50,7 +52,12 @@ def network(model: ModelSpec) -> Network:
 
 def dynamics(model: ModelSpec) -> Dynamics:
     """The dynamics of a model, from its name and parameters or as given."""
+    if model.cells:
+        hidden, output = cells(model.cells)
+        decay = attenuation(model.attenuation)
+        return Cells(hidden, output, dict(model.parameters), decay, dict(model.noise))
     if not isinstance(model.dynamics, str):
+        assert model.dynamics is not None, "checked at load"
         return model.dynamics
     kind = DYNAMICS[model.dynamics]
     fields = {f.name for f in dataclasses.fields(kind)}
@@ -167,7 +174,7 @@ def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
     moving = dynamics(protocol.model)
     if protocol.level == "spiking":
         moving = _with_synapses(moving, protocol.model.spiking.tau_synapse)
-    elif isinstance(protocol.model.dynamics, str):
+    elif protocol.model.cells or isinstance(protocol.model.dynamics, str):
         moving = _as_arguments(moving)
     return Engine(
         dynamics=moving,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neurosim.circuits import description
 from neurosim.conditions import Problem, credit_problems, phase_problems, unknown_credit
 from neurosim.credit import named
 from neurosim.errors import unknown
@@ -22,7 +23,9 @@ UNTAUGHT = ("fixed", "tied", "sherman-morrison")
 
 def problems(spec: ProtocolSpec) -> Iterator[Problem]:
     """Everything that makes the protocol impossible."""
-    strange = list(unknown_credit(spec.model))
+    strange = [*unknown_credit(spec.model)]
+    if spec.model.cells:
+        strange += _cell_problems(spec.model)
     if strange:
         yield from strange
         return
@@ -59,6 +62,12 @@ def _model_problems(model: ModelSpec) -> Iterator[Problem]:
         )
     if named(model.credit).wiring != "none":
         yield from _feedback_problems(model)
+
+
+def _cell_problems(model: ModelSpec) -> Iterator[Problem]:
+    """Of neurons given as text."""
+    for key, message in description.problems(model.cells, model.parameters, model.attenuation):
+        yield ("model", *key), message
 
 
 def _feedback_problems(model: ModelSpec) -> Iterator[Problem]:

@@ -33,7 +33,7 @@ class Facts(NamedTuple):
 
 
 def facts(model: ModelSpec) -> Facts:
-    """From the table of families by name; from a dynamics that a script gives by asking it."""
+    """From the table of families by name; of cells and objects of a script by asking them."""
     layers = range(1, model.depth + 1)
     if isinstance(model.dynamics, str):
         family = FAMILIES[model.dynamics]
@@ -48,7 +48,7 @@ def facts(model: ModelSpec) -> Facts:
     from neurosim import build
     from neurosim.dynamics import DYNAMICS
 
-    given, network = model.dynamics, build.network(model)
+    given, network = build.dynamics(model), build.network(model)
     return Facts(
         given.credits,
         tuple(given.time_constants),

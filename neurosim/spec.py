@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -19,9 +20,9 @@ from pydantic import (
     field_validator,
 )
 
-from neurosim.errors import arrived, unknown
+from neurosim.errors import arrived, either, unknown
 from neurosim.families import FAMILIES
-from neurosim.units import PositiveRate, PositiveTime, Quantity
+from neurosim.units import PositiveRate, PositiveTime, Quantity, parse_any
 
 
 class Spec(BaseModel):
@@ -222,12 +223,37 @@ class NeuronsSpec(Spec):
     burst_limit: PositiveTime = 16e-3
 
 
+class CellSpec(Spec):
+    """Equations of a neuron as text. like: the cell whose other lines it takes over."""
+
+    equations: str
+    like: str | None = None
+
+
+def _read_parameter(value: Any) -> Any:
+    return parse_any(value) if isinstance(value, str) else value
+
+
+Parameter = Annotated[
+    float, BeforeValidator(_read_parameter), Field(allow_inf_nan=False, strict=False)
+]
+"""A number, or text with a unit."""
+
+
 class ModelSpec(Spec):
-    """A layered network of pyramidal neurons; see `docs/models.md` for every key."""
+    """A layered network of pyramidal neurons; see `docs/models.md` for every key.
+
+    Its neurons are a shipped `dynamics`, or the `cells` `pyramidal` and `output` with their
+    `parameters`. attenuation: of cells, by how much the teaching signal of layer i of L is expected
+    to shrink, an expression.
+    """
 
     name: str = "unnamed"
     source: str = ""
-    dynamics: ByName
+    cells: dict[str, CellSpec] = {}
+    parameters: dict[str, Parameter] = {}
+    attenuation: str = "1"
+    dynamics: ByName | None = Field(default=None, validate_default=True)
     credit: ByName
     layers: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2)]
     activation: ActivationField = ActivationSpec(name="leaky-relu", slope=0.35)
@@ -250,7 +276,12 @@ class ModelSpec(Spec):
 
     @field_validator("dynamics")
     @classmethod
-    def _known_dynamics(cls, dynamics):
+    def _known_dynamics(cls, dynamics, info):
+        cells = info.data.get("cells", {})
+        if dynamics is None and not cells:
+            raise ValueError(f"missing; expected {either(map(repr, FAMILIES))}, or a table [cells]")
+        if dynamics is not None and cells:
+            raise ValueError("got both dynamics and cells; expected one of them")
         if isinstance(dynamics, str) and dynamics not in FAMILIES:
             raise ValueError(unknown("dynamics", dynamics, FAMILIES))
         return dynamics
@@ -260,6 +291,9 @@ class ModelSpec(Spec):
     def _parameters_of_the_dynamics(cls, value, info):
         dynamics = info.data.get("dynamics")
         if dynamics is None:
+            if value is not None and info.data.get("cells"):
+                key = info.field_name
+                raise ValueError(f"cells have their parameters by name: parameters.{key}")
             return value
         family = FAMILIES.get(dynamics) if isinstance(dynamics, str) else None
         needed, optional = (family.needed, family.optional) if family else (set(), set())

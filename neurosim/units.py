@@ -168,6 +168,21 @@ class Quantity:
         )
 
 
+def parse_any(text: str) -> float:
+    """Read a number with a unit of any dimension into the base unit of its dimension.
+
+    Raises:
+        ValueError: `text` is no such thing.
+    """
+    match = _QUANTITY.fullmatch(text)
+    unit = ((match and match["unit"]) or "").replace("\N{MICRO SIGN}", "u")
+    for dimension, known in UNITS.items():
+        if unit in known:
+            return parse(text, dimension)
+    examples = ", ".join(f'"{example}"' for example in EXAMPLES.values())
+    raise ValueError(f"{text!r} is no quantity; expected a number, or one with a unit: {examples}")
+
+
 Time = Annotated[float, Quantity("time")]
 NonNegativeTime = Annotated[float, Quantity("time", "non-negative")]
 PositiveTime = Annotated[float, Quantity("time", "positive")]

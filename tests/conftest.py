@@ -1,4 +1,4 @@
-"""Compiled programs are kept from test to test; small data files in the formats that tasks read."""
+"""Programs are compiled quickly and kept from test to test; small data files for tasks to read."""
 
 import gc
 import gzip
@@ -26,7 +26,11 @@ settings.load_profile("brief")
 
 
 def pytest_configure(config):
-    """Processes that tests start inherit the environment, and with it what is compiled."""
+    """Processes that tests start inherit the environment, and with it what is compiled.
+
+    Few tests compute enough to gain from optimised code; they ask for `optimized`.
+    """
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
@@ -60,6 +64,16 @@ def npz_archive(tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, x=np.random.default_rng(2).normal(3, 5, size=(40, 4)), y=np.arange(40) % 4)
     return path
+
+
+@pytest.fixture
+def optimized():
+    """In which programs are compiled as a user's are."""
+    import jax  # not before the environment is set
+
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True)

@@ -66,15 +66,8 @@ def test_the_error_law_of_a_few_networks():
     assert attenuation[0]["median"] == pytest.approx((0.3 / 0.7) ** 2)
 
 
-@pytest.fixture
-def quick_compilation():
-    """Two networks gain nothing from optimised code."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-def test_predictions_of_two_networks(monkeypatch, tmp_path, quick_compilation):
+@pytest.mark.long
+def test_predictions_of_two_networks(monkeypatch, tmp_path):
     """The script, small; what is exact is so in any network."""
     import chapter6
 

@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 from command_line import call
@@ -38,14 +37,6 @@ CHANGES = {
 """
 SMALL = ["quickstart", "--level", "equilibrium"]
 SMALL += [word for key, value in CHANGES.items() for word in ("--set", f"{key}={value}")]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Nothing here is large enough to gain from optimised code."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from command_line import call
@@ -13,14 +12,6 @@ import neurosim as ns
 from neurosim.loading import bundled
 
 PROTOCOLS = sorted(bundled("protocols"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Nothing here is large enough to gain from optimised code."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)

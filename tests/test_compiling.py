@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import jax
 import jax.numpy as jnp
-from tiny_runs import SLEEP, TINY
+from tiny_runs import TINY
 
 import neurosim as ns
 from neurosim.compiled import compiled
@@ -25,8 +25,8 @@ def lowered(protocol, path) -> int:
 def test_other_numbers_run_the_same_programs(tmp_path):
     """Of the model, of what it learns with, and of how well it has to settle."""
     file, out = tmp_path / "tiny.toml", tmp_path / "out.h5"
-    file.write_text(TINY.replace("[record]", SLEEP + "[record]"))
-    start = {"model.tau_basal": "30 ms", "model.feedback.decay": 0.1}
+    file.write_text(TINY)
+    start = {"record.presentations": 0, "model.tau_basal": "30 ms", "model.feedback.decay": 0.1}
 
     def made(level, **changes):
         own = {key.replace("__", "."): value for key, value in changes.items()}
@@ -41,7 +41,7 @@ def test_other_numbers_run_the_same_programs(tmp_path):
         "model__target_step": 0.2,
         "model__feedback__decay": 0.2,
         "model__forward__rate": [0.01, 0.02],
-        "stages__1__pace": 0.5,
+        "stages__0__pace": 0.5,
         "stages__0__presentations": 8,
         "seed": 3,
     }

@@ -6,7 +6,6 @@ import signal
 from importlib import import_module
 
 import h5py
-import jax
 import numpy as np
 import pytest
 from tiny_runs import SLEEP, TINY, same
@@ -74,14 +73,6 @@ def stopper(stop, number=signal.SIGTERM):
             os.kill(os.getpid(), number)
 
     return progress
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Nothing here is large enough to gain from optimised code."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)

@@ -119,6 +119,13 @@ class Dynamics(eqx.Module):
         """The rest in closed form, where it has one; None leaves it to the solver."""
         return None
 
+    def velocity(
+        self, network: Network, weights: Weights, drive: Drive, state: State, name: str, i: int
+    ) -> Float[Array, " n_i"]:
+        """How compartment `name` of layer i moves, per second."""
+        pull = self.pull(network, weights, drive, state, name, i)
+        return (pull - state[name][i - 1]) / self.time_constants[name]
+
     @abstractmethod
     def read(self, network: Network, weights: Weights, drive: Drive, state: State) -> Readout:
         """What the state means."""
@@ -159,9 +166,13 @@ def field(
     dynamics: Dynamics, network: Network, weights: Weights, drive: Drive, state: State
 ) -> State:
     """dv/dt of every compartment, per second."""
-    pulls = residual(dynamics, network, weights, drive, state)
-    taus = dynamics.time_constants
-    return {name: tuple(r / taus[name] for r in pulls[name]) for name in state}
+    return {
+        name: tuple(
+            dynamics.velocity(network, weights, drive, state, name, i)
+            for i in range(1, len(layers) + 1)
+        )
+        for name, layers in state.items()
+    }
 
 
 def sweep(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 
 class Heun(dfx.Heun):
-    """diffrax's Heun, bit for bit.
+    """diffrax's Heun, to rounding.
 
     Its loop over the stages, made for methods of many and for differentiating backwards, takes
     small networks longer than to evaluate their field.

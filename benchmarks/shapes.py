@@ -1,0 +1,45 @@
+"""Memory of a process that runs networks of many shapes, one after the other; prints JSON.
+
+Usage: python shapes.py COUNT DEVICE.
+"""
+
+import gc
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import protocol
+
+import neurosim as ns
+
+EVERY = 20
+
+
+def resident() -> float:
+    """MB of the host that this process holds, on Linux."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def main(count: str, device: str) -> None:
+    """Run as many shapes and print the memory after every twentieth."""
+    found = []
+    small = {"batch": 10, "task.train": 50, "task.test": 10, "stages.0.epochs": 1}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(int(count)):
+            layers = [6, 7 + number, 6]
+            shape = {"task.layers": layers, "model.layers": layers, "model.weights.init": "lecun"}
+            changes = {"model.feedback.init": "pseudo-inverse", "level": "equilibrium"}
+            given = protocol("student-teacher", small | shape | changes)
+            ns.run(given, out=Path(folder) / "trace.h5", force=True, device=device)
+            if (number + 1) % EVERY == 0:
+                gc.collect()
+                found.append(resident())
+                print(number + 1, round(found[-1]), "MB", file=sys.stderr, flush=True)
+    print(json.dumps({"resident": found}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

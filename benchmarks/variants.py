@@ -1,0 +1,29 @@
+"""Quickstart at five values of mu, five seeds and three epochs each; prints JSON.
+
+Usage: python variants.py DEVICE.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import protocol
+
+import neurosim as ns
+
+
+def main(device: str) -> None:
+    """Run the five, as a script of a user's would."""
+    errors = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for mu in (0.04, 0.05, 0.06, 0.07, 0.08):
+            given = protocol("quickstart", {"model.mu": mu, "stages.0.epochs": 3})
+            path = Path(folder) / f"mu-{mu}.h5"
+            run = ns.run(given, level="equilibrium", seeds=range(5), out=path, device=device)
+            errors[mu] = run.metrics["test_error"]
+    print(json.dumps(errors))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Circuits as text: what a model file says, parsed and checked, for every level."""

@@ -1,0 +1,83 @@
+"""Cells of a model file, read and checked: the neurons of the hidden layers and of the output."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from neurosim.circuits.cells import Cell
+from neurosim.circuits.expressions import Expression, ExpressionError, parse
+from neurosim.errors import unknown
+
+PLACES = ("pyramidal", "output")
+"""The cells of a layered network: of its hidden layers, and of the topmost."""
+
+INPUTS = ("forward", "feedback", "bias")
+"""What reaches every cell; the output also has its `target`."""
+
+FUNCTIONS = ("s", "slope", "t")
+"""What a cell may call beside elementary functions: the transfer function of its layer, its
+derivative, and what decodes apical potentials."""
+
+ROLES = ("basal", "f", "g", "up", "down", "teacher")
+"""What every cell says of itself; those of hidden layers also `apical`."""
+
+
+def cells(described: Mapping[str, Any]) -> tuple[Cell, Cell]:
+    """The hidden and the output cell of checked descriptions, without what nobody needs."""
+    hidden, output = (_read(described, place) for place in PLACES)
+    return hidden.restricted((*ROLES, "apical")), output.restricted(ROLES)
+
+
+def attenuation(text: str) -> Expression:
+    """The expression in layer i, depth L and the parameters."""
+    return parse(text)
+
+
+def problems(
+    described: Mapping[str, Any], parameters: Mapping[str, float], decay: str
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What is wrong with the cells of a model, each with the key it stands at."""
+    wrong = [name for name in described if name not in PLACES]
+    for name in wrong:
+        yield ("cells", name), unknown("cell", name, PLACES)
+    missing = [place for place in PLACES if place not in described]
+    for place in missing:
+        yield ("cells",), f"{place} is missing; expected cells.pyramidal and cells.output"
+    taken = {*INPUTS, *FUNCTIONS, "target", "L", "i"}
+    for name in parameters:
+        if name in taken:
+            yield ("parameters", name), "has a meaning of its own; use another name"
+    if wrong or missing:
+        return
+    for place in PLACES:
+        given = [*INPUTS, *parameters, *(["target"] if place == "output" else [])]
+        wanted = (*ROLES, "apical") if place == "pyramidal" else ROLES
+        like = described[place].like
+        if like is not None and (like not in described or described[like].like is not None):
+            others = [name for name in described if described[name].like is None and name != place]
+            yield ("cells", place, "like"), unknown("cell", like, others)
+            continue
+        try:
+            cell = _read(described, place)
+            cell.check(given, wanted)
+            hidden_only = set(cell.restricted(wanted).states) - set(
+                _read(described, "pyramidal").states
+            )
+            if hidden_only:
+                raise ExpressionError(
+                    f"compartments {sorted(hidden_only)} of the output alone; give them to the "
+                    "pyramidal cell too"
+                )
+        except ExpressionError as error:
+            yield ("cells", place, "equations"), str(error)
+    try:
+        names = attenuation(decay).names - {"i", "L"} - set(parameters)
+        for name in sorted(names):
+            yield ("attenuation",), unknown("name", name, ["i", "L", *parameters])
+    except ExpressionError as error:
+        yield ("attenuation",), str(error)
+
+
+def _read(described: Mapping[str, Any], place: str) -> Cell:
+    given = described[place]
+    like = None if given.like is None else _read(described, given.like)
+    return Cell.read(given.equations, FUNCTIONS, like)

@@ -1,0 +1,176 @@
+"""Expressions of model files: arithmetic on named quantities, in Python's and Brian2's notation.
+
+Nothing is evaluated before its syntax tree has passed a whitelist: numbers, names, arithmetic,
+comparisons, and calls of functions that a table names. Numbers are floats, so that no power of them
+takes long; text is short and shallow.
+"""
+
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import CodeType
+from typing import Any
+
+LENGTH, DEPTH, POWER = 1000, 40, 64
+"""The most characters, nested operations, and the largest exponent of an expression."""
+
+OPERATORS: dict[type[ast.AST], str] = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.Pow: "**",
+    ast.UAdd: "+",
+    ast.USub: "-",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+}
+"""What may stand between and before quantities."""
+
+ELEMENTARY = ("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos", "abs", "clip", "int")
+"""Functions that every expression may call; Brian2 knows them under the same names."""
+
+FORBIDDEN = frozenset(
+    {"e", "i", "j", "N", "t", "dt", "xi", "inf", "pi", "floor", "ceil", "rand", "randn"}
+    | {"lastspike", "not_refractory"}
+)
+"""Names that mean something else to Brian2 than a quantity of the model."""
+
+
+class ExpressionError(ValueError):
+    """Text that is no expression; the message quotes what stands in its way."""
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A checked expression. text: as written. tree: its syntax, with floats for numbers."""
+
+    text: str
+    tree: ast.Expression
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The quantities it needs."""
+        called = {id(node.func) for node in ast.walk(self.tree) if isinstance(node, ast.Call)}
+        found = (n for n in ast.walk(self.tree) if isinstance(n, ast.Name) and id(n) not in called)
+        return frozenset(node.id for node in found)
+
+    @cached_property
+    def functions(self) -> frozenset[str]:
+        """The functions it calls."""
+        calls = (node for node in ast.walk(self.tree) if isinstance(node, ast.Call))
+        return frozenset(node.func.id for node in calls if isinstance(node.func, ast.Name))
+
+    @cached_property
+    def _code(self) -> CodeType:
+        return compile(self.tree, "expression", "eval")
+
+    def __call__(self, values: Mapping[str, Any], functions: Mapping[str, Callable]) -> Any:
+        """Its value, where names have these values and functions are these."""
+        return eval(self._code, {"__builtins__": {}}, {**values, **functions})
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expression) and self.text == other.text
+
+
+def parse(text: str, functions: frozenset[str] = frozenset()) -> Expression:
+    """The expression that a text writes.
+
+    functions: names that may be called beside the `ELEMENTARY` ones.
+
+    Raises:
+        ExpressionError: it is none, or holds what no expression may.
+    """
+    text = " ".join(text.split())
+    if len(text) > LENGTH:
+        raise ExpressionError(f"{len(text)} characters; expected at most {LENGTH}")
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ExpressionError(f"{text!r} is no expression; expected such as '(1 - mu)*f'") from None
+    checked = _Checked(text, frozenset(ELEMENTARY) | functions).visit(tree)
+    return Expression(text, ast.fix_missing_locations(checked))
+
+
+class _Checked(ast.NodeTransformer):
+    """Passes what is allowed, makes floats of numbers, and refuses all else by name."""
+
+    def __init__(self, text: str, functions: frozenset[str]) -> None:
+        self.text, self.functions, self.depth = text, functions, 0
+
+    def visit(self, node: ast.AST) -> Any:
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise ExpressionError(f"nested more than {DEPTH} operations deep")
+        try:
+            return super().visit(node)
+        finally:
+            self.depth -= 1
+
+    def generic_visit(self, node: ast.AST) -> Any:
+        raise ExpressionError(f"{self._quoted(node)} is not allowed; expected arithmetic on names")
+
+    def visit_Expression(self, node: ast.Expression) -> Any:
+        return ast.Expression(self.visit(node.body))
+
+    def visit_BinOp(self, node: ast.BinOp) -> Any:
+        self._operator(node, node.op)
+        left, right = self.visit(node.left), self.visit(node.right)
+        if isinstance(node.op, ast.Pow):
+            exponent = right.operand if isinstance(right, ast.UnaryOp) else right
+            number = exponent.value if isinstance(exponent, ast.Constant) else 0.0
+            tower = isinstance(exponent, ast.BinOp) and isinstance(exponent.op, ast.Pow)
+            if tower or not isinstance(number, float) or number > POWER:
+                raise ExpressionError(
+                    f"{self._quoted(node)}: expected an exponent of at most {POWER}"
+                )
+        return ast.copy_location(ast.BinOp(left, node.op, right), node)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
+        self._operator(node, node.op)
+        return ast.copy_location(ast.UnaryOp(node.op, self.visit(node.operand)), node)
+
+    def visit_Compare(self, node: ast.Compare) -> Any:
+        if len(node.ops) > 1:
+            raise ExpressionError(f"{self._quoted(node)}: expected one comparison at a time")
+        self._operator(node, node.ops[0])
+        left, right = self.visit(node.left), self.visit(node.comparators[0])
+        return ast.copy_location(ast.Compare(left, node.ops, [right]), node)
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        if not isinstance(node.func, ast.Name) or node.keywords:
+            return self.generic_visit(node)
+        if node.func.id not in self.functions:
+            raise ExpressionError(
+                f"{node.func.id!r} is no function; expected one of "
+                f"{', '.join(sorted(self.functions))}"
+            )
+        arguments = [self.visit(argument) for argument in node.args]
+        return ast.copy_location(ast.Call(node.func, arguments, []), node)
+
+    def visit_Name(self, node: ast.Name) -> Any:
+        if node.id.startswith("_") or not node.id.isascii():
+            return self.generic_visit(node)
+        return node
+
+    def visit_Constant(self, node: ast.Constant) -> Any:
+        if isinstance(node.value, bool) or not isinstance(node.value, int | float):
+            return self.generic_visit(node)
+        try:
+            value = float(node.value)
+        except OverflowError:
+            raise ExpressionError(f"a number of {len(str(node.value))} digits") from None
+        return ast.copy_location(ast.Constant(value), node)
+
+    def _operator(self, node: ast.AST, operator: ast.AST) -> None:
+        if type(operator) not in OPERATORS:
+            self.generic_visit(node)
+
+    def _quoted(self, node: ast.AST) -> str:
+        return repr(ast.get_source_segment(self.text, node) or type(node).__name__)
