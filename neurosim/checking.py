@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-
 from neurosim import _words, draws, facts, ingredients
 from neurosim.contents import Contents, Plan
 from neurosim.credit import named
@@ -15,6 +13,7 @@ from neurosim.errors import NeurosimWarning
 from neurosim.loading import FILES, Protocol, resolve
 from neurosim.spec import ModelSpec, ProtocolSpec
 from neurosim.theory.relaxation import Distance, chain
+from neurosim.toml import written
 
 
 def check(
@@ -125,7 +124,7 @@ def in_words(report: dict[str, Any]) -> str:
         words += _cost_in_words(report["cost"])
     words.append(f"trace: {report['trace']}, about {_words.size(report['trace_bytes'])}")
     comments = "\n".join(f"# {line}" for line in words)
-    return f"{comments}\n\n{tomlkit.dumps(protocol).rstrip()}"
+    return f"{comments}\n\n{written(protocol)}"
 
 
 def _cost_in_words(cost: dict[str, Any]) -> list[str]:

@@ -344,10 +344,10 @@ def inspect(
                 variables(file, names, out=figure, **given)
             output.result(report | {"figures": [str(figure)]}, str(figure))
         elif protocol:
-            import tomlkit
+            from neurosim.toml import written
 
             resolved = report["resolved"]
-            output.result({"protocol": resolved}, tomlkit.dumps(resolved).rstrip())
+            output.result({"protocol": resolved}, written(resolved))
         else:
             output.result(report, inspecting.in_words(report, _columns()))
 

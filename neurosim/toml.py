@@ -331,3 +331,22 @@ def _set(node: Any, done: tuple[str, ...], rest: tuple[str, ...], value: Any) ->
         raise InputError(f"{place}: {dotted(done)} has no element {part} (allowed: {allowed})")
     index = int(part)
     return [*node[:index], _set(node[index], here, rest[1:], value), *node[index + 1 :]]
+
+
+def written(data: Mapping[str, Any]) -> str:
+    """Plain data as TOML, with texts of several lines as such."""
+    import tomlkit
+
+    def readable(value: Any) -> Any:
+        match value:
+            case dict():
+                return {key: readable(entry) for key, entry in value.items()}
+            case list():
+                return [readable(entry) for entry in value]
+            case str() if "\n" in value and not value.startswith("\n"):
+                quoted = tomlkit.string(value, multiline=True).as_string()
+                return tomlkit.value(quoted.replace('"""', '"""\n', 1))  # a break it drops
+            case _:
+                return value
+
+    return tomlkit.dumps(readable(data)).rstrip()

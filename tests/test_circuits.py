@@ -310,3 +310,13 @@ def test_mistakes_are_placed_and_put_in_words(protocol, tmp_path, old, new, wher
     assert message in text
     assert where in text
     assert re.search(r"mine\.toml:\d+: ", text)
+
+
+def test_check_writes_equations_as_they_stand_in_the_file(protocol, tmp_path):
+    """And what it writes is the same protocol again."""
+    from neurosim.checking import check, in_words
+
+    said = in_words(check(protocol()))
+    assert "dsoma/dt = ((1 - mu)*f + mu*g - soma)/tau_soma     # [T 6.1]\n" in said
+    (tmp_path / "again.toml").write_text(said)
+    assert ns.load_protocol(tmp_path / "again.toml").spec == protocol().spec

@@ -48,6 +48,7 @@ def problems(
             yield ("parameters", name), "has a meaning of its own; use another name"
     if wrong or missing:
         return
+    said: set[str] = set()
     for place in PLACES:
         given = [*INPUTS, *parameters, *(["target"] if place == "output" else [])]
         wanted = (*ROLES, "apical") if place == "pyramidal" else ROLES
@@ -68,7 +69,9 @@ def problems(
                     "pyramidal cell too"
                 )
         except ExpressionError as error:
-            yield ("cells", place, "equations"), str(error)
+            if str(error) not in said:  # the output often takes over the lines of the other
+                yield ("cells", place, "equations"), str(error)
+            said.add(str(error))
     try:
         names = attenuation(decay).names - {"i", "L"} - set(parameters)
         for name in sorted(names):
