@@ -130,6 +130,8 @@ def learning(protocol: ProtocolSpec, stage: StageSpec) -> Learning:
 
 def _with_synapses(moving: Dynamics, tau: float) -> Dynamics:
     """The dynamics with a time constant for every dendrite: spikes have to be smoothed."""
+    if isinstance(moving, Cells):
+        return moving.with_synapses(tau)
     prompt = [n for n in ("tau_basal", "tau_apical") if getattr(moving, n, 0.0) is None]
     return dataclasses.replace(moving, **dict.fromkeys(prompt, tau))
 

@@ -9,7 +9,10 @@ import re
 import shutil
 import sys
 import warnings
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +20,9 @@ import typer
 from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWarning
 
 INTERRUPTED, STOPPED = 130, 75
+
+DRAWING = ("neurosim.figures.runs", "h5netcdf", "xarray")
+"""What a finished run is drawn with."""
 
 app = typer.Typer(
     name="neurosim",
@@ -208,8 +214,9 @@ def run(
         if figure == trace:
             raise InputError(f"--out {out}: is the trace, which is HDF5; expected such as mine.h5")
         with _progress.display(loaded.spec.name, quiet) as progress:
+            heard = _importing_meanwhile(progress)
             done = running.run(
-                loaded, seeds=ensemble, out=trace, force=force, device=device, progress=progress
+                loaded, seeds=ensemble, out=trace, force=force, device=device, progress=heard
             )
         _finish(output, done, figure)
 
@@ -231,6 +238,24 @@ def resume(
         with _progress.display(file.stem, quiet) as progress:
             done = resuming.resume(file, force=force, device=device, progress=progress)
         _finish(output, done, file.with_suffix(".png"))
+
+
+def _importing_meanwhile(progress: Callable[[Any], None] | None) -> Callable[[Any], None]:
+    """The same progress, from whose first report on a thread imports what draws a finished run.
+
+    The run computes outside of Python then; before, it is busy importing and tracing itself.
+    """
+    started = False
+
+    def heard(report: Any) -> None:
+        nonlocal started
+        if not started:
+            started = True
+            Thread(target=lambda: [*map(import_module, DRAWING)], daemon=True).start()
+        if progress is not None:
+            progress(report)
+
+    return heard
 
 
 def _finish(output: Output, done: Any, figure: Path) -> None:

@@ -170,7 +170,10 @@ def _level_problems(spec: ProtocolSpec) -> Iterator[Problem]:
 
 def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     model, given = spec.model, spec.model.spiking
-    if model.dynamics not in ("mixture", "multiplexing"):
+    if model.cells:
+        for place, message in description.spiking_problems(model.cells):
+            yield ("model", *place), message
+    elif model.dynamics not in ("mixture", "multiplexing"):
         yield (
             ("level",),
             "spiking networks are made of the dynamics 'mixture' and 'multiplexing'; this model's "

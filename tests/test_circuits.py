@@ -1,12 +1,15 @@
 """Circuits as text: what expressions may say, what cells are, and that they are the models."""
 
 import re
+from dataclasses import replace
+from functools import partial
 
 import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_spikes import SMALL
 from tiny_networks import DYNAMICS, SIZES, network, samples, weights
 from tiny_runs import TINY
 
@@ -16,6 +19,7 @@ from neurosim.circuits.description import FUNCTIONS
 from neurosim.circuits.expressions import ExpressionError, parse
 from neurosim.dynamics.base import Drive, Target, field, residual, rest
 from neurosim.dynamics.cells import ELEMENTARY, Cells
+from neurosim.levels.rate import Rate
 
 # ------------------------------------------------------------------------------- expressions
 
@@ -320,3 +324,109 @@ def test_check_writes_equations_as_they_stand_in_the_file(protocol, tmp_path):
     assert "dsoma/dt = ((1 - mu)*f + mu*g - soma)/tau_soma     # [T 6.1]\n" in said
     (tmp_path / "again.toml").write_text(said)
     assert ns.load_protocol(tmp_path / "again.toml").spec == protocol().spec
+
+
+# ----------------------------------------------------------------------------- the bridge to Brian2
+
+STEP, STEPS = 1e-3, 200
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("form", ["inverse", "autoencoder"])
+@pytest.mark.parametrize("family", TEXTS)
+def test_brian_integrates_the_same_text(family, form):
+    """Two phases of 100 Euler steps, free and taught, from text for both: 1e-12 of each other."""
+    from neurosim.levels.spiking.machine import Machine
+
+    rng = np.random.default_rng(3)
+    net = replace(network("tanh" if form == "autoencoder" else "leaky"), form=form)
+    dynamics, given = cells(family), weights()
+    given = given._replace(b=tuple(0.1 * rng.standard_normal(n) for n in SIZES[1:]))
+    x, y = (np.asarray(a[:3]) for a in samples())
+    level = Rate("euler", STEP, False, 1e-6, 1e-9, 1e-3)
+
+    def solve(x, y):
+        state = rest(dynamics, net, jnp.float64)
+        for target in (Target("none"), Target("fixed", value=y)):
+            drive = Drive(x, net.potential(given, 1, x), target)
+            moved = partial(field, dynamics, net, given, drive)
+            state, _, _ = level.integrate(moved, state, STEP * STEPS / 2)
+        return state
+
+    expected = jax.jit(jax.vmap(solve))(x, y)
+    machine = Machine(dynamics, net, None, STEP, len(x), target="numpy")
+
+    def program():
+        machine.rest()
+        machine.write_weights(given)
+        machine.drive(x @ np.asarray(given.W[0]).T)
+        machine.teach(None)
+        yield STEPS // 2
+        machine.teach(y)
+        yield STEPS // 2
+
+    machine.run(program(), STEPS)
+    for name, layers in expected.items():
+        for i, layer in enumerate(layers, start=1):
+            assert np.abs(layer).max() > 1e-2
+            np.testing.assert_allclose(machine.array(i, name), layer, rtol=0, atol=1e-12)
+
+
+def test_text_in_brians_notation_keeps_its_order():
+    """Sums and products in the order of the text, whatever stands for the names."""
+    text = "((1 - mu)*s(basal) + mu*g - soma)/tau"
+    found = parse(text, frozenset(FUNCTIONS)).written({"g": "apical_in"}, {"s": "tanh({})".format})
+    assert found == "(((((1.0 - mu) * (tanh(basal))) + (mu * apical_in)) - soma) / tau)"
+
+
+# ------------------------------------------------------------------------------------------ spikes
+
+OUTPUT = {"like": "pyramidal", "equations": TEACHING}
+CELLS = {
+    "model.cells": {"pyramidal": {"equations": MIXTURE}, "output": OUTPUT},
+    "model.parameters": {"mu": 0.1, "tau_soma": "20 ms"},
+    "model.attenuation": "(mu/(1 - mu))**(L + 1 - i)",
+    "model.dynamics": None,
+    "model.mu": None,
+    "model.tau_soma": None,
+}
+
+
+@pytest.mark.parametrize("soma", ["poisson", "lif"])
+def test_text_spikes_as_the_shipped_dynamics_spike_by_spike(soma, tmp_path, monkeypatch):
+    monkeypatch.setenv("NEUROSIM_CACHE", str(tmp_path / "cache"))
+    found = []
+    for number, own in enumerate((CELLS, {})):
+        given = SMALL | own | {"model.spiking.soma": soma}
+        out = tmp_path / f"{number}.h5"
+        ns.run(ns.load_protocol("quickstart", given), out=out)
+        with h5py.File(out) as file:
+            spikes = [file[f"spikes/{name}/timestamps"][()] for name in sorted(file["spikes"])]
+            found.append([*spikes, *(file[f"weights/{name}"][()] for name in ("W1", "W2", "Q1"))])
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.size > 100
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("down     = soma", "down = g", "spikes send one compartment both ways"),
+        ("up       = soma", "up = 2*soma", "spikes send one compartment both ways"),
+        ("mu*g - soma", "mu*g - soma + 0*feedback", "soma takes feedback, which reaches apical"),
+        ("f        = s(basal)", "f = s(basal)*slope(basal)", "f takes slope"),
+        (
+            "f        = s(basal)",
+            "f = s(basal) + a\ndadapt/dt = -adapt\na = adapt",
+            "the spiking level has no compartment 'adapt' beside ['apical', 'basal', 'soma']",
+        ),
+    ],
+)
+def test_cells_that_cannot_spike_are_refused_in_words(old, new, message):
+    assert old in MIXTURE
+    cells = {"pyramidal": {"equations": MIXTURE.replace(old, new)}, "output": OUTPUT}
+    given = SMALL | CELLS | {"model.cells": cells}
+    ns.load_protocol("quickstart", given | {"level": "rate"})
+    with pytest.raises(ns.InputError) as error:
+        ns.load_protocol("quickstart", given)
+    assert message in str(error.value)

@@ -105,6 +105,22 @@ class Cell:
             if not (equation.moves and other == name):
                 self._need(other, below, found)
 
+    def right(self, name: str) -> Expression:
+        """The right side of the equation of `name`."""
+        return self._by_name[name].right
+
+    def smoothed(self, names: Iterable[str], tau: str, functions: Iterable[str]) -> "Cell":
+        """The same, but quantities that followed at once now do so with time constant `tau`."""
+
+        def slow(equation: Equation) -> Equation:
+            if equation.moves or equation.name not in names:
+                return equation
+            text = f"(({equation.right.text}) - {equation.name})/{tau}"
+            return Equation(equation.name, parse(text, frozenset(functions)), True)
+
+        names = frozenset(names)
+        return Cell(tuple(map(slow, self.equations)))
+
     def restricted(self, names: Iterable[str]) -> "Cell":
         """The part of it that `names` need."""
         kept = set(self.needed(names))

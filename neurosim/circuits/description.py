@@ -80,6 +80,44 @@ def problems(
         yield ("attenuation",), str(error)
 
 
+DENDRITES = {"basal": "forward", "apical": "feedback"}
+"""Potentials, and what alone may reach a spiking neuron through each."""
+
+
+def sent(cell: Cell) -> str:
+    """The compartment whose activity is sent either way, as the rate of spikes says it.
+
+    Raises:
+        ExpressionError: there is no such compartment.
+    """
+    up, down = (cell.right(name).text for name in ("up", "down"))
+    if up != down or up not in cell.states:
+        raise ExpressionError(
+            f"up = {up} and down = {down}: spikes send one compartment both ways; expected the "
+            f"same of {', '.join(cell.states)} for both, or run it with --level rate"
+        )
+    return up
+
+
+def spiking_problems(described: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What keeps sound cells from being spiking neurons, each with the key it stands at."""
+    for place, cell in zip(PLACES, cells(described), strict=True):
+        where = "cells", place, "equations"
+        try:
+            known = {*DENDRITES, sent(cell)}
+        except ExpressionError as error:
+            yield where, str(error)
+            continue
+        for name in set(cell.states) - known:
+            yield where, f"the spiking level has no compartment {name!r} beside {sorted(known)}"
+        for equation in cell.equations:
+            for dendrite, source in DENDRITES.items():
+                if source in equation.right.names and equation.name != dendrite:
+                    yield where, f"{equation.name} takes {source}, which reaches {dendrite} alone"
+            if "slope" in equation.right.functions:
+                yield where, f"{equation.name} takes slope, which the spiking level does not know"
+
+
 def _read(described: Mapping[str, Any], place: str) -> Cell:
     given = described[place]
     like = None if given.like is None else _read(described, given.like)

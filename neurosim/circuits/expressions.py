@@ -72,6 +72,16 @@ class Expression:
         """Its value, where names have these values and functions are these."""
         return eval(self._code, {"__builtins__": {}}, {**values, **functions})
 
+    def written(
+        self, names: Mapping[str, str], functions: Mapping[str, Callable[[str], str]]
+    ) -> str:
+        """The same in Brian2's notation, which is nearly the same text.
+
+        names: what stands for a name, where that is something else. functions: of their
+        argument's text, what stands for a call.
+        """
+        return _written(self.tree.body, names, functions)
+
     def __hash__(self) -> int:
         return hash(self.text)
 
@@ -96,6 +106,30 @@ def parse(text: str, functions: frozenset[str] = frozenset()) -> Expression:
         raise ExpressionError(f"{text!r} is no expression; expected such as '(1 - mu)*f'") from None
     checked = _Checked(text, frozenset(ELEMENTARY) | functions).visit(tree)
     return Expression(text, ast.fix_missing_locations(checked))
+
+
+def _written(node: ast.expr, names, functions) -> str:
+    """A part of an expression, in brackets where it is more than a name or a number."""
+
+    def part(node: ast.expr) -> str:
+        return _written(node, names, functions)
+
+    match node:
+        case ast.Constant():
+            return repr(node.value)
+        case ast.Name():
+            return names.get(node.id, node.id)
+        case ast.UnaryOp():
+            return f"({OPERATORS[type(node.op)]}{part(node.operand)})"
+        case ast.BinOp():
+            return f"({part(node.left)} {OPERATORS[type(node.op)]} {part(node.right)})"
+        case ast.Compare():
+            return f"({part(node.left)} {OPERATORS[type(node.ops[0])]} {part(node.comparators[0])})"
+        case ast.Call(func=ast.Name(id=name)) if name in functions:
+            return f"({functions[name](part(node.args[0]))})"
+        case ast.Call(func=ast.Name(id=name)):
+            return f"{name}({', '.join(map(part, node.args))})"
+    raise AssertionError(f"{ast.dump(node)} passed the whitelist")
 
 
 class _Checked(ast.NodeTransformer):

@@ -12,6 +12,7 @@ dendritic potentials; `f` and `g`, what they predict; and `teacher`, what teachi
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
 from neurosim.circuits.cells import Cell
-from neurosim.circuits.description import FUNCTIONS
+from neurosim.circuits.description import DENDRITES, FUNCTIONS, sent
 from neurosim.circuits.expressions import Expression
 from neurosim.dynamics.base import Drive, Dynamics, Readout, State
 from neurosim.network import Layers, Network, Weights
@@ -55,6 +56,20 @@ class Cells(Dynamics):
 
     def observe(self, state: State, readout: Readout) -> dict[str, Layers]:
         return {"f": readout.basal, "g": readout.apical} | state
+
+    @property
+    def sent(self) -> str:
+        """The compartment that spikes speak of."""
+        return sent(self.hidden)
+
+    def with_synapses(self, tau: float) -> "Cells":
+        """The same, with dendrites that smooth what spikes bring where they followed at once."""
+        hidden, output = (
+            cell.smoothed(DENDRITES, "tau_synapse", FUNCTIONS)
+            for cell in (self.hidden, self.output)
+        )
+        parameters = self.parameters | {"tau_synapse": tau}
+        return replace(self, hidden=hidden, output=output, parameters=parameters)
 
     @property
     def time_constants(self) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from neurosim.dynamics import Multiplexing
 from neurosim.dynamics.base import Target
 from neurosim.engine import Engine
 from neurosim.levels.spiking.calibration import Curve, calibrated
@@ -36,6 +35,7 @@ from neurosim.spiking.signals import (
     learn,
     observe,
     score,
+    sender,
     targets,
     taught,
 )
@@ -167,8 +167,7 @@ class SpikingEngine:
         if phase.teaching == "none":
             self.machine.teach(None)
             return
-        seen = "basal" if isinstance(self.dynamics, Multiplexing) else "soma"
-        top = self.machine.array(self.network.depth, seen)
+        top = self.machine.array(self.network.depth, sender(self.dynamics))
         self.machine.teach(np.asarray(taught(self.rules, target, top)))
 
     def _estimates(self, before, after, steps: int) -> Estimates:

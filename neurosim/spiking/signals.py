@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from neurosim.compiled import compiled
-from neurosim.dynamics import Multiplexing
+from neurosim.dynamics import Dynamics, Multiplexing
 from neurosim.dynamics.base import State, Target
+from neurosim.dynamics.cells import Cells
 from neurosim.engine import Engine
 from neurosim.levels.online import read_batch
 from neurosim.network import Layers, Weights
@@ -53,11 +54,22 @@ def taught(rules: Engine, target: Target, top) -> Float[Array, "batch n_L"]:
     return jax.vmap(lambda t, h: t(network, h))(target, top)
 
 
+def sender(dynamics: Dynamics) -> str:
+    """The compartment that what a neuron sends is made of."""
+    match dynamics:
+        case Multiplexing():
+            return "basal"
+        case Cells():
+            return dynamics.sent
+        case _:
+            return "soma"
+
+
 def _read(rules: Engine, weights: Weights, x, target: Target, estimates: Estimates):
     """(states, readouts) of a batch: the equations' own reading, of what spikes say."""
     state: State = {"basal": estimates.basal, "apical": estimates.apical}
     if not isinstance(rules.dynamics, Multiplexing):
-        state["soma"] = estimates.rate
+        state[sender(rules.dynamics)] = estimates.rate
     drive = rules.drives(weights, x, target)
     readout = read_batch(rules.dynamics, rules.network, weights, drive, state)
     if isinstance(rules.dynamics, Multiplexing):
