@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from neurosim.caller import command_line
 from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWarning
 
 INTERRUPTED, STOPPED = 130, 75
@@ -73,6 +74,7 @@ class Output:
         self.as_json, self.quiet = as_json, quiet
         self.warnings: list[str] = []
         self._catching = warnings.catch_warnings()
+        self._calling = command_line()
 
     def result(self, report: dict[str, Any], text: str) -> None:
         """Print a result, as data or as text."""
@@ -90,6 +92,7 @@ class Output:
             print(line if code in (INTERRUPTED, STOPPED) else f"error: {line}", file=sys.stderr)
 
     def __enter__(self) -> "Output":
+        self._calling.__enter__()
         self._catching.__enter__()
         warnings.simplefilter("always", NeurosimWarning)
         show = warnings.showwarning
@@ -107,6 +110,7 @@ class Output:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._catching.__exit__(None, None, None)
+        self._calling.__exit__(None, None, None)
         if isinstance(error, NeurosimError):
             report: dict[str, Any] = {}
             if isinstance(error, DivergedError) and error.run is not None:

@@ -18,6 +18,7 @@ from neurosim.network import Weights
 from neurosim.positions import origin
 from neurosim.recording import Recorder
 from neurosim.spec import ProtocolSpec
+from neurosim.stopping import delivering
 from neurosim.tasks.data import Data
 
 
@@ -41,11 +42,12 @@ def run(
     Raises:
         InputError: something given is impossible; nothing was written.
         DivergedError: every seed diverged; the trace holds all up to there.
-        StoppedError: SIGTERM came; the run stopped at the end of a chunk. So does Ctrl-C, with a
-            KeyboardInterrupt. Both can be resumed with `resume`.
+        StoppedError: SIGTERM came, the run stopped at the end of a chunk, and the script's own
+            handler of SIGTERM returned. Without one SIGTERM ends the process there. Ctrl-C is a
+            KeyboardInterrupt, there too. After all of them `resume` goes on.
     """
     protocol, chosen, path = resolve(protocol, level, seed, seeds, out)
-    with computing(protocol.spec, device):
+    with delivering() as request, computing(protocol.spec, device):
         samples, drawn = prepare(protocol, chosen)
         weights = initial_weights(protocol, chosen, drawn)
         about = origin(protocol, chosen, fingerprint(drawn))
@@ -59,7 +61,7 @@ def run(
                 recorder.calibration(curve.rate)
             return recorder
 
-        return loop.run(loop.start(), begin)
+        return loop.run(loop.start(), begin, request)
 
 
 def initial_weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Weights:

@@ -1,0 +1,22 @@
+"""Who calls: the command line or a script. What either may expect of signals and words differs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_COMMAND_LINE: ContextVar[bool] = ContextVar("command line", default=False)
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """In which the command line calls."""
+    before = _COMMAND_LINE.set(True)
+    try:
+        yield
+    finally:
+        _COMMAND_LINE.reset(before)
+
+
+def is_command_line() -> bool:
+    """Whether the command line calls, which ends the process after a run that was stopped."""
+    return _COMMAND_LINE.get()
