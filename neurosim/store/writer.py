@@ -101,9 +101,9 @@ class TraceWriter:
         return writer
 
     def _begin(self, variables: Sequence[Variable], ledger: Ledger) -> None:
+        self._file = _opened(self.path)
         # Closing must reach this very file, also when another has taken its name since.
         self._raw = open(self.path, "r+b")  # noqa: SIM115
-        self._file = h5py.File(self.path, "r+", libver=LIBVER, locking=False)
         self._file.swmr_mode = True
         self._datasets = {v.path: self._file[v.path] for v in variables}
         self._flushes = 0
@@ -228,6 +228,43 @@ class TraceWriter:
             ) from error
 
 
+def _opened(path: Path) -> h5py.File:
+    """The file, opened to be written.
+
+    Where this process has it open to read, HDF5 refuses. Its readers then keep the file that they
+    have, and a copy takes its name.
+
+    Raises:
+        InputError: this process has it open to write.
+    """
+    try:
+        return h5py.File(path, "r+", libver=LIBVER, locking=False)
+    except OSError as error:
+        if "already open for read-only" not in str(error):
+            raise InputError(
+                f"{path}: cannot be opened to be written: {reason(error)}; where this script has "
+                "it open, close it first"
+            ) from error
+    _replace(path, path.read_bytes())
+    return h5py.File(path, "r+", libver=LIBVER, locking=False)
+
+
+def _replace(path: Path, content: Any) -> None:
+    """Put a file of this content in the place of what is there, as a whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written there: {error.strerror}; give another with --out FILE"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
 def _abandon(file: h5py.File) -> None:
     """Close a file whose disk refuses, without touching it.
 
@@ -260,18 +297,7 @@ def _create(
             create_population(file, name, description)
         for name, text in texts.items():
             group_at(file, "provenance").create_dataset(name, data=text)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(image.getbuffer())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written there: {error.strerror}; give another with --out FILE"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    _replace(path, image.getbuffer())
 
 
 def _selected(path: str, shape: tuple[int, ...], index: tuple[int | slice, ...]) -> tuple[int, ...]:
