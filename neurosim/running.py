@@ -36,7 +36,8 @@ def run(
     """Run a protocol and write its trace.
 
     protocol: from `load_protocol`, or a path or bare name for it. level, seed: in place of the
-    protocol's own. seeds: an ensemble, run as one array axis. out: the trace file,
+    protocol's own. seeds: an ensemble, run as one array axis: several whole numbers, such as
+    `range(3)`; a single one is refused, as it may mean how many or which. out: the trace file,
     `outputs/<protocol>-<level>.h5` if not given. force: overwrite. device: `cpu` or `gpu`.
 
     Raises:

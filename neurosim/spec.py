@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from neurosim._plain import plain
 from neurosim.errors import arrived, unknown
 from neurosim.families import FAMILIES
 from neurosim.units import PositiveRate, PositiveTime, Quantity
@@ -31,7 +32,8 @@ class Spec(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _fits_into_a_trace(cls, value):
+    def _as_files_have_it(cls, value):
+        value = plain(value)
         if isinstance(value, str) and "\0" in value:
             raise ValueError(f"{arrived(value)} holds a null character, which HDF5 cannot")
         return value
