@@ -20,3 +20,20 @@ def command_line() -> Iterator[None]:
 def is_command_line() -> bool:
     """Whether the command line calls, which ends the process after a run that was stopped."""
     return _COMMAND_LINE.get()
+
+
+def option(name: str, value: str = "") -> str:
+    """How whoever calls gives an option: `--force` or `force=True`, `--out a.h5` or `out='a.h5'`.
+
+    FILE stands for any file.
+    """
+    if is_command_line():
+        return f"--{name} {value}".rstrip()
+    if not value:
+        return f"{name}=True"
+    return f"{name}={value if value == 'FILE' else repr(value)}"
+
+
+def override(key: str) -> str:
+    """What changed a key of a file: `--set model.mu`, or `override model.mu`."""
+    return f"--set {key}" if is_command_line() else f"override {key}"

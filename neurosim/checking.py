@@ -8,7 +8,7 @@ from typing import Any
 
 import tomlkit
 
-from neurosim import _words, draws, facts, ingredients
+from neurosim import _words, caller, draws, facts, ingredients
 from neurosim.contents import Contents, Plan
 from neurosim.credit import named
 from neurosim.errors import NeurosimWarning
@@ -54,7 +54,8 @@ def check(
     contents = Contents(spec, plan, heights, chosen)
     if os.path.exists(path) and not force:
         warnings.warn(
-            f"{path}: exists; run will ask for --force, or another --out FILE",
+            f"{path}: exists; run will ask for {caller.option('force')}, or another "
+            f"{caller.option('out', 'FILE')}",
             NeurosimWarning,
             stacklevel=2,
         )

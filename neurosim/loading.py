@@ -11,10 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from neurosim import caller
 from neurosim._plain import plain
 from neurosim.consistency import concerns, problems
 from neurosim.credit import defaults
 from neurosim.errors import InputError, NeurosimWarning, arrived, nearest
+from neurosim.naming import expanded, placed
 from neurosim.spec import ModelSpec, ProtocolSpec
 from neurosim.toml import (
     Document,
@@ -22,6 +24,7 @@ from neurosim.toml import (
     Source,
     Sources,
     dotted,
+    flat,
     merge,
     override,
     read,
@@ -66,7 +69,7 @@ class Protocol:
         """`file:line: dotted.key`, or the override it came from."""
         name = dotted(key)
         if any(name == given or name.startswith(f"{given}.") for given in self.overrides):
-            return f"--set {name}"
+            return caller.override(name)
         place, shown = self.sources.locate(key)
         return f"{place}: {dotted(shown)}" if place else name
 
@@ -106,7 +109,9 @@ def find(kind: str, name: str | Path, folder: Path | None = None) -> Path:
     Raises:
         InputError: there is no such file.
     """
-    path = Path(name)
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(f"{arrived(name)} is no {kind.removesuffix('s')}; expected a file or name")
+    path = expanded(name)
     for candidate in ([folder / path] if folder else []) + [path]:
         if os.path.isfile(candidate):  # false for names that no system takes
             return candidate
@@ -160,16 +165,17 @@ def _written(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
             f"overrides: got {arrived(overrides)}; expected values by dotted key, such as "
             '{"model.mu": 0.2}'
         )
-    return plain(overrides)
+    return flat(plain(overrides))
 
 
 def load_protocol(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Protocol:
     """Read and check a protocol.
 
     name: a path, or the bare name of a shipped protocol. overrides: values by dotted key, such as
-    {"model.mu": 0.2}; where a name of an activation, dynamics, rule or task is expected, the value
-    may be the object itself. Numbers and lists may be NumPy's, file names may be paths; they are
-    meant from the working directory.
+    {"model.mu": 0.2}, or in tables, which are merged into those of the file, as in
+    {"model": {"mu": 0.2}}; where a name of an activation, dynamics, rule or task is expected, the
+    value may be the object itself. Numbers and lists may be NumPy's, file names may be paths; they
+    are meant from the working directory.
 
     Raises:
         InputError: every mistake in the files and overrides, one a line.
@@ -261,5 +267,9 @@ def _ensemble(seeds: Iterable[int]) -> list[int]:
 
 
 def trace_path(spec: ProtocolSpec, out: str | Path | None) -> Path:
-    """Where a trace goes: `out` if given."""
-    return Path(out) if out else Path("outputs") / f"{spec.name}-{spec.level}.h5"
+    """Where a trace goes: `out` if given.
+
+    Raises:
+        InputError: no trace can be called so, or no file can be there.
+    """
+    return placed(out or Path("outputs") / f"{spec.name}-{spec.level}.h5")

@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from neurosim import caller
 from neurosim.contents import Contents
 from neurosim.environment import environment, fingerprint
 from neurosim.errors import InputError, NeurosimError, NeurosimWarning
 from neurosim.loading import Protocol, load_protocol
 from neurosim.looping import Loop, Progress, Run, Setting
+from neurosim.naming import located
 from neurosim.positions import Position, load, position_from
 from neurosim.recording import Recorder
 from neurosim.running import computing, initial_weights, prepare
@@ -42,7 +44,7 @@ def resume(
             longer what it was.
         DivergedError, StoppedError: as `run` does.
     """
-    path = Path(path)
+    path = located(path)
     found = describe(path)
     _refuse_ended(path, found["status"])
     saved = load(path)
@@ -119,8 +121,8 @@ def _accept(path: Path, differing: list[str], force: bool) -> None:
     if not force:
         raise InputError(
             [
-                f"{path}: is not what it began as; undo this, or give --force to go on nevertheless"
-                " with numbers that no other run has:",
+                f"{path}: is not what it began as; undo this, or give {caller.option('force')} to "
+                "go on nevertheless with numbers that no other run has:",
                 *differing,
             ]
         )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neurosim import build, draws, programs
+from neurosim import build, caller, draws, programs
 from neurosim.contents import Contents
 from neurosim.environment import fingerprint
 from neurosim.errors import InputError
@@ -97,7 +97,8 @@ def _on(device: str | None):
     except RuntimeError:
         have = sorted({d.platform for d in jax.devices()})
         raise InputError(
-            f"--device {device}: there is no such device here; JAX sees {', '.join(have)}"
+            f"{caller.option('device', device)}: there is no such device here; "
+            f"JAX sees {', '.join(have)}"
             + ("; for a GPU install neurosim[cuda]" if device != "cpu" else "")
         ) from None
 

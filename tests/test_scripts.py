@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from command_line import call
 from tiny_runs import TINY, same
 
 import neurosim as ns
@@ -206,3 +207,95 @@ def test_overrides_that_are_no_table_are_refused_in_words(load, overrides):
     name = "tiny.toml" if load is ns.load_protocol else "mixture-two-phase"
     with pytest.raises(InputError, match=r"overrides: got .*; expected values by dotted key"):
         load(name, overrides)
+
+
+def test_tables_are_merged_into_those_of_the_files_as_dotted_keys_are():
+    tables = {
+        "model": {"mu": 0.05, "activation": {"name": "tanh"}, "weights": {"gain": 2.0}},
+        "task": {"train": 32},
+        "stages": {"0": {"presentations": 2, "phases": {1: {"duration": "1 s"}}}},
+        "record": {"samples": 1},
+    }
+    keys = {
+        "model.mu": 0.05,
+        "model.activation": "tanh",
+        "model.weights.gain": 2.0,
+        "task.train": 32,
+        "stages.0.presentations": 2,
+        "stages.0.phases.1.duration": "1 s",
+        "record.samples": 1,
+    }
+    spec = ns.load_protocol("tiny.toml", tables).spec
+    assert spec == ns.load_protocol("tiny.toml", keys).spec
+    assert (spec.model.layers, spec.record.presentations) == ([3, 4, 4], [0, 6])
+    assert spec.stages[0].phases[0].plastic == ["feedback"]
+    assert spec.task == {"name": "student-teacher", "layers": [3, 4, 4], "train": 32, "test": 16}
+
+
+def test_another_task_or_activation_brings_its_own_keys_only():
+    changes = {"task": {"name": "digits", "train": 100}, "model": {"layers": [64, 4, 10]}}
+    spec = ns.load_protocol("tiny.toml", changes).spec
+    assert spec.task == {"name": "digits", "train": 100}
+    model = ns.load_model("mixture-two-phase", {"activation": {"slope": 0.5}})
+    assert (model.activation.name, model.activation.slope) == ("leaky-relu", 0.5)
+    model = ns.load_model("mixture-two-phase", {"activation": {"name": "tanh"}})
+    assert (model.activation.name, model.activation.slope) == ("tanh", None)
+
+
+def test_a_run_of_tables_resumes(tmp_path):
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    changes = {"model": {"mu": 0.05, "forward": {"rate": np.float64(0.02)}}}
+    try:
+        with pytest.raises(StoppedError):
+            run(changes, progress=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    ns.resume("a.h5")
+    run({"model.mu": 0.05, "model.forward.rate": 0.02}, out="whole.h5")
+    with ns.open_trace("a.h5") as one, ns.open_trace("whole.h5") as other:
+        assert one["metrics"].identical(other["metrics"])
+        assert one["provenance/overrides"] == other["provenance/overrides"]
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (lambda: ns.run("tiny.toml", level="rat"), "override level: unknown level 'rat'; did you"),
+        (
+            lambda: ns.load_protocol("tiny.toml", {"model": {"mu": 0.9}}),
+            "override model.mu: 0.9 is out of range; expected less than 0.5",
+        ),
+        (
+            lambda: ns.load_protocol("tiny.toml", {"mu": 0.1}),
+            "override mu: unknown key 'mu'; did you mean 'model.mu'?",
+        ),
+        (
+            lambda: ns.load_protocol("tiny.toml", {"model": {"rule": "delta"}}),
+            "override model.rule: unknown key 'rule'; did you mean 'forward.rule'?",
+        ),
+        (
+            lambda: ns.load_protocol("tiny.toml", {"duration": "1 s"}),
+            "unknown key 'duration'; did you mean 'stages.0.phases.0.duration'?",
+        ),
+        (lambda: run(device="tpu"), "device='tpu': there is no such device here"),
+        (lambda: run(out="tiny.h5"), "exists; give force=True to overwrite, or out=FILE"),
+        (lambda: ns.run(None), "None is no protocol; expected a file or name"),
+    ],
+)
+def test_what_a_script_did_wrong_is_said_as_a_script_says_it(mistake, message):
+    Path("tiny.h5").write_text("precious")
+    with pytest.raises(InputError) as caught:
+        mistake()
+    assert message in str(caught.value) and "--" not in str(caught.value)
+
+
+def test_the_command_line_hears_of_the_same_in_its_own_words():
+    said = call("check", "tiny.toml", "--set", "mu=0.1").stderr
+    assert said == "error: --set mu: unknown key 'mu'; did you mean 'model.mu'?\n"
+    said = call("check", "tiny.toml", "--set", "model={mu=0.9}").stderr
+    assert "--set model.mu: 0.9 is out of range; expected less than 0.5" in said
+    with pytest.raises(InputError, match=r"^override mu: "):
+        ns.load_protocol("tiny.toml", {"mu": 0.1})

@@ -16,6 +16,7 @@ import numpy as np
 
 from neurosim.archives import DEFLATE_RATIO
 from neurosim.errors import InputError
+from neurosim.naming import located
 from neurosim.store import liveness
 from neurosim.store.layout import CHUNK_BYTES
 from neurosim.store.superblock import SIGNATURE
@@ -42,7 +43,7 @@ def open_trace(path: str | os.PathLike[str]) -> xarray.DataTree:
     """
     import xarray
 
-    path = Path(path)
+    path = located(path)
     with reading(path):
         # Dimensions without an axis, as other programs' groups may have, are no reason to warn.
         known: dict[str, Any] = {"decode_timedelta": False, "phony_dims": "access"}
@@ -63,7 +64,7 @@ class Arrays:
         Raises:
             InputError: as `open_trace` does.
         """
-        with reading(Path(path)) as file:
+        with reading(located(path)) as file:
             yield cls(file)
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -95,7 +96,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: there is no such file, or it is no intact neurosim trace.
     """
-    path = Path(path)
+    path = located(path)
     groups: dict[str, dict[str, Any]] = {}
     with reading(path) as file:
 

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from neurosim import caller
 from neurosim.errors import InputError
+from neurosim.naming import located
 from neurosim.store import superblock
 from neurosim.store.amending import amend
 from neurosim.store.reader import reading, reason, writer_alive
@@ -37,7 +39,7 @@ def repair(
     Raises:
         InputError: there is no such file, it is damaged or cannot be written, or its writer lives.
     """
-    path = Path(path)
+    path = located(path)
     unfinished = _refuse_written(path, force)
     if attributes is None:
         attributes = {"status": "interrupted"} if unfinished else {}
@@ -67,7 +69,7 @@ def _refuse_written(path: Path, force: bool) -> bool:
     if lives is None and unfinished and not force:
         raise InputError(
             f"{path}: process {pid} of host {host} wrote it; whether it still does can only be "
-            "known there; give --force if it does not"
+            f"known there; give {caller.option('force')} if it does not"
         )
     return unfinished
 

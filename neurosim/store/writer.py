@@ -14,7 +14,9 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
+from neurosim import caller
 from neurosim.errors import DivergedError, InputError, NeurosimError, unknown
+from neurosim.naming import located
 from neurosim.store import superblock
 from neurosim.store.amending import LIBVER, amend
 from neurosim.store.checkpoint import Checkpoint
@@ -64,7 +66,7 @@ class TraceWriter:
         overwrite: bool = False,
         populations: Mapping[str, str] | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = located(path)
         if "neurosim_version" not in attributes:
             raise ValueError("attributes: neurosim_version is missing")
         _refuse_existing(self.path, overwrite)
@@ -95,7 +97,7 @@ class TraceWriter:
                 ledger says, or cannot be written.
         """
         writer = cls.__new__(cls)
-        writer.path = Path(path)
+        writer.path = located(path)
         _take_over(writer.path, axes, variables, ledger, attributes)
         writer._begin(variables, ledger)
         return writer
@@ -258,7 +260,8 @@ def _replace(path: Path, content: Any) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written there: {error.strerror}; give another with --out FILE"
+            f"{path}: cannot be written there: {error.strerror}; give another with "
+            f"{caller.option('out', 'FILE')}"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -317,19 +320,20 @@ def _selected(path: str, shape: tuple[int, ...], index: tuple[int | slice, ...])
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
+    force, out = caller.option("force"), caller.option("out", "FILE")
     if os.path.isdir(path):
-        raise InputError(f"{path}: is a folder; give a file with --out FILE")
+        raise InputError(f"{path}: is a folder; give a file with {out}")
     if not os.path.exists(path):
         return
     if not overwrite:
         hint = f"; neurosim resume {path} goes on with it" if Checkpoint.path(path).exists() else ""
-        raise InputError(f"{path}: exists; give --force to overwrite, or --out FILE{hint}")
+        raise InputError(f"{path}: exists; give {force} to overwrite, or {out}{hint}")
     pid = None
     with contextlib.suppress(InputError), reading(path) as file:
         pid = file.attrs["pid"] if writer_alive(file) else None
     if pid not in (None, os.getpid()):
         raise InputError(
-            f"{path}: process {pid} is writing it; stop that, give --out FILE, "
+            f"{path}: process {pid} is writing it; stop that, give {out}, "
             "or delete the file if that process is another program"
         )
 
