@@ -12,6 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from neurosim import build, programs
+from neurosim._plain import plain
 from neurosim.compiled import compiled
 from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS, Dynamics, Mixture
@@ -56,6 +57,7 @@ def analyze(
     Raises:
         InputError: what cannot be loaded, or has no theory.
     """
+    seed, at, samples, starts = plain([seed, at, samples, starts])
     with programs.kept(), jax.enable_x64(True):
         return _analyze(subject(what, overrides or {}, seed, at, samples), starts)
 

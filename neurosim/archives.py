@@ -2,6 +2,7 @@
 is checked against what their bytes can unpack to before anything is allocated."""
 
 import math
+import os
 import textwrap
 import zipfile
 from pathlib import Path
@@ -27,6 +28,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         InputError: there is no such file, it is damaged or no archive of plain arrays, or it
             claims to hold more than it can.
     """
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise InputError(f"{path}: is a device or a pipe; expected an .npz file")
     try:
         with open(path, "rb") as raw:
             if raw.read(6) == np.lib.format.MAGIC_PREFIX:

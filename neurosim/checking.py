@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from neurosim import _words, draws, facts, ingredients
+from neurosim import _words, caller, draws, facts, ingredients
 from neurosim.contents import Contents, Plan
 from neurosim.credit import named
 from neurosim.errors import NeurosimWarning
@@ -53,7 +53,8 @@ def check(
     contents = Contents(spec, plan, heights, chosen)
     if os.path.exists(path) and not force:
         warnings.warn(
-            f"{path}: exists; run will ask for --force, or another --out FILE",
+            f"{path}: exists; run will ask for {caller.option('force')}, or another "
+            f"{caller.option('out', 'FILE')}",
             NeurosimWarning,
             stacklevel=2,
         )

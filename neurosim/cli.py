@@ -17,7 +17,9 @@ from typing import Annotated, Any
 
 import typer
 
+from neurosim.caller import command_line
 from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWarning
+from neurosim.naming import beside, drawn, located, stem
 
 INTERRUPTED, STOPPED = 130, 75
 
@@ -79,6 +81,7 @@ class Output:
         self.as_json, self.quiet = as_json, quiet
         self.warnings: list[str] = []
         self._catching = warnings.catch_warnings()
+        self._calling = command_line()
 
     def result(self, report: dict[str, Any], text: str) -> None:
         """Print a result, as data or as text."""
@@ -96,6 +99,7 @@ class Output:
             print(line if code in (INTERRUPTED, STOPPED) else f"error: {line}", file=sys.stderr)
 
     def __enter__(self) -> "Output":
+        self._calling.__enter__()
         self._catching.__enter__()
         warnings.simplefilter("always", NeurosimWarning)
         show = warnings.showwarning
@@ -113,6 +117,7 @@ class Output:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._catching.__exit__(None, None, None)
+        self._calling.__exit__(None, None, None)
         if isinstance(error, NeurosimError):
             report: dict[str, Any] = {}
             if isinstance(error, DivergedError) and error.run is not None:
@@ -163,9 +168,21 @@ def _ensemble(seeds: str | None, seed: int | None) -> range | None:
 
 def _new(path: Path, force: bool) -> Path:
     """A file that is about to be written, if nothing is lost by it."""
+    path = located(path)
     if os.path.exists(path) and not force:
         raise InputError(f"{path}: exists; give --force to overwrite, or --out FILE")
     return path
+
+
+def _figure(out: Path | None, usual: Path, force: bool) -> Path:
+    """A figure that is about to be drawn: `out`, or what it is called if nobody says.
+
+    What neurosim drew itself under the usual name it draws again.
+    """
+    if out is not None:
+        return _new(out, force)
+    usual = located(usual)
+    return _new(usual, force or (os.path.isfile(usual) and drawn(usual)))
 
 
 def _version(asked: bool) -> None:
@@ -210,9 +227,7 @@ def run(
         from neurosim.loading import trace_path
 
         trace = trace_path(loaded.spec, out)
-        figure = _new(trace.with_suffix(".png"), force or os.path.exists(trace))
-        if figure == trace:
-            raise InputError(f"--out {out}: is the trace, which is HDF5; expected such as mine.h5")
+        figure = _figure(None, beside(trace, ".png"), force or os.path.exists(trace))
         with _progress.display(loaded.spec.name, quiet) as progress:
             heard = _importing_meanwhile(progress)
             done = running.run(
@@ -235,9 +250,9 @@ def resume(
     with Output(as_json, quiet) as output:
         from neurosim import _progress, resuming
 
-        with _progress.display(file.stem, quiet) as progress:
+        with _progress.display(stem(file), quiet) as progress:
             done = resuming.resume(file, force=force, device=device, progress=progress)
-        _finish(output, done, file.with_suffix(".png"))
+        _finish(output, done, beside(file, ".png"))
 
 
 def _importing_meanwhile(progress: Callable[[Any], None] | None) -> Callable[[Any], None]:
@@ -359,7 +374,7 @@ def inspect(
             names = [name.strip() for name in plot.split(",")]
             which = {"presentation": presentation, "sample": sample, "seed": seed}
             given: dict[str, Any] = {k: v for k, v in which.items() if v is not None}
-            figure = _new(out or file.with_name(f"{file.stem}-{'-'.join(names)}.png"), force)
+            figure = _figure(out, beside(file, f"-{'-'.join(names)}.png"), force)
             if plot in NAMED:
                 picture = NAMED[plot]
                 for name in given.keys() - signature(picture).parameters.keys():
@@ -391,7 +406,8 @@ def compare(
         from neurosim import comparing
         from neurosim.figures import comparison
 
-        figure = _new(out or b.with_name(f"{a.stem}-vs-{b.stem}.png"), force)
+        usual = located(b).with_name(f"{stem(a)}-vs-{stem(b)}.png")
+        figure = _figure(out, usual, force)
         report = comparing.compare(a, b)
         comparison(a, b, figure)
         words = f"{comparing.in_words(report)}\nfigure: {figure}"
@@ -425,8 +441,8 @@ def analyze(
         from neurosim.toml import parse_assignment
 
         overrides = dict(map(parse_assignment, changes or []))
-        name = f"{Path(what).stem}-analysis.png"
-        figure = _new(out or Path("outputs") / name, force)
+        name = stem(what.removesuffix(".toml"))
+        figure = _figure(out, Path("outputs") / f"{name}-analysis.png", force)
         found = analysing.analyze(what, overrides, seed=seed, at=at, samples=samples, starts=starts)
         drawn = str(analysis(found, figure))
         words = f"{findings.in_words(found, _columns())}\n\nfigure: {drawn}"

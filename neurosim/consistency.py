@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neurosim import caller
 from neurosim.circuits import description
 from neurosim.conditions import Problem, credit_problems, phase_problems, unknown_credit
 from neurosim.credit import named
@@ -146,15 +147,16 @@ def _rate_unit_problems(spec: ProtocolSpec) -> Iterator[Problem]:
 def _level_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     noisy = any(spec.model.noise.values())
     if spec.level == "equilibrium":
+        rate = caller.option("level", "rate")
         if noisy:
             yield (
                 ("model", "noise"),
-                "the equilibrium level has no noise; use --level rate, or drop it",
+                f"the equilibrium level has no noise; use {rate}, or drop it",
             )
         if spec.plasticity == "online":
             yield (
                 ("plasticity",),
-                "online plasticity needs time; use --level rate, or 'quasi-static'",
+                f"online plasticity needs time; use {rate}, or 'quasi-static'",
             )
         return
     if spec.level == "spiking":

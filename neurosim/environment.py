@@ -24,17 +24,27 @@ def versions(level: str) -> dict[str, str]:
 
 @cache
 def commit() -> str:
-    """The commit of the source tree neurosim is run from; empty for an installed one."""
+    """The commit of the source tree neurosim is run from; empty for an installed one.
+
+    An installed one may lie inside a repository of the user's, whose commits say nothing of it.
+    """
+    source = Path(__file__).resolve().parents[1]
     try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        if Path(_git(source, "rev-parse", "--show-toplevel")).resolve() != source:
+            return ""
+        _git(source, "ls-files", "--error-unmatch", str(Path(__file__).resolve()))
+        return _git(source, "describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def _git(folder: Path, *words: str) -> str:
+    """What git says in a folder, whatever repository the environment names, as in a hook."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    done = subprocess.run(
+        ["git", *words], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
 
 
 def environment(level: str) -> dict[str, str]:

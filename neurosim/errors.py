@@ -53,7 +53,11 @@ class DivergedError(NeurosimError):
 
 
 class StoppedError(NeurosimError):
-    """The run was asked to stop, and did at the end of a chunk; it can be resumed."""
+    """The run was asked to stop, and did at the end of a chunk; it can be resumed.
+
+    A script meets it only where a handler of its own for SIGTERM returns: else SIGTERM ends the
+    process.
+    """
 
     exit_code: ClassVar[int] = 75
 

@@ -11,9 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from neurosim import caller
+from neurosim._plain import plain
 from neurosim.consistency import concerns, problems
 from neurosim.credit import defaults
-from neurosim.errors import InputError, NeurosimWarning, nearest
+from neurosim.errors import InputError, NeurosimWarning, arrived, nearest
+from neurosim.naming import expanded, placed
 from neurosim.spec import ModelSpec, ProtocolSpec
 from neurosim.toml import (
     Document,
@@ -21,6 +24,7 @@ from neurosim.toml import (
     Source,
     Sources,
     dotted,
+    flat,
     merge,
     override,
     read,
@@ -52,7 +56,7 @@ class Protocol:
 
     def changed(self, **changes: Any) -> "Protocol":
         """The same protocol with top-level keys replaced, checked again."""
-        given = {key: value for key, value in changes.items() if value is not None}
+        given = {key: plain(value) for key, value in changes.items() if value is not None}
         if not given:
             return self
         overrides = {**self.overrides, **given}
@@ -65,7 +69,7 @@ class Protocol:
         """`file:line: dotted.key`, or the override it came from."""
         name = dotted(key)
         if any(name == given or name.startswith(f"{given}.") for given in self.overrides):
-            return f"--set {name}"
+            return caller.override(name)
         place, shown = self.sources.locate(key)
         return f"{place}: {dotted(shown)}" if place else name
 
@@ -105,7 +109,9 @@ def find(kind: str, name: str | Path, folder: Path | None = None) -> Path:
     Raises:
         InputError: there is no such file.
     """
-    path = Path(name)
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(f"{arrived(name)} is no {kind.removesuffix('s')}; expected a file or name")
+    path = expanded(name)
     for candidate in ([folder / path] if folder else []) + [path]:
         if os.path.isfile(candidate):  # false for names that no system takes
             return candidate
@@ -150,17 +156,32 @@ def _from_here(key: KeyPath, value: Any) -> Any:
     return value
 
 
+def _written(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Overrides as files would say them."""
+    if overrides is None:
+        return {}
+    if not isinstance(overrides, Mapping) or not all(isinstance(key, str) for key in overrides):
+        raise InputError(
+            f"overrides: got {arrived(overrides)}; expected values by dotted key, such as "
+            '{"model.mu": 0.2}'
+        )
+    return flat(plain(overrides))
+
+
 def load_protocol(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Protocol:
     """Read and check a protocol.
 
     name: a path, or the bare name of a shipped protocol. overrides: values by dotted key, such as
-    {"model.mu": 0.2}; where a name of an activation, dynamics, rule or task is expected, the value
-    may be the object itself. File names in overrides are meant from the working directory.
+    {"model.mu": 0.2}, or in tables, which are merged into those of the file, as in
+    {"model": {"mu": 0.2}}; where a name of an activation, dynamics, rule or task is expected, the
+    value may be the object itself. Numbers and lists may be NumPy's, file names may be paths; they
+    are meant from the working directory.
 
     Raises:
         InputError: every mistake in the files and overrides, one a line.
     """
-    overrides = {key: _from_here(split_key(key), value) for key, value in (overrides or {}).items()}
+    given = _written(overrides)
+    overrides = {key: _from_here(split_key(key), value) for key, value in given.items()}
     document = read(find("protocols", name))
     folder = document.path.parent
     data = override(document.data, overrides)
@@ -178,7 +199,7 @@ def load_model(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     Raises:
         InputError: every mistake in the file and overrides, one a line.
     """
-    overrides = dict(overrides or {})
+    overrides = _written(overrides)
     document = read(find("models", name))
     data = with_credit(override(document.data, overrides))
     return validate(ModelSpec, data, document, overrides)
@@ -220,12 +241,35 @@ def resolve(
         protocol = load_protocol(protocol, given)
     if seed is not None and seeds is not None:
         raise InputError("seed and seeds: got both; expected one of them")
-    chosen = list(seeds) if seeds is not None else [protocol.spec.seed]
-    if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
-        raise InputError(f"seeds {chosen}: expected distinct whole numbers of at least 0")
+    chosen = [protocol.spec.seed] if seeds is None else _ensemble(seeds)
     return protocol, chosen, trace_path(protocol.spec, out)
 
 
+def _ensemble(seeds: Iterable[int]) -> list[int]:
+    """The seeds of an ensemble as plain whole numbers, distinct and such that a protocol may have.
+
+    A single number is refused, as it may mean how many or which one.
+    """
+    given = plain(seeds)
+    try:
+        chosen = [plain(entry) for entry in given]
+    except TypeError:
+        chosen = []
+    numbers = {n for n in chosen if type(n) is int and 0 <= n < 2**31}
+    if not numbers or len(numbers) < len(chosen):
+        one = isinstance(given, int) and not isinstance(given, bool)
+        hint = f"; one run is seed={given}, an ensemble seeds=range({given})" if one else ""
+        raise InputError(
+            f"seeds {arrived(given)}: expected distinct whole numbers of at least 0 and below 2**31"
+            f", such as range(3){hint}"
+        )
+    return chosen
+
+
 def trace_path(spec: ProtocolSpec, out: str | Path | None) -> Path:
-    """Where a trace goes: `out` if given."""
-    return Path(out) if out else Path("outputs") / f"{spec.name}-{spec.level}.h5"
+    """Where a trace goes: `out` if given.
+
+    Raises:
+        InputError: no trace can be called so, or no file can be there.
+    """
+    return placed(out or Path("outputs") / f"{spec.name}-{spec.level}.h5")

@@ -6,7 +6,6 @@ whether the loop came there by itself or began there from a checkpoint.
 
 import json
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -132,18 +131,20 @@ class Loop:
         states = self.engines[0].begin(self.setting.weights, 0)
         return Position(states, 0, 0, {}, (unknown, list(unknown)), {}, 0.0)
 
-    def run(self, position: Position, record: Callable[[Contents], Recorder]) -> Run:
+    def run(
+        self, position: Position, record: Callable[[Contents], Recorder], request: Request
+    ) -> Run:
         """Go on from a position to the end; write all of it.
 
-        record: opens the trace.
+        record: opens the trace. request: takes up a signal that asks to stop.
 
         Raises:
             DivergedError: every seed diverged.
-            StoppedError, KeyboardInterrupt: it was asked to stop; the checkpoint says where.
+            StoppedError: it was asked to stop; the checkpoint says where.
         """
         self.position = position
         self._began = time.perf_counter() - position.wall_s
-        with listening() as request:
+        with listening(request):
             self.recorder = record(self.contents)
             with self.recorder.writer, _kept(self.setting.path):
                 result = self._go_on(request)
@@ -160,7 +161,7 @@ class Loop:
         while self._move():
             self._save_in_time()
             if request.signal is not None:
-                self._stop(request)
+                self._stop()
         self.recorder.weights(1, self.position.states.weights)
         result = self._result()
         self.recorder.writer.close(
@@ -202,12 +203,10 @@ class Loop:
         now = time.perf_counter()
         self._next_save = now + (now - began) / CHECKPOINT_SHARE
 
-    def _stop(self, request: Request) -> None:
+    def _stop(self) -> None:
         """End in good order, as a signal asks."""
         self._save()
         self.recorder.writer.close("interrupted")
-        if request.signal == signal.SIGINT:
-            raise KeyboardInterrupt
         raise StoppedError(f"stopped after {self.position.done} of {self.plan.total} presentations")
 
     # --- chunks --------------------------------------------------------------------------------

@@ -8,14 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from neurosim import caller
+from neurosim.contents import Contents
 from neurosim.environment import environment, fingerprint
 from neurosim.errors import InputError, NeurosimError, NeurosimWarning
 from neurosim.loading import Protocol, load_protocol
 from neurosim.looping import Loop, Progress, Run, Setting
+from neurosim.naming import located
 from neurosim.positions import Position, load, position_from
 from neurosim.recording import Recorder
 from neurosim.running import computing, initial_weights, prepare
 from neurosim.spec import ProtocolSpec
+from neurosim.stopping import delivering
 from neurosim.store import Checkpoint, Ledger, describe
 from neurosim.toml import Sources
 from neurosim.validation import validate
@@ -40,13 +44,13 @@ def resume(
             longer what it was.
         DivergedError, StoppedError: as `run` does.
     """
-    path = Path(path)
+    path = located(path)
     found = describe(path)
     _refuse_ended(path, found["status"])
     saved = load(path)
     origin: Mapping[str, Any] = saved.about["origin"]
     current = protocol or _protocol(path, origin)
-    with computing(current.spec, device):
+    with delivering() as request, computing(current.spec, device):
         differing = [
             *_keys(origin["protocol"], current.spec.model_dump(mode="json", exclude_none=True)),
             *_keys(origin["environment"], environment(current.spec.level)),
@@ -64,7 +68,11 @@ def resume(
             )
         note = _note(found["attributes"], position, differing)
         ledger = Ledger.from_plain(saved.about["ledger"])
-        return loop.run(position, lambda contents: Recorder.reopen(path, contents, ledger, note))
+
+        def again(contents: Contents) -> Recorder:
+            return Recorder.reopen(path, contents, ledger, note)
+
+        return loop.run(position, again, request)
 
 
 def _refuse_ended(path: Path, status: str) -> None:
@@ -113,8 +121,8 @@ def _accept(path: Path, differing: list[str], force: bool) -> None:
     if not force:
         raise InputError(
             [
-                f"{path}: is not what it began as; undo this, or give --force to go on nevertheless"
-                " with numbers that no other run has:",
+                f"{path}: is not what it began as; undo this, or give {caller.option('force')} to "
+                "go on nevertheless with numbers that no other run has:",
                 *differing,
             ]
         )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neurosim import build, draws, programs
+from neurosim import build, caller, draws, programs
 from neurosim.contents import Contents
 from neurosim.environment import fingerprint
 from neurosim.errors import InputError
@@ -18,6 +18,7 @@ from neurosim.network import Weights
 from neurosim.positions import origin
 from neurosim.recording import Recorder
 from neurosim.spec import ProtocolSpec
+from neurosim.stopping import delivering
 from neurosim.tasks.data import Data
 
 
@@ -35,17 +36,19 @@ def run(
     """Run a protocol and write its trace.
 
     protocol: from `load_protocol`, or a path or bare name for it. level, seed: in place of the
-    protocol's own. seeds: an ensemble, run as one array axis. out: the trace file,
+    protocol's own. seeds: an ensemble, run as one array axis: several whole numbers, such as
+    `range(3)`; a single one is refused, as it may mean how many or which. out: the trace file,
     `outputs/<protocol>-<level>.h5` if not given. force: overwrite. device: `cpu` or `gpu`.
 
     Raises:
         InputError: something given is impossible; nothing was written.
         DivergedError: every seed diverged; the trace holds all up to there.
-        StoppedError: SIGTERM came; the run stopped at the end of a chunk. So does Ctrl-C, with a
-            KeyboardInterrupt. Both can be resumed with `resume`.
+        StoppedError: SIGTERM came, the run stopped at the end of a chunk, and the script's own
+            handler of SIGTERM returned. Without one SIGTERM ends the process there. Ctrl-C is a
+            KeyboardInterrupt, there too. After all of them `resume` goes on.
     """
     protocol, chosen, path = resolve(protocol, level, seed, seeds, out)
-    with computing(protocol.spec, device):
+    with delivering() as request, computing(protocol.spec, device):
         samples, drawn = prepare(protocol, chosen)
         weights = initial_weights(protocol, chosen, drawn)
         about = origin(protocol, chosen, fingerprint(drawn))
@@ -59,7 +62,7 @@ def run(
                 recorder.calibration(curve.rate)
             return recorder
 
-        return loop.run(loop.start(), begin)
+        return loop.run(loop.start(), begin, request)
 
 
 def initial_weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Weights:
@@ -94,7 +97,8 @@ def _on(device: str | None):
     except RuntimeError:
         have = sorted({d.platform for d in jax.devices()})
         raise InputError(
-            f"--device {device}: there is no such device here; JAX sees {', '.join(have)}"
+            f"{caller.option('device', device)}: there is no such device here; "
+            f"JAX sees {', '.join(have)}"
             + ("; for a GPU install neurosim[cuda]" if device != "cpu" else "")
         ) from None
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from neurosim import caller
 from neurosim.errors import InputError
 
 TEACHERS = {"soma": "basal", "burst_probability": "event_rate"}
@@ -129,7 +130,7 @@ class Trace:
         if not known:
             raise InputError(
                 f"{self.path}: no presentation was recorded in detail, or the run did not get to "
-                "it; ask for some with --set record.presentations=5"
+                f"it; ask for some with {caller.override('record.presentations')}=5"
             )
         number = max(known) if presentation is None else presentation
         seed = self.seeds[int(np.argmax(self.lost))] if seed is None else seed

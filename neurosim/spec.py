@@ -20,6 +20,7 @@ from pydantic import (
     field_validator,
 )
 
+from neurosim._plain import plain
 from neurosim.errors import arrived, either, unknown
 from neurosim.families import FAMILIES
 from neurosim.units import PositiveRate, PositiveTime, Quantity, parse_any
@@ -32,7 +33,8 @@ class Spec(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _fits_into_a_trace(cls, value):
+    def _as_files_have_it(cls, value):
+        value = plain(value)
         if isinstance(value, str) and "\0" in value:
             raise ValueError(f"{arrived(value)} holds a null character, which HDF5 cannot")
         return value

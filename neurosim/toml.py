@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neurosim import caller
 from neurosim.errors import InputError, arrived, nearest
 
 KeyPath = tuple[str | int, ...]
@@ -29,6 +30,9 @@ _SCALAR = re.compile(
 _OPENING = re.compile(r"\[\[?")
 _EQUALS = re.compile(r"[ \t]*=[ \t]*")
 _DEEPEST = 100
+NAMED = ("task", "activation", "output_activation")
+"""Tables that may say by their `name` what they are, with keys of their own each."""
+
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -144,14 +148,40 @@ def parse(text: str, path: str | os.PathLike[str]) -> Document:
     except RecursionError:
         raise InputError(f"{path}: not valid TOML: nested too deeply") from None
     except ValueError as error:
-        reason, line, column = str(error), len(text.rstrip().splitlines()) or 1, ""
-        if match := _POSITION.search(reason):
-            reason = reason[: match.start()]
-            if match[1]:
-                line, column = int(match[1]), f" (column {match[2]})"
-        raise InputError(
-            f"{path}:{line}: not valid TOML: {reason[:1].lower()}{reason[1:]}{column}"
-        ) from None
+        raise _invalid(path, text, error) from None
+
+
+def _invalid(path: Path, text: str, error: ValueError) -> InputError:
+    """What tomllib says of a text, with the line; of what stands there twice, what and where."""
+    reason, line, column = str(error), len(text.rstrip().splitlines()) or 1, ""
+    if match := _POSITION.search(reason):
+        reason = reason[: match.start()]
+        if match[1]:
+            line, column = int(match[1]), f" (column {match[2]})"
+    reason = f"{reason[:1].lower()}{reason[1:]}{column}"
+    if reason.startswith("cannot ") and (twice := _twice(text, line)):
+        key, before = twice
+        reason = f"{dotted(key)} is there already, in line {before}; drop one of them"
+    return InputError(f"{path}:{line}: not valid TOML: {reason}")
+
+
+def _twice(text: str, line: int) -> tuple[KeyPath, int] | None:
+    """What a line repeats and where that stands, if the text above the line is whole."""
+    lines = text.splitlines(keepends=True)
+    above, repeated = "".join(lines[: line - 1]), lines[line - 1].strip()
+    header = repeated.startswith("[")
+    match = _KEY.match(repeated.lstrip("[ \t"))
+    try:
+        tomllib.loads(above)
+    except ValueError:
+        return None
+    scanner = _Scanner(above)
+    known = scanner.scan()
+    if match is None:
+        return None
+    key = (() if header else scanner.table) + _parts(match[0])
+    there = [key[:n] for n in range(len(key), 0, -1) if key[:n] in known]
+    return (there[0], known[there[0]]) if there else None
 
 
 def _similar(path: Path) -> str:
@@ -171,15 +201,15 @@ class _Scanner:
         self.position = 0
         self.newlines = [match.start() for match in re.finditer("\n", text)]
         self.lines: dict[KeyPath, int] = {}
+        self.table: KeyPath = ()  # that goes on at the end
         self.sizes: dict[KeyPath, int] = {}  # of arrays of tables
 
     def scan(self) -> dict[KeyPath, int]:
-        table: KeyPath = ()
         while self.take(_BLANK) is not None and self.position < len(self.text):
             if self.text[self.position] == "[":
-                table = self.header()
+                self.table = self.header()
             else:
-                self.pair(table)
+                self.pair(self.table)
         return self.lines
 
     def take(self, pattern: re.Pattern[str]) -> str:
@@ -266,20 +296,42 @@ def dotted(key: Iterable[str | int]) -> str:
 
 
 def merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the tables of `patch` merged in; lists and scalars are replaced."""
+    """`base` with the tables of `patch` merged in; lists and scalars are replaced.
+
+    So is a table that says by its `name` what it is, where it is to be something else.
+    """
     merged = {k: merge(v, {}) if isinstance(v, Mapping) else v for k, v in base.items()}
     for key, value in patch.items():
         if isinstance(value, Mapping):
             old = merged.get(key)
-            value = merge(old if isinstance(old, Mapping) else {}, value)
+            if not isinstance(old, Mapping) or _another(key, old, value):
+                old = {}
+            value = merge(old, value)
         merged[key] = value
     return merged
+
+
+def flat(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes of tables as changes of their keys: `{"model": {"mu": 1}}` as `{"model.mu": 1}`.
+
+    Tables that say by their `name` what they are stay whole.
+    """
+    found: dict[str, Any] = {}
+    for key, value in changes.items():
+        named = isinstance(value, Mapping) and "name" in value and split_key(key)[-1] in NAMED
+        if not isinstance(value, Mapping) or named:
+            found[key] = value
+        else:
+            inner = {f"{key}.{dotted([part])}": entry for part, entry in value.items()}
+            found |= flat(inner)
+    return found
 
 
 def override(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """`data` with the values of `changes` set at their dotted keys, such as `phases.0.duration`.
 
-    Values are kept as they are; tables that are missing on the way are made.
+    Tables are merged into those that are there, as `merge` does, all else replaces what is there;
+    tables that are missing on the way are made.
 
     Raises:
         InputError: a key leads into a scalar, or to an element that a list does not have.
@@ -303,6 +355,11 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     return key, parsed["value"] if len(parsed) == 1 else value
 
 
+def _another(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a table names another thing than the old one, whose keys then mean nothing to it."""
+    return key in NAMED and new.get("name", old.get("name")) != old.get("name")
+
+
 def _parts(key: str) -> tuple[str, ...]:
     node: Any = tomllib.loads(f"{key} = 0")
     parts = []
@@ -319,9 +376,11 @@ def _quoted(part: str) -> str:
 
 def _set(node: Any, done: tuple[str, ...], rest: tuple[str, ...], value: Any) -> Any:
     if not rest:
-        return value
+        if not isinstance(value, Mapping):
+            return value
+        return merge({done[-1]: node}, {done[-1]: value})[done[-1]]
     part, *_ = rest
-    here, place = (*done, part), f"--set {dotted((*done, *rest))}"
+    here, place = (*done, part), caller.override(dotted((*done, *rest)))
     if isinstance(node, Mapping):
         return {**node, part: _set(node.get(part, {}), here, rest[1:], value)}
     if not isinstance(node, list):

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from neurosim import caller
 from neurosim.errors import InputError, arrived, either, nearest, unknown
 from neurosim.toml import Document, KeyPath, Sources, dotted, split_key
 from neurosim.units import EXAMPLES, Quantity
@@ -86,7 +87,7 @@ def _place(
         causes = [key for key in overrides if key[: len(words)] == words]
     if causes:
         cause = max(causes, key=len)
-        names = [f"--set {dotted(cause)}", *([dotted(path)] if words != cause else [])]
+        names = [caller.override(dotted(cause)), *([dotted(path)] if words != cause else [])]
     else:
         where, shown = document.locate(path) if document is not None else ("", path)
         names = [where, dotted(shown)]
@@ -203,7 +204,7 @@ def _message(fault: _Fault) -> tuple[KeyPath, str]:
         return path, f"missing; expected {_expected(shape)}"
     if kind == "extra_forbidden":
         names = list(_fields(fault.owner))
-        guess = nearest(str(path[-1]), names)
+        guess = _below(fault.owner, str(path[-1])) or nearest(str(path[-1]), names)
         hint = f"; did you mean {guess!r}?" if guess else f" (allowed: {', '.join(names)})"
         return path, f"unknown key {str(path[-1])!r}{hint}"
     if kind in ("union_tag_not_found", "union_tag_invalid"):
@@ -276,6 +277,24 @@ def _fields(model: Any) -> dict[str, FieldInfo]:
     """The fields of a model by the names that a file uses."""
     fields: dict[str, FieldInfo] = getattr(model, "__pydantic_fields__", {})
     return {field.alias or name: field for name, field in fields.items()}
+
+
+def _below(model: Any, name: str) -> str | None:
+    """The dotted key nearest below `model` whose last part is `name`; of a list the element 0."""
+    level: list[tuple[KeyPath, Any]] = [((), model)]
+    while level:
+        deeper: list[tuple[KeyPath, Any]] = []
+        for at, shape in level:
+            for key, field in _fields(shape).items():
+                if at and key == name:
+                    return dotted((*at, key))
+                bare, _ = _bare(field)
+                if typing.get_origin(bare) is list:
+                    deeper.append(((*at, key, 0), _bare(typing.get_args(bare)[0])[0]))
+                else:
+                    deeper.append(((*at, key), bare))
+        level = deeper
+    return None
 
 
 def _child(bare: Any, part: str | int) -> Any:

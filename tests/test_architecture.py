@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "neurosim"
 
 RANKS = {
     "errors": 0, "words": 0, "inverses": 0, "seeds": 0, "activations": 0, "losses": 0,
-    "cache": 0, "compiled": 0, "circuits": 1, "deferred": 0, "families": 0,
-    "units": 1, "toml": 1, "archives": 1, "stopping": 1, "wirings": 1,
+    "plain": 0, "cache": 0, "caller": 0, "compiled": 0, "deferred": 0, "families": 0,
+    "circuits": 1, "units": 1, "naming": 1, "toml": 1, "archives": 1, "stopping": 1, "wirings": 1,
     "store": 2, "validation": 2, "spec": 2, "network": 2, "initialisers": 2, "tasks": 2,
     "dynamics": 3, "simulator": 4, "credit": 4, "plasticity": 5,
     "levels": 6, "theory": 7, "course": 7, "engine": 8, "spiking": 9, "conditions": 9,

@@ -136,7 +136,7 @@ def test_a_wrong_protocol_is_refused_in_words(folder, content):
         lambda: ns.check(path, level="equilibrium", out=folder / "out.h5"),
         "mine.toml",
         "mixture-two-phase.toml",  # a key of the model that does not fit the protocol's
-        "--set level",
+        "override level",
     )
     assert sorted(folder.iterdir()) == before
 
@@ -180,17 +180,17 @@ LONG = "ä" * 1000
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"name": "../.."}, "--set name: '../..' cannot name a trace; expected at most 100"),
+        ({"name": "../.."}, "override name: '../..' cannot name a trace; expected at most 100"),
         ({"name": LONG}, "cannot name a trace"),
-        ({"stages.0.name": "a\0"}, "--set stages.0.name: .* holds a null character"),
+        ({"stages.0.name": "a\0"}, "override stages.0.name: .* holds a null character"),
         ({"model.use": LONG}, "no such model file"),
-        ({"task": {"name": "idx", "path": LONG}}, "--set task: .*: no such folder"),
+        ({"task": {"name": "idx", "path": LONG}}, "override task: .*: no such folder"),
         (
             {"task": {"name": "idx", "path": "~nobodyelse/x"}},
-            "--set task: .*nobodyelse/x: no such folder",
+            "override task: .*nobodyelse/x: no such folder",
         ),
-        ({"task": {"name": "arrays", "path": LONG}}, "--set task: .*: cannot be read"),
-        ({"task": {"name": "arrays", "path": "a\0"}}, "--set task: .*: cannot be read"),
+        ({"task": {"name": "arrays", "path": LONG}}, "override task: .*: cannot be read"),
+        ({"task": {"name": "arrays", "path": "a\0"}}, "override task: .*: cannot be read"),
     ],
 )
 def test_names_that_no_system_takes_are_refused(folder, changes, said):
@@ -215,8 +215,8 @@ def test_a_trace_may_be_called_like_a_home_directory(traces, monkeypatch):
 @pytest.mark.parametrize(
     ("task", "said"),
     [
-        (True, "--set task: true has the wrong type; expected a table"),
-        (object(), "--set task: object object without shared and draw"),
+        (True, "override task: true has the wrong type; expected a table"),
+        (object(), "override task: object object without shared and draw"),
     ],
 )
 def test_what_is_no_task_is_refused(folder, task, said):
@@ -230,7 +230,7 @@ def test_what_is_no_task_is_refused(folder, task, said):
 def test_a_wrong_override_is_refused_in_words(folder, text, value):
     path = folder / "good.toml"
     path.write_text(TINY)
-    refused(lambda: ns.load_protocol(path, {text: value}), "--set", "good.toml", repr(text))
+    refused(lambda: ns.load_protocol(path, {text: value}), "override", "good.toml", repr(text))
 
 
 @pytest.mark.parametrize(

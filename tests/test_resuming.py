@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from importlib import import_module
 
 import h5py
@@ -13,6 +14,7 @@ from tiny_runs import SLEEP, TINY, same
 import neurosim as ns
 from neurosim.errors import InputError, NeurosimWarning, StoppedError
 from neurosim.loading import load_protocol
+from neurosim.stopping import TOGETHER
 from neurosim.store import Checkpoint
 
 RECONSTRUCT = {"model.feedback": {"init": "random", "rule": "reconstruction", "rate": 0.01}}
@@ -78,6 +80,14 @@ def stopper(stop, number=signal.SIGTERM):
 @pytest.fixture(autouse=True)
 def short_chunks(monkeypatch):
     monkeypatch.setattr(import_module("neurosim.looping"), "CHUNK_SECONDS", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def heeding():
+    """A script that hears of SIGTERM and goes on, as pytest has to."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
@@ -267,6 +277,7 @@ def test_control_c_finishes_the_chunk_and_twice_stops_at_once(heard, tiny, tmp_p
 
     def impatient(progress):
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(2 * TOGETHER)
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("not at once")
 

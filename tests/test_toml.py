@@ -77,7 +77,34 @@ def test_sources_of_a_table_show_the_key_as_its_file_does():
             b"a = 1\nb 2\n",
             "model.toml:2: not valid TOML: expected '=' after a key in a key/value pair (column 3)",
         ),
-        (b"a = 1\na = 2\n", "model.toml:2: not valid TOML: cannot overwrite a value (column 6)"),
+        (
+            b"a = 1\na = 2\n",
+            "model.toml:2: not valid TOML: a is there already, in line 1; drop one of them",
+        ),
+        (
+            b"[model]\nmu = 1\nx = 2\nmu = 3\n",
+            "model.toml:4: not valid TOML: model.mu is there already, in line 2; drop one of them",
+        ),
+        (
+            b"[a]\nx = 1\n[b]\n[a]\n",
+            "model.toml:4: not valid TOML: a is there already, in line 1; drop one of them",
+        ),
+        (
+            b"a = 1\na.b = 2\n",
+            "model.toml:2: not valid TOML: a is there already, in line 1; drop one of them",
+        ),
+        (
+            b"[[s]]\nx = 1\n[[s]]\nx = 1\n'x' = 2\n",
+            "model.toml:5: not valid TOML: s.1.x is there already, in line 4; drop one of them",
+        ),
+        (
+            b"a = 1\na = [2,\n3]\n",
+            "model.toml:3: not valid TOML: cannot overwrite a value (column 3)",
+        ),
+        (
+            b"a = {x = 1, x = 2}\n",
+            "model.toml:1: not valid TOML: duplicate inline table key 'x' (column 18)",
+        ),
         (b"a = 1\nb = [1,\n\n", "model.toml:2: not valid TOML: "),
         (b"a = 20 ms\n", "model.toml:1: not valid TOML: expected newline or end of document"),
         (b"a = \n", "model.toml:1: not valid TOML: invalid value (column 5)"),
@@ -158,11 +185,11 @@ def test_override_sets_by_dotted_key_and_keeps_objects_as_they_are():
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("phases.2.name", "--set phases.2.name: phases has no element 2 (allowed: 0 to 1)"),
-        ("phases.-1", "--set phases.-1: phases has no element -1 (allowed: 0 to 1)"),
-        ("phases.all.x", "--set phases.all.x: phases has no element all (allowed: 0 to 1)"),
-        ("none.0", "--set none.0: none has no element 0 (allowed: none, it is empty)"),
-        ("mu.x", "--set mu.x: mu is 0.1, not a table"),
+        ("phases.2.name", "override phases.2.name: phases has no element 2 (allowed: 0 to 1)"),
+        ("phases.-1", "override phases.-1: phases has no element -1 (allowed: 0 to 1)"),
+        ("phases.all.x", "override phases.all.x: phases has no element all (allowed: 0 to 1)"),
+        ("none.0", "override none.0: none has no element 0 (allowed: none, it is empty)"),
+        ("mu.x", "override mu.x: mu is 0.1, not a table"),
         ("", "'' is not a dotted key; expected one such as model.mu"),
         ("model..mu", "'model..mu' is not a dotted key; expected one such as model.mu"),
         ('"\\q"', "'\"\\\\q\"' is not a dotted key; expected one such as model.mu"),

@@ -331,26 +331,27 @@ mu = 0.5
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"dynamics.mu": 0.7}, "--set dynamics.mu: 0.7 is out of range; expected less than 0.5"),
+        ({"dynamics.mu": 0.7}, "override dynamics.mu: 0.7 is out of range; expected less than 0.5"),
         (
             {"dynamics.um": 0.1},
-            "--set dynamics.um: unknown key 'um' (allowed: kind, tau, mu)",
+            "override dynamics.um: unknown key 'um' (allowed: kind, tau, mu)",
         ),
         (
             {"network": {"layers": 3}},
-            "--set network: network.layers: 3 has the wrong type; expected a list of whole numbers",
+            "override network: network.layers: 3 has the wrong type; "
+            "expected a list of whole numbers",
         ),
         (
             {"netwrok.bias": True},
-            "--set netwrok.bias: netwrok: unknown key 'netwrok'; did you mean 'network'?",
+            "override netwrok.bias: netwrok: unknown key 'netwrok'; did you mean 'network'?",
         ),
         (
             {"phases.0.duration": 0.05},
-            '--set phases.0.duration: a bare number has no unit; write "10 ms"',
+            'override phases.0.duration: a bare number has no unit; write "10 ms"',
         ),
         (
             {"network": {"layers": [1, 2]}, "network.rank": object},
-            "--set network.rank: <class 'object'> is not allowed; expected 1 or 2",
+            "override network.rank: <class 'object'> is not allowed; expected 1 or 2",
         ),
     ],
 )

@@ -19,6 +19,7 @@ from neurosim.figures.runs import (
     save,
     title,
 )
+from neurosim.naming import beside
 from neurosim.scenes import Trace
 from neurosim.spec import NeuronsSpec
 from neurosim.store import studying
@@ -41,7 +42,7 @@ def calibration(trace: str | PathLike[str], out: str | PathLike[str] | None = No
                 "are calibrated at the spiking level"
             )
         figure = _figure(Trace(trace, tree))
-    return save(figure, Path(out) if out else path.with_name(f"{path.stem}-calibration.png"))
+    return save(figure, Path(out) if out else beside(trace, "-calibration.png"))
 
 
 def _figure(trace: Trace) -> Figure:

@@ -28,6 +28,7 @@ from neurosim.figures.runs import (
     title,
     words,
 )
+from neurosim.naming import stem
 from neurosim.scenes import Trace
 from neurosim.store import studying
 
@@ -49,9 +50,7 @@ def _figure(left: Trace, right: Trace) -> Figure:
     shown = [pair for pair in seen if pair.presentation == first and pair.variable in COUNTED]
     names = [_name(trace) for trace in (left, right)]
     if names[0] == names[1]:
-        names = [
-            f"{name} ({Path(t.path).stem})" for name, t in zip(names, (left, right), strict=True)
-        ]
+        names = [f"{name} ({stem(t.path)})" for name, t in zip(names, (left, right), strict=True)]
     protocol = left.tree.attrs["protocol"]
     figure = new_figure(f"{protocol}: {names[0]} against {names[1]}, presentation {first}", 11, 6.6)
     rows = figure.add_gridspec(2, 1, height_ratios=(1.15, 1))
@@ -90,7 +89,7 @@ def _courses(figure: Figure, cell: Any, shown: list[Pair], names: list[str]) -> 
                 axes.plot(pair.time, pair.a[0][:, unit], color=colour, zorder=2)
                 axes.plot(pair.time, pair.b[0][:, unit], ".", ms=3, color=colour, alpha=0.5)
             begin = end
-        axes.set(ylabel=f"layer {layer}", xlim=(0, begin))
+        axes.set(ylabel=f"layer {layer}", xlim=(0, begin or 1.0))
         axes.tick_params(labelbottom=k == len(layers) - 1)
         if k == 0:
             title(axes, "a", f"{words(variable)} of four units (a.u.)", pad=16)
@@ -135,7 +134,7 @@ def _errors(axes: Axes, shown: list[Pair]) -> None:
     axes.set(yticks=place, yticklabels=labels, xlabel="rmse (a.u.)", ylabel="layer, phase")
     axes.invert_yaxis()
     title(axes, "c", "error at the ends of the phases", pad=16)
-    axes.set_xlim(0, 1.05 * max(*found, *expected))
+    axes.set_xlim(0, 1.05 * max(*found, *expected) or 1.0)  # equal runs have no difference
     above(axes, axes.get_legend_handles_labels()[0])
 
 

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from neurosim.errors import InputError, unknown
+from neurosim.naming import SOFTWARE, beside, located
 from neurosim.scenes import Scene, Trace, lesson, rms
 from neurosim.store import studying
 
@@ -347,7 +348,7 @@ def overview(trace: str | PathLike[str], out: str | PathLike[str] | None = None)
     Raises:
         InputError: the trace cannot be read, holds nothing yet, or `out` cannot be written.
     """
-    return save(overview_figure(trace), Path(out) if out else Path(trace).with_suffix(".png"))
+    return save(overview_figure(trace), Path(out) if out else beside(trace, ".png"))
 
 
 @matplotlib.rc_context(STYLE)
@@ -369,16 +370,17 @@ def variables(
         InputError: what is asked for was not recorded, or `out` cannot be written.
     """
     figure = variables_figure(trace, names, presentation, sample, layers, seed)
-    path = Path(trace)
-    return save(figure, Path(out) if out else path.with_name(f"{path.stem}-{'-'.join(names)}.png"))
+    return save(figure, Path(out) if out else beside(trace, f"-{'-'.join(names)}.png"))
 
 
 def save(figure: Figure, path: Path) -> Path:
+    path = located(path)
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"{path}: the name of a figure ends in .png, .svg or .pdf")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi="figure")
+        about = {"Software": SOFTWARE} if path.suffix == ".png" else None
+        figure.savefig(path, dpi="figure", metadata=about)
     except OSError as error:
         raise InputError(f"{path}: cannot be written there: {error.strerror}") from error
     return path

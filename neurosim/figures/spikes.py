@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from neurosim.errors import InputError
 from neurosim.figures.runs import STYLE, colour_of, new_figure, save, shade, title
+from neurosim.naming import beside
 from neurosim.scenes import Scene, Trace
 from neurosim.store import studying
 
@@ -38,7 +39,7 @@ def raster(
         scene = shown.scene(presentation, sample, shown.seeds[0])
         number = max(shown.recorded()) if presentation is None else presentation
         figure = _figure(shown, scene, number, sample)
-    return save(figure, Path(out) if out else path.with_name(f"{path.stem}-raster.png"))
+    return save(figure, Path(out) if out else beside(trace, "-raster.png"))
 
 
 def _figure(trace: Trace, scene: Scene, number: int, sample: int) -> Figure:

@@ -141,13 +141,17 @@ def differences(
         for axis in members:
             lengths[group.strip("/"), axis.name] = len(axis.values)
             found, wanted = file.get(f"{group}/{axis.name}"), np.asarray(axis.values)
-            if not isinstance(found, h5py.Dataset) or not np.array_equal(found[()], wanted):
+            if not isinstance(found, h5py.Dataset) or not np.array_equal(_read(found), wanted):
                 yield f"the axis {group}/{axis.name} is another"
     for v in variables:
         found = file.get(v.path)
         shape = tuple(lengths[at] for at in _homes(lengths, v))
         if not isinstance(found, h5py.Dataset) or (found.shape, found.dtype) != (shape, v.dtype):
             yield f"the variable {v.path} is another"
+
+
+def _read(scale: h5py.Dataset) -> np.ndarray:
+    return scale.asstr()[()] if h5py.check_string_dtype(scale.dtype) else scale[()]
 
 
 def _homes(axes: Collection[tuple[str, str]], variable: Variable) -> list[tuple[str, str]]:

@@ -16,9 +16,10 @@ import numpy as np
 
 from neurosim.archives import DEFLATE_RATIO
 from neurosim.errors import InputError
+from neurosim.naming import located
 from neurosim.store import liveness
 from neurosim.store.layout import CHUNK_BYTES
-from neurosim.store.superblock import SIGNATURE, marked
+from neurosim.store.superblock import SIGNATURE
 
 if TYPE_CHECKING:
     import xarray
@@ -34,21 +35,19 @@ _READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, Attribut
 def open_trace(path: str | os.PathLike[str]) -> xarray.DataTree:
     """Open a trace, finished, being written or left behind by a killed run; data load on use.
 
+    It may stay open while others, or h5py and xarray in this process, open the file in any way they
+    like, and while the run goes on; what was written since is seen by who opens it anew.
+
     Raises:
         InputError: there is no such file, or it is no intact neurosim trace.
     """
     import xarray
 
-    path = Path(path)
+    path = located(path)
     with reading(path):
-        source, options = _source(path)
         # Dimensions without an axis, as other programs' groups may have, are no reason to warn.
-        known: dict[str, Any] = {
-            "decode_timedelta": False,
-            "phony_dims": "access",
-            "driver_kwds": options,
-        }
-        return xarray.open_datatree(source, engine="h5netcdf", **known)
+        known: dict[str, Any] = {"decode_timedelta": False, "phony_dims": "access"}
+        return xarray.open_datatree(_Apart(os.path.abspath(path)), engine="h5netcdf", **known)
 
 
 class Arrays:
@@ -65,7 +64,7 @@ class Arrays:
         Raises:
             InputError: as `open_trace` does.
         """
-        with reading(Path(path)) as file:
+        with reading(located(path)) as file:
             yield cls(file)
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -97,7 +96,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: there is no such file, or it is no intact neurosim trace.
     """
-    path = Path(path)
+    path = located(path)
     groups: dict[str, dict[str, Any]] = {}
     with reading(path) as file:
 
@@ -166,24 +165,20 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float) else str(value)
 
 
-class _Unmarked(io.FileIO):
-    """A file that HDF5 reads through Python, and then ignores the mark "open for writing"."""
+class _Apart(io.FileIO):
+    """A file that HDF5 reads through Python, apart from all else that this process has open.
+
+    HDF5 keeps one picture of a file for a process, as old as the first who opened it, and refuses
+    whoever asks for other flags than the first; nor does it open what is marked "open for writing".
+    Of a file that it reads through Python it has a picture for each, and ignores the mark. What a
+    live writer has on disk is sound at every moment: its SWMR mode sees to that.
+    """
+
+    def __reduce__(self) -> tuple[type[_Apart], tuple[Any]]:
+        return _Apart, (self.name,)
 
     def __del__(self) -> None:
         self.close()
-
-
-def _source(path: Path) -> tuple[str | io.FileIO, dict[str, Any]]:
-    """What to open, and with which options of `h5py.File`."""
-    name = os.path.abspath(path)  # or xarray takes a leading ~ for the home directory
-    with open(path, "rb") as raw:
-        if not marked(raw):
-            return name, {"locking": False}
-    with h5py.File(_Unmarked(path), "r") as file:
-        # SWMR reading waits without end for damaged bytes to be mended, so only for a live writer;
-        # and never in the writer's own process, where HDF5 would keep the file open after `close`.
-        follow = writer_alive(file) and file.attrs["pid"] != os.getpid()
-    return (name, {"swmr": True, "locking": False}) if follow else (_Unmarked(path), {})
 
 
 def is_hdf5(path: Path) -> bool:
@@ -211,8 +206,7 @@ def reading(path: Path) -> Iterator[h5py.File]:
     if signature != SIGNATURE:
         raise InputError(f"{path}: is no trace: it is not an HDF5 file")
     try:
-        source, options = _source(path)
-        with h5py.File(source, "r", **options) as file:
+        with h5py.File(_Apart(path), "r") as file:
             if "neurosim_version" not in file.attrs:
                 raise InputError(
                     f"{path}: is HDF5 but no neurosim trace: it has no attribute neurosim_version"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from neurosim import caller
 from neurosim.errors import InputError
+from neurosim.naming import located
 from neurosim.store import superblock
 from neurosim.store.amending import amend
 from neurosim.store.reader import reading, reason, writer_alive
@@ -17,6 +20,10 @@ try:
     import fcntl
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
+
+
+ATTEMPTS, PAUSE = 100, 0.05
+"""How often, and after how many seconds, a lock is tried again that another process has."""
 
 
 def repair(
@@ -32,7 +39,7 @@ def repair(
     Raises:
         InputError: there is no such file, it is damaged or cannot be written, or its writer lives.
     """
-    path = Path(path)
+    path = located(path)
     unfinished = _refuse_written(path, force)
     if attributes is None:
         attributes = {"status": "interrupted"} if unfinished else {}
@@ -62,21 +69,41 @@ def _refuse_written(path: Path, force: bool) -> bool:
     if lives is None and unfinished and not force:
         raise InputError(
             f"{path}: process {pid} of host {host} wrote it; whether it still does can only be "
-            "known there; give --force if it does not"
+            f"known there; give {caller.option('force')} if it does not"
         )
     return unfinished
 
 
 @contextmanager
 def _alone(path: Path, raw: BinaryIO) -> Iterator[None]:
-    """While no other process repairs or resumes the same file."""
-    if fcntl is not None:
+    """While nobody else writes the file, or repairs or resumes a trace in the same folder.
+
+    Who only reads a file keeps a shared lock of it, for as long as it is open.
+    """
+    folder = None
+    try:
+        if fcntl is not None:
+            folder = os.open(path.absolute().parent, os.O_RDONLY)
+            _lock(raw.fileno(), fcntl.LOCK_SH, 1, f"{path}: is open to be written; close it there")
+            busy = f"{path}: another process repairs or resumes a trace in this folder; try again"
+            _lock(folder, fcntl.LOCK_EX, ATTEMPTS, busy)
+        yield
+        raw.flush()
+        os.fsync(raw.fileno())
+    finally:
+        if folder is not None:
+            os.close(folder)
+
+
+def _lock(descriptor: int, kind: int, attempts: int, busy: str) -> None:
+    """busy: what is said where another process has the lock."""
+    for attempt in range(attempts):
+        if attempt:
+            time.sleep(PAUSE)
         try:
-            fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{path}: another process has it open; try again") from None
-        except OSError:  # a file system without locks
             pass
-    yield
-    raw.flush()
-    os.fsync(raw.fileno())
+        except OSError:  # a file system without locks
+            return None
+    raise InputError(busy)

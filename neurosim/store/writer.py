@@ -14,7 +14,9 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
+from neurosim import caller
 from neurosim.errors import DivergedError, InputError, NeurosimError, unknown
+from neurosim.naming import located
 from neurosim.store import superblock
 from neurosim.store.amending import LIBVER, amend
 from neurosim.store.checkpoint import Checkpoint
@@ -64,7 +66,7 @@ class TraceWriter:
         overwrite: bool = False,
         populations: Mapping[str, str] | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = located(path)
         if "neurosim_version" not in attributes:
             raise ValueError("attributes: neurosim_version is missing")
         _refuse_existing(self.path, overwrite)
@@ -95,15 +97,15 @@ class TraceWriter:
                 ledger says, or cannot be written.
         """
         writer = cls.__new__(cls)
-        writer.path = Path(path)
+        writer.path = located(path)
         _take_over(writer.path, axes, variables, ledger, attributes)
         writer._begin(variables, ledger)
         return writer
 
     def _begin(self, variables: Sequence[Variable], ledger: Ledger) -> None:
+        self._file = _opened(self.path)
         # Closing must reach this very file, also when another has taken its name since.
         self._raw = open(self.path, "r+b")  # noqa: SIM115
-        self._file = h5py.File(self.path, "r+", libver=LIBVER, locking=False)
         self._file.swmr_mode = True
         self._datasets = {v.path: self._file[v.path] for v in variables}
         self._flushes = 0
@@ -228,6 +230,44 @@ class TraceWriter:
             ) from error
 
 
+def _opened(path: Path) -> h5py.File:
+    """The file, opened to be written.
+
+    Where this process has it open to read, HDF5 refuses. Its readers then keep the file that they
+    have, and a copy takes its name.
+
+    Raises:
+        InputError: this process has it open to write.
+    """
+    try:
+        return h5py.File(path, "r+", libver=LIBVER, locking=False)
+    except OSError as error:
+        if "already open for read-only" not in str(error):
+            raise InputError(
+                f"{path}: cannot be opened to be written: {reason(error)}; where this script has "
+                "it open, close it first"
+            ) from error
+    _replace(path, path.read_bytes())
+    return h5py.File(path, "r+", libver=LIBVER, locking=False)
+
+
+def _replace(path: Path, content: Any) -> None:
+    """Put a file of this content in the place of what is there, as a whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written there: {error.strerror}; give another with "
+            f"{caller.option('out', 'FILE')}"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
 def _abandon(file: h5py.File) -> None:
     """Close a file whose disk refuses, without touching it.
 
@@ -260,18 +300,7 @@ def _create(
             create_population(file, name, description)
         for name, text in texts.items():
             group_at(file, "provenance").create_dataset(name, data=text)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(image.getbuffer())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written there: {error.strerror}; give another with --out FILE"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    _replace(path, image.getbuffer())
 
 
 def _selected(path: str, shape: tuple[int, ...], index: tuple[int | slice, ...]) -> tuple[int, ...]:
@@ -291,19 +320,20 @@ def _selected(path: str, shape: tuple[int, ...], index: tuple[int | slice, ...])
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
+    force, out = caller.option("force"), caller.option("out", "FILE")
     if os.path.isdir(path):
-        raise InputError(f"{path}: is a folder; give a file with --out FILE")
+        raise InputError(f"{path}: is a folder; give a file with {out}")
     if not os.path.exists(path):
         return
     if not overwrite:
         hint = f"; neurosim resume {path} goes on with it" if Checkpoint.path(path).exists() else ""
-        raise InputError(f"{path}: exists; give --force to overwrite, or --out FILE{hint}")
+        raise InputError(f"{path}: exists; give {force} to overwrite, or {out}{hint}")
     pid = None
     with contextlib.suppress(InputError), reading(path) as file:
         pid = file.attrs["pid"] if writer_alive(file) else None
     if pid not in (None, os.getpid()):
         raise InputError(
-            f"{path}: process {pid} is writing it; stop that, give --out FILE, "
+            f"{path}: process {pid} is writing it; stop that, give {out}, "
             "or delete the file if that process is another program"
         )
 

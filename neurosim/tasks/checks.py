@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from neurosim._plain import plain
 from neurosim.errors import InputError, arrived
 
 
@@ -45,6 +46,7 @@ def fraction(where: str, value: Any) -> float:
 
 def switch(where: str, value: Any) -> bool:
     """`value`, which is true or false."""
+    value = plain(value)
     if not isinstance(value, bool):
         raise _refuse(where, value, "true or false")
     return value
@@ -52,6 +54,7 @@ def switch(where: str, value: Any) -> bool:
 
 def layer_sizes(where: str, value: Any) -> tuple[int, ...]:
     """`value` as sizes n_0 … n_L of at least two layers."""
+    value = plain(value)
     listed = isinstance(value, Sequence) and not isinstance(value, str)
     if not listed or len(value) < 2:
         raise _refuse(where, value, "sizes n_0 … n_L of at least two layers, as in [6, 6, 6]")

@@ -1,0 +1,39 @@
+"""Who calls: the command line or a script. What either may expect of signals and words differs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_COMMAND_LINE: ContextVar[bool] = ContextVar("command line", default=False)
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """In which the command line calls."""
+    before = _COMMAND_LINE.set(True)
+    try:
+        yield
+    finally:
+        _COMMAND_LINE.reset(before)
+
+
+def is_command_line() -> bool:
+    """Whether the command line calls, which ends the process after a run that was stopped."""
+    return _COMMAND_LINE.get()
+
+
+def option(name: str, value: str = "") -> str:
+    """How whoever calls gives an option: `--force` or `force=True`, `--out a.h5` or `out='a.h5'`.
+
+    FILE stands for any file.
+    """
+    if is_command_line():
+        return f"--{name} {value}".rstrip()
+    if not value:
+        return f"{name}=True"
+    return f"{name}={value if value == 'FILE' else repr(value)}"
+
+
+def override(key: str) -> str:
+    """What changed a key of a file: `--set model.mu`, or `override model.mu`."""
+    return f"--set {key}" if is_command_line() else f"override {key}"
