@@ -46,9 +46,12 @@ def test_python(code):
 
 @pytest.mark.parametrize("text", blocks("toml"))
 def test_toml(text):
+    """To its end, over three seeds."""
     Path("mine.toml").write_text(text, encoding="utf-8")
-    protocol = ns.load_protocol("mine.toml")
-    assert protocol.spec.name == "mine"
+    run = ns.run("mine.toml", seeds=range(3))
+    assert run.spec.name == "mine"
+    assert not run.diverged and set(run.settled.values()) == {1.0}
+    assert max(run.metrics["test_error"]) < 0.08  # chance is 90 %
 
 
 def commands():
