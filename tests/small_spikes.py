@@ -29,6 +29,7 @@ SMALL = {
     "record.presentations": [0, 2],
     "record.samples": 2,
     "record.every": "10 ms",
+    "equilibrium.max_newton": 0,
 }
 
 

@@ -230,7 +230,8 @@ def test_what_is_no_task_is_refused(folder, task, said):
 def test_a_wrong_override_is_refused_in_words(folder, text, value):
     path = folder / "good.toml"
     path.write_text(TINY)
-    refused(lambda: ns.load_protocol(path, {text: value}), "override", "good.toml", repr(text))
+    keys = repr(text), repr(f"{text}.a")  # tables are keys of their own
+    refused(lambda: ns.load_protocol(path, {text: value}), "override", "good.toml", *keys)
 
 
 @pytest.mark.parametrize(

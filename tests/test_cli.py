@@ -30,6 +30,7 @@ CHANGES = {
     "model.weights.init": "file",
     "model.weights.file": "weights.npz",
     "record.samples": 50,
+    "equilibrium.max_newton": 0,
 }
 """Small, and the weights from a file: all runs of it share one compilation, also those that fail.
 

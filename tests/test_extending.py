@@ -17,6 +17,7 @@ SMALL = {
     "record.presentations": 2,
     "record.samples": 2,
     "precision": "float32",
+    "equilibrium.max_newton": 0,
 }
 
 

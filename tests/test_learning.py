@@ -48,6 +48,8 @@ plastic = ["feedback"]
 name = "learning"
 teaching = "frozen"
 plastic = ["forward"]
+[equilibrium]
+max_newton = 0
 """
 
 

@@ -1,0 +1,67 @@
+"""The equilibrium level where sweeps run away: the root solver, one stalled sample at a time."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from neurosim.activations import Linear
+from neurosim.dynamics import Mixture
+from neurosim.dynamics.base import Drive, Target
+from neurosim.levels.equilibrium import Equilibrium
+from neurosim.levels.settling import Problem, Span
+from neurosim.losses import Loss
+from neurosim.network import Network, Weights
+
+MU, N, GAIN = 0.4, 4, 10.0
+"""Feedback ten times the inverse: a sweep multiplies errors by μ(1−μ) times ten, 2.4."""
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def rests(basal, W, Q, target):
+    """Where the linear network rests, from its equations: h_1, h_2 of every sample."""
+    eye = np.eye(N)
+    matrix = np.block([[eye, -MU * Q], [-(1 - MU) * W, eye]])
+    right = np.concatenate([(1 - MU) * basal, MU * target], axis=1)
+    return np.split(np.linalg.solve(matrix, right.T).T, 2, axis=1)
+
+
+def settled(newton: int):
+    """Three samples, the second of which starts where it rests."""
+    rng = np.random.default_rng(0)
+    W = np.linalg.qr(rng.standard_normal((N, N)))[0]
+    Q = GAIN * W.T
+    basal, target = rng.standard_normal((2, 3, N))
+    expected = rests(basal, W, Q, target)
+    network = Network((N, N, N), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
+    weights = Weights((jnp.eye(N), jnp.asarray(W)), (), (jnp.asarray(Q),))
+    taught = jax.vmap(lambda t: Target("fixed", value=t))(target)
+    samples = eqx.if_array(0)
+    axes = Problem(None, None, None, samples, None, samples)
+    drive = Drive(jnp.asarray(basal), jnp.asarray(basal), taught)
+    problem = Problem(Mixture(MU, 0.02), network, weights, drive, 0.1, jnp.zeros((3, N)), (axes,))
+    start = {"soma": tuple(jnp.zeros((3, N)).at[1].set(h[1]) for h in expected)}
+    level = Equilibrium(1e-9, 10, newton)
+    state, report, _ = jax.jit(lambda v: level.settle(problem, v, Span(0.0, True)))(start)
+    return start, state["soma"], report, expected
+
+
+def test_sweeps_alone_run_away():
+    _, _, report, _ = settled(newton=0)
+    assert report.settled.tolist() == [False, True, False]
+    assert not report.rescued.any()
+
+
+def test_the_root_solver_finds_where_stalled_samples_rest_and_leaves_the_others():
+    start, state, report, expected = settled(newton=8)
+    assert report.settled.all()
+    assert report.rescued.tolist() == [True, False, True]
+    for h, solved, before in zip(state, expected, start["soma"], strict=True):
+        np.testing.assert_allclose(h, solved, atol=1e-8)
+        np.testing.assert_array_equal(h[1], before[1])
