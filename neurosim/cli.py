@@ -266,9 +266,8 @@ def _finish(output: Output, done: Any, figure: Path) -> None:
 def _summary(spec: Any, report: dict[str, Any]) -> str:
     """The end of a run in words."""
     from neurosim import _words
-    from neurosim.inspecting import metrics_in_words
 
-    rows = [*metrics_in_words(report["metrics"])]
+    rows = [*_words.metrics(report["metrics"])]
     rows += [("diverged", entry["message"]) for entry in report["diverged"]]
     if not any(spec.model.noise.values()):
         for phase, fraction in report["settled"].items():
