@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from neurosim.inspecting import inspect
     from neurosim.listing import catalog
     from neurosim.loading import Protocol, load_model, load_protocol
-    from neurosim.looping import Run
+    from neurosim.results import Run
     from neurosim.resuming import resume
     from neurosim.running import run
     from neurosim.store import open_trace, repair
 
 _LAZY = {
     "Protocol": "neurosim.loading",
-    "Run": "neurosim.looping",
+    "Run": "neurosim.results",
     "analyze": "neurosim.analysing",
     "catalog": "neurosim.listing",
     "check": "neurosim.checking",

@@ -1,31 +1,70 @@
-"""How far a run is, on standard error: a bar on a terminal, a line now and then elsewhere."""
+"""How far a run is: a bar on a terminal or in a notebook, a line now and then elsewhere."""
 
+import html
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
-from threading import Timer
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Event, Thread
+from typing import Any, NamedTuple
 
 from neurosim import _words
-
-if TYPE_CHECKING:
-    from neurosim.looping import Progress
 
 INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""
 
 PATIENCE = 5.0
-"""Seconds until a log is told that the run still compiles; mistakes are found sooner."""
+"""Seconds until a log is told of a run at all; mistakes are found sooner."""
+
+REFRESH = 0.2
+"""Seconds between two pictures of the bar in a notebook."""
+
+
+class Progress(NamedTuple):
+    """What a progress display is told after every chunk.
+
+    loss, test_error: of the last batch and of the last test, means over the seeds that live.
+    """
+
+    done: int
+    total: int
+    loss: float
+    test_error: float | None
 
 
 def display(name: str, quiet: bool) -> AbstractContextManager[Any]:
     """Shows how far the run called `name` is; gives what `run` takes as `progress`."""
     if quiet:
-        return nullcontext()
+        return nullcontext(False)
+    if in_notebook():
+        return Cell(name)
     return Bar(name) if sys.stderr.isatty() else Lines(name)
 
 
-def numbers(progress: "Progress") -> str:
+@contextmanager
+def shown(
+    wanted: bool | Callable[[Progress], None] | None, name: str
+) -> Iterator[Callable[[Progress], None] | None]:
+    """What a run called `name` tells how far it is.
+
+    wanted: what does so, or whether anything; None for where somebody looks on.
+    """
+    if callable(wanted):
+        yield wanted
+        return
+    looked_on = in_notebook() or sys.stderr.isatty()
+    with display(name, not (looked_on if wanted is None else wanted)) as progress:
+        yield progress or None
+
+
+def in_notebook() -> bool:
+    """Whether the process is the kernel of a notebook."""
+    module = sys.modules.get("IPython")
+    shell = module.get_ipython() if module is not None else None
+    return shell is not None and "IPKernelApp" in shell.config
+
+
+def numbers(progress: Progress) -> str:
     """Loss and accuracy on the test set in words."""
     words = f"loss {progress.loss:.3g}"
     if progress.test_error is not None:
@@ -38,11 +77,12 @@ class Bar:
 
     def __init__(self, name: str) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Rich
         from rich.table import Column
 
         self.name = name
-        self.rich = Progress(
+        self.rich = Rich(
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             BarColumn(20),
             TextColumn("{task.fields[numbers]}", table_column=Column(min_width=28)),
@@ -52,7 +92,7 @@ class Bar:
         )
         self.task = self.rich.add_task(f"{name}: compiling", total=None, numbers="")
 
-    def __call__(self, progress: "Progress") -> None:
+    def __call__(self, progress: Progress) -> None:
         self.rich.update(
             self.task,
             description=self.name,
@@ -69,37 +109,82 @@ class Bar:
         self.rich.stop()
 
 
-class Lines:
-    """A line every `INTERVAL` seconds, for logs; and one if compiling takes its time."""
+class Course:
+    """How far a run is and how long it will take, in words, at any time. began: when, in s."""
+
+    def __init__(self, name: str, began: float) -> None:
+        self.name, self.began = name, began
+        self.first: tuple[float, int] | None = None
+        self.last: Progress | None = None
+
+    def note(self, progress: Progress, now: float) -> None:
+        """A chunk is done."""
+        self.last = progress
+        self.first = self.first or (now, progress.done)
+
+    def words(self, now: float) -> str:
+        """What is known now."""
+        if self.last is None or self.first is None:
+            return f"{self.name}: compiling, {_words.duration(now - self.began)} so far"
+        at, (began, done) = self.last, self.first
+        words = f"{self.name}: {at.done} of {at.total} presentations, {numbers(at)}"
+        if at.done > done:
+            left = (at.total - at.done) * (now - began) / (at.done - done)
+            words += f", about {_words.duration(left)} left"
+        return words
+
+
+class Cell:
+    """A bar in the cell of a notebook, which goes with the run."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.first: tuple[float, int] | None = None
-        self.last = 0.0
-        self.compiling = Timer(PATIENCE, self._say, ["compiling"])
-        self.compiling.daemon = True
+        from IPython.display import HTML, display
 
-    def __call__(self, progress: "Progress") -> None:
-        self.compiling.cancel()
+        self.html, self.display = HTML, display
+        self.course = Course(name, time.monotonic())
+        self.next = 0.0
+
+    def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        self.first = self.first or (now, progress.done)
-        if now - self.last < INTERVAL:
-            return
-        self.last = now
-        words = f"{progress.done} of {progress.total} presentations, {numbers(progress)}"
-        began, done = self.first
-        if progress.done > done:
-            left = (progress.total - progress.done) * (now - began) / (progress.done - done)
-            words += f", about {_words.duration(left)} left"
-        self._say(words)
+        self.course.note(progress, now)
+        if now >= self.next:
+            self.next = now + REFRESH
+            bar = f'<progress value="{progress.done}" max="{progress.total}"></progress> '
+            self.handle.update(self.html(bar + html.escape(self.course.words(now))))
 
-    def __enter__(self) -> "Lines":
-        self.compiling.start()
-        self.last = time.monotonic()
+    def __enter__(self) -> "Cell":
+        words = html.escape(f"{self.course.name}: compiling")
+        self.handle = self.display(self.html(f"<progress></progress> {words}"), display_id=True)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.compiling.cancel()
+        self.handle.update(self.html(""))
 
-    def _say(self, words: str) -> None:
-        print(f"{self.name}: {words}", file=sys.stderr, flush=True)
+
+class Lines:
+    """A line every `INTERVAL` seconds, for logs, whatever the run does; the first one sooner.
+
+    A thread says them: while something compiles, nothing else is heard of the run.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.course = Course(name, time.monotonic())
+        self._over = Event()
+        self._thread = Thread(target=self._tell, daemon=True)
+
+    def __call__(self, progress: Progress) -> None:
+        self.course.note(progress, time.monotonic())
+
+    def __enter__(self) -> "Lines":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _tell(self) -> None:
+        pause = PATIENCE
+        while not self._over.wait(pause):
+            print(self.course.words(time.monotonic()), file=sys.stderr, flush=True)
+            pause = INTERVAL

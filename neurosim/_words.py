@@ -1,7 +1,9 @@
 """Numbers in words, as people read them."""
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from statistics import fmean
+from typing import Any
 
 LABEL = 12
 """Columns of the labels in front of texts."""
@@ -48,6 +50,26 @@ def percent(fraction: float) -> str:
     if fraction in (0, 1):
         return f"{fraction:.0%}".replace("%", " %")
     return f"{min(max(100 * fraction, 0.1), 99.9):.1f} %"
+
+
+def metrics(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Labels and texts of `test_loss` and `test_error`."""
+    loss, error = found.get("test_loss"), found.get("test_error")
+    if "test_loss" in found:
+        yield "test loss", _over_seeds(loss, lambda x: f"{x:.4g}")
+    if "test_error" in found:
+        yield "test error", _over_seeds(error, percent)
+
+
+def _over_seeds(value: Any, write: Callable[[float], str]) -> str:
+    if not isinstance(value, list):
+        return "not a number" if value is None else write(value)
+    known = [v for v in value if v is not None]
+    if not known:
+        return "not a number for any seed"
+    low, high = write(min(known)), write(max(known))
+    lost = f", {len(value) - len(known)} lost" if len(known) < len(value) else ""
+    return f"{write(fmean(known))}, mean of {len(known)} seeds ({low} to {high}){lost}"
 
 
 def plural(count: int, word: str) -> str:

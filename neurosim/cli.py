@@ -255,7 +255,7 @@ def resume(
         _finish(output, done, beside(file, ".png"))
 
 
-def _importing_meanwhile(progress: Callable[[Any], None] | None) -> Callable[[Any], None]:
+def _importing_meanwhile(progress: Callable[[Any], None] | bool) -> Callable[[Any], None]:
     """The same progress, from whose first report on a thread imports what draws a finished run.
 
     The run computes outside of Python then; before, it is busy importing and tracing itself.
@@ -267,7 +267,7 @@ def _importing_meanwhile(progress: Callable[[Any], None] | None) -> Callable[[An
         if not started:
             started = True
             Thread(target=lambda: [*map(import_module, DRAWING)], daemon=True).start()
-        if progress is not None:
+        if progress:
             progress(report)
 
     return heard
@@ -291,9 +291,8 @@ def _finish(output: Output, done: Any, figure: Path) -> None:
 def _summary(spec: Any, report: dict[str, Any]) -> str:
     """The end of a run in words."""
     from neurosim import _words
-    from neurosim.inspecting import metrics_in_words
 
-    rows = [*metrics_in_words(report["metrics"])]
+    rows = [*_words.metrics(report["metrics"])]
     rows += [("diverged", entry["message"]) for entry in report["diverged"]]
     if not any(spec.model.noise.values()):
         for phase, fraction in report["settled"].items():

@@ -88,7 +88,7 @@ class Inverses:
     tolerated: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Analysis:
     """What was found of a network; `report` is the same as plain data.
 
@@ -110,6 +110,9 @@ class Analysis:
     taught: str | None
     signals: list[LayerAnalysis]
     inverses: Inverses | None
+
+    def __repr__(self) -> str:
+        return f"<Analysis of {self.name}: {self.dynamics}, layers {self.layers}, seed {self.seed}>"
 
     @property
     def report(self) -> dict[str, Any]:

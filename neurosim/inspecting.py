@@ -164,31 +164,11 @@ def _about(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _results(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    yield from metrics_in_words(report["metrics"])
+    yield from _words.metrics(report["metrics"])
     if report["status"] != "complete" and report["metrics_after"] is not None:
         yield "", f"(after {report['metrics_after']} presentations)"
     for entry in report["diverged"]:
         yield "diverged", entry["message"]
-
-
-def metrics_in_words(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Labels and texts of `test_loss` and `test_error`."""
-    loss, error = metrics.get("test_loss"), metrics.get("test_error")
-    if "test_loss" in metrics:
-        yield "test loss", _over_seeds(loss, lambda x: f"{x:.4g}")
-    if "test_error" in metrics:
-        yield "test error", _over_seeds(error, _words.percent)
-
-
-def _over_seeds(value: Any, write) -> str:
-    if not isinstance(value, list):
-        return "not a number" if value is None else write(value)
-    known = [v for v in value if v is not None]
-    if not known:
-        return "not a number for any seed"
-    low, high = write(min(known)), write(max(known))
-    lost = f", {len(value) - len(known)} lost" if len(known) < len(value) else ""
-    return f"{write(float(np.mean(known)))}, mean of {len(known)} seeds ({low} to {high}){lost}"
 
 
 def _settling(report: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -42,7 +42,7 @@ FILES: tuple[KeyPath, ...] = (
 """Keys of a protocol that name a file; in the protocol itself they are meant from its folder."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Protocol:
     """A checked protocol and where it came from.
 
@@ -53,6 +53,12 @@ class Protocol:
     folder: Path
     sources: Sources
     overrides: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        sources = self.sources.sources
+        place = f" of {sources[0].document.path}" if sources else ""
+        changes = ", ".join(f"{key}={arrived(value)}" for key, value in self.overrides.items())
+        return f"<Protocol {self.spec.name}{place}{': ' if changes else ''}{changes}>"
 
     def changed(self, **changes: Any) -> "Protocol":
         """The same protocol with top-level keys replaced, checked again."""

@@ -18,15 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurosim import build, diverging
+from neurosim._progress import Progress
 from neurosim.contents import Contents, Plan, heights
 from neurosim.errors import DivergedError, StoppedError
 from neurosim.loading import Protocol
 from neurosim.network import Weights
 from neurosim.positions import Position, checkpoint
 from neurosim.recording import Recorder, host
+from neurosim.results import Run
 from neurosim.seeds import device_stream
 from neurosim.simulator import RunState
-from neurosim.spec import ProtocolSpec
 from neurosim.stopping import Request, listening
 from neurosim.store import Checkpoint
 
@@ -45,47 +46,6 @@ class Samples(NamedTuple):
     axis: int | None
     size: int
     classes: bool
-
-
-class Progress(NamedTuple):
-    """What a progress display is told after every chunk.
-
-    loss, test_error: of the last batch and of the last test, means over the seeds that live.
-    """
-
-    done: int
-    total: int
-    loss: float
-    test_error: float | None
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
-
-    spec: what ran. metrics: `test_loss`, and `test_error` as a fraction where the task has
-    classes; lists over seeds where there are several. diverged: the seeds that did, and where.
-    """
-
-    path: Path
-    spec: ProtocolSpec
-    metrics: dict[str, Any]
-    diverged: list[dict[str, Any]]
-    wall_s: float
-    settled: dict[str, float]
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The same as plain data, with None for what is not a number."""
-        return _plain(
-            {
-                "trace": str(self.path),
-                "metrics": self.metrics,
-                "diverged": self.diverged,
-                "settled": self.settled,
-                "wall_s": self.wall_s,
-            }
-        )
 
 
 @dataclass(frozen=True)
@@ -451,14 +411,3 @@ def _kept(path: Path) -> Iterator[None]:
     except BaseException as error:
         error.add_note(f"{path} holds all up to there; go on with: neurosim resume {path}")
         raise
-
-
-def _plain(value: Any) -> Any:
-    """Plain data for JSON, with null for what is not a number."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from neurosim import caller
+from neurosim._progress import Progress, shown
 from neurosim.contents import Contents
 from neurosim.environment import environment, fingerprint
 from neurosim.errors import InputError, NeurosimError, NeurosimWarning
 from neurosim.loading import Protocol, load_protocol
-from neurosim.looping import Loop, Progress, Run, Setting
+from neurosim.looping import Loop, Setting
 from neurosim.naming import located
 from neurosim.positions import Position, load, position_from
 from neurosim.recording import Recorder
+from neurosim.results import Run
 from neurosim.running import computing, initial_weights, prepare
 from neurosim.spec import ProtocolSpec
 from neurosim.stopping import delivering
@@ -31,13 +33,13 @@ def resume(
     *,
     force: bool = False,
     device: str | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: bool | Callable[[Progress], None] | None = None,
 ) -> Run:
     """Go on with the run whose trace is `path`; the result is that of a run without a break.
 
     protocol: what it runs, where its file is not enough because a script gave it objects. force: go
     on although the protocol, its model or data, a version or the machine is another; the trace
-    notes what is. device: `cpu` or `gpu`.
+    notes what is. device, progress: as in `run`.
 
     Raises:
         InputError: it is complete, still running, damaged or has no checkpoint; or something is no
@@ -50,7 +52,11 @@ def resume(
     saved = load(path)
     origin: Mapping[str, Any] = saved.about["origin"]
     current = protocol or _protocol(path, origin)
-    with delivering() as request, computing(current.spec, device):
+    with (
+        delivering() as request,
+        shown(progress, current.spec.name) as display,
+        computing(current.spec, device),
+    ):
         differing = [
             *_keys(origin["protocol"], current.spec.model_dump(mode="json", exclude_none=True)),
             *_keys(origin["environment"], environment(current.spec.level)),
@@ -60,7 +66,7 @@ def resume(
             differing.append("the data of the task")
         _accept(path, differing, force)
         weights = initial_weights(current, origin["seeds"], drawn)
-        loop = Loop(Setting(current, origin["seeds"], path, samples, weights, origin, progress))
+        loop = Loop(Setting(current, origin["seeds"], path, samples, weights, origin, display))
         position = position_from(saved, loop.start().states, loop.plan)
         if position is None:
             raise InputError(

@@ -9,14 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurosim import build, caller, draws, programs
+from neurosim._progress import Progress, shown
 from neurosim.contents import Contents
 from neurosim.environment import fingerprint
 from neurosim.errors import InputError
 from neurosim.loading import Protocol, resolve
-from neurosim.looping import Loop, Progress, Run, Samples, Setting
+from neurosim.looping import Loop, Samples, Setting
 from neurosim.network import Weights
 from neurosim.positions import origin
 from neurosim.recording import Recorder
+from neurosim.results import Run
 from neurosim.spec import ProtocolSpec
 from neurosim.stopping import delivering
 from neurosim.tasks.data import Data
@@ -31,7 +33,7 @@ def run(
     out: str | Path | None = None,
     force: bool = False,
     device: str | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: bool | Callable[[Progress], None] | None = None,
 ) -> Run:
     """Run a protocol and write its trace.
 
@@ -39,6 +41,8 @@ def run(
     protocol's own. seeds: an ensemble, run as one array axis: several whole numbers, such as
     `range(3)`; a single one is refused, as it may mean how many or which. out: the trace file,
     `outputs/<protocol>-<level>.h5` if not given. force: overwrite. device: `cpu` or `gpu`.
+    progress: whether to show how far it is on standard error, in a notebook in its cell; by default
+    on a terminal and in a notebook only. Or what is told after every chunk instead.
 
     Raises:
         InputError: something given is impossible; nothing was written.
@@ -48,11 +52,15 @@ def run(
             KeyboardInterrupt, there too. After all of them `resume` goes on.
     """
     protocol, chosen, path = resolve(protocol, level, seed, seeds, out)
-    with delivering() as request, computing(protocol.spec, device):
+    with (
+        delivering() as request,
+        shown(progress, protocol.spec.name) as display,
+        computing(protocol.spec, device),
+    ):
         samples, drawn = prepare(protocol, chosen)
         weights = initial_weights(protocol, chosen, drawn)
         about = origin(protocol, chosen, fingerprint(drawn))
-        loop = Loop(Setting(protocol, chosen, path, samples, weights, about, progress))
+        loop = Loop(Setting(protocol, chosen, path, samples, weights, about, display))
         curve = loop.engines[0].curve
 
         def begin(contents: Contents) -> Recorder:

@@ -315,10 +315,14 @@ def flat(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Changes of tables as changes of their keys: `{"model": {"mu": 1}}` as `{"model.mu": 1}`.
 
     Tables that say by their `name` what they are stay whole.
+
+    Raises:
+        InputError: a key is none.
     """
     found: dict[str, Any] = {}
     for key, value in changes.items():
-        named = isinstance(value, Mapping) and "name" in value and split_key(key)[-1] in NAMED
+        last = split_key(key)[-1]
+        named = isinstance(value, Mapping) and "name" in value and last in NAMED
         if not isinstance(value, Mapping) or named:
             found[key] = value
         else:

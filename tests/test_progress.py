@@ -1,36 +1,129 @@
 """What a user sees of a run while it goes on, and numbers in words."""
 
+import io
+import sys
+import time
+import types
 from types import SimpleNamespace
 
 import pytest
 
 from neurosim import _progress, _words
-from neurosim.inspecting import metrics_in_words
 
 
-def test_a_log_gets_a_line_every_half_minute(monkeypatch, capsys):
-    clock = [100.0]
-    monkeypatch.setattr(_progress.time, "monotonic", lambda: clock[0])
+def at(done, test_error=0.1):
+    return _progress.Progress(done, 240, 0.5, test_error)
+
+
+def test_what_is_done_and_how_long_it_takes_is_known_at_any_time():
+    course = _progress.Course("mine", 100.0)
+    assert course.words(135.0) == "mine: compiling, 35 s so far"
+    course.note(at(10), 140.0)
+    assert course.words(141.0) == "mine: 10 of 240 presentations, loss 0.5, accuracy 90.0 %"
+    course.note(at(40, None), 170.0)
+    assert course.words(170.0) == "mine: 40 of 240 presentations, loss 0.5, about 3 min 20 s left"
+    # The next stage compiles, which shows in what is expected of the rest.
+    assert course.words(200.0) == "mine: 40 of 240 presentations, loss 0.5, about 6 min 40 s left"
+
+
+def test_a_log_gets_lines_at_even_times_though_nothing_is_heard_of_the_run(monkeypatch, capsys):
+    pauses = []
+
+    class Clock(_progress.Event):
+        """Ends after four pauses, which take no time."""
+
+        def wait(self, timeout=None):
+            pauses.append(timeout)
+            return len(pauses) > 4
+
+    monkeypatch.setattr(_progress, "Event", Clock)
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: 100.0 + sum(pauses))
     with _progress.Lines("mine") as lines:
-        for k in range(1, 121):
-            clock[0] += 1.0
-            lines(SimpleNamespace(done=k, total=240, loss=0.5, test_error=0.1))
+        lines._thread.join(5)
+    assert pauses == [5, 30, 30, 30, 30]
     assert capsys.readouterr().err.splitlines() == [
-        f"mine: {k} of 240 presentations, loss 0.5, accuracy 90.0 %, about {left} left"
-        for k, left in (
-            (30, "3 min 30 s"),
-            (60, "3 min 0 s"),
-            (90, "2 min 30 s"),
-            (120, "2 min 0 s"),
-        )
+        f"mine: compiling, {time} so far" for time in ("5 s", "35 s", "1 min 5 s", "1 min 35 s")
     ]
 
 
-def test_a_log_says_that_a_run_still_compiles(monkeypatch, capsys):
-    monkeypatch.setattr(_progress, "PATIENCE", 0.0)
+def test_a_log_is_left_alone_once_the_run_is_over(monkeypatch, capsys):
+    monkeypatch.setattr(_progress, "PATIENCE", 0.01)
+    monkeypatch.setattr(_progress, "INTERVAL", 0.01)
     with _progress.Lines("mine") as lines:
-        lines.compiling.join(5)
-    assert capsys.readouterr().err == "mine: compiling\n"
+        lines(at(3))
+        while "3 of 240 presentations" not in capsys.readouterr().err:
+            time.sleep(0.01)
+    assert not lines._thread.is_alive()
+    capsys.readouterr()
+    time.sleep(0.05)
+    assert capsys.readouterr().err == ""
+
+
+# --- who is shown what ---------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Notebook:
+    """As much of IPython as a kernel shows a bar with."""
+
+    def __init__(self, monkeypatch):
+        self.shown, self.config = [], {"IPKernelApp": {}}
+        shell = types.ModuleType("IPython")
+        shell.get_ipython = lambda: self
+        display = types.ModuleType("IPython.display")
+        display.HTML, display.display = str, self.display
+        monkeypatch.setitem(sys.modules, "IPython", shell)
+        monkeypatch.setitem(sys.modules, "IPython.display", display)
+
+    def display(self, content, display_id):
+        self.shown.append(content)
+        return SimpleNamespace(update=self.shown.append)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "terminal", "kind"),
+    [
+        (None, True, _progress.Bar),
+        (None, False, None),
+        (True, True, _progress.Bar),
+        (True, False, _progress.Lines),
+        (False, True, None),
+        (False, False, None),
+    ],
+)
+def test_a_bar_is_shown_where_somebody_looks_on(monkeypatch, wanted, terminal, kind):
+    monkeypatch.setattr(sys, "stderr", Terminal() if terminal else io.StringIO())
+    with _progress.shown(wanted, "mine") as progress:
+        assert progress is None if kind is None else type(progress) is kind
+
+
+def test_a_script_may_be_told_instead(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    told = []
+    with _progress.shown(told.append, "mine") as progress:
+        progress(at(1))
+    assert told == [at(1)] and sys.stderr.getvalue() == ""
+
+
+def test_a_notebook_shows_a_bar_in_its_cell_that_goes(monkeypatch):
+    notebook = Notebook(monkeypatch)
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: 100.0)
+    with _progress.shown(None, "<mine>") as progress:
+        assert notebook.shown == ["<progress></progress> &lt;mine&gt;: compiling"]
+        progress(at(3))
+        progress(at(4))  # too soon for another picture
+    assert notebook.shown[1:] == [
+        '<progress value="3" max="240"></progress> '
+        "&lt;mine&gt;: 3 of 240 presentations, loss 0.5, accuracy 90.0 %",
+        "",
+    ]
+    notebook.config = {}  # IPython on a terminal is no notebook
+    with _progress.shown(None, "mine") as progress:
+        assert progress is None
 
 
 def test_the_bar_compiles_first_and_then_counts():
@@ -68,8 +161,8 @@ def test_numbers_in_words(function, number, words):
 
 
 def test_metrics_of_no_seed_are_no_number():
-    assert dict(metrics_in_words({"test_loss": None})) == {"test loss": "not a number"}
-    assert dict(metrics_in_words({"test_loss": [None, None]})) == {
+    assert dict(_words.metrics({"test_loss": None})) == {"test loss": "not a number"}
+    assert dict(_words.metrics({"test_loss": [None, None]})) == {
         "test loss": "not a number for any seed"
     }
-    assert dict(metrics_in_words({})) == {}
+    assert dict(_words.metrics({})) == {}

@@ -299,3 +299,43 @@ def test_the_command_line_hears_of_the_same_in_its_own_words():
     assert "--set model.mu: 0.9 is out of range; expected less than 0.5" in said
     with pytest.raises(InputError, match=r"^override mu: "):
         ns.load_protocol("tiny.toml", {"mu": 0.1})
+
+
+# --- what is shown -------------------------------------------------------------------------------
+
+
+def test_runs_protocols_and_analyses_are_shown_in_a_line():
+    done = run({"name": "a+b", "model.layers": [3, 4, 4]}, seeds=[0, 1])
+    low, high = sorted(done.metrics["test_loss"])
+    mean = np.mean([low, high])
+    words = f"test loss {mean:.4g}, mean of 2 seeds ({low:.4g} to {high:.4g})"
+    assert repr(done) == f"<Run of a+b, equilibrium level: {words}; a.h5>"
+    table = done._repr_html_()
+    assert f"<tr><th>test loss</th><td>{words.removeprefix('test loss ')}</td></tr>" in table
+    assert "<tr><th>trace</th><td>a.h5</td></tr>" in table and "wall time" in table
+    protocol = ns.load_protocol("tiny.toml", {"model": {"mu": 0.1}, "model.forward.rule": np.tanh})
+    assert repr(protocol).startswith("<Protocol tiny of tiny.toml: model.mu=0.1, model.forward.rul")
+    found = ns.analyze("tiny.toml", samples=1, starts=0)
+    assert repr(found) == "<Analysis of tiny.toml: mixture, layers [3, 4, 4], seed 0>"
+    assert max(len(repr(thing)) for thing in (done, protocol, found)) < 200
+
+
+def test_what_diverged_is_shown_and_names_are_no_markup():
+    spec = ns.load_protocol("tiny.toml").spec
+    lost = [{"seed": 0, "presentation": 1, "message": "lost"}]
+    done = ns.Run(Path("<b>.h5"), spec, {"test_loss": float("nan")}, lost, 1.0, {"free": 0.5})
+    words = "test loss not a number, diverged 1 seed"
+    assert repr(done) == f"<Run of tiny, rate level: {words}; <b>.h5>"
+    assert "&lt;b&gt;.h5" in done._repr_html_() and "<b>" not in done._repr_html_()
+    assert "<td>free: 50.0 % of samples</td>" in done._repr_html_()
+
+
+def test_scripts_are_silent_where_nobody_looks_on_and_not_where_asked(capsys, monkeypatch):
+    run()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("neurosim._progress.PATIENCE", 0.001)
+    monkeypatch.setattr("neurosim._progress.INTERVAL", 0.001)
+    run(progress=True, out="b.h5")
+    assert "tiny: compiling" in capsys.readouterr().err
+    run(progress=False, out="c.h5")
+    assert capsys.readouterr().err == ""
