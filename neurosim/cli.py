@@ -267,7 +267,7 @@ def _importing_meanwhile(progress: Callable[[Any], None] | bool) -> Callable[[An
         if not started:
             started = True
             Thread(target=lambda: [*map(import_module, DRAWING)], daemon=True).start()
-        if progress:
+        if callable(progress):
             progress(report)
 
     return heard
