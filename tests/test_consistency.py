@@ -48,7 +48,7 @@ REFUSED = {
     ),
     "online at equilibrium": (
         {"plasticity": "online", "level": "equilibrium"},
-        r"online plasticity needs time; use --level rate",
+        r"online plasticity needs time; use level='rate'",
     ),
     "tied to nothing": (
         {"model.feedback.rule": "tied", "model.feedback.init": "random"},
@@ -85,7 +85,7 @@ REFUSED = {
     ),
     "noise at equilibrium": (
         {"model.noise": {"soma": 0.1}, "level": "equilibrium"},
-        r"the equilibrium level has no noise; use --level rate",
+        r"the equilibrium level has no noise; use level='rate'",
     ),
     "precision": (
         {"precision": "float32", "model.layers": DEEP},

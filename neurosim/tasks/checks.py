@@ -54,11 +54,11 @@ def switch(where: str, value: Any) -> bool:
 
 def layer_sizes(where: str, value: Any) -> tuple[int, ...]:
     """`value` as sizes n_0 … n_L of at least two layers."""
-    value = plain(value)
-    listed = isinstance(value, Sequence) and not isinstance(value, str)
-    if not listed or len(value) < 2:
+    sizes = plain(value)
+    listed = isinstance(sizes, Sequence) and not isinstance(sizes, str)
+    if not listed or len(sizes) < 2:
         raise _refuse(where, value, "sizes n_0 … n_L of at least two layers, as in [6, 6, 6]")
-    return tuple(whole(f"{where}[{i}]", size, 1) for i, size in enumerate(value))
+    return tuple(whole(f"{where}[{i}]", size, 1) for i, size in enumerate(sizes))
 
 
 def path(where: str, value: Any) -> Path:
