@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from tiny_runs import TINY
 
 MAPPINGS = 20_000
 
@@ -64,6 +65,14 @@ def npz_archive(tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, x=np.random.default_rng(2).normal(3, 5, size=(40, 4)), y=np.arange(40) % 4)
     return path
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The tiny protocol in a folder of its own, which runs in chunks of one presentation."""
+    monkeypatch.setattr("neurosim.looping.CHUNK_SECONDS", 0.0)
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.toml").write_text(TINY)
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import pytest
 from command_line import call
-from tiny_runs import TINY, same
+from tiny_runs import same
 
 import neurosim as ns
 from neurosim import naming
@@ -18,22 +17,11 @@ from neurosim.errors import InputError, StoppedError
 from neurosim.figures import overview, variables
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Nothing here is large enough to gain from optimised code."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(autouse=True)
-def tiny(tmp_path, monkeypatch):
-    """A protocol in a folder of its own, which is the home directory too."""
-    monkeypatch.setattr("neurosim.looping.CHUNK_SECONDS", 0.0)
+def home(tiny, tmp_path, monkeypatch):
+    """A home directory beside the protocol."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
     Path("home").mkdir()
-    Path("tiny.toml").write_text(TINY)
 
 
 def run(out, **arguments):

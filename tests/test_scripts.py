@@ -7,12 +7,11 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_line import call
-from tiny_runs import TINY, same
+from tiny_runs import same
 
 import neurosim as ns
 from neurosim._plain import plain
@@ -21,21 +20,7 @@ from neurosim.loading import bundled
 from neurosim.spec import ModelSpec
 from neurosim.store import Checkpoint
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Nothing here is large enough to gain from optimised code."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(autouse=True)
-def tiny(tmp_path, monkeypatch):
-    """A protocol in a folder of its own."""
-    monkeypatch.setattr("neurosim.looping.CHUNK_SECONDS", 0.0)
-    monkeypatch.chdir(tmp_path)
-    Path("tiny.toml").write_text(TINY)
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 def run(changes=None, **arguments):

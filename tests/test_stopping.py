@@ -9,10 +9,9 @@ import threading
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from tiny_runs import TINY, same
+from tiny_runs import same
 
 import neurosim as ns
 from neurosim import stopping
@@ -40,19 +39,7 @@ for n in range(2):
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Nothing here is large enough to gain from optimised code."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(autouse=True)
-def short_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr("neurosim.looping.CHUNK_SECONDS", 0.0)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.toml").write_text(TINY)
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 @pytest.fixture
