@@ -83,7 +83,7 @@ def mean(opened, row):
 
 @pytest.mark.parametrize(
     ("first", "then"),
-    [pair for one in OPENERS for pair in {("neurosim", one), (one, "neurosim")}],
+    [pair for one in OPENERS for pair in dict.fromkeys((("neurosim", one), (one, "neurosim")))],
 )
 def test_whoever_opened_a_trace_first_others_open_it_too(finished, first, then):
     one = OPENERS[first](finished)
