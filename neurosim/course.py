@@ -134,26 +134,34 @@ class Course(eqx.Module):
                 if phases[0].teaching == "none":
                     output = ended.readout.rate[-1]
                 every = [ended]
-            else:  # one loop over phases that differ in their teaching only
-                clamped = jnp.array([phase.teaching == "clamped" for phase in phases])
-                on = jnp.array([phase.teaching != "none" for phase in phases])
-
-                def one(carry, phase, settle=settle, like=phases[0]):
-                    state, output = carry
-                    on, clamped, keys = phase
-                    frozen = self._targets(FROZEN, batch.y, output).value
-                    value = jnp.where(clamped, batch.y, frozen)
-                    on_all = jnp.broadcast_to(on, batch.ids.shape)
-                    target = Target("switched", jnp.zeros_like(value), None, value, on_all)
-                    state, ended = settle(like, replace(drive, target=target), keys, state)
-                    output = jnp.where(on, output, ended.readout.rate[-1])
-                    return (state, output), ended
-
-                given = on, clamped, keys[alike]
-                (state, output), stacked = jax.lax.scan(one, (state, output), given)
-                every = [jax.tree.map(lambda a, k=k: a[k], stacked) for k in range(len(phases))]
+            else:
+                given = settle, drive, batch.y, keys[alike]
+                (state, output), every = self._settle_alike(phases, *given, (state, output))
             passed += every if watch is None else map(partial(_seen_at, times), watch[alike], every)
         return passed
+
+    def _settle_alike(self, phases, settle, drive, labels, keys, start):
+        """Phases that differ only in whether and where to their target is fixed, as one loop.
+
+        start: the state, and h_L at the end of the last free phase; what comes out first, too.
+        """
+        clamps = [phase.teaching == "clamped" for phase in phases]
+
+        def one(carry, phase):
+            state, output = carry
+            on, clamped, keys = phase
+            value = self._targets(FROZEN, labels, output).value
+            if any(clamps):
+                value = jnp.where(clamped, labels, value)
+            on_all = jnp.broadcast_to(on, labels.shape[:2])
+            target = Target("switched", jnp.zeros_like(value), None, value, on_all)
+            state, ended = settle(phases[0], replace(drive, target=target), keys, state)
+            return (state, jnp.where(on, output, ended.readout.rate[-1])), ended
+
+        on = jnp.array([phase.teaching != "none" for phase in phases])
+        carry, stacked = jax.lax.scan(one, start, (on, jnp.array(clamps), keys))
+        every = range(len(phases))
+        return carry, [jax.tree.map(lambda a, k=k: a[k], stacked) for k in every]
 
     def _settle_phase(self, weights, batch, times, phase, drive, keys, state):
         """One phase; its end, and what it leaves behind."""
