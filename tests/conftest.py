@@ -15,7 +15,7 @@ MAPPINGS = 20_000
 
 settings.register_profile(
     "brief",
-    max_examples=60,
+    max_examples=25,
     derandomize=True,
     deadline=None,
     suppress_health_check=list(HealthCheck),

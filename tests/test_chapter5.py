@@ -30,6 +30,7 @@ def figures(monkeypatch, folder, *words):
     return found
 
 
+@pytest.mark.long
 def test_toy_networks_and_learned_inverses(monkeypatch, tmp_path):
     names = ["5.2", "5.3", "5.4", "5.5", "5.9", "5.10", "5.11", "5.12"]
     found = figures(monkeypatch, tmp_path, *names, "--seeds", "3")
@@ -47,6 +48,7 @@ def test_toy_networks_and_learned_inverses(monkeypatch, tmp_path):
     assert found["5.12"]["5-5-5"]["largest"] < 1e-9 < 0.1 < found["5.12"]["5-5-3"]["median"]
 
 
+@pytest.mark.long
 def test_training_and_signals(monkeypatch, tmp_path):
     names = ["5.14", "5.16", "5.17"]
     found = figures(monkeypatch, tmp_path, *names, "--seeds", "3", "--epochs", "4")

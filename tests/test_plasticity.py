@@ -139,6 +139,7 @@ def s_inverse(h):
     return np.where(h > 0, h, h / SLOPE)
 
 
+@pytest.mark.long
 def test_multiplexing_learns_as_difference_target_propagation():
     """ĥ_i = h_i + Q_i s⁻¹(ĥ_{i+1}) − Q_i s⁻¹(h_{i+1}) [D 15, T A.12], to rounding.
 
@@ -393,6 +394,7 @@ def sleep(tmp_path_factory):
     return run
 
 
+@pytest.mark.long
 def test_asleep_exact_inverses_emerge_from_the_top_down(sleep):
     """After [T 6.26]. The top matrix can learn first: above it, h_L = f_L(h_{L−1}) exactly.
 

@@ -59,6 +59,7 @@ def errors(name, tmp_path, overrides=None, **options) -> np.ndarray:
     return np.array(result.metrics["test_error"])
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("name", ["quickstart", "multiplexing-digits"])
 def test_digits_are_learned_as_backprop_learns_them(name, tmp_path):

@@ -72,6 +72,7 @@ SHORTER = {
 """Of the quickstart, which CI has run as it stands."""
 
 
+@pytest.mark.long
 def test_commands_of_the_tour():
     """In the order of the page: later ones read what earlier ones wrote."""
     assert len(commands()) >= 5

@@ -202,7 +202,9 @@ def counted(neurons, weights, x, steps, seed):
     return [np.stack([tally[k] for tally in seen]) for k in range(len(SIZES) - 1)]
 
 
-@pytest.mark.parametrize(("kind", "limit"), [("poisson", 0.045), ("lif", 0.017)])
+@pytest.mark.parametrize(
+    ("kind", "limit"), [("poisson", 0.045), pytest.param("lif", 0.017, marks=pytest.mark.long)]
+)
 def test_spikes_carry_the_rates_of_the_rate_model(kind, limit):
     """6-6-6, mu 0.2, N = 20, a window of 0.25 s: over five weight sets."""
     neurons = Neurons(kind, 20, 1.0, 98.0, 100.0, DT)

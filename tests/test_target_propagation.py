@@ -370,6 +370,7 @@ def test_layers_of_modified_target_propagation_are_normalised(tmp_path):
     assert np.allclose(trace["metrics/cosine_gn"].values, 1)  # exact inverses, no kink crossed
 
 
+@pytest.mark.long
 def test_modified_target_propagation_learns_its_inverses_too(tmp_path, double_precision):
     """Feedback by white noise through normalised layers, from far away, ends at the inverses."""
     protocol = mtp_protocol(
