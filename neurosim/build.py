@@ -52,10 +52,11 @@ def network(model: ModelSpec) -> Network:
 
 def dynamics(model: ModelSpec) -> Dynamics:
     """The dynamics of a model, from its name and parameters or as given."""
+    sigma = {name: deviation for name, deviation in model.noise.items() if deviation}
     if model.cells:
         hidden, output = cells(model.cells)
         decay = attenuation(model.attenuation)
-        return Cells(hidden, output, dict(model.parameters), decay, dict(model.noise))
+        return Cells(hidden, output, dict(model.parameters), decay, dict(sigma))
     if not isinstance(model.dynamics, str):
         assert model.dynamics is not None, "checked at load"
         return model.dynamics
@@ -66,7 +67,7 @@ def dynamics(model: ModelSpec) -> Dynamics:
         for name in ("mu", "tau_soma", "tau_basal", "tau_apical")
         if name in fields
     }
-    return kind(**parameters, sigma=dict(model.noise))
+    return kind(**parameters, sigma=sigma)
 
 
 def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:

@@ -90,7 +90,7 @@ def test_signals_that_have_a_channel_of_their_own(credit):
     direct, exact = CHANNELS[credit]
     sizes = {"model.layers": [6] * 4, "task.layers": [6] * 4, "model.weights": {"init": "xavier"}}
     changes = TINY | sizes | {"model.credit": credit, "model.target_step": 1e-4}
-    changes |= {"stages.0.phases.0.plastic": ["forward"], "model.feedback": {}}
+    changes |= {"stages.0.phases.0.plastic": ["forward"]}
     changes |= {"batch": 1, "record.samples": 1} if credit == "tp-ei" else {}
     protocol = ns.load_protocol("target-propagation", changes)
     found = ns.analyze(protocol, samples=4, starts=0)

@@ -255,7 +255,7 @@ def test_every_length_of_a_phase_can_be_recorded(tmp_path, milliseconds, adaptiv
     """k · (duration/50) may round to more than the duration: no time may lie after the end."""
     (tmp_path / "tiny.toml").write_text(RUN)
     changes = {f"stages.0.phases.{k}.duration": f"{milliseconds} ms" for k in (0, 1)}
-    changes |= {"rate.dt": "1 ms", "rate.adaptive": adaptive, "model.noise": {}}
+    changes |= {"rate.dt": "1 ms", "rate.adaptive": adaptive, "model.noise.soma": 0.0}
     changes |= {"model.tau_soma": "2 ms"}
     spec = load_protocol(tmp_path / "tiny.toml", changes).spec
     times = phase_times(spec, spec.stages[0].phases)[0]

@@ -64,6 +64,8 @@ MODEL = {
     "activation": "linear",
     "target_step": 0.5,
     "forward": {"rate": "1 Hz"},
+    "mu": None,
+    "tau_soma": None,
 }
 CASES = {
     "mixture": {},
@@ -91,7 +93,9 @@ CASES = {
         }
     },
     "backprop": {
-        "model": MODEL | {"dynamics": "feedforward", "credit": "backprop", "tau_basal": "20 ms"},
+        "model": MODEL
+        | {"dynamics": "feedforward", "credit": "backprop", "tau_basal": "20 ms"}
+        | {"tau_memory": None},
         "stages.0.phases": [ONE_PHASE],
     },
 }
