@@ -298,6 +298,13 @@ def test_a_run_of_text_resumes_and_is_analyzed_from_its_trace_alone(protocol, tm
         ("f        = s(basal)", "f = s(basal) + f", "equations", "an algebraic loop: f -> f"),
         ("f        = s(basal)", "f = s(basal).real", "equations", "is not allowed"),
         ("apical   = feedback", "i = feedback\napical = i", "equations", "'i' has another meaning"),
+        (
+            "up       = soma\ndown     = soma",
+            "up = f + g\ndown = f",
+            "pyramidal",
+            "loop: up takes feedback",
+        ),
+        ('"g = target"', '"g = target\\nup = g"', "output", "loop: up takes target"),
         ('like = "pyramidal"', 'like = "pyramid"', "like", "did you mean 'pyramidal'?"),
         ("[cells.output]", "[cells.outputs]", "cells", "unknown cell 'outputs'"),
         ('tau_soma = "20 ms"', 'tau_soma = "20 mm"', "tau_soma", "is no quantity"),

@@ -32,10 +32,7 @@ class Equation:
 
 @dataclass(frozen=True)
 class Cell:
-    """Equations by what they define, in the order of the text.
-
-    functions: names that they may call beside the elementary ones.
-    """
+    """Equations by what they define, in the order of the text."""
 
     equations: tuple[Equation, ...]
 
@@ -104,6 +101,15 @@ class Cell:
         for other in sorted(equation.right.names):
             if not (equation.moves and other == name):
                 self._need(other, below, found)
+
+    def at_once(self, name: str) -> frozenset[str]:
+        """What it is given that `name` follows without a compartment between; no loop is left."""
+        equation = self._by_name.get(name)
+        if equation is None:
+            return frozenset({name})
+        if equation.moves:
+            return frozenset()
+        return frozenset().union(*(self.at_once(other) for other in equation.right.names))
 
     def right(self, name: str) -> Expression:
         """The right side of the equation of `name`."""

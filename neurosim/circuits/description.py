@@ -55,6 +55,7 @@ def problems(
         like = described[place].like
         if like is not None and (like not in described or described[like].like is not None):
             others = [name for name in described if described[name].like is None and name != place]
+            said.add(unknown("cell", like, others))
             yield ("cells", place, "like"), unknown("cell", like, others)
             continue
         try:
@@ -72,12 +73,28 @@ def problems(
             if str(error) not in said:  # the output often takes over the lines of the other
                 yield ("cells", place, "equations"), str(error)
             said.add(str(error))
+    if not said:
+        yield from _loops(*cells(described))
     try:
         names = attenuation(decay).names - {"i", "L"} - set(parameters)
         for name in sorted(names):
             yield ("attenuation",), unknown("name", name, ["i", "L", *parameters])
     except ExpressionError as error:
         yield ("attenuation",), str(error)
+
+
+def _loops(hidden: Cell, output: Cell) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Quantities of several layers that follow each other at once in a circle."""
+    cure = "give one of them a time constant: dname/dt = (... - name)/tau"
+    if "target" in output.at_once("up"):
+        message = f"an algebraic loop: up takes target, which may be up itself; {cure}"
+        yield ("cells", "output", "equations"), message
+    downward = hidden.at_once("down") | output.at_once("down")
+    if "target" in downward:
+        downward |= output.at_once("up")
+    if "forward" in downward and "feedback" in hidden.at_once("up"):
+        message = f"an algebraic loop: up takes feedback at once, and down takes forward; {cure}"
+        yield ("cells", "pyramidal", "equations"), message
 
 
 DENDRITES = {"basal": "forward", "apical": "feedback"}
