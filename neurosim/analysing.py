@@ -15,11 +15,12 @@ from neurosim import build, programs
 from neurosim._plain import plain
 from neurosim.compiled import compiled
 from neurosim.credit import named
-from neurosim.dynamics import DYNAMICS, Dynamics, Mixture
-from neurosim.dynamics.base import Drive, Target
+from neurosim.dynamics import DYNAMICS, Mixture
+from neurosim.dynamics.base import Target
 from neurosim.findings import Analysis, Inverses, LayerAnalysis, PhaseAnalysis
 from neurosim.loading import Protocol
 from neurosim.network import Network, standardized
+from neurosim.spec import ModelSpec
 from neurosim.subjects import Subject, subject
 from neurosim.theory import fixed_points, linearisation, signal_to_noise, stability
 from neurosim.theory.decomposition import attribution, gradient_signals
@@ -66,7 +67,7 @@ class _Parts(NamedTuple):
     """What everything is computed from."""
 
     about: Subject
-    dynamics: Dynamics
+    dynamics: Any
     network: Network
     found: dict[str, Any]
 
@@ -105,25 +106,37 @@ def _analyze(about: Subject, starts: int) -> Analysis:
         taught = next((kind for kind in used if kind in ("following", "frozen")), default)
         kinds = list(dict.fromkeys(["none", *used, taught, "clamped"]))
     parts = _Parts(about, dynamics, network, _rests(dynamics, network, about, kinds))
-    sends = taught is not None or credit.form is not None
+    sends = not model.circuit and (taught is not None or credit.form is not None)
     inverses = _inverses(parts, taught or "none") if sends else None
     exact = inverses is not None and max(inverses.errors, default=0.0) < 1e-8
     return Analysis(
         name=about.name,
         kind=about.kind,
         model=model.name,
-        dynamics=model.dynamics if isinstance(model.dynamics, str) else type(dynamics).__name__,
+        dynamics=_named(model, dynamics),
         layers=list(model.layers),
         states=flat_size(dynamics, network),
         seed=about.seed,
         moment=about.moment,
         inputs=about.inputs,
         phases=[_phase(parts, kind, starts, exact) for kind in kinds],
-        credit=model.credit if isinstance(model.credit, str) else "a credit of your own",
+        credit=_credit_named(model),
         taught=taught,
-        signals=_signals(parts, taught or "none"),
+        signals=[] if model.circuit else _signals(parts, taught or "none"),
         inverses=inverses,
     )
+
+
+def _named(model: ModelSpec, dynamics: Any) -> str:
+    if model.circuit:
+        return f"circuit of {', '.join(model.populations)}"
+    return model.dynamics if isinstance(model.dynamics, str) else type(dynamics).__name__
+
+
+def _credit_named(model: ModelSpec) -> str:
+    if model.circuit:
+        return "local rules"
+    return model.credit if isinstance(model.credit, str) else "a credit of your own"
 
 
 def _rests(dynamics, network, about: Subject, kinds: list[str]):
@@ -132,7 +145,7 @@ def _rests(dynamics, network, about: Subject, kinds: list[str]):
     @compiled
     def all_samples(weights, x, y, how):
         def one(x, y):
-            drive = Drive(x, network.potential(weights, 1, x), Target("none"))
+            drive = dynamics.drive(network, weights, x, Target("none"))
             system = System(dynamics, network, weights, drive)
             return fixed_points.phases(system, about.model.target_step, y, kinds, how)
 

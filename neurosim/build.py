@@ -9,22 +9,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from neurosim import ingredients
+from neurosim import circuitry, ingredients
 from neurosim.activations import ACTIVATIONS, Activation, Elementwise, LeakyReLU
-from neurosim.circuits.description import attenuation, cells
+from neurosim.circuits.expressions import parse
 from neurosim.credit import named
-from neurosim.dynamics import DYNAMICS, Dynamics
-from neurosim.dynamics.cells import Cells
+from neurosim.dynamics import DYNAMICS
+from neurosim.dynamics.base import Dynamics
+from neurosim.dynamics.circuit import CircuitDynamics
 from neurosim.engine import Engine
+from neurosim.initialisers import MATRICES
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES, FeedbackRule
 from neurosim.plasticity.learning import Learning
+from neurosim.plasticity.local import LocalLearning, looked_at
 from neurosim.plasticity.rules import apical_delta
 from neurosim.simulator import Phase, Simulator
-from neurosim.spec import ActivationSpec, LearningRate, ModelSpec, ProtocolSpec, StageSpec
+from neurosim.spec import (
+    ActivationSpec,
+    LearningRate,
+    ModelSpec,
+    ProtocolSpec,
+    RateLaw,
+    StageSpec,
+)
 from neurosim.tasks.data import Data
 from neurosim.wirings import WIRINGS
 
@@ -45,18 +55,18 @@ def network(model: ModelSpec) -> Network:
     return Network(
         sizes=tuple(model.layers),
         activations=(*[hidden] * (model.depth - 1), top),
-        form=model.feedback.form,
+        form=model.form if model.circuit else model.feedback.form,
         loss=Loss(model.loss, model.output, model.auxiliary),
     )
 
 
-def dynamics(model: ModelSpec) -> Dynamics:
+def dynamics(model: ModelSpec) -> Any:
     """The dynamics of a model, from its name and parameters or as given."""
     sigma = {name: deviation for name, deviation in model.noise.items() if deviation}
-    if model.cells:
-        hidden, output = cells(model.cells)
-        decay = attenuation(model.attenuation)
-        return Cells(hidden, output, dict(model.parameters), decay, dict(sigma))
+    if model.circuit:
+        made = circuitry.circuit(model)
+        values: dict[str, Any] = dict(circuitry.parameters(model))
+        return CircuitDynamics(made, values, dict(sigma), looked_at(made))
     if not isinstance(model.dynamics, str):
         assert model.dynamics is not None, "checked at load"
         return model.dynamics
@@ -70,17 +80,19 @@ def dynamics(model: ModelSpec) -> Dynamics:
     return kind(**parameters, sigma=sigma)
 
 
-def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Weights:
+def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Any:
     """The initial weights of one seed, drawn in float64, in the default precision."""
     return placed(ingredients.weights(model, seed, data, folder))
 
 
-def placed(drawn: ingredients.Drawn) -> Weights:
+def placed(drawn: Any) -> Any:
     """Weights on the device, in the default precision."""
+    if isinstance(drawn, dict):
+        return {name: tuple(map(_on_device, arrays)) for name, arrays in drawn.items()}
     return Weights(*(tuple(map(_on_device, arrays)) for arrays in drawn))
 
 
-def stack(per_seed: list[Weights]) -> Weights:
+def stack(per_seed: list[Any]) -> Any:
     """The weights of several seeds with the seed as first axis."""
     return jax.tree.map(lambda *arrays: jnp.stack(arrays), *per_seed)
 
@@ -89,9 +101,11 @@ def _on_device(array: ArrayLike) -> jax.Array:
     return jnp.asarray(array, jnp.result_type(float))
 
 
-def learning(protocol: ProtocolSpec, stage: StageSpec) -> Learning:
+def learning(protocol: ProtocolSpec, stage: StageSpec) -> Learning | LocalLearning:
     """The rules and rates of a model in one stage of a protocol."""
     model = protocol.model
+    if model.circuit:
+        return _local(protocol, stage)
     forward, feedback = model.forward, model.feedback
     pace = stage.pace * (protocol.spiking.pace if protocol.level == "spiking" else 1.0)
     given = feedback.rule
@@ -129,10 +143,39 @@ def learning(protocol: ProtocolSpec, stage: StageSpec) -> Learning:
     )
 
 
+def _local(protocol: ProtocolSpec, stage: StageSpec) -> LocalLearning:
+    """The rules of a circuit."""
+    model = protocol.model
+    made = circuitry.circuit(model)
+    values: dict[str, Any] = dict(circuitry.parameters(model))
+    pace = stage.pace * (protocol.spiking.pace if protocol.level == "spiking" else 1.0)
+    weighed = {p.name: p for p in made.projections if p.weighed}
+    given = {name: model.projections[name] for name in weighed}
+
+    def rates(name: str) -> tuple[jax.Array, ...]:
+        rate, numbers = given[name].rate, [s.number for s in weighed[name].synapses]
+        if isinstance(rate, RateLaw):
+            law = parse(rate.text)
+            found = [law(values | {"i": i, "L": made.depth}, MATRICES) for i in numbers]
+        else:
+            found = [rate.of_layer(k) for k in range(1, len(numbers) + 1)]
+        return tuple(_on_device(pace * each) for each in found)
+
+    return LocalLearning(
+        circuit=made,
+        parameters=values,
+        rates={name: rates(name) for name in weighed},
+        decay={name: each.decay for name, each in given.items()},
+        limits={name: each.limit for name, each in given.items() if each.limit is not None},
+        optimizers={name: each.optimizer for name, each in given.items()},
+        schedule=protocol.schedule.kind,
+        final=protocol.schedule.final,
+        tau_memory=model.tau_memory,
+    )
+
+
 def _with_synapses(moving: Dynamics, tau: float) -> Dynamics:
     """The dynamics with a time constant for every dendrite: spikes have to be smoothed."""
-    if isinstance(moving, Cells):
-        return moving.with_synapses(tau)
     prompt = [n for n in ("tau_basal", "tau_apical") if getattr(moving, n, 0.0) is None]
     return dataclasses.replace(moving, **dict.fromkeys(prompt, tau))
 
@@ -154,8 +197,12 @@ def engine(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Simu
     rules = _rules(protocol, stage, presentations)
     if protocol.level != "spiking":
         return rules
-    from neurosim.spiking import SpikingEngine
+    from neurosim.spiking import CircuitSpikingEngine, SpikingEngine
 
+    if protocol.model.circuit:
+        tau = protocol.model.spiking.tau_synapse
+        neurons = ingredients.neurons(protocol)
+        return CircuitSpikingEngine(rules, neurons, tau, protocol.spiking, protocol.batch)
     leak = protocol.model.spiking.leak
     return SpikingEngine(
         rules, ingredients.neurons(protocol), leak, protocol.spiking, protocol.batch
@@ -169,15 +216,15 @@ def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
             phase.duration or 0.0,
             phase.until == "settled",
             phase.teaching,
-            "forward" in phase.plastic,
-            "feedback" in phase.plastic,
+            tuple(phase.plastic),
+            tuple(sorted(phase.parameters.items())),
         )
         for phase in stage.phases
     )
     moving = dynamics(protocol.model)
-    if protocol.level == "spiking":
+    if protocol.level == "spiking" and not protocol.model.circuit:
         moving = _with_synapses(moving, protocol.model.spiking.tau_synapse)
-    elif protocol.model.cells or isinstance(protocol.model.dynamics, str):
+    elif protocol.model.circuit or isinstance(protocol.model.dynamics, str):
         moving = _as_arguments(moving)
     return Engine(
         dynamics=moving,

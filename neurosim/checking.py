@@ -46,11 +46,11 @@ def check(
         next(draws.weights(protocol, chosen[:1], drawn[:1]))
         samples = len(drawn[0].x_train)
         plan = Plan(spec, samples // spec.batch)
-        heights = facts.heights(spec.model)
+        observed = facts.observed(spec.model)
     costs = None
-    if cost or device is not None or heights is None:
-        heights, costs = _computed(protocol, chosen, path, plan, device, cost)
-    contents = Contents(spec, plan, heights, chosen)
+    if cost or device is not None or observed is None:
+        observed, costs = _computed(protocol, chosen, path, plan, device, cost)
+    contents = Contents(spec, plan, observed, chosen)
     if os.path.exists(path) and not force:
         warnings.warn(
             f"{path}: exists; run will ask for {caller.option('force')}, or another "
@@ -83,12 +83,12 @@ def _computed(
     plan: Plan,
     device: str | None,
     cost: bool,
-) -> tuple[dict[str, int], dict[str, Any] | None]:
+) -> tuple[dict[str, dict[str, int]], dict[str, Any] | None]:
     """What takes an engine to say: the layers that have each variable and, if asked for, the cost.
 
     Everything else of a check goes without JAX, which takes longer to import than all the rest.
     """
-    from neurosim import build, contents, costing
+    from neurosim import build, costing
     from neurosim.looping import Setting
     from neurosim.running import computing, initial_weights, prepare
 
@@ -97,10 +97,10 @@ def _computed(
         samples, drawn = prepare(protocol, seeds)
         weights = initial_weights(protocol, seeds, drawn)
         engine = build.engine(spec, spec.stages[0], plan.total)
-        heights = contents.heights(engine, weights)
+        observed = engine.observed(weights)
         if not cost:
-            return heights, None
-        return heights, costing.cost(Setting(protocol, seeds, path, samples, weights, {}))
+            return observed, None
+        return observed, costing.cost(Setting(protocol, seeds, path, samples, weights, {}))
 
 
 def in_words(report: dict[str, Any]) -> str:
@@ -147,7 +147,7 @@ def _resolved(protocol: Protocol) -> dict[str, Any]:
     for *tables, key in FILES:
         table: Any = data
         for name in tables:
-            table = table[name]
+            table = table.get(name, {})
         if isinstance(table, dict) and key in table:
             table[key] = str(ingredients.located(protocol.folder, table[key]).resolve())
     return data

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from neurosim import caller
-from neurosim.circuits import description
+from neurosim import caller, circuitry
 from neurosim.conditions import Problem, credit_problems, phase_problems, unknown_credit
 from neurosim.credit import named
 from neurosim.errors import unknown
@@ -18,21 +17,24 @@ from neurosim.theory.relaxation import Distance, chain
 from neurosim.units import format_time, steps
 from neurosim.wirings import TIES, WIRINGS
 
+PLASTIC = ("forward", "feedback")
+"""What can learn in a layered model."""
+
 UNTAUGHT = ("fixed", "tied", "sherman-morrison")
 """Feedback rules that ask for no open feedback plasticity."""
 
 
 def problems(spec: ProtocolSpec) -> Iterator[Problem]:
     """Everything that makes the protocol impossible."""
-    strange = [*unknown_credit(spec.model)]
-    if spec.model.cells:
-        strange += _cell_problems(spec.model)
+    strange = [*(circuitry.problems(spec) if spec.model.circuit else unknown_credit(spec.model))]
     if strange:
         yield from strange
         return
-    yield from credit_problems(spec, facts(spec.model).credits)
     yield from _model_problems(spec.model)
-    yield from _rate_unit_problems(spec)
+    if not spec.model.circuit:
+        yield from credit_problems(spec, facts(spec.model).credits)
+        yield from _layered_problems(spec.model)
+        yield from _rate_unit_problems(spec)
     yield from _level_problems(spec)
     for number, stage in enumerate(spec.stages):
         yield from _stage_problems(spec, stage, ("stages", number))
@@ -40,9 +42,16 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
 
 
 def _model_problems(model: ModelSpec) -> Iterator[Problem]:
-    compartments = facts(model).compartments
     if model.loss == "cross-entropy" and model.output != "softmax":
         yield ("model", "loss"), 'the cross-entropy needs output = "softmax"'
+    if not model.circuit:
+        for key in ("populations", "projections"):
+            if getattr(model, key):
+                yield ("model", key), "belongs to circuits, which have tables [cells] too"
+
+
+def _layered_problems(model: ModelSpec) -> Iterator[Problem]:
+    compartments = facts(model).compartments
     for name in model.noise:
         if name not in compartments:
             message = unknown("noisy compartment", name, compartments)
@@ -63,12 +72,6 @@ def _model_problems(model: ModelSpec) -> Iterator[Problem]:
         )
     if named(model.credit).wiring != "none":
         yield from _feedback_problems(model)
-
-
-def _cell_problems(model: ModelSpec) -> Iterator[Problem]:
-    """Of neurons given as text."""
-    for key, message in description.problems(model.cells, model.parameters, model.attenuation):
-        yield ("model", *key), message
 
 
 def _feedback_problems(model: ModelSpec) -> Iterator[Problem]:
@@ -172,9 +175,8 @@ def _level_problems(spec: ProtocolSpec) -> Iterator[Problem]:
 
 def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     model, given = spec.model, spec.model.spiking
-    if model.cells:
-        for place, message in description.spiking_problems(model.cells):
-            yield ("model", *place), message
+    if model.circuit:
+        yield from circuitry.spiking_problems(model)
     elif model.dynamics not in ("mixture", "multiplexing"):
         yield (
             ("level",),
@@ -196,7 +198,7 @@ def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             f"{given.max_rate:g} Hz is not above the base rate of {given.base_rate:g} Hz",
         )
     longest = 1 / given.max_rate
-    if model.dynamics == "multiplexing":
+    if model.bursting:
         dead = given.burst_interval + given.burst_limit
         if longest < 1.25 * dead:
             yield (
@@ -238,6 +240,12 @@ def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Pro
         yield from phase_problems(stage, spec.model, where)
     for number, phase in enumerate(stage.phases):
         at = (*where, "phases", number)
+        if not spec.model.circuit:
+            for k, name in enumerate(phase.plastic):
+                if name not in PLASTIC:
+                    yield (*at, "plastic", k), unknown("plasticity", name, PLASTIC)
+            if phase.parameters:
+                yield (*at, "parameters"), "belongs to circuits; a layered model has none"
         if spec.level != "equilibrium":
             yield from _time_problems(spec, phase, at)
         if phase.teaching == "frozen" and not free:

@@ -2,24 +2,23 @@
 
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurosim import ingredients
+from neurosim import _words, circuitry, ingredients
+from neurosim.circuits.description import Circuit
+from neurosim.circuits.populations import Group
+from neurosim.consistency import PLASTIC
 from neurosim.credit import named
 from neurosim.levels.spiking.calibration import currents
-from neurosim.spec import PhaseSpec, ProtocolSpec
+from neurosim.spec import ModelSpec, PhaseSpec, ProtocolSpec
 from neurosim.store import Axis, Variable, size
 from neurosim.theory.measures import measured
 from neurosim.units import steps
 from neurosim.wirings import WIRINGS
-
-if TYPE_CHECKING:
-    from neurosim.network import Weights
-    from neurosim.simulator import Simulator
 
 MS = 1e3
 
@@ -101,22 +100,21 @@ def _divisors(n: int) -> list[int]:
 class Contents:
     """Axes and variables of a trace.
 
-    heights: given, of every recordable variable how many layers, from layer 1 up, have it.
-    names: of all phases of all stages. slots: for every stage, where its phases stand among them.
-    times: for every stage, when each phase is looked at (s from its start). recorded: (layer,
-    variable) of everything seen in detail. timed: whether it is seen over time, at `moments` of
+    observed: given, of every place its variables, and of how many units. names: of all phases of
+    all stages. slots: for every stage, where its phases stand among them. times: for every stage,
+    when each phase is looked at (s from its start). recorded: (place, variable) of everything seen
+    in detail; units: of every place, how many. timed: whether it is seen over time, at `moments` of
     it; if not, once a phase. duration: of the longest presentation (s). populations: whose spikes
-    are kept, with a line about each. stops: whether phases may end early.
-    wires: the layer and the layer above of every feedback matrix. neurons: behind every
-    unit, at the spiking level. diagnosed: the measures of the teaching signals that every
-    presentation has for each layer, with what they are.
+    are kept, with a line about each. stops: whether phases may end early. weights: every array of
+    them. plastic: what can learn. neurons: behind every unit, at the spiking level. diagnosed: the
+    measures of the teaching signals that every presentation has for each layer, with what they are.
     """
 
     def __init__(
         self,
         spec: ProtocolSpec,
         plan: Plan,
-        heights: Mapping[str, int],
+        observed: Mapping[str, Mapping[str, int]],
         seeds: Sequence[int],
     ) -> None:
         self.spec, self.plan = spec, plan
@@ -127,13 +125,20 @@ class Contents:
         self.longest = max(self.times, key=lambda times: sum(map(len, times)))
         self.duration = sum(phase[-1] for phase in self.longest)
         self.moments = sum(map(len, self.longest)) if self.timed else len(self.names)
-        names = spec.record.variables or list(heights)
         self.layers = spec.record.layers or list(range(1, spec.model.depth + 1))
-        self.recorded = [(i, name) for i in self.layers for name in names if i <= heights[name]]
+        chosen = {place: v for place, v in observed.items() if layer_of(place) in self.layers}
+        self.units = {place: next(iter(variables.values())) for place, variables in chosen.items()}
+        self.recorded = [
+            (place, name)
+            for place, variables in chosen.items()
+            for name in spec.record.variables or variables
+            if name in variables
+        ]
         self.populations = self._populations() if spec.level == "spiking" else {}
         self.neurons = ingredients.neurons(spec) if spec.level == "spiking" else None
         self.credit = named(spec.model.credit)
-        self.wires = WIRINGS[self.credit.wiring](spec.model.depth)
+        self.weights = weights(spec.model)
+        self.plastic = plastic(spec.model)
         targets = self.credit.form is not None or not self.credit.own_channel
         self.diagnosed = measured(targets) if spec.record.decomposition else {}
         self.axes = self._axes(seeds)
@@ -144,14 +149,15 @@ class Contents:
         ]
 
     def _populations(self) -> dict[str, str]:
-        """Whose spikes are kept, one population a layer."""
+        """Whose spikes are kept, by place."""
         if not self.plan.recorded:
             return {}
         model, samples = self.spec.model, self.spec.record.samples
         return {
-            f"layer{i}": f"{samples} samples of {model.layers[i]} units of "
+            place: f"{samples} samples of {count} units of "
             f"{model.spiking.neurons} neurons; recorded presentations one after the other"
-            for i in self.layers
+            for place, count in spiking(model).items()
+            if layer_of(place) in self.layers
         }
 
     @property
@@ -169,9 +175,10 @@ class Contents:
             return 0
         neurons, model = self.spec.model.spiking, self.spec.model
         rate = neurons.base_rate
-        if model.dynamics == "multiplexing":
+        if model.bursting:
             rate *= 1 + neurons.base_probability
-        units = sum(model.layers[i] for i in self.layers)
+        found = spiking(model)
+        units = sum(found[place] for place in self.populations)
         seconds = self.duration * self.spec.record.samples * len(self.plan.recorded)
         return round(16 * rate * neurons.neurons * units * seconds)
 
@@ -198,8 +205,8 @@ class Contents:
             "weights": [
                 Axis("moment", np.array([0, 1]), None, "", ("initial", "final")),
                 *[
-                    Axis(f"unit{i}", np.arange(n), None, f"unit of layer {i}")
-                    for i, n in enumerate(spec.model.layers)
+                    Axis(name, np.arange(n), None, text)
+                    for name, (n, text) in ends(spec.model).items()
                 ],
             ],
         }
@@ -225,9 +232,9 @@ class Contents:
             axes["traces"].append(
                 Axis("time", _joined(self.longest) * MS, "ms", "time in the presentation")
             )
-        for i in self.layers:
-            axes[f"traces/layer{i}"] = [
-                Axis("unit", np.arange(spec.model.layers[i]), None, f"unit of layer {i}")
+        for place, count in self.units.items():
+            axes[f"traces/{place}"] = [
+                Axis("unit", np.arange(count), None, f"unit of {_words.spelled(place)}")
             ]
         return axes
 
@@ -261,8 +268,10 @@ class Contents:
             Variable("evaluation/settled", dims, "1", "fraction of test samples that settled"),
             Variable("phases/duration", ("phase",), "ms", "longest duration"),
             Variable("phases/teaching", ("phase",), "1", "whether the output is taught", "int8"),
-            Variable("phases/forward", ("phase",), "1", "forward plasticity open", "int8"),
-            Variable("phases/feedback", ("phase",), "1", "feedback plasticity open", "int8"),
+            *[
+                Variable(f"phases/{name}", ("phase",), "1", f"{name} plasticity open", "int8")
+                for name in self.plastic
+            ],
             *(
                 [Variable("calibration/rate", ("current",), "Hz", "firing rate: the f–I curve")]
                 if self.calibrated
@@ -304,9 +313,9 @@ class Contents:
                     },
                 )
             )
-        for i, name in self.recorded:
-            text = f"{name.replace('_', ' ')} of layer {i}"
-            variables.append(Variable(f"traces/layer{i}/{name}", dims, "1", text, dtype))
+        for place, name in self.recorded:
+            text = f"{name.replace('_', ' ')} of {_words.spelled(place)}"
+            variables.append(Variable(f"traces/{place}/{name}", dims, "1", text, dtype))
         return variables
 
     def _weight_variables(self) -> list[Variable]:
@@ -314,23 +323,83 @@ class Contents:
         kept = [("weights", "moment")]
         if self.spec.record.weights and self.plan.recorded:
             kept.append(("snapshots", "presentation"))
-        variables = []
-        W, Q = "forward weights", "feedback weights"
-        layers = range(1, self.spec.model.depth + 1)
-        arrays = [(f"W{i}", [i, i - 1], W) for i in layers]
-        arrays += [(f"b{i}", [i], "biases") for i in layers if self.spec.model.bias]
-        arrays += [(f"Q{i}", [i, above], Q) for i, above in self.wires]
-        for group, when in kept:
-            for name, ends, text in arrays:
-                dims = self._dims(when, *[f"unit{i}" for i in ends])
-                variables.append(Variable(f"{group}/{name}", dims, "1", text, self.spec.precision))
-        return variables
+        return [
+            Variable(f"{group}/{name}", self._dims(when, *dims), "1", text, self.spec.precision)
+            for group, when in kept
+            for name, dims, text in self.weights
+        ]
 
 
-def heights(engine: "Simulator", weights: "Weights") -> dict[str, int]:
-    """Of every variable that an engine can record, how many layers, from layer 1 up, have it."""
-    layers = engine.observed_layers(weights)
-    return {name: layers[name] for name in engine.dynamics.observed}
+def weights(model: ModelSpec) -> list[tuple[str, tuple[str, ...], str]]:
+    """Every array of weights, in the order of the leaves: its name, dimensions and what it is."""
+    if not model.circuit:
+        layers, W, Q = range(1, model.depth + 1), "forward weights", "feedback weights"
+        wires = WIRINGS[named(model.credit).wiring](model.depth)
+        return [
+            *((f"W{i}", (f"unit{i}", f"unit{i - 1}"), W) for i in layers),
+            *((f"b{i}", (f"unit{i}",), "biases") for i in layers if model.bias),
+            *((f"Q{i}", (f"unit{i}", f"unit{above}"), Q) for i, above in wires),
+        ]
+    made = circuitry.circuit(model)
+    found = {}
+    for projection in made.projections:
+        if projection.weighed:
+            found[projection.name] = [
+                (
+                    f"{projection.name}{s.number}",
+                    (_end(made, s.post), _end(made, s.pre)) if s.dense else (_end(made, s.post),),
+                    f"weights of {projection.wire.text}",
+                )
+                for s in projection.synapses
+            ]
+    if made.biased is not None:
+        found["b"] = [
+            (f"b{s.post.layer}", (_end(made, s.post),), "biases") for s in made.biased.synapses
+        ]
+    return [array for name in sorted(found) for array in found[name]]
+
+
+def ends(model: ModelSpec) -> dict[str, tuple[int, str]]:
+    """The dimensions of weights: how many units, and what they are."""
+    found = {f"unit{i}": (n, f"unit of layer {i}") for i, n in enumerate(model.layers)}
+    if model.circuit:
+        made = circuitry.circuit(model)
+        for group in made.groups:
+            place = made.place(group)
+            found[_end(made, group)] = made.size(group), f"unit of {_words.spelled(place)}"
+    return found
+
+
+def _end(made: Circuit, group: Group | None) -> str:
+    """The dimension of one end of a projection: `unit2` of the first population of layer 2."""
+    if group is None:
+        return "unit0"
+    place = made.place(group)
+    return f"unit{group.layer}" if place == f"layer{group.layer}" else f"unit_{place}"
+
+
+def plastic(model: ModelSpec) -> tuple[str, ...]:
+    """The names of what can learn."""
+    if not model.circuit:
+        return PLASTIC
+    return tuple(p.name for p in circuitry.circuit(model).projections if p.learns)
+
+
+def spiking(model: ModelSpec) -> dict[str, int]:
+    """Every place with spikes, and of how many units."""
+    if not model.circuit:
+        return {f"layer{i}": n for i, n in enumerate(model.layers[1:], start=1)}
+    made = circuitry.circuit(model)
+    return {
+        made.place(group): made.size(group)
+        for group in made.groups
+        if made.population[group.population].carried
+    }
+
+
+def layer_of(place: str) -> int:
+    """The layer of a place, with whose number its name ends."""
+    return int(re.sub(r".*?(\d+)$", r"\1", place))
 
 
 def _phase_names(spec: ProtocolSpec) -> tuple[list[str], list[list[int]]]:

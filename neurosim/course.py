@@ -16,17 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, Scalar
 
-from neurosim.dynamics.base import Drive, Dynamics, Readout, State, Target, rest
+from neurosim.dynamics.base import Drive, Dynamics, State, Target, rest
 from neurosim.levels import online
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.online import Plastic, read_batch
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Report, Span
-from neurosim.network import Network, Weights
-from neurosim.plasticity.learning import Learning, Moment, nothing
+from neurosim.network import Network
+from neurosim.plasticity.learning import Learning, Moment
+from neurosim.plasticity.local import LocalLearning
 from neurosim.simulator import Batch, Phase
 
-FREE = Phase("free", 0.0, False, "none", False, False)
+FREE = Phase("free", 0.0, False, "none", ())
 FROZEN = FREE._replace(teaching="frozen")
 """What is taught in a phase, whatever else it is."""
 
@@ -34,7 +35,7 @@ FROZEN = FREE._replace(teaching="frozen")
 class Passed(NamedTuple):
     """What a phase left behind: the readout of the batch, the reports, what was watched."""
 
-    readout: Readout
+    readout: Any
     report: Report
     watched: Any
 
@@ -49,7 +50,7 @@ class Course(eqx.Module):
     network: Network
     level: Equilibrium | Rate | None
     phases: tuple[Phase, ...] = eqx.field(static=True)
-    learning: Learning
+    learning: Learning | LocalLearning
     target_step: Scalar | float
     online: bool = eqx.field(static=True)
 
@@ -85,12 +86,12 @@ class Course(eqx.Module):
 
     def _run_phases(
         self,
-        weights: Weights,
+        weights: Any,
         batch: Batch,
         keys: PRNGKeyArray,
         moment: Moment,
         watch: tuple[tuple[float, ...], ...] | None = None,
-    ) -> tuple[Weights, list[Passed], Weights | None]:
+    ) -> tuple[Any, list[Passed], Any]:
         """All phases in turn: the weights online plasticity left, the phases, the quasi-static Δ.
 
         Everything has the seed first. watch: the times (s) at which every phase is looked at.
@@ -106,13 +107,12 @@ class Course(eqx.Module):
         passed = self._settle(weights, state, batch, phase_keys, watch)
         if self.learning.credit.own_channel:
             return weights, passed, None
-        change, free = None, None
+        change = None
         for number, (phase, (readout, _, _)) in enumerate(zip(self.phases, passed, strict=True)):
-            if phase.teaching == "none":
-                free = readout
-            if phase.forward or phase.feedback:
+            if phase.plastic:
+                left = tuple(ended.readout for ended in passed[: number + 1])
                 change_of_phase = partial(Course.change, phase=phase)
-                signals = weights, batch, readout, free, phase_keys[number], moment
+                signals = weights, batch, readout, left, phase_keys[number], moment
                 this = self._each(change_of_phase, *signals)
                 change = this if change is None else jax.tree.map(jnp.add, change, this)
         return weights, passed, change
@@ -121,13 +121,15 @@ class Course(eqx.Module):
 
     def _settle(self, weights, state, batch, keys, watch) -> list[Passed]:
         """All phases under fixed weights; every sample is on its own."""
-        drive = self._each(Course.drives, weights, batch.x, self._targets(FREE, batch.y, batch.y))
+        free = self._targets(FREE, batch.y, batch.y)
         output = jnp.zeros((*batch.ids.shape, self.network.sizes[-1]), batch.x.dtype)
         passed: list[Passed] = []
         for alike in _alike(self.phases):
             phases, first = self.phases[alike], alike.start
             times = () if watch is None else tuple(sorted({t for of in watch[alike] for t in of}))
             settle = partial(self._settle_phase, weights, batch, times)
+            held = partial(Course.drives, phase=phases[0])
+            drive = self._each(held, weights, batch.x, free)
             if len(phases) == 1:
                 target = self._targets(phases[0], batch.y, output)
                 state, ended = settle(phases[0], replace(drive, target=target), keys[first], state)
@@ -173,7 +175,7 @@ class Course(eqx.Module):
         readout = problem.each(lambda one, v: one.dynamics.read(*one[1:4], v), state)
         return state, Passed(readout, report, watched)
 
-    def _problem(self, weights: Weights, drive: Drive, labels) -> Problem:
+    def _problem(self, weights: Any, drive: Drive, labels) -> Problem:
         """What settles, of every seed and sample."""
         lead = eqx.if_array(0)
         network = lead if self.learning.credit.normalized else None
@@ -192,23 +194,28 @@ class Course(eqx.Module):
         """The recordable variables of one sample."""
         return self.dynamics.observe(state, self.dynamics.read(*problem[1:4], state))
 
-    def drives(self, weights: Weights, x, target: Target) -> Drive:
-        """What a phase holds fixed, for every sample of a batch of one seed."""
-        potential = jax.vmap(lambda x: self.network.potential(weights, 1, x))(x)
-        return Drive(x, potential, target)
+    def drive(self, weights: Any, x, target: Target, *, phase: Phase) -> Drive:
+        """What a phase holds fixed for one sample."""
+        drive = self.dynamics.drive(self.network, weights, x, target)
+        changed = {name: jnp.asarray(v, x.dtype) for name, v in phase.changed}
+        return replace(drive, changed=changed)
 
-    def read(self, weights: Weights, batch: Batch, target: Target, state: State) -> Readout:
+    def drives(self, weights: Any, x, target: Target, *, phase: Phase) -> Drive:
+        """The same for every sample of a batch of one seed."""
+        return jax.vmap(lambda x, t: self.drive(weights, x, t, phase=phase))(x, target)
+
+    def read(self, weights: Any, batch: Batch, target: Target, state: State, *, phase: Phase):
         """What the states of a batch mean, of one seed."""
-        drives = self.drives(weights, batch.x, target)
+        drives = self.drives(weights, batch.x, target, phase=phase)
         return read_batch(self.dynamics, self.network, weights, drives, state)
 
     # ------------------------------------------------------------------- phases, weights flowing
 
-    def _flow(self, weights, state, batch, keys, moment, watch) -> tuple[Weights, list[Passed]]:
+    def _flow(self, weights, state, batch, keys, moment, watch) -> tuple[Any, list[Passed]]:
         """All phases of online plasticity; the samples of a batch share the weights that move."""
         lead, dtype = batch.ids.shape, batch.x.dtype
-        memory = tuple(jnp.zeros((*lead, n), dtype) for n in self.network.sizes[1:])
-        output, passed = jnp.zeros_like(memory[-1]), []
+        memory = self.learning.blank(self.network, lead, dtype)
+        output, passed = jnp.zeros((*lead, self.network.sizes[-1]), dtype), []
         for number, phase in enumerate(self.phases):
             target = self._targets(phase, batch.y, output)
             times = None if watch is None else watch[number]
@@ -217,28 +224,28 @@ class Course(eqx.Module):
             given = batch, target, keys[number], moment
             plastic, report, watched = self._each(flow, start, *given)
             state, memory, weights = plastic
-            readout = self._each(Course.read, weights, batch, target, state)
+            readout = self._each(partial(Course.read, phase=phase), weights, batch, target, state)
             if phase.teaching == "none":
                 output = readout.rate[-1]
             passed.append(Passed(readout, report, watched))
         return weights, passed
 
-    def _rest(self, weights: Weights, batch: Batch) -> State:
+    def _rest(self, weights: Any, batch: Batch) -> State:
         """The state of every seed and sample before anything is shown."""
-        state = rest(self.dynamics, self.network, weights.W[0].dtype)
+        state = rest(self.dynamics, self.network, batch.x.dtype)
         return jax.tree.map(lambda v: jnp.broadcast_to(v, (*batch.ids.shape, *v.shape)), state)
 
     def _online_phase(self, start, batch, target, key, moment, *, phase, times):
         """A phase of one seed in which weights move too: the batch is one system."""
 
         def velocity(weights, readout, memory):
-            free = readout._replace(teacher=memory)
-            change = self.change(weights, batch, readout, free, key, moment, phase=phase)
+            left = self.learning.recalled(self.phases, readout, memory)
+            change = self.change(weights, batch, readout, left, key, moment, phase=phase)
             return self.learning.rated(change, moment.factor)
 
         def seen(plastic):
             weights = self.learning.constrain(plastic.weights)
-            readout = self.read(weights, batch, target, plastic.state)
+            readout = self.read(weights, batch, target, plastic.state, phase=phase)
             return jax.vmap(self.dynamics.observe)(plastic.state, readout)
 
         noise_keys = self._noise_keys(key, batch.ids)
@@ -251,9 +258,10 @@ class Course(eqx.Module):
             batch.x,
             batch.y,
             target,
+            partial(self.drive, phase=phase),
             self.target_step,
             velocity,
-            self.learning.tau_memory if phase.teaching == "none" else None,
+            partial(self.learning.remember, phase),
             phase.duration,
             noise_keys,
             watch,
@@ -263,21 +271,16 @@ class Course(eqx.Module):
             watched = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), watched)
         return plastic, report, watched
 
-    def change(self, weights, batch, readout, free, key, moment: Moment, *, phase) -> Weights:
-        """What the open plasticity of a phase makes of its signals, before rates; of one seed."""
-        change = nothing(weights)
-        if self.learning.credit.own_channel:
-            readout = self.learning.taught(self.dynamics, self.network, weights, batch.y, readout)
-        if phase.forward:
-            change = self.learning.forward_change(
-                self.dynamics, self.network, weights, batch.x, batch.y, readout, free
-            )
-        if phase.feedback:
-            feedback = self.learning.feedback_change(
-                self.network, weights, readout, key, moment.turn
-            )
-            change = change._replace(Q=feedback.Q)
-        return change
+    def change(self, weights, batch, readout, left, key, moment: Moment, *, phase: Phase):
+        """What the open plasticity of a phase makes of its signals, before rates; of one seed.
+
+        left: the readouts of the phases up to this one, in their order.
+        """
+        earlier = tuple(zip(self.phases, left, strict=False))
+        learning: Any = self.learning
+        model = self.dynamics, self.network, weights
+        given = batch.x, batch.y, readout, earlier, key, moment
+        return learning.change(*model, *given, phase.plastic)
 
 
 def _seen_at(times: tuple[float, ...], own: tuple[float, ...], ended: Passed) -> Passed:
@@ -291,7 +294,7 @@ def _alike(phases: tuple[Phase, ...]) -> list[slice]:
 
     def program(phase: Phase):
         follows = phase.teaching == "following"
-        return phase.duration, phase.stop, follows and phase
+        return phase.duration, phase.stop, phase.changed, follows and phase
 
     runs, start = [], 0
     for _, group in groupby(phases, program):

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from neurosim import _words
-from neurosim.dynamics.base import Drive, Dynamics, Target, rest
+from neurosim.dynamics.base import Dynamics, Target, rest
 from neurosim.levels.rate import amplification
-from neurosim.network import Network, Weights
+from neurosim.network import Network
 from neurosim.simulator import Examined
 from neurosim.spec import PhaseSpec, ProtocolSpec
 from neurosim.theory.linearisation import System, modes
@@ -25,18 +26,17 @@ def inside(array) -> np.ndarray:
     return np.abs(np.asarray(array)) < EXPLODED
 
 
-def exploded_weights(weights: Weights, s: int) -> str | None:
-    """The first of the weights of seed number s that are out of bounds."""
-    for letter, arrays in (("W", weights.W), ("b", weights.b), ("Q", weights.Q)):
-        for i, array in enumerate(arrays, start=1):
-            if not inside(array[s]).all():
-                return f"{letter}{i}"
+def exploded_weights(weights: Any, names: Sequence[str], s: int) -> str | None:
+    """The first of the weights of seed number s that are out of bounds. names: of the leaves."""
+    for name, array in zip(names, jax.tree.leaves(weights), strict=True):
+        if not inside(array[s]).all():
+            return name
     return None
 
 
-def sound(weights: Weights) -> np.ndarray:
+def sound(weights: Any) -> np.ndarray:
     """Which seeds have all their weights in bounds."""
-    groups = (*weights.W, *weights.b, *weights.Q)
+    groups = jax.tree.leaves(weights)
     return np.all([inside(a).reshape(len(a), -1).all(axis=1) for a in groups], axis=0)
 
 
@@ -61,12 +61,13 @@ def place(
     """
     for phase, trace, moments in zip(phases, seen.traces, times, strict=True):
         earliest: tuple[int, str, int] | None = None
-        for name, layers in trace.items():
-            for i, layer in enumerate(layers, start=1):
-                bad = np.logical_not(inside(layer[s]).all(axis=2))
+        for where, variables in trace.items():
+            for name, array in variables.items():
+                bad = np.logical_not(inside(array[s]).all(axis=2))
                 first = int(np.argmax(bad.any(axis=0)))
                 if bad.any() and (earliest is None or first < earliest[0]):
-                    earliest = first, f"{name} of layer {i}", int(np.argmax(bad[:, first]))
+                    what = f"{name} of {_words.spelled(where)}"
+                    earliest = first, what, int(np.argmax(bad[:, first]))
         if earliest is not None:
             at, variable, sample = earliest
             when = f" at {moments[at] * 1e3:.4g} ms" if spec.level != "equilibrium" else ""
@@ -79,7 +80,7 @@ def stability(
     spec: ProtocolSpec,
     dynamics: Dynamics,
     network: Network,
-    weights: Weights,
+    weights: Any,
     x: Float[Array, " n_0"],
     y: Float[Array, " n_L"],
     teaching: str,
@@ -92,7 +93,7 @@ def stability(
         "none": Target("none"),
         "following": Target("following", spec.model.target_step, y),
     }.get(teaching, Target("fixed", value=y))
-    drive = Drive(x, network.potential(weights, 1, x), target)
+    drive = dynamics.drive(network, weights, x, target)
     system = System(dynamics, network, weights, drive)
     found = modes(system, rest(dynamics, network, x.dtype))
     if not found.stable:

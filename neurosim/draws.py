@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from neurosim import ingredients
 from neurosim.errors import InputError
@@ -48,7 +49,7 @@ def data(protocol: Protocol, seeds: list[int]) -> tuple[bool, list[Data]]:
     return task.shared, drawn
 
 
-def weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Iterator[ingredients.Drawn]:
+def weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Iterator[Any]:
     """The weights of every seed before it learns."""
     model, folder = protocol.spec.model, protocol.folder
     for seed, each in zip(seeds, drawn, strict=True):

@@ -6,6 +6,8 @@ first axis of everything.
 """
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,9 +16,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
 from neurosim.compiled import compiled
 from neurosim.course import FREE, Course
-from neurosim.dynamics.base import Drive, Target, rest
+from neurosim.dynamics.base import Target, rest
 from neurosim.levels.settling import Report
-from neurosim.network import Weights, standardized
+from neurosim.network import standardized
 from neurosim.plasticity.iteration import Iteration, Shown, iterate
 from neurosim.plasticity.learning import Moment, nothing
 from neurosim.simulator import Batch, Examined, Metrics, RunState
@@ -34,7 +36,7 @@ class Engine(Course):
 
     # ------------------------------------------------------------------- one presentation
 
-    def begin(self, weights: Weights, presentation: int) -> RunState:
+    def begin(self, weights: Any, presentation: int) -> RunState:
         """The state of every seed at the start of a stage."""
 
         def one(weights):
@@ -56,7 +58,7 @@ class Engine(Course):
         batch: Batch,
         keys: PRNGKeyArray,
         first: Int[Array, ""],
-    ) -> tuple[RunState, Metrics, Weights]:
+    ) -> tuple[RunState, Metrics, Any]:
         """One presentation: all phases, then, quasi-statically, one step of the weights.
 
         Also the change its signals asked for, before rates and optimiser; online, what was done.
@@ -90,8 +92,9 @@ class Engine(Course):
     def _iterate(self, weights, batch, readout, optimizer, key, moment) -> Iteration:
         """One step of a credit with a channel of its own, of one seed."""
         (phase,) = self.phases
+        learning: Any = self.learning
         return iterate(
-            self.learning,
+            learning,
             self.dynamics,
             self.network,
             weights,
@@ -99,7 +102,7 @@ class Engine(Course):
             optimizer,
             jax.random.fold_in(key, 0),
             moment,
-            (phase.forward, phase.feedback),
+            phase.plastic,
         )
 
     def _signals(self, weights, batch, readouts, iteration: Iteration | None) -> dict[str, Array]:
@@ -145,7 +148,7 @@ class Engine(Course):
         start: Int[Array, ""],
         stop: Int[Array, ""],
         first: Int[Array, ""],
-    ) -> tuple[RunState, Metrics, Weights]:
+    ) -> tuple[RunState, Metrics, Any]:
         """The presentations `start` … `stop`−1 of an epoch, for every seed at once.
 
         Also the change that the signals of the last of them asked for.
@@ -172,7 +175,7 @@ class Engine(Course):
 
         return jax.lax.fori_loop(start, stop, body, (states, empty, nothing(states.weights)))
 
-    def _shown(self, weights: Weights, data, data_axis: int | None, ids) -> tuple["Engine", Batch]:
+    def _shown(self, weights: Any, data, data_axis: int | None, ids) -> tuple["Engine", Batch]:
         """The samples of every seed at these places of the data, and the engine that sees them.
 
         ids: (seed, batch).
@@ -190,7 +193,7 @@ class Engine(Course):
     @compiled
     def evaluate(
         self,
-        weights: Weights,
+        weights: Any,
         data: tuple[Array, Array],
         data_axis: int | None,
         keys: PRNGKeyArray,
@@ -209,7 +212,8 @@ class Engine(Course):
         def one_round(ids):
             batch = jax.tree.map(lambda a: a[:, ids], all_samples)
             target = self._targets(FREE, batch.y, batch.y)
-            drive = engine._each(Course.drives, weights, batch.x, target)
+            held = partial(Course.drives, phase=self.phases[0])
+            drive = engine._each(held, weights, batch.x, target)
             start = self._rest(weights, batch)
             _, ended = engine._settle_phase(weights, batch, (), self.phases[0], drive, keys, start)
             return engine._scores(ended.readout.rate[-1], batch.y, ended.report)
@@ -252,29 +256,32 @@ class Engine(Course):
         stopped = jnp.stack([p.report.stopped[:, :samples] for p in seen], axis=1)
         return Examined(traces, stopped)
 
-    def observed_layers(self, weights: Weights) -> dict[str, int]:
-        """How many layers, from layer 1 up, have each recordable variable."""
+    def observed(self, weights: Any) -> dict[str, dict[str, int]]:
+        """Every place, the variables that can be recorded there, and of how many units."""
 
         def look():
             first = jax.tree.map(lambda w: w[0], weights)
-            x = jnp.zeros(self.network.sizes[0], first.W[0].dtype)
-            drive = Drive(x, self.network.potential(first, 1, x), Target("none"))
+            x = jnp.zeros(self.network.sizes[0])
+            drive = self.dynamics.drive(self.network, first, x, Target("none"))
             state = rest(self.dynamics, self.network, x.dtype)
             readout = self.dynamics.read(self.network, first, drive, state)
             return self.dynamics.observe(state, readout)
 
-        return {name: len(layers) for name, layers in jax.eval_shape(look).items()}
+        return jax.tree.map(lambda array: array.shape[0], jax.eval_shape(look))
 
     @compiled
     def against_backprop(
         self,
-        weights: Weights,
-        change: Weights,
+        weights: Any,
+        change: Any,
         data: tuple[Array, Array],
         data_axis: int | None,
         ids: Int[Array, "seed batch"],
     ) -> tuple[Float[Array, "seed L"], Float[Array, "seed L"]]:
-        """Per layer, the angle (degrees) between ΔW_i and the negative gradient, and ‖ΔW_i‖."""
+        """Per layer, the angle (degrees) between ΔW_i and the negative gradient, and ‖ΔW_i‖.
+
+        Not a number in circuits that are no chain of layers.
+        """
 
         engine, batch = self._shown(weights, data, data_axis, ids)
         return engine._each(Engine._against_backprop, weights, change, batch)
@@ -282,13 +289,18 @@ class Engine(Course):
     def _against_backprop(self, weights, change, batch: Batch) -> tuple[Array, Array]:
         """Of one seed."""
 
+        chain, moves = self.dynamics.chain(weights), self.dynamics.chain(change)
+        if chain is None or moves is None:
+            unknown = jnp.full(self.network.depth, jnp.nan)
+            return unknown, unknown
+
         def loss(W):
-            moved = weights._replace(W=W)
+            moved = chain._replace(W=W)
             outputs = jax.vmap(lambda x: self.network.forward_pass(moved, x)[-1])(batch.x)
             return jnp.mean(jax.vmap(self.network.loss)(outputs, batch.y))
 
         angles, norms = [], []
-        for d, g in zip(change.W, jax.grad(loss)(weights.W), strict=True):
+        for d, g in zip(moves.W, jax.grad(loss)(chain.W), strict=True):
             norm = jnp.linalg.norm(d)
             cosine = -jnp.vdot(d, g) / (norm * jnp.linalg.norm(g))
             angles.append(jnp.degrees(jnp.arccos(jnp.clip(cosine, -1, 1))))

@@ -2,7 +2,9 @@
 
 from typing import Any, NamedTuple
 
+from neurosim import circuitry
 from neurosim.families import FAMILIES
+from neurosim.initialisers import MATRICES
 from neurosim.spec import ActivationSpec, ModelSpec
 
 
@@ -35,6 +37,19 @@ class Facts(NamedTuple):
 def facts(model: ModelSpec) -> Facts:
     """From the table of families by name; of cells and objects of a script by asking them."""
     layers = range(1, model.depth + 1)
+    if model.circuit:
+        made = circuitry.circuit(model)
+        values = circuitry.parameters(model)
+        return Facts(
+            ("local",),
+            tuple(dict.fromkeys(name for _, name in made.moving)),
+            tuple(dict.fromkeys(name for _, name in made.observed)),
+            tuple(
+                float(made.attenuation(values | {"i": i, "L": model.depth}, MATRICES))
+                for i in layers
+            ),
+            None,
+        )
     if isinstance(model.dynamics, str):
         family = FAMILIES[model.dynamics]
         taus = family.compartments.items()
@@ -58,12 +73,24 @@ def facts(model: ModelSpec) -> Facts:
     )
 
 
-def heights(model: ModelSpec) -> dict[str, int] | None:
-    """Of every recordable variable how many layers have it; None for dynamics of a script."""
+def observed(model: ModelSpec) -> dict[str, dict[str, int]] | None:
+    """Every place, the variables that can be recorded there, and of how many units.
+
+    None for dynamics of a script.
+    """
+    if model.circuit:
+        made = circuitry.circuit(model)
+        found: dict[str, dict[str, int]] = {}
+        for group, name in made.observed:
+            found.setdefault(made.place(group), {})[name] = made.size(group)
+        return found
     if not isinstance(model.dynamics, str):
         return None
     lacking = FAMILIES[model.dynamics].observed.items()
-    return {name: model.depth - layers for name, layers in lacking}
+    return {
+        f"layer{i}": {name: n for name, layers in lacking if i <= model.depth - layers}
+        for i, n in enumerate(model.layers[1:], start=1)
+    }
 
 
 def invertible(activation: Any) -> bool:

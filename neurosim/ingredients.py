@@ -8,10 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from neurosim import circuitry
 from neurosim.archives import read_arrays
 from neurosim.credit import named
 from neurosim.errors import InputError, arrived, either, unknown
-from neurosim.initialisers import feedback_weights, forward_weights, weights_from_arrays
+from neurosim.initialisers import (
+    circuit_weights,
+    feedback_weights,
+    forward_weights,
+    weights_from_arrays,
+)
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.seeds import host_stream
 from neurosim.spec import ModelSpec, ProtocolSpec
@@ -25,7 +31,7 @@ CONDITIONING = 0.4
 
 
 class Drawn(NamedTuple):
-    """Of one seed; `neurosim.network.Weights` says what the letters are."""
+    """Of one seed of a layered network; `neurosim.network.Weights` says what the letters are."""
 
     W: list[np.ndarray]
     b: list[np.ndarray]
@@ -66,8 +72,12 @@ def located(folder: Path, name: Any) -> Path:
     return folder / os.path.expanduser(str(name))
 
 
-def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Drawn:
-    """The initial weights of one seed, in float64."""
+def weights(
+    model: ModelSpec, seed: int, data: Data, folder: Path
+) -> Drawn | dict[str, list[np.ndarray]]:
+    """The initial weights of one seed, in float64; of a circuit by projection."""
+    if model.circuit:
+        return _of_circuit(model, seed, folder)
     sizes = tuple(model.layers)
     rng = host_stream(seed, "weights")
     shapes = [(n, below) for below, n in pairwise(sizes)]
@@ -107,9 +117,29 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Drawn:
     return Drawn(W, b, Q)
 
 
+STREAMS = {"W": "weights", "Q": "feedback"}
+"""The random streams of projections that layered models have too; others have their own names."""
+
+
+def _of_circuit(model: ModelSpec, seed: int, folder: Path) -> dict[str, list[np.ndarray]]:
+    def stream(name: str) -> np.random.Generator:
+        return host_stream(seed, STREAMS.get(name, name))
+
+    def read(name: str) -> dict[str, np.ndarray]:
+        return read_arrays(located(folder, model.projections[name].file))
+
+    begins = {
+        name: (circuitry.begins(model, name), projection.gain)
+        for name, projection in model.projections.items()
+    }
+    return circuit_weights(
+        circuitry.circuit(model), begins, circuitry.parameters(model), stream, read
+    )
+
+
 def neurons(protocol: ProtocolSpec) -> Neurons:
     """The neurons behind every unit at the spiking level."""
     given = protocol.model.spiking
     fields = given.model_dump(exclude={"soma", "neurons", "tau_synapse", "leak"})
-    kind = "bursting" if protocol.model.dynamics == "multiplexing" else given.soma
+    kind = "bursting" if protocol.model.bursting else given.soma
     return Neurons(kind=kind, count=given.neurons, dt=protocol.spiking.dt, **fields)

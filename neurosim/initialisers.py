@@ -1,11 +1,15 @@
 """The weights that a network starts from, drawn by NumPy in float64."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from neurosim.circuits.description import Circuit
+from neurosim.circuits.populations import Projection
+from neurosim.circuits.starts import DRAWS, start
 from neurosim.errors import InputError
 from neurosim.wirings import WIRINGS
 
@@ -18,20 +22,124 @@ def forward_weights(
     `lecun`: Gaussian of variance gain²/n_{i-1}; `xavier`: of variance 2 gain²/(n_i + n_{i-1});
     `orthogonal`: gain times a matrix with orthonormal rows or columns.
     """
-    weights = []
-    for n_in, n_out in pairwise(sizes):
-        draw = rng.standard_normal((n_out, n_in))
-        match kind:
-            case "lecun":
-                w = draw / np.sqrt(n_in)
-            case "xavier":
-                w = draw * np.sqrt(2 / (n_in + n_out))
-            case "orthogonal":
-                u, _, vt = np.linalg.svd(draw, full_matrices=False)
-                w = u @ vt
-            case _:
-                raise ValueError(f"no forward initialiser {kind!r}")
-        weights.append(gain * w)
+    return [gain * drawn(kind, (n_out, n_in), rng) for n_in, n_out in pairwise(sizes)]
+
+
+def drawn(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """One random matrix (post, pre), or vector where one reaches one, of gain 1."""
+    n_out, n_in = shape if len(shape) == 2 else (*shape, 1)
+    if kind == "uniform":
+        return rng.uniform(-1, 1, shape)
+    draw = rng.standard_normal(shape)
+    match kind:
+        case "lecun" | "normal":
+            return draw / np.sqrt(n_in)
+        case "xavier":
+            return draw * np.sqrt(2 / (n_in + n_out))
+        case "orthogonal":
+            u, _, vt = np.linalg.svd(draw, full_matrices=False)
+            return u @ vt
+        case _:
+            raise ValueError(f"no forward initialiser {kind!r}")
+
+
+MATRICES: dict[str, Callable[..., Any]] = {
+    "pinv": np.linalg.pinv,
+    "inv": np.linalg.inv,
+    "transpose": np.transpose,
+    "dot": np.matmul,
+    **{n: getattr(np, n) for n in ("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos")},
+    "abs": np.abs,
+    "clip": np.clip,
+    "int": lambda condition: condition * 1.0,
+}
+"""What an expression for a start may call."""
+
+
+def circuit_weights(
+    circuit: Circuit,
+    starts: Mapping[str, tuple[str, float]],
+    parameters: Mapping[str, float],
+    streams: Callable[[str], np.random.Generator],
+    read: Callable[[str], Mapping[str, np.ndarray]],
+) -> dict[str, list[np.ndarray]]:
+    """The weights of every projection of a circuit that has some, and its biases `b`, in float64.
+
+    starts: of every projection, where its weights start, and their gain. streams: the random
+    stream of a projection. read: the arrays of its weights file.
+
+    Raises:
+        InputError: a start does not give the shape that the projection has, or no finite numbers.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    waiting = [p for p in circuit.projections if p.weighed]
+    while waiting:
+        projection = next(
+            p
+            for p in waiting
+            if not {other.name for other in waiting if other is not p}
+            & set(_awaited(starts[p.name][0]))
+        )
+        waiting.remove(projection)
+        found[projection.name] = _started(
+            circuit, projection, starts[projection.name], parameters, streams, read, found
+        )
+    if circuit.biased is not None:
+        found["b"] = [np.zeros(circuit.size(s.post)) for s in circuit.biased.synapses]
+    return found
+
+
+def _awaited(text: str) -> tuple[str, ...]:
+    return () if text in DRAWS else start(text).projections
+
+
+def _started(circuit, projection: Projection, begins, parameters, streams, read, found):
+    """The weights of one projection."""
+    kind, gain = begins
+    shapes = [
+        (circuit.size(s.post), circuit.size(s.pre)) if s.dense else (circuit.size(s.post),)
+        for s in projection.synapses
+    ]
+    numbers = [s.number for s in projection.synapses]
+    where = f"projections.{projection.name}"
+    if kind == "file":
+        arrays = read(projection.name)
+        found_in = [
+            weights_from_arrays(arrays, projection.name, [shape], f"{where}.file", number)
+            for number, shape in zip(numbers, shapes, strict=True)
+        ]
+        return [array for (array,) in found_in]
+    if kind in ("zeros", "ones"):
+        return [np.full(shape, gain if kind == "ones" else 0.0) for shape in shapes]
+    if kind in DRAWS:
+        rng = streams(projection.name)
+        return [gain * drawn(kind, shape, rng) for shape in shapes]
+    begin, weights = start(kind), []
+    for number, shape in zip(numbers, shapes, strict=True):
+        values: dict[str, Any] = dict(parameters) | {"i": number, "L": circuit.depth}
+        for stand_in, other, layer in begin.weights:
+            others = [s.number for s in circuit.projection[other].synapses]
+            at = layer.at(number, circuit.depth)
+            if at not in others:
+                raise InputError(
+                    f"{where}.init: {kind!r} asks {other} for number {at} in layer {number}; it "
+                    f"has {', '.join(map(str, others))}"
+                )
+            values[stand_in] = found[other][others.index(at)]
+        try:
+            array = np.asarray(begin.expression(values, MATRICES), float) * gain
+        except (ValueError, np.linalg.LinAlgError) as error:
+            raise InputError(f"{where}.init: {kind!r} in layer {number}: {error}") from None
+        if array.ndim == 0:
+            array = np.full(shape, float(array))
+        if array.shape != shape:
+            raise InputError(
+                f"{where}.init: {kind!r} has shape {array.shape} in layer {number}; expected "
+                f"{shape}: (post-synaptic, pre-synaptic) units"
+            )
+        if not np.isfinite(array).all():
+            raise InputError(f"{where}.init: {kind!r} is not finite in layer {number}")
+        weights.append(array)
     return weights
 
 

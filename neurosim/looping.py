@@ -17,12 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neurosim import build, diverging
+from neurosim import build, diverging, facts
 from neurosim._progress import Progress
-from neurosim.contents import Contents, Plan, heights
+from neurosim.contents import Contents, Plan
 from neurosim.errors import DivergedError, StoppedError
 from neurosim.loading import Protocol
-from neurosim.network import Weights
 from neurosim.positions import Position, checkpoint
 from neurosim.recording import Recorder, host
 from neurosim.results import Run
@@ -59,7 +58,7 @@ class Setting:
     seeds: list[int]
     path: Path
     samples: Samples
-    weights: Weights
+    weights: Any
     origin: Mapping[str, Any]
     progress: Callable[[Progress], None] | None = None
 
@@ -75,7 +74,9 @@ class Loop:
             build.engine(self.spec, stage, count)
             for stage, (_, count) in zip(self.spec.stages, self.plan.stages, strict=True)
         ]
-        observed = heights(self.engines[0], setting.weights)
+        observed = facts.observed(self.spec.model)
+        if observed is None:
+            observed = self.engines[0].observed(setting.weights)
         self.contents = Contents(self.spec, self.plan, observed, self.seeds)
         self.order_keys = jnp.stack([device_stream(seed, "order") for seed in self.seeds])
         self.keys = jnp.stack([device_stream(seed, "noise") for seed in self.seeds])
@@ -251,13 +252,13 @@ class Loop:
             samples,
         )
 
-    def test(self, stage: int, weights: Weights):
+    def test(self, stage: int, weights: Any):
         """Loss, fraction wrong and fraction settled on the test set; see `Engine.evaluate`."""
         return self.engines[stage].evaluate(
             weights, self.samples.test, self.samples.axis, self.test_keys
         )
 
-    def angles(self, stage: int, weights: Weights, change: Weights, ids):
+    def angles(self, stage: int, weights: Any, change: Any, ids):
         """Of a change to the gradient; see `Engine.against_backprop`."""
         return self.engines[stage].against_backprop(
             weights, change, self.samples.train, self.samples.axis, ids
@@ -279,6 +280,11 @@ class Loop:
         """Chunks as long as `CHUNK_SECONDS` allow, growing gently past the slow first one."""
         fitting = int(CHUNK_SECONDS / max(took / count, 1e-6))
         self.length = max(1, min(fitting, 8 * self.length))
+
+    @property
+    def _arrays(self) -> list[str]:
+        """The names of all weights, in the order of their leaves."""
+        return [name for name, _, _ in self.contents.weights]
 
     def _living(self) -> np.ndarray:
         """Which seeds have not diverged."""
@@ -350,7 +356,7 @@ class Loop:
         states = before
         if offset:
             states, _, _ = self.advance(stage, before, orders, at, at + offset)
-        weights = diverging.exploded_weights(states.weights, s)
+        weights = diverging.exploded_weights(states.weights, self._arrays, s)
         if weights is not None:
             return (
                 f"the weights {weights} were out of all bounds when it began; a lower plasticity "
@@ -374,7 +380,7 @@ class Loop:
     def _lost_weights(self, stage: int, states: RunState, orders, at: int, s: int):
         """What is left where every state looked at was in bounds."""
         after, _, _ = self.advance(stage, states, orders, at, at + 1)
-        weights = diverging.exploded_weights(after.weights, s)
+        weights = diverging.exploded_weights(after.weights, self._arrays, s)
         words = (
             "the state was in bounds where it was looked at; the solver gave up between"
             if weights is None

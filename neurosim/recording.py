@@ -7,12 +7,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from neurosim.contents import MS, Contents
 from neurosim.environment import commit, versions
 from neurosim.loading import Protocol
-from neurosim.network import Weights
 from neurosim.simulator import Examined, Metrics
 from neurosim.store import Ledger, TraceWriter
 
@@ -54,7 +54,7 @@ class Recorder:
         protocol: Protocol,
         contents: Contents,
         seeds: list[int],
-        weights: Weights,
+        weights: Any,
         overwrite: bool,
     ) -> "Recorder":
         """For a new trace, with the weights it starts from."""
@@ -86,7 +86,7 @@ class Recorder:
             for phase, k in zip(stage.phases, slots, strict=True):
                 self.writer.write("phases/duration", k, np.float32((phase.duration or 0) * MS))
                 self.writer.write("phases/teaching", k, np.int8(phase.teaching != "none"))
-                for kind in ("forward", "feedback"):
+                for kind in self.contents.plastic:
                     self.writer.write(f"phases/{kind}", k, np.int8(kind in phase.plastic))
 
     def _own(self, array: Any) -> np.ndarray:
@@ -94,25 +94,21 @@ class Recorder:
         array = np.asarray(array)
         return array if self.contents.many else array[0]
 
-    def weights(self, moment: int, weights: Weights) -> None:
+    def weights(self, moment: int, weights: Any) -> None:
         """The weights at the start (0) or the end (1) of the run."""
         self._write_weights("weights", moment, weights)
 
-    def snapshot(self, presentation: int, weights: Weights) -> None:
+    def snapshot(self, presentation: int, weights: Any) -> None:
         """The weights that a recorded presentation begins with, where they are asked for."""
         if self.contents.spec.record.weights:
             row = self.contents.plan.recorded.index(presentation)
             self._write_weights("snapshots", row, weights)
 
-    def _write_weights(self, group: str, row: int, weights: Weights) -> None:
-        first = self.contents.wires[0][0] if self.contents.wires else 1
-        for letter, arrays, begin in (
-            ("W", weights.W, 1),
-            ("b", weights.b, 1),
-            ("Q", weights.Q, first),
+    def _write_weights(self, group: str, row: int, weights: Any) -> None:
+        for (name, _, _), array in zip(
+            self.contents.weights, jax.tree.leaves(weights), strict=True
         ):
-            for i, array in enumerate(arrays, start=begin):
-                self.writer.write(f"{group}/{letter}{i}", row, self._own(array))
+            self.writer.write(f"{group}/{name}", row, self._own(array))
 
     def calibration(self, rate: np.ndarray) -> None:
         """The f–I curve of the neurons (Hz)."""
@@ -168,17 +164,17 @@ class Recorder:
             full = np.full((stopped.shape[0], len(contents.names), stopped.shape[2]), np.nan)
             full[:, slots] = stopped
             self.writer.write("traces/stopped", row, self._own(full))
-        for i, spikes in enumerate(seen.spikes or (), start=1):
-            if f"layer{i}" in contents.populations:
+        for place, spikes in (seen.spikes or {}).items():
+            if place in contents.populations:
                 times_ms = (row * contents.duration + np.asarray(spikes.times)) * MS
-                self.writer.append_spikes(f"layer{i}", times_ms, np.asarray(spikes.nodes))
-        for i, name in contents.recorded:
-            parts = [np.asarray(phase[name][i - 1]) for phase in seen.traces]
+                self.writer.append_spikes(place, times_ms, np.asarray(spikes.nodes))
+        for place, name in contents.recorded:
+            parts = [np.asarray(phase[place][name]) for phase in seen.traces]
             rows = np.concatenate(parts, axis=2)
             where = np.arange(rows.shape[2]) if contents.timed else slots
             values = np.full((*rows.shape[:2], contents.moments, rows.shape[3]), np.nan, rows.dtype)
             values[:, :, where] = rows
-            self.writer.write(f"traces/layer{i}/{name}", row, self._own(values))
+            self.writer.write(f"traces/{place}/{name}", row, self._own(values))
 
 
 def host(metrics: Metrics, start: int, stop: int) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,6 @@ from neurosim.environment import fingerprint
 from neurosim.errors import InputError
 from neurosim.loading import Protocol, resolve
 from neurosim.looping import Loop, Samples, Setting
-from neurosim.network import Weights
 from neurosim.positions import origin
 from neurosim.recording import Recorder
 from neurosim.results import Run
@@ -73,7 +73,7 @@ def run(
         return loop.run(loop.start(), begin, request)
 
 
-def initial_weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Weights:
+def initial_weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Any:
     """The weights of every seed before it learns."""
     return build.stack([build.placed(each) for each in draws.weights(protocol, seeds, drawn)])
 

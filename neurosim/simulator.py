@@ -5,18 +5,21 @@ from typing import Any, NamedTuple, Protocol
 from jaxtyping import Array, Float, Int
 
 from neurosim.dynamics.base import Dynamics
-from neurosim.network import Layers, Network, Weights
+from neurosim.network import Network
 
 
 class Phase(NamedTuple):
-    """A phase as the engine sees it; duration in s, open plasticity as two switches."""
+    """A phase as the engine sees it; duration in s.
+
+    plastic: the names of what learns in it. changed: parameters that have other values in it.
+    """
 
     name: str
     duration: float
     stop: bool
     teaching: str
-    forward: bool
-    feedback: bool
+    plastic: tuple[str, ...]
+    changed: tuple[tuple[str, float], ...] = ()
 
 
 class RunState(NamedTuple):
@@ -25,7 +28,7 @@ class RunState(NamedTuple):
     presentation: how many are done, which also selects the random draws.
     """
 
-    weights: Weights
+    weights: Any
     optimizer: Any
     presentation: Int[Array, ""]
 
@@ -67,13 +70,13 @@ class Spikes(NamedTuple):
 class Examined(NamedTuple):
     """A presentation in detail.
 
-    traces: per phase, variable → layers of (samples, times, n_i). stopped: (phases, samples), s.
-    spikes: of the first seed, a layer at a time, if there are any.
+    traces: per phase, place → variable → (samples, times, n). stopped: (phases, samples), s.
+    spikes: of the first seed, by place, if there are any.
     """
 
-    traces: list[dict[str, Layers]]
+    traces: list[dict[str, dict[str, Any]]]
     stopped: Any
-    spikes: list[Spikes] | None = None
+    spikes: dict[str, Spikes] | None = None
 
 
 class Simulator(Protocol):
@@ -86,8 +89,8 @@ class Simulator(Protocol):
     @property
     def curve(self) -> Any: ...
     def begin(self, *args: Any, **kw: Any) -> RunState: ...
-    def advance(self, *args: Any, **kw: Any) -> tuple[RunState, Metrics, Weights]: ...
+    def advance(self, *args: Any, **kw: Any) -> tuple[RunState, Metrics, Any]: ...
     def evaluate(self, *args: Any, **kw: Any) -> tuple[Any, Any, Any]: ...
     def examine(self, *args: Any, **kw: Any) -> Examined: ...
     def against_backprop(self, *args: Any, **kw: Any) -> tuple[Any, Any]: ...
-    def observed_layers(self, *args: Any, **kw: Any) -> dict[str, int]: ...
+    def observed(self, *args: Any, **kw: Any) -> dict[str, dict[str, int]]: ...

@@ -18,12 +18,13 @@ from pydantic import (
     PlainSerializer,
     WrapValidator,
     field_validator,
+    model_serializer,
 )
 
 from neurosim._plain import plain
 from neurosim.errors import arrived, either, unknown
 from neurosim.families import FAMILIES
-from neurosim.units import PositiveRate, PositiveTime, Quantity, parse_any
+from neurosim.units import NonNegativeTime, PositiveRate, PositiveTime, Quantity, parse_any
 
 
 class Spec(BaseModel):
@@ -214,7 +215,7 @@ class NeuronsSpec(Spec):
     base_rate: PositiveRate = 50.0
     gain: PositiveRate = 20.0
     max_rate: PositiveRate = 150.0
-    tau_synapse: PositiveTime = 5e-3
+    tau_synapse: NonNegativeTime = 5e-3
     leak: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     tau_membrane: PositiveTime = 10e-3
     refractory: PositiveTime = 2e-3
@@ -223,13 +224,6 @@ class NeuronsSpec(Spec):
     probability_gain: Annotated[float, Field(gt=0, le=1)] = 0.15
     burst_interval: PositiveTime = 5e-3
     burst_limit: PositiveTime = 16e-3
-
-
-class CellSpec(Spec):
-    """Equations of a neuron as text. like: the cell whose other lines it takes over."""
-
-    equations: str
-    like: str | None = None
 
 
 def _read_parameter(value: Any) -> Any:
@@ -242,21 +236,131 @@ Parameter = Annotated[
 """A number, or text with a unit."""
 
 
-class ModelSpec(Spec):
-    """A layered network of pyramidal neurons; see `docs/models.md` for every key.
+class CellSpec(Spec):
+    """Equations of a neuron as text. like: the cell whose other lines it takes over.
 
-    Its neurons are a shipped `dynamics`, or the `cells` `pyramidal` and `output` with their
-    `parameters`. attenuation: of cells, by how much the teaching signal of layer i of L is expected
-    to shrink, an expression.
+    parameters: of this cell alone, before those of the model.
+    """
+
+    equations: str = ""
+    like: str | None = None
+    parameters: dict[str, Parameter] = {}
+
+
+class PopulationSpec(Spec):
+    """Cells of one kind: in which layers, how many in each, and which cell where not its namesake.
+
+    size: as many as the layer has units, or the layer `above` or `below` it, or a number. spikes:
+    the quantity that spikes speak of, or two, by events and by bursts; false for cells without
+    spikes; where not given, what the cells send if that is one quantity.
+    """
+
+    layers: Literal["hidden", "output", "all"] | list[Annotated[int, Field(ge=1)]]
+    size: Literal["layer", "above", "below"] | Annotated[int, Field(ge=1)] = "layer"
+    cell: str | None = None
+    spikes: (
+        str | Annotated[list[str], Field(min_length=2, max_length=2)] | Literal[False] | None
+    ) = None
+
+
+def _population(value: Any, handler: Callable) -> Any:
+    return handler({"layers": value} if isinstance(value, str | list) else value)
+
+
+PopulationField = Annotated[PopulationSpec, WrapValidator(_population)]
+
+
+@dataclass(frozen=True)
+class RateLaw:
+    """A rate of plasticity as an expression in the layer i, the depth L and the parameters."""
+
+    text: str
+    per_second: bool
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Not known before the parameters are; one that is not zero."""
+        return (1.0,)
+
+
+def _read_projection_rate(value: Any, handler: Callable) -> LearningRate | RateLaw:
+    if isinstance(value, RateLaw):
+        return value
+    if isinstance(value, str) and re.search(r"[A-Za-z(]", re.sub(r"\s*[a-zA-Z]+\s*$", "", value)):
+        law = re.sub(r"\s+Hz\s*$", "", value)
+        return RateLaw(law, law != value)
+    return _read_rate(value, handler)
+
+
+def _write_projection_rate(rate: LearningRate | RateLaw) -> Any:
+    if isinstance(rate, RateLaw):
+        return f"{rate.text} Hz" if rate.per_second else rate.text
+    return _write_rate(rate)
+
+
+ProjectionRate = Annotated[
+    Any,
+    WrapValidator(_read_projection_rate),
+    PlainSerializer(_write_projection_rate, when_used="json"),
+]
+
+
+class ProjectionSpec(Spec):
+    """Synapses of one kind; see `docs/models.md` for wires, starts and rules.
+
+    init: where the weights start, a name or an expression over other projections; `file` for an
+    .npz. post, pre: the rule, an expression over the cell on either side. decay: λ. limit: how
+    large a weight may become. bias: whether the post-synaptic cells have biases that learn along.
+    """
+
+    wire: str
+    init: str | None = None
+    gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    file: str | None = None
+    post: str | None = None
+    pre: str | None = None
+    rule: str = "fixed"
+    rate: ProjectionRate = LearningRate((0.0,), False)
+    decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    optimizer: Optimizer = "sgd"
+    bias: bool = False
+
+
+LAYERED = frozenset(
+    {"dynamics", "credit", "bias", "mu", "tau_soma", "tau_basal", "tau_apical", "weights"}
+    | {"forward", "feedback"}
+)
+"""Keys of models that are layers of a shipped dynamics."""
+
+CIRCUITS = frozenset(
+    {"cells", "populations", "projections", "parameters", "readout", "cut", "form", "attenuation"}
+)
+"""Keys of models that are circuits."""
+
+
+class ModelSpec(Spec):
+    """A network of neurons; see `docs/models.md` for every key.
+
+    It is a circuit of `cells` in `populations`, joined by `projections`, or layers of a shipped
+    `dynamics` that learn by a `credit`. Of circuits: readout, the quantity of the output layer that
+    answers; cut, a state that the equilibrium level finds by Newton's method where sweeps would not
+    converge, as that of a controller; form, of `t` and `encode`; attenuation, by how much the
+    teaching signal of layer i of L is expected to shrink, an expression.
     """
 
     name: str = "unnamed"
     source: str = ""
     cells: dict[str, CellSpec] = {}
     parameters: dict[str, Parameter] = {}
+    populations: dict[str, PopulationField] = {}
+    projections: dict[str, ProjectionSpec] = {}
+    readout: str | None = None
+    cut: str | None = None
+    form: Literal["inverse", "autoencoder"] = "inverse"
     attenuation: str = "1"
     dynamics: ByName | None = Field(default=None, validate_default=True)
-    credit: ByName
+    credit: ByName | None = Field(default=None, validate_default=True)
     layers: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2)]
     activation: ActivationField = ActivationSpec(name="leaky-relu", slope=0.35)
     output_activation: ActivationField = ActivationSpec(name="linear")
@@ -305,10 +409,34 @@ class ModelSpec(Spec):
             raise ValueError(f"the {describe(dynamics)} dynamics has no {info.field_name!r}")
         return value
 
+    @field_validator("credit")
+    @classmethod
+    def _credit_of_layers(cls, credit, info):
+        if credit is None and not info.data.get("cells"):
+            raise ValueError("missing; it says where teaching signals come from")
+        return credit
+
+    @model_serializer(mode="wrap")
+    def _without_what_it_has_not(self, handler: Callable) -> dict[str, Any]:
+        """A circuit has no keys of layered models, a layered model none of circuits."""
+        others = LAYERED if self.cells else CIRCUITS
+        return {key: value for key, value in handler(self).items() if key not in others}
+
     @property
     def depth(self) -> int:
         """L, the number of layers above the input."""
         return len(self.layers) - 1
+
+    @property
+    def bursting(self) -> bool:
+        """Whether its spikes speak of two things, by events and by bursts."""
+        spikes = [population.spikes for population in self.populations.values()]
+        return self.dynamics == "multiplexing" or any(isinstance(given, list) for given in spikes)
+
+    @property
+    def circuit(self) -> bool:
+        """Whether it is written as cells, populations and projections."""
+        return bool(self.cells)
 
 
 # ---------------------------------------------------------------------------------- protocols
@@ -319,14 +447,16 @@ class PhaseSpec(Spec):
 
     duration: needed where there is time; with until = "settled" the longest it may take.
     teaching: `none` (short-circuit), `following` the output, `frozen` from the free phase, or
-    `clamped` to the label.
+    `clamped` to the label. plastic: `forward`, `feedback`, or the projections of a circuit that
+    learn. parameters: those of a circuit that have other values in this phase.
     """
 
     name: str
     duration: PositiveTime | None = None
     until: Literal["settled", "duration"] = "settled"
     teaching: Literal["none", "following", "frozen", "clamped"] = "none"
-    plastic: list[Literal["forward", "feedback"]] = []
+    plastic: list[str] = []
+    parameters: dict[str, Parameter] = {}
 
 
 class StageSpec(Spec):

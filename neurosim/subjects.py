@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -39,7 +41,7 @@ class Subject:
     model: ModelSpec
     protocol: ProtocolSpec | None
     seed: int
-    weights: Weights
+    weights: Any
     x: Float[Array, "samples n_0"]
     y: Float[Array, "samples n_L"]
 
@@ -138,7 +140,8 @@ def _of_trace(path: Path, seed: int | None, at: str | int | None, samples: int) 
         chosen = seeds[0] if seed is None else seed
         if chosen not in seeds:
             raise InputError(f"{path}: seed {chosen} was not run; there are: {seeds}")
-        moment, weights = _weights(path, tree, at, seeds.index(chosen))
+        circuit = bool(resolved["model"].get("cells"))
+        moment, weights = _weights(path, tree, at, seeds.index(chosen), circuit)
     try:
         spec = validate(ProtocolSpec, resolved)
         protocol = Protocol(spec, Path(), Sources(()), {})
@@ -149,7 +152,9 @@ def _of_trace(path: Path, seed: int | None, at: str | int | None, samples: int) 
     return Subject(str(path), "trace", moment, inputs, spec.model, spec, chosen, weights, x, y)
 
 
-def _weights(path: Path, tree: Any, at: str | int | None, seed: int) -> tuple[str, Weights]:
+def _weights(
+    path: Path, tree: Any, at: str | int | None, seed: int, circuit: bool
+) -> tuple[str, Any]:
     """The weights of a moment, as they lie in the trace, and the moment in words."""
     ends = ["initial", "final"]
     kept = tree["snapshots/presentation"].values.tolist() if "snapshots" in tree else []
@@ -165,7 +170,8 @@ def _weights(path: Path, tree: Any, at: str | int | None, seed: int) -> tuple[st
 
     def layers(letter: str) -> tuple[Array, ...]:
         found = sorted(
-            (n for n in group.data_vars if n.startswith(letter)), key=lambda n: int(n[1:])
+            (n for n in group.data_vars if re.fullmatch(rf"{letter}\d+", n)),
+            key=lambda n: int(n.removeprefix(letter)),
         )
         arrays = [group[name].values[row] for name in found]
         arrays = [
@@ -173,7 +179,10 @@ def _weights(path: Path, tree: Any, at: str | int | None, seed: int) -> tuple[st
         ]
         return tuple(jnp.asarray(a, jnp.result_type(float)) for a in arrays)
 
-    weights = Weights(layers("W"), layers("b"), layers("Q"))
-    if not all(bool(jnp.isfinite(w).all()) for w in weights.W):
+    weights: Any = Weights(layers("W"), layers("b"), layers("Q"))
+    if circuit:
+        kinds = dict.fromkeys(re.sub(r"\d+$", "", name) for name in group.data_vars)
+        weights = {kind: layers(kind) for kind in kinds}
+    if not all(bool(jnp.isfinite(w).all()) for w in jax.tree.leaves(weights)):
         raise InputError(f"{path}: the {moment} weights were not written or are not finite")
     return moment, weights

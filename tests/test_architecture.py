@@ -18,12 +18,12 @@ RANKS = {
     "store": 2, "validation": 2, "spec": 2, "network": 2, "initialisers": 2, "tasks": 2,
     "dynamics": 3, "simulator": 4, "credit": 4, "plasticity": 5,
     "levels": 6, "theory": 7, "course": 7, "engine": 8, "spiking": 9, "conditions": 9,
-    "ingredients": 9,
-    "build": 10, "facts": 11, "consistency": 12, "loading": 13, "contents": 13, "diverging": 13,
-    "environment": 13, "scenes": 13, "draws": 14, "programs": 14, "positions": 14,
-    "recording": 14, "results": 14, "comparing": 14, "findings": 14,
-    "looping": 15, "figures": 15, "running": 16, "costing": 16, "listing": 17, "checking": 17,
-    "inspecting": 17, "subjects": 17, "resuming": 17, "analysing": 18, "cli": 19,
+    "circuitry": 10, "ingredients": 11,
+    "build": 12, "facts": 12, "consistency": 13, "loading": 14, "contents": 14, "diverging": 14,
+    "environment": 14, "scenes": 14, "draws": 15, "programs": 15, "positions": 15,
+    "recording": 15, "results": 15, "comparing": 15, "findings": 15,
+    "looping": 16, "figures": 16, "running": 17, "costing": 17, "listing": 18, "checking": 18,
+    "inspecting": 18, "subjects": 18, "resuming": 18, "analysing": 19, "cli": 20,
 }  # fmt: skip
 """Room → rank."""
 

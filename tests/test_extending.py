@@ -8,7 +8,7 @@ import pytest
 
 import neurosim as ns
 from neurosim.activations import Elementwise
-from neurosim.dynamics.base import Dynamics, Readout
+from neurosim.dynamics.base import Layered, Readout
 from neurosim.tasks.data import Data
 
 SMALL = {
@@ -33,7 +33,7 @@ class TwoBlobs:
         return Data(x[:400], y[:400], x[400:], y[400:], classes=True, teacher=None)
 
 
-class Additive(Dynamics):
+class Additive(Layered):
     """Basal and apical rates add up: τ dh_i/dt = −h_i + f_i(h_{i−1}) + κ (g_i(h_{i+1}) − h_i)."""
 
     kappa: float
@@ -79,7 +79,7 @@ class Additive(Dynamics):
     def attenuation(self, network, i):
         return self.kappa ** (network.depth + 1 - i)
 
-    def observe(self, state, readout):
+    def variables(self, state, readout):
         return {"soma": state["soma"]}
 
 

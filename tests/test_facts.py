@@ -7,12 +7,12 @@ import pytest
 from sklearn.datasets import load_digits
 
 import neurosim as ns
-from neurosim import build, contents, facts
+from neurosim import build, facts
 from neurosim.activations import ACTIVATIONS
 from neurosim.credit import CREDITS
 from neurosim.deferred import Deferred
 from neurosim.draws import data, weights
-from neurosim.dynamics import DYNAMICS, Dynamics
+from neurosim.dynamics import DYNAMICS, Layered
 from neurosim.families import FAMILIES
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
 from neurosim.spec import FORMULAS, ActivationSpec
@@ -46,13 +46,12 @@ def test_facts_of_a_name_are_those_of_the_object(name, tau):
     _, drawn = data(protocol, [0])
     [first] = weights(protocol, [0], drawn)
     engine = build.engine(spec, spec.stages[0], 1)
-    seen = contents.heights(engine, build.stack([build.placed(first)]))
-    assert list(seen.items()) == list(facts.heights(model).items())
-    assert facts.heights(given) is None
+    assert engine.observed(build.stack([build.placed(first)])) == facts.observed(model)
+    assert facts.observed(given) is None
 
 
 def test_the_dynamics_of_a_script_are_asked():
-    class Own(Dynamics):
+    class Own(Layered):
         """Nothing but what a family says of itself."""
 
         credits = ("own-channel",)
@@ -66,7 +65,7 @@ def test_the_dynamics_of_a_script_are_asked():
         def pull(self, *_):
             raise AssertionError("nothing moves")
 
-        read = observe = pull
+        read = variables = pull
 
         def attenuation(self, network, i):
             return 0.5 ** (network.depth - i)

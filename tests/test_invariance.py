@@ -241,7 +241,12 @@ def test_the_noise_of_a_sample_follows_it_through_the_batch(tmp_path):
         number = jnp.array([ids])
         first = jnp.int32(0)
         seen = Engine.examine(engine, states, data, None, number, keys, first, times, len(ids))
-        return [layer[0] for phase in seen.traces for layers in phase.values() for layer in layers]
+        return [
+            array[0]
+            for phase in seen.traces
+            for place in phase.values()
+            for array in place.values()
+        ]
 
     for one, other in zip(traces([7, 3, 11]), traces([5, 9, 7]), strict=True):
         assert largest_difference(one[0], other[2]) < 1e-12

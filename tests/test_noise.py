@@ -264,11 +264,11 @@ def test_seeds_presentations_phases_and_samples_draw_noise_of_their_own(tmp_path
         keys = jax.random.key(seed)[None]
         seen = engine.examine(states, data, None, ids, keys, jnp.int32(0), ((0.12,), (0.12,)), 200)
         return [
-            np.concatenate([phase[name][i][0, :, 0] for name, i in where], axis=1)
+            np.concatenate([phase[place][name][0, :, 0] for name, place in where], axis=1)
             for phase in seen.traces
         ]
 
-    where = [("basal", 0), ("basal", 1), ("apical", 0)]
+    where = [("basal", "layer1"), ("basal", "layer2"), ("apical", "layer1")]
     first, again = look()
     for one, other in zip(look(), (first, again), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -8,10 +8,9 @@ knows nothing of other units. Quantities that nobody asks for are no part of it.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from neurosim.circuits.expressions import FORBIDDEN, Expression, ExpressionError, parse
 from neurosim.errors import unknown
@@ -37,13 +36,12 @@ class Cell:
     equations: tuple[Equation, ...]
 
     @classmethod
-    def read(cls, text: str, functions: Iterable[str], like: "Cell | None" = None) -> "Cell":
+    def read(cls, text: str, functions: Mapping[str, int], like: "Cell | None" = None) -> "Cell":
         """The cell that a text describes. like: one whose other lines it takes over.
 
         Raises:
             ExpressionError: a line is no equation; the message quotes it and counts lines from 1.
         """
-        known = frozenset(functions)
         kept = {} if like is None else {e.name: e for e in like.equations}
         own: dict[str, Equation] = {}
         for number, line in enumerate(text.splitlines(), start=1):
@@ -51,7 +49,7 @@ class Cell:
             if not line:
                 continue
             try:
-                equation = _equation(line, known)
+                equation = _equation(line, functions)
                 if equation.name in own:
                     raise ExpressionError(f"{equation.name!r} is defined twice")
             except ExpressionError as error:
@@ -102,30 +100,23 @@ class Cell:
             if not (equation.moves and other == name):
                 self._need(other, below, found)
 
-    def at_once(self, name: str) -> frozenset[str]:
-        """What it is given that `name` follows without a compartment between; no loop is left."""
-        equation = self._by_name.get(name)
-        if equation is None:
-            return frozenset({name})
-        if equation.moves:
-            return frozenset()
-        return frozenset().union(*(self.at_once(other) for other in equation.right.names))
-
     def right(self, name: str) -> Expression:
         """The right side of the equation of `name`."""
         return self._by_name[name].right
 
-    def smoothed(self, names: Iterable[str], tau: str, functions: Iterable[str]) -> "Cell":
-        """The same, but quantities that followed at once now do so with time constant `tau`."""
+    def alias(self, name: str) -> str:
+        """The quantity that `name` is but another name of; itself if it is of none."""
+        equation = self._by_name.get(name)
+        if equation is None or equation.moves or not equation.right.text.isidentifier():
+            return name
+        return self.alias(equation.right.text)
 
-        def slow(equation: Equation) -> Equation:
-            if equation.moves or equation.name not in names:
-                return equation
-            text = f"(({equation.right.text}) - {equation.name})/{tau}"
-            return Equation(equation.name, parse(text, frozenset(functions)), True)
-
-        names = frozenset(names)
-        return Cell(tuple(map(slow, self.equations)))
+    def roots(self, name: str) -> frozenset[str]:
+        """States, and what is given, that `name` follows at once; no loop is left."""
+        equation = self._by_name.get(name)
+        if equation is None or equation.moves:
+            return frozenset({name})
+        return frozenset().union(*(self.roots(other) for other in equation.right.names))
 
     def restricted(self, names: Iterable[str]) -> "Cell":
         """The part of it that `names` need."""
@@ -149,40 +140,8 @@ class Cell:
             if name not in available:
                 raise ExpressionError(unknown("name", name, sorted(available)))
 
-    def value(
-        self,
-        name: str,
-        given: Callable[[str], Any],
-        functions: Mapping[str, Callable],
-        known: dict[str, Any] | None = None,
-    ) -> Any:
-        """A quantity, from the values of states and of what is not defined here.
 
-        given: asked for each of them that it takes. known: values of quantities found before.
-        """
-        known = {} if known is None else known
-        if name not in known:
-            equation = self._by_name.get(name)
-            if equation is None or equation.moves:
-                known[name] = given(name)
-            else:
-                known[name] = self._evaluated(equation, given, functions, known)
-        return known[name]
-
-    def velocity(
-        self, name: str, given: Callable[[str], Any], functions: Mapping[str, Callable]
-    ) -> Any:
-        """How a state moves, per second: the right side of its equation."""
-        return self._evaluated(self._by_name[name], given, functions, {})
-
-    def _evaluated(self, equation: Equation, given, functions, known: dict[str, Any]) -> Any:
-        names = equation.right.names
-        return equation.right(
-            {name: self.value(name, given, functions, known) for name in names}, functions
-        )
-
-
-def _equation(line: str, functions: frozenset[str]) -> Equation:
+def _equation(line: str, functions: Mapping[str, int]) -> Equation:
     match = LINE.fullmatch(line)
     if match is None:
         raise ExpressionError(f"{line!r} is no equation; expected 'name = ...' or 'dname/dt = ...'")

@@ -30,8 +30,11 @@ OPERATORS: dict[type[ast.AST], str] = {
 }
 """What may stand between and before quantities."""
 
-ELEMENTARY = ("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos", "abs", "clip", "int")
-"""Functions that every expression may call; Brian2 knows them under the same names."""
+ELEMENTARY = dict.fromkeys(
+    ("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos", "abs", "int"), 1
+) | {"clip": 3}
+"""Functions that every expression may call, with how many arguments they take; Brian2 knows them
+under the same names."""
 
 FORBIDDEN = frozenset(
     {"e", "i", "j", "N", "t", "dt", "xi", "inf", "pi", "floor", "ceil", "rand", "randn"}
@@ -72,13 +75,11 @@ class Expression:
         """Its value, where names have these values and functions are these."""
         return eval(self._code, {"__builtins__": {}}, {**values, **functions})
 
-    def written(
-        self, names: Mapping[str, str], functions: Mapping[str, Callable[[str], str]]
-    ) -> str:
+    def written(self, names: Mapping[str, str], functions: Mapping[str, Callable[..., str]]) -> str:
         """The same in Brian2's notation, which is nearly the same text.
 
-        names: what stands for a name, where that is something else. functions: of their
-        argument's text, what stands for a call.
+        names: what stands for a name, where that is something else. functions: of the text of
+        their arguments, what stands for a call.
         """
         return _written(self.tree.body, names, functions)
 
@@ -89,10 +90,10 @@ class Expression:
         return isinstance(other, Expression) and self.text == other.text
 
 
-def parse(text: str, functions: frozenset[str] = frozenset()) -> Expression:
+def parse(text: str, functions: Mapping[str, int] | None = None) -> Expression:
     """The expression that a text writes.
 
-    functions: names that may be called beside the `ELEMENTARY` ones.
+    functions: what may be called beside the `ELEMENTARY` ones, with the number of arguments.
 
     Raises:
         ExpressionError: it is none, or holds what no expression may.
@@ -104,7 +105,7 @@ def parse(text: str, functions: frozenset[str] = frozenset()) -> Expression:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ExpressionError(f"{text!r} is no expression; expected such as '(1 - mu)*f'") from None
-    checked = _Checked(text, frozenset(ELEMENTARY) | functions).visit(tree)
+    checked = _Checked(text, ELEMENTARY | dict(functions or {})).visit(tree)
     return Expression(text, ast.fix_missing_locations(checked))
 
 
@@ -126,7 +127,7 @@ def _written(node: ast.expr, names, functions) -> str:
         case ast.Compare():
             return f"({part(node.left)} {OPERATORS[type(node.ops[0])]} {part(node.comparators[0])})"
         case ast.Call(func=ast.Name(id=name)) if name in functions:
-            return f"({functions[name](part(node.args[0]))})"
+            return f"({functions[name](*map(part, node.args))})"
         case ast.Call(func=ast.Name(id=name)):
             return f"{name}({', '.join(map(part, node.args))})"
     raise AssertionError(f"{ast.dump(node)} passed the whitelist")
@@ -135,7 +136,7 @@ def _written(node: ast.expr, names, functions) -> str:
 class _Checked(ast.NodeTransformer):
     """Passes what is allowed, makes floats of numbers, and refuses all else by name."""
 
-    def __init__(self, text: str, functions: frozenset[str]) -> None:
+    def __init__(self, text: str, functions: Mapping[str, int]) -> None:
         self.text, self.functions, self.depth = text, functions, 0
 
     def visit(self, node: ast.AST) -> Any:
@@ -184,6 +185,12 @@ class _Checked(ast.NodeTransformer):
             raise ExpressionError(
                 f"{node.func.id!r} is no function; expected one of "
                 f"{', '.join(sorted(self.functions))}"
+            )
+        count = self.functions[node.func.id]
+        if len(node.args) != count:
+            raise ExpressionError(
+                f"{self._quoted(node)}: {node.func.id} takes {count} "
+                f"{'argument' if count == 1 else 'arguments'}, got {len(node.args)}"
             )
         arguments = [self.visit(argument) for argument in node.args]
         return ast.copy_location(ast.Call(node.func, arguments, []), node)

@@ -156,8 +156,19 @@ CREDITS: dict[str, Credit] = {
 }
 
 
-def named(credit: str | Credit) -> Credit:
-    """The credit assignment of a model, which gives its name or the record itself."""
+def _none(*_: Any) -> tuple[()]:
+    """No teaching signal beside what the rules of projections name."""
+    return ()
+
+
+LOCAL = Credit(_none, "rules of projections, written in the model", kind="local", wiring="none")
+"""Of circuits, whose synapses have their rules each."""
+
+
+def named(credit: str | Credit | None) -> Credit:
+    """The credit assignment of a model: its name, the record itself, or None for local rules."""
+    if credit is None:
+        return LOCAL
     return CREDITS[credit] if isinstance(credit, str) else credit
 
 

@@ -13,8 +13,9 @@ All is written for one sample.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -55,16 +56,26 @@ class Target(eqx.Module):
                 assert self.value is not None, "a fixed target knows its value"
                 return self.value
 
+    @property
+    def teach(self) -> Scalar | float:
+        """1 where there is a target beside h_L itself, 0 where not."""
+        if self.kind == "switched":
+            assert self.on is not None, "a switch has two sides"
+            return jnp.where(self.on, 1.0, 0.0)
+        return 0.0 if self.kind == "none" else 1.0
+
 
 class Drive(eqx.Module):
     """What one phase holds fixed for one sample: the input and the teaching.
 
-    basal: a_1 = W_1 x + b_1, computed once a phase while W_1 stands still.
+    basal: what the input brings, computed once a phase while weights stand still: a_1 = W_1 x + b_1
+    in a layered network, by projection in a circuit. changed: parameters that this phase changes.
     """
 
     x: Float[Array, " n_0"]
-    basal: Float[Array, " n_1"]
+    basal: Any
     target: Target
+    changed: dict[str, Scalar] = eqx.field(default_factory=dict)
 
 
 class Readout(NamedTuple):
@@ -87,7 +98,82 @@ class Readout(NamedTuple):
 
 
 class Dynamics(eqx.Module):
-    """A family of neurons. A user's own subclasses this and runs at the JAX levels.
+    """How the neurons of a network move: what every level asks, all for one sample."""
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """States that Newton's method finds, not sweeps, which leave them as they are."""
+        return ()
+
+    @abstractmethod
+    def shapes(self, network: Network) -> dict[str, tuple[int, ...]]:
+        """Every kind of state, with its size in every layer that has it."""
+
+    @abstractmethod
+    def visits(self, network: Network, layer: int) -> list[tuple[str, int]]:
+        """What a sweep sets in a layer, in order: kinds of states, and their number from 1."""
+
+    @abstractmethod
+    def drive(
+        self, network: Network, weights: Any, x: Float[Array, " n_0"], target: Target
+    ) -> Drive:
+        """What a phase holds fixed."""
+
+    @abstractmethod
+    def at(self, network: Network, weights: Any, drive: Drive, state: State) -> "Moving":
+        """How everything moves in a state."""
+
+    def fixed_point(self, network: Network, weights: Any, drive: Drive) -> State | None:
+        """The rest in closed form, where it has one; None leaves it to the solver."""
+        return None
+
+    @abstractmethod
+    def read(self, network: Network, weights: Any, drive: Drive, state: State) -> Any:
+        """What the state means; `rate[-1]` is what the network answers."""
+
+    @abstractmethod
+    def observe(self, state: State, readout: Any) -> dict[str, dict[str, Array]]:
+        """The recordable variables, under the names of the field, by the place they have."""
+
+    @abstractmethod
+    def expected(self, network: Network, name: str, number: int) -> Scalar | float:
+        """By how much the teaching signal is expected to shrink on its way to such a state."""
+
+    @abstractmethod
+    def chain(self, weights: Any) -> Weights | None:
+        """The weights as those of a chain of layers; None of a network that is none."""
+
+    @property
+    @abstractmethod
+    def noise(self) -> dict[str, Scalar | float]:
+        """What is noisy; empty if nothing is."""
+
+    @abstractmethod
+    def deviations(self, network: Network, state: State) -> dict[str, tuple]:
+        """Of every state its noise per √s, None where it is quiet."""
+
+
+class Moving(Protocol):
+    """How a network moves in a state; by kind of state and its number, from 1."""
+
+    @property
+    def pull(self) -> Callable[[str, int], Array]:
+        """What a state is drawn to."""
+
+    @property
+    def velocity(self) -> Callable[[str, int], Array]:
+        """How it moves, per second."""
+
+
+class _Moved(NamedTuple):
+    """How a layered network moves in a state."""
+
+    pull: Callable[[str, int], Array]
+    velocity: Callable[[str, int], Array]
+
+
+class Layered(Dynamics):
+    """A family of neurons in layers, each with the same compartments; a user's own subclasses this.
 
     `credits` lists the credit assignments it can be used with.
     """
@@ -115,10 +201,6 @@ class Dynamics(eqx.Module):
     ) -> Float[Array, " n_i"]:
         """What compartment `name` of layer i is drawn to."""
 
-    def fixed_point(self, network: Network, weights: Weights, drive: Drive) -> State | None:
-        """The rest in closed form, where it has one; None leaves it to the solver."""
-        return None
-
     def velocity(
         self, network: Network, weights: Weights, drive: Drive, state: State, name: str, i: int
     ) -> Float[Array, " n_i"]:
@@ -135,42 +217,69 @@ class Dynamics(eqx.Module):
         """By how much the teaching signal of layer i is expected to shrink on its way down."""
 
     @abstractmethod
-    def observe(self, state: State, readout: Readout) -> dict[str, Layers]:
-        """The recordable variables, under the names of the field (`observed`)."""
+    def variables(self, state: State, readout: Readout) -> dict[str, Layers]:
+        """The recordable variables, under the names of the field (`observed`), layer by layer."""
+
+    def shapes(self, network: Network) -> dict[str, tuple[int, ...]]:
+        return {
+            name: network.sizes[1 : self.layers(network, name) + 1] for name in self.time_constants
+        }
+
+    def visits(self, network: Network, layer: int) -> list[tuple[str, int]]:
+        names = self.time_constants
+        return [(name, layer) for name in names if layer <= self.layers(network, name)]
+
+    def drive(self, network: Network, weights: Weights, x, target: Target) -> Drive:
+        return Drive(x, network.potential(weights, 1, x), target)
+
+    def at(self, network: Network, weights: Weights, drive: Drive, state: State) -> Moving:
+        given = network, weights, drive, state
+        return _Moved(partial(self.pull, *given), partial(self.velocity, *given))
+
+    def observe(self, state: State, readout: Readout) -> dict[str, dict[str, Array]]:
+        found: dict[str, dict[str, Array]] = {}
+        for name, layers in self.variables(state, readout).items():
+            for i, array in enumerate(layers, start=1):
+                found.setdefault(f"layer{i}", {})[name] = array
+        return found
+
+    def chain(self, weights: Weights) -> Weights:
+        return weights
+
+    def expected(self, network: Network, name: str, number: int) -> Scalar | float:
+        return self.attenuation(network, number)
+
+    def deviations(self, network: Network, state: State) -> dict[str, tuple]:
+        taus, noise = self.time_constants, self.noise
+
+        def of(name: str) -> Scalar | float | None:
+            return noise[name] * (2 / taus[name]) ** 0.5 if name in noise else None
+
+        return {name: tuple(of(name) for _ in layers) for name, layers in state.items()}
 
 
 def rest(dynamics: Dynamics, network: Network, dtype) -> State:
     """The state before anything is shown: all compartments at zero."""
-    return {
-        name: tuple(
-            jnp.zeros(network.sizes[i], dtype) for i in range(1, dynamics.layers(network, name) + 1)
-        )
-        for name in dynamics.time_constants
-    }
+    shapes = dynamics.shapes(network).items()
+    return {name: tuple(jnp.zeros(size, dtype) for size in sizes) for name, sizes in shapes}
 
 
 def residual(
-    dynamics: Dynamics, network: Network, weights: Weights, drive: Drive, state: State
+    dynamics: Dynamics, network: Network, weights: Any, drive: Drive, state: State
 ) -> State:
     """p(state) − state, which is τ dv/dt: zero at rest, in units of the state."""
+    pull = dynamics.at(network, weights, drive, state).pull
     return {
-        name: tuple(
-            dynamics.pull(network, weights, drive, state, name, i) - v
-            for i, v in enumerate(layers, start=1)
-        )
+        name: tuple(pull(name, number) - v for number, v in enumerate(layers, start=1))
         for name, layers in state.items()
     }
 
 
-def field(
-    dynamics: Dynamics, network: Network, weights: Weights, drive: Drive, state: State
-) -> State:
+def field(dynamics: Dynamics, network: Network, weights: Any, drive: Drive, state: State) -> State:
     """dv/dt of every compartment, per second."""
+    velocity = dynamics.at(network, weights, drive, state).velocity
     return {
-        name: tuple(
-            dynamics.velocity(network, weights, drive, state, name, i)
-            for i in range(1, len(layers) + 1)
-        )
+        name: tuple(velocity(name, number) for number in range(1, len(layers) + 1))
         for name, layers in state.items()
     }
 
@@ -178,15 +287,15 @@ def field(
 def sweep(
     dynamics: Dynamics,
     network: Network,
-    weights: Weights,
+    weights: Any,
     drive: Drive,
     state: State,
     layers: Iterable[int],
 ) -> State:
     """The state with one layer after the other set to its pull in place."""
-    state = {name: list(v) for name, v in state.items()}  # type: ignore[misc]
     for i in layers:
-        for name in dynamics.time_constants:
-            if i <= len(state[name]):
-                state[name][i - 1] = dynamics.pull(network, weights, drive, state, name, i)  # type: ignore[index]
-    return {name: tuple(v) for name, v in state.items()}
+        for name, number in dynamics.visits(network, i):
+            set_to = dynamics.at(network, weights, drive, state).pull(name, number)
+            kind = state[name]
+            state = state | {name: (*kind[: number - 1], set_to, *kind[number:])}
+    return state

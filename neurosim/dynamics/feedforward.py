@@ -8,12 +8,12 @@ from typing import ClassVar
 import equinox as eqx
 from jaxtyping import Scalar
 
-from neurosim.dynamics.base import Drive, Dynamics, Readout, State
+from neurosim.dynamics.base import Drive, Layered, Readout, State
 from neurosim.families import FAMILIES, unmixed
 from neurosim.network import Layers, Network, Weights
 
 
-class Feedforward(Dynamics):
+class Feedforward(Layered):
     """Neurons without apical dendrites; whoever assigns credit must bring its own channel.
 
     tau_basal: dendritic time constant (s). noise: σ by compartment.
@@ -65,5 +65,5 @@ class Feedforward(Dynamics):
         """1: the error channel of backprop does not mix with activity."""
         return unmixed(None, network.depth + 1 - i)
 
-    def observe(self, state: State, readout: Readout) -> dict[str, Layers]:
+    def variables(self, state: State, readout: Readout) -> dict[str, Layers]:
         return {"basal": state["basal"], "rate": readout.rate}

@@ -8,12 +8,12 @@ from typing import ClassVar
 import equinox as eqx
 from jaxtyping import Scalar
 
-from neurosim.dynamics.base import Drive, Dynamics, Readout, State
+from neurosim.dynamics.base import Drive, Layered, Readout, State
 from neurosim.families import FAMILIES, mixed
 from neurosim.network import Layers, Network, Weights
 
 
-class Mixture(Dynamics):
+class Mixture(Layered):
     """Three-compartment neurons whose soma is a convex mixture of two dendritic rates.
 
     mu: apical mixing weight, 0 < μ < 0.5. tau_soma: somatic time constant (s).
@@ -95,5 +95,5 @@ class Mixture(Dynamics):
         """(μ/(1−μ))^{L+1−i} [T 6.15]."""
         return mixed(self.mu, network.depth + 1 - i)
 
-    def observe(self, state: State, readout: Readout) -> dict[str, Layers]:
+    def variables(self, state: State, readout: Readout) -> dict[str, Layers]:
         return {"soma": readout.rate, "basal": readout.basal, "apical": readout.apical}

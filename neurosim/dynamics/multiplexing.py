@@ -11,12 +11,12 @@ from typing import ClassVar
 import equinox as eqx
 from jaxtyping import Scalar
 
-from neurosim.dynamics.base import Drive, Dynamics, Readout, State
+from neurosim.dynamics.base import Drive, Layered, Readout, State
 from neurosim.families import FAMILIES, unmixed
 from neurosim.network import Layers, Network, Weights
 
 
-class Multiplexing(Dynamics):
+class Multiplexing(Layered):
     """Neurons that send two signals: an event rate upwards and a burst probability downwards.
 
     tau_basal, tau_apical: dendritic time constants (s). noise: σ by compartment.
@@ -74,7 +74,7 @@ class Multiplexing(Dynamics):
         """1: nothing decays with depth."""
         return unmixed(None, network.depth + 1 - i)
 
-    def observe(self, state: State, readout: Readout) -> dict[str, Layers]:
+    def variables(self, state: State, readout: Readout) -> dict[str, Layers]:
         return {
             "basal": state["basal"],
             "apical": state["apical"],

@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import optimistix as optx
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Scalar
 
 from neurosim.dynamics.base import State, residual, sweep
+from neurosim.inverses import inverse
 from neurosim.levels.settling import Problem, Report, Span, imbalance, where
 
 
@@ -65,7 +67,12 @@ class Equilibrium(eqx.Module):
 
         def once_more(carry):
             state, looked, sweeps, turn = carry
-            new, seen = swept(looked, state, (*range(2, top + 1), *range(top - 1, 0, -1)) or (1,))
+            if problem.dynamics.cut:
+                new = problem.each(_cut, state)
+                new, seen = where(moving(looked), (new, look(new)), (state, looked))
+            else:
+                up_and_down = (*range(2, top + 1), *range(top - 1, 0, -1)) or (1,)
+                new, seen = swept(looked, state, up_and_down)
             return new, seen, sweeps + moving(looked), turn + 1
 
         top = problem.network.depth
@@ -131,6 +138,32 @@ class Equilibrium(eqx.Module):
             throw=False,
         )
         return solution.value
+
+
+def _cut(problem: Problem, state: State) -> State:
+    """One Newton step on the states that the dynamics names as cut, the rest swept up for each.
+
+    Where sweeps cannot converge because a few states are fed back strongly, such as those of a
+    controller, but the rest is found in one sweep once they are given. Of one sample.
+    """
+    names = problem.dynamics.cut
+    cut = {name: state[name] for name in names}
+    flat, whole = ravel_pytree(cut)
+
+    def left(values):
+        """What the cut states are off, once all others have followed them; those others."""
+        layers = range(1, problem.network.depth + 1)
+        swept = sweep(*problem[:4], state | whole(values), layers)
+        pull = problem.dynamics.at(*problem[1:4], swept).pull
+        off = {
+            name: tuple(pull(name, k) - v for k, v in enumerate(swept[name], start=1))
+            for name in names
+        }
+        return ravel_pytree(off)[0], swept
+
+    off, _ = left(flat)
+    slopes = jax.jacfwd(lambda values: left(values)[0])(flat)
+    return left(flat - inverse(slopes) @ off)[1]
 
 
 def _closed(problem: Problem, state: State) -> Report:

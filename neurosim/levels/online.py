@@ -1,8 +1,8 @@
 """Online plasticity at the rate level: weights are part of the ODE and obey dW/dt all along.
 
 The samples of a batch share their weights and are therefore one ODE. Each neuron keeps what it did
-in the free phase as a slow memory, τ_m dm/dt = gate (teacher − m), whose gate is open in phases
-without teaching; two-phase rules read it where quasi-static ones read the settled free phase.
+in an earlier phase as a slow memory, τ_m dm/dt = gate (v − m), whose gate is open in that phase;
+rules read it where quasi-static ones read the state in which the phase had settled.
 """
 
 from collections.abc import Callable
@@ -10,20 +10,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray, Scalar
+from jaxtyping import PRNGKeyArray
 
-from neurosim.dynamics.base import Drive, Dynamics, Readout, State, Target, field
+from neurosim.dynamics.base import Drive, Dynamics, State, Target, field
 from neurosim.levels.rate import Rate, noise_of
 from neurosim.levels.settling import Problem, Report, imbalance
-from neurosim.network import Layers, Network, Weights
+from neurosim.network import Network
 
 
 class Plastic(NamedTuple):
     """All that moves in online plasticity. state and memory carry the batch first."""
 
     state: State
-    memory: Layers
-    weights: Weights
+    memory: Any
+    weights: Any
 
 
 def integrate(
@@ -34,39 +34,38 @@ def integrate(
     x,
     label,
     target: Target,
+    drive: Callable[[Any, Any, Target], Drive],
     target_step,
-    velocity: Callable[[Weights, Readout, Layers], Weights],
-    tau_memory: Scalar | float | None,
+    velocity: Callable[[Any, Any, Any], Any],
+    remember: Callable[[Any, Any], Any],
     duration: float,
     keys: PRNGKeyArray | None,
     watch: tuple[Any, Callable[[Plastic], Any]] | None,
-    constrain: Callable[[Weights], Weights],
+    constrain: Callable[[Any], Any],
 ) -> tuple[Plastic, Report, Any]:
     """One phase with plasticity, over its whole duration.
 
-    velocity: dW/dt per second from (weights, batched readout, memory). tau_memory: None where the
-    memory is closed. keys: one a sample, so that noise follows the sample and not its place in the
-    batch. watch: times (s) and what is seen at them. constrain: what ties the weights to each other
+    drive: what holds for a sample under (weights, x, target). velocity: dW/dt per second from
+    (weights, batched readout, memory). remember: d memory/dt per second from (batched readout,
+    memory). keys: one a sample, so that noise follows the sample and not its place in the batch.
+    watch: times (s) and what is seen at them. constrain: what ties the weights to each other
     (exact inverses).
     """
 
     def drives(weights):
-        return jax.vmap(lambda x, t: Drive(x, network.potential(weights, 1, x), t))(x, target)
+        return jax.vmap(lambda x, t: drive(weights, x, t))(x, target)
 
     def vector_field(plastic: Plastic) -> Plastic:
         weights = constrain(plastic.weights)
-        drive = drives(weights)
+        held = drives(weights)
         d_state = jax.vmap(lambda d, s: field(dynamics, network, weights, d, s))(
-            drive, plastic.state
+            held, plastic.state
         )
-        readout = read_batch(dynamics, network, weights, drive, plastic.state)
-        gate = 0.0 if tau_memory is None else 1 / tau_memory
-        d_memory = tuple(
-            gate * (t - m) for t, m in zip(readout.teacher, plastic.memory, strict=True)
-        )
+        readout = read_batch(dynamics, network, weights, held, plastic.state)
+        d_memory = remember(readout, plastic.memory)
         return Plastic(d_state, d_memory, velocity(weights, readout, plastic.memory))
 
-    noise = noise_of(dynamics, start.state, keys)
+    noise = noise_of(dynamics, network, start.state, keys)
     if noise is not None:
         quiet = jax.tree.map(lambda _: None, (start.memory, start.weights))
         noise = noise._replace(spread=Plastic(noise.spread, *quiet))
@@ -91,6 +90,6 @@ def integrate(
     return end, report, watched
 
 
-def read_batch(dynamics, network, weights, drives, states) -> Readout:
+def read_batch(dynamics, network, weights, drives, states) -> Any:
     """The readout of a batch, every array with the batch first."""
     return jax.vmap(lambda d, s: dynamics.read(network, weights, d, s))(drives, states)

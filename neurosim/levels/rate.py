@@ -20,6 +20,7 @@ from jaxtyping import PRNGKeyArray, Scalar
 from neurosim.dynamics.base import Dynamics, State, field
 from neurosim.levels.schemes import SCHEMES
 from neurosim.levels.settling import Problem, Report, Span, imbalance, where
+from neurosim.network import Network
 
 MAX_ADAPTIVE_STEPS = 1 << 16
 
@@ -195,7 +196,9 @@ class Rate(eqx.Module):
         def all_fields(v):
             return problem.each(lambda problem, v: field(*problem[:4], v), v)
 
-        return self._step(all_fields, state, noise_of(problem.dynamics, state, key))
+        return self._step(
+            all_fields, state, noise_of(problem.dynamics, problem.network, state, key)
+        )
 
     def _march(self, step, start, duration: float, watch, leading: int = 0, look=None):
         """Fixed steps over the duration, or until every sample has settled.
@@ -258,7 +261,7 @@ class Rate(eqx.Module):
             lambda v: field(*problem[:4], v),
             state,
             span.duration,
-            noise=noise_of(problem.dynamics, state, key),
+            noise=noise_of(problem.dynamics, problem.network, state, key),
             stop=(lambda v: self._look(problem, v)[1]) if span.stop else None,
             watch=watch,
         )
@@ -380,7 +383,9 @@ def _seen_of_each(problem: Problem, span: Span):
     return times, lambda v: problem.each(function, v)
 
 
-def noise_of(dynamics: Dynamics, state: State, key: PRNGKeyArray | None) -> Noise | None:
+def noise_of(
+    dynamics: Dynamics, network: Network, state: State, key: PRNGKeyArray | None
+) -> Noise | None:
     """The noise of every compartment, of deviation σ_c √(2/τ_c) per √s; None without any.
 
     A compartment left alone is then an Ornstein–Uhlenbeck process of deviation σ_c, whatever dt.
@@ -388,9 +393,4 @@ def noise_of(dynamics: Dynamics, state: State, key: PRNGKeyArray | None) -> Nois
     if not dynamics.noise:
         return None
     assert key is not None, "noise is drawn with a key"
-    taus = dynamics.time_constants
-
-    def deviation(name):
-        return dynamics.noise[name] * (2 / taus[name]) ** 0.5 if name in dynamics.noise else None
-
-    return Noise({name: tuple(deviation(name) for _ in state[name]) for name in state}, key)
+    return Noise(dynamics.deviations(network, state), key)

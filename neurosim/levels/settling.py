@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
 from neurosim.dynamics.base import Drive, Dynamics, State, residual
-from neurosim.network import Network, Weights
+from neurosim.network import Network
 
 ERROR_FLOOR = 1e-2
 """Samples whose output error is smaller than this need no better absolute accuracy than it asks."""
@@ -39,7 +39,7 @@ class Problem(NamedTuple):
 
     dynamics: Dynamics
     network: Network
-    weights: Weights
+    weights: Any
     drive: Drive
     target_step: Scalar | float
     label: Float[Array, "... n_L"]
@@ -114,7 +114,7 @@ def imbalance(
     pulls = residual(dynamics, network, weights, drive, state)
     for name, layers in pulls.items():
         for i, (r, v) in enumerate(zip(layers, state[name], strict=True), start=1):
-            expected = target_step * error * dynamics.attenuation(network, i)
+            expected = target_step * error * dynamics.expected(network, name, i)
             relative = rms(r) / expected
             floor = ROUNDING * eps * rms(v) / expected
             worst = jnp.maximum(worst, relative)

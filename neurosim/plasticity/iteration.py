@@ -52,10 +52,10 @@ def iterate(
     state: Any,
     key: PRNGKeyArray,
     moment: Moment,
-    plastic: tuple[bool, bool],
+    plastic: tuple[str, ...],
 ) -> Iteration:
-    """One presentation. state: of the optimisers. plastic: whether forward, feedback are open."""
-    forward, feedback = plastic
+    """One presentation. state: of the optimisers. plastic: what is open: forward, feedback."""
+    forward, feedback = "forward" in plastic, "feedback" in plastic
     x, labels, rest = shown
     teaching = learning.teaching(dynamics, network, weights, labels, rest, None)
     readout = learning.taught(dynamics, network, weights, labels, rest)

@@ -9,10 +9,14 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
 from neurosim.credit import Credit
-from neurosim.dynamics.base import Dynamics, Readout
+from neurosim.dynamics.base import Layered, Readout
 from neurosim.network import Layers, Network, Weights, tie
 from neurosim.plasticity.rules import bias
 from neurosim.plasticity.signals import forward_signals
+from neurosim.simulator import Phase
+
+Earlier = tuple[tuple[Phase, Any], ...]
+"""The phases of a presentation so far, with what the state at their end means."""
 
 OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "sgd": optax.identity,
@@ -109,9 +113,56 @@ class Learning(NamedTuple):
         factor = SCHEDULES[self.schedule](progress, self.final)
         return Moment(factor, turn, moves, jnp.asarray(presentation))
 
+    def change(
+        self,
+        dynamics: Layered,
+        network: Network,
+        weights: Weights,
+        x: Float[Array, "batch n_0"],
+        labels: Float[Array, "batch n_L"],
+        readout: Readout,
+        earlier: Earlier,
+        key: PRNGKeyArray,
+        moment: Moment,
+        plastic: tuple[str, ...],
+    ) -> Weights:
+        """What the rules make of the signals of a phase, before rates. plastic: what is open."""
+        change = nothing(weights)
+        free = [left for phase, left in earlier if phase.teaching == "none"]
+        if self.credit.own_channel:
+            readout = self.taught(dynamics, network, weights, labels, readout)
+        if "forward" in plastic:
+            given = x, labels, readout, free[-1] if free else None
+            change = self.forward_change(dynamics, network, weights, *given)
+        if "feedback" in plastic:
+            feedback = self.feedback_change(network, weights, readout, key, moment.turn)
+            change = change._replace(Q=feedback.Q)
+        return change
+
+    def blank(self, network: Network, lead: tuple[int, ...], dtype: Any) -> Layers:
+        """The memory of a batch that has seen nothing."""
+        return tuple(jnp.zeros((*lead, n), dtype) for n in network.sizes[1:])
+
+    def remember(self, phase: Phase, readout: Readout, memory: Layers) -> Layers:
+        """How the memory of the free phase moves, per second."""
+        shut = phase.teaching != "none" or self.tau_memory is None
+        gate: Any = 0.0 if shut else 1 / self.tau_memory  # type: ignore[operator]
+        return tuple(gate * (t - m) for t, m in zip(readout.teacher, memory, strict=True))
+
+    def after(self, phase: Phase, readout: Readout, memory: Layers, dt: float) -> Layers:
+        """The memory after dt in which the readout stays as it is."""
+        if phase.teaching != "none" or self.tau_memory is None:
+            return memory
+        share = -jnp.expm1(-dt / self.tau_memory)
+        return tuple(m + share * (t - m) for m, t in zip(memory, readout.teacher, strict=True))
+
+    def recalled(self, phases: tuple[Phase, ...], readout: Readout, memory: Layers) -> tuple:
+        """What earlier phases left, as far as it is remembered."""
+        return (readout._replace(teacher=memory),) * len(phases)
+
     def forward_change(
         self,
-        dynamics: Dynamics,
+        dynamics: Layered,
         network: Network,
         weights: Weights,
         x: Float[Array, "batch n_0"],
@@ -236,6 +287,6 @@ def replaced(layers: Layers, i: int, value: Array) -> Layers:
     return (*layers[: i - 1], value, *layers[i:])
 
 
-def nothing(weights: Weights) -> Weights:
+def nothing(weights: Any) -> Any:
     """No change."""
     return jax.tree.map(jnp.zeros_like, weights)

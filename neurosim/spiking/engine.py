@@ -23,7 +23,6 @@ from neurosim.levels.spiking.calibration import Curve, calibrated
 from neurosim.levels.spiking.compiling import compiler
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
-from neurosim.network import Layers, Weights
 from neurosim.plasticity.learning import nothing
 from neurosim.simulator import Batch, Examined, Metrics, Phase, RunState, Spikes
 from neurosim.spec import SpikingSpec
@@ -66,7 +65,7 @@ class SpikingEngine:
         self.window = round(settings.window / settings.dt)
         self.every = round(settings.plasticity_every / settings.dt)
         self.dynamics, self.network, self.phases = rules.dynamics, rules.network, rules.phases
-        self._built: Machine | None = None
+        self._built: Any = None
 
     @cached_property
     def curve(self) -> Curve | None:
@@ -74,32 +73,39 @@ class SpikingEngine:
         return fi_curve(self.neurons) if self.neurons.kind == "lif" else None
 
     @property
-    def machine(self) -> Machine:
+    def machine(self) -> Any:
         """The network in Brian2, calibrated and built when it is first needed."""
         if self._built is None:
-            self._built = Machine(
-                self.dynamics,
-                self.network,
-                self.neurons if self.curve is None else calibrated(self.neurons, self.curve),
-                self.settings.dt,
-                self.copies,
-                self.leak,
-                self.settings.target,
-            )
+            neurons = self.neurons
+            if self.curve is not None:
+                neurons = calibrated(neurons, self.curve)
+            self._built = self._made(neurons)
         return self._built
+
+    def _made(self, neurons: Neurons) -> Any:
+        """The machine of calibrated neurons."""
+        return Machine(
+            self.dynamics,
+            self.network,
+            neurons,
+            self.settings.dt,
+            self.copies,
+            self.leak,
+            self.settings.target,
+        )
 
     # --- one presentation -------------------------------------------------------------------
 
     def _steps(self, phase: Phase) -> int:
         return round(phase.duration / self.settings.dt)
 
-    def _begin(self, weights: Weights, x: np.ndarray, seed: int) -> None:
+    def _begin(self, weights: Any, x: np.ndarray, seed: int) -> None:
         """A presentation begins: everything at rest, the input on, spikes from their own stream."""
         self.machine.reseed(seed)
         self.machine.rest(np.random.default_rng(seed))
         self._write(weights, x)
 
-    def _write(self, weights: Weights, x: np.ndarray) -> None:
+    def _write(self, weights: Any, x: np.ndarray) -> None:
         self.machine.write_weights(weights)
         self.machine.drive(x @ np.asarray(weights.W[0]).T)
 
@@ -111,12 +117,13 @@ class SpikingEngine:
         key = jax.random.fold_in(key, state.presentation)
         self._begin(state.weights, x, _seed(key))
         weights = state.weights
-        memory: Layers = tuple(jnp.zeros((self.copies, n)) for n in self.network.sizes[1:])
+        memory = self.rules.learning.blank(self.network, (self.copies,), jnp.result_type(float))
         output = np.zeros_like(y)
-        passed: list[Estimates] = []
+        passed: list[Any] = []
         teaching: list[Target] = []
         for number, phase in enumerate(self.phases):
             target = targets(self.rules, phase, y, output)
+            self._open(phase)
             self._teach(phase, target)
             length = self._steps(phase)
             opening = max(0, length - self.window)
@@ -162,6 +169,9 @@ class SpikingEngine:
                 output = np.asarray(estimates.rate[-1])
         return learn(self.rules, state, weights, batch, passed, teaching, key, first)
 
+    def _open(self, phase: Phase) -> None:
+        """A phase begins."""
+
     def _teach(self, phase: Phase, target: Target) -> None:
         """Sets the target for what the teacher sees of the output layer now."""
         if phase.teaching == "none":
@@ -170,7 +180,7 @@ class SpikingEngine:
         top = self.machine.array(self.network.depth, sender(self.dynamics))
         self.machine.teach(np.asarray(taught(self.rules, target, top)))
 
-    def _estimates(self, before, after, steps: int) -> Estimates:
+    def _estimates(self, before, after, steps: int) -> Any:
         """From counts at two moments, `steps` apart."""
         neurons, time = self.neurons, steps * self.settings.dt
 
@@ -196,7 +206,7 @@ class SpikingEngine:
             tuple(s / time for s in over("apical_sum")[:-1]),
         )
 
-    def _now(self) -> Estimates:
+    def _now(self) -> Any:
         """From what low-pass filtered spikes say at this moment."""
         machine, layers = self.machine, range(1, self.network.depth + 1)
         apical = [machine.apical(i) for i in layers[:-1]]
@@ -215,15 +225,28 @@ class SpikingEngine:
         rates = [e - neurons.base_in_h for e in events]
         return Estimates(tuple(rates), tuple(burst), tuple(basal), tuple(apical))
 
+    def _seen(self, before, after, steps: int, weights, x, target) -> dict[str, dict[str, Any]]:
+        """The recordable variables now; rates from counts at two moments, 0 of none."""
+        machine, layers = self.machine, range(1, self.network.depth + 1)
+        zeros = tuple(np.zeros((len(x), n)) for n in self.network.sizes[1:])
+        estimates = Estimates(zeros, zeros if self.neurons.bursts else (), (), ())
+        if steps:
+            estimates = self._estimates(before, after, steps)
+        estimates = estimates._replace(
+            basal=tuple(machine.array(i, "basal") for i in layers),
+            apical=tuple(machine.apical(i) for i in layers[:-1]),
+        )
+        return observe(self.rules, weights, x, target, estimates)
+
     # --- what the run loop calls ------------------------------------------------------------
 
-    def begin(self, weights: Weights, presentation: int) -> RunState:
+    def begin(self, weights: Any, presentation: int) -> RunState:
         """The state of every seed at the start of a stage."""
         return self.rules.begin(weights, presentation)
 
     def advance(
         self, states: RunState, data, data_axis, orders, keys, start, stop, first
-    ) -> tuple[RunState, Metrics, Weights]:
+    ) -> tuple[RunState, Metrics, Any]:
         """The presentations `start` … `stop`−1 of an epoch; see `Engine.advance`."""
         start, stop = int(start), int(stop)
         ended, metrics, changes = [], [], []
@@ -267,7 +290,7 @@ class SpikingEngine:
             self.machine.run(program(), (stop - start) * length)
         return state, metrics, change
 
-    def evaluate(self, weights: Weights, data, data_axis, keys):
+    def evaluate(self, weights: Any, data, data_axis, keys):
         """Free phases on a data set; see `Engine.evaluate`. Whether they settled is not known."""
         results = []
         for s in range(len(keys)):
@@ -278,7 +301,7 @@ class SpikingEngine:
         loss, wrong = (np.array([float(r[k]) for r in results]) for k in (0, 1))
         return loss, wrong, np.full_like(loss, np.nan)
 
-    def _outputs(self, weights: Weights, x: np.ndarray, seed: int) -> np.ndarray:
+    def _outputs(self, weights: Any, x: np.ndarray, seed: int) -> np.ndarray:
         """h_L at the end of a free phase for every sample, a batch at a time."""
         length = self._steps(self.phases[0])
         opening = max(0, length - self.window)
@@ -305,7 +328,8 @@ class SpikingEngine:
 
         Rates are means since the moment before. Spikes are those of the first seed.
         """
-        seen, spikes = [], None
+        seen: list[Any] = []
+        spikes: dict[str, Spikes] = {}
         for s in range(len(keys)):
             state = jax.tree.map(lambda a, s=s: a[s], states)
             own = _of_seed(data, data_axis, s)
@@ -320,7 +344,7 @@ class SpikingEngine:
             with self.machine.recording(samples) as recorded:
                 self.machine.run(program(), length)
             seen.append(watch.traces())
-            spikes = spikes or [Spikes(*layer) for layer in recorded]
+            spikes = spikes or {place: Spikes(*of) for place, of in recorded.items()}
         traces = _stacked(seen)
         ends = np.array([[phase.duration] * samples for phase in self.phases])
         return Examined(traces, np.stack([ends] * len(keys)), spikes)
@@ -329,9 +353,9 @@ class SpikingEngine:
         """See `Engine.against_backprop`."""
         return self.rules.against_backprop(weights, change, data, data_axis, ids)
 
-    def observed_layers(self, weights: Weights) -> dict[str, int]:
-        """See `Engine.observed_layers`."""
-        return self.rules.observed_layers(weights)
+    def observed(self, weights: Any) -> dict[str, dict[str, int]]:
+        """See `Engine.observed`."""
+        return self.rules.observed(weights)
 
 
 class _Watch:
@@ -340,39 +364,21 @@ class _Watch:
     def __init__(self, steps: list[list[int]], tally, samples: int) -> None:
         self.steps, self.samples = steps, samples
         self._before, self._at = tally, 0
-        self._rows: list[list[dict[str, Layers]]] = [[] for _ in steps]
+        self._rows: list[list[dict[str, dict[str, Any]]]] = [[] for _ in steps]
 
-    def look(self, engine: SpikingEngine, number: int, weights: Weights, x, target) -> None:
+    def look(self, engine: SpikingEngine, number: int, weights: Any, x, target) -> None:
         """Append what is seen now to the rows of phase `number`."""
         step = self._ended_before(engine, number) + self.steps[number][len(self._rows[number])]
         tally = engine.machine.tally()
-        if step == 0:
-            estimates = Estimates(
-                tuple(np.zeros((len(x), n)) for n in engine.network.sizes[1:]),
-                tuple(np.zeros((len(x), n)) for n in engine.network.sizes[1:])
-                if engine.neurons.bursts
-                else (),
-                (),
-                (),
-            )
-        else:
-            estimates = engine._estimates(self._before, tally, step - self._at)
+        seen = engine._seen(self._before, tally, step - self._at if step else 0, weights, x, target)
         self._before, self._at = tally, step
-        machine, layers = engine.machine, range(1, engine.network.depth + 1)
-        estimates = estimates._replace(
-            basal=tuple(machine.array(i, "basal") for i in layers),
-            apical=tuple(machine.apical(i) for i in layers[:-1]),
-        )
-        seen = observe(engine.rules, weights, x, target, estimates)
-        self._rows[number].append(
-            {name: tuple(v[: self.samples] for v in values) for name, values in seen.items()}
-        )
+        self._rows[number].append(jax.tree.map(lambda v: v[: self.samples], seen))
 
     def _ended_before(self, engine: SpikingEngine, number: int) -> int:
         return sum(engine._steps(phase) for phase in engine.phases[:number])
 
-    def traces(self) -> list[dict[str, Layers]]:
-        """Per phase, variable → layers of (samples, times, n_i)."""
+    def traces(self) -> list[dict[str, dict[str, Any]]]:
+        """Per phase, place → variable → (samples, times, n)."""
         return [
             jax.tree.map(lambda *moments: np.stack(moments, axis=1), *rows) for rows in self._rows
         ]

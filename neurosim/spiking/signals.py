@@ -7,12 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from neurosim.compiled import compiled
-from neurosim.dynamics import Dynamics, Multiplexing
-from neurosim.dynamics.base import State, Target
-from neurosim.dynamics.cells import Cells
+from neurosim.dynamics import Multiplexing
+from neurosim.dynamics.base import Dynamics, State, Target
+from neurosim.dynamics.circuit import Signals
 from neurosim.engine import Engine
 from neurosim.levels.online import read_batch
-from neurosim.network import Layers, Weights
 from neurosim.plasticity.learning import nothing
 from neurosim.simulator import Batch, Phase, RunState
 
@@ -34,7 +33,7 @@ class Learned(NamedTuple):
     """What a presentation left behind."""
 
     state: RunState
-    change: Weights
+    change: Any
     loss: Array
     error: Array
 
@@ -56,21 +55,20 @@ def taught(rules: Engine, target: Target, top) -> Float[Array, "batch n_L"]:
 
 def sender(dynamics: Dynamics) -> str:
     """The compartment that what a neuron sends is made of."""
-    match dynamics:
-        case Multiplexing():
-            return "basal"
-        case Cells():
-            return dynamics.sent
-        case _:
-            return "soma"
+    return "basal" if isinstance(dynamics, Multiplexing) else "soma"
 
 
-def _read(rules: Engine, weights: Weights, x, target: Target, estimates: Estimates):
-    """(states, readouts) of a batch: the equations' own reading, of what spikes say."""
+def _read(rules: Engine, weights: Any, x, target: Target, estimates: Any):
+    """(states, readouts) of a batch: the equations' own reading, of what spikes say.
+
+    What a circuit's spikes say is the readout itself.
+    """
+    if isinstance(estimates, Signals):
+        return None, estimates
     state: State = {"basal": estimates.basal, "apical": estimates.apical}
     if not isinstance(rules.dynamics, Multiplexing):
         state[sender(rules.dynamics)] = estimates.rate
-    drive = rules.drives(weights, x, target)
+    drive = rules.drives(weights, x, target, phase=rules.phases[0])
     readout = read_batch(rules.dynamics, rules.network, weights, drive, state)
     if isinstance(rules.dynamics, Multiplexing):
         rate, burst = estimates.rate, estimates.burst
@@ -81,7 +79,7 @@ def _read(rules: Engine, weights: Weights, x, target: Target, estimates: Estimat
 
 
 @compiled
-def observe(rules: Engine, weights: Weights, x, target: Target, estimates: Estimates):
+def observe(rules: Engine, weights: Any, x, target: Target, estimates: Any):
     """The recordable variables of a batch."""
     state, readout = _read(rules, weights, x, target, estimates)
     return jax.vmap(rules.dynamics.observe)(state, readout)
@@ -91,28 +89,29 @@ def observe(rules: Engine, weights: Weights, x, target: Target, estimates: Estim
 def learn(
     rules: Engine,
     state: RunState,
-    weights: Weights,
+    weights: Any,
     batch: Batch,
-    passed: list[Estimates],
+    passed: list[Any],
     targets: list[Target],
     key: PRNGKeyArray,
     first,
 ) -> Learned:
     """A presentation ends: quasi-static plasticity takes its step; online it has taken it."""
     moment = rules.moment(state.presentation, first)
-    optimizer, change, free = state.optimizer, nothing(weights), None
+    optimizer, change, left = state.optimizer, nothing(weights), []
     for number, (phase, estimates, target) in enumerate(
         zip(rules.phases, passed, targets, strict=True)
     ):
         _, readout = _read(rules, weights, batch.x, target, estimates)
-        free = readout if phase.teaching == "none" else free
-        if not rules.online and (phase.forward or phase.feedback):
+        left.append(readout)
+        if not rules.online and phase.plastic:
             phase_key = jax.random.fold_in(key, number)
-            this = rules.change(weights, batch, readout, free, phase_key, moment, phase=phase)
+            given = weights, batch, readout, tuple(left), phase_key, moment
+            this = rules.change(*given, phase=phase)
             change = jax.tree.map(jnp.add, change, this)
     if rules.online:
         change = jax.tree.map(jnp.subtract, weights, state.weights)
-    elif any(phase.forward or phase.feedback for phase in rules.phases):
+    elif any(phase.plastic for phase in rules.phases):
         weights, optimizer = rules.learning.step(weights, change, optimizer, moment.factor)
     loss, error = score(rules, passed[0].rate[-1], batch.y)
     return Learned(RunState(weights, optimizer, state.presentation + 1), change, loss, error)
@@ -123,25 +122,23 @@ def drift(
     rules: Engine,
     phase: Phase,
     dt: float,
-    weights: Weights,
-    memory: Layers,
-    now: Estimates,
+    weights: Any,
+    memory: Any,
+    now: Any,
     batch: Batch,
     target: Target,
     key: PRNGKeyArray,
     state: RunState,
     first,
-) -> tuple[Weights, Layers]:
+) -> tuple[Any, Any]:
     """Online plasticity over dt: the weights and the memories of the free phase move on."""
     moment = rules.moment(state.presentation, first)
     _, readout = _read(rules, weights, batch.x, target, now)
-    free = readout._replace(teacher=memory)
-    change = rules.change(weights, batch, readout, free, key, moment, phase=phase)
+    left = rules.learning.recalled(rules.phases, readout, memory)
+    change = rules.change(weights, batch, readout, left, key, moment, phase=phase)
     velocity = rules.learning.rated(change, moment.factor)
     weights = jax.tree.map(lambda w, v: w + dt * v, weights, velocity)
-    if phase.teaching == "none" and rules.learning.tau_memory is not None:
-        share = -jnp.expm1(-dt / rules.learning.tau_memory)
-        memory = tuple(m + share * (t - m) for m, t in zip(memory, readout.teacher, strict=True))
+    memory = rules.learning.after(phase, readout, memory, dt)
     return rules.learning.constrain(weights), memory
 
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from neurosim.dynamics.base import Dynamics, Readout
+from neurosim.dynamics.base import Layered, Readout
 from neurosim.inverses import pseudo_inverse
 from neurosim.network import Layers, Network, Weights
 
@@ -54,7 +54,7 @@ def decomposition(
 
 
 def attribution(
-    dynamics: Dynamics,
+    dynamics: Layered,
     network: Network,
     weights: Weights,
     now: Readout,

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
 from neurosim.credit import Credit
-from neurosim.dynamics.base import Dynamics, Readout
+from neurosim.dynamics.base import Readout
 from neurosim.network import Layers, Network, Weights
 from neurosim.plasticity.iteration import Iteration
 from neurosim.theory.decomposition import attribution, gradient_signals
 
 
 def diagnosis(
-    dynamics: Dynamics,
+    dynamics: Any,
     network: Network,
     weights: Weights,
     now: Readout,
@@ -56,7 +56,7 @@ def diagnosis(
 
 def of_phases(
     credit: Credit,
-    dynamics: Dynamics,
+    dynamics: Any,
     network: Network,
     weights: Weights,
     phases: Sequence[Any],
@@ -72,7 +72,7 @@ def of_phases(
     if iteration is not None:
         given = dynamics, network, weights, readouts[0], None, labels, iteration.teaching, step
         return diagnosis(*given, credit.form is not None, True)
-    plastic = [k for k, phase in enumerate(phases) if phase.forward]
+    plastic = [k for k, phase in enumerate(phases) if "forward" in phase.plastic]
     if not plastic:
         return {}
     now, free = readouts[plastic[-1]], None

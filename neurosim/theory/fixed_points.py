@@ -1,6 +1,7 @@
 """Where a network can rest: the fixed point it settles at, and all that many starts find."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -66,8 +67,8 @@ def settle(
 
     step: η̂. label: y. Both set the scale of the expected signal, against which a residual is small.
     """
-    dynamics, network, weights, _ = system
-    state = rest(dynamics, network, weights.W[0].dtype) if start is None else start
+    dynamics, network, _, drive = system
+    state = rest(dynamics, network, drive.x.dtype) if start is None else start
     state, report, _ = how.settle(Problem(*system, step, label), state, Span(0.0, True))
     return Rest(state, imbalance(system, state), report.settled)
 
@@ -87,7 +88,7 @@ def phases(
     dynamics, network, weights, drive = system
 
     def under(target: Target, start: State | None = None) -> tuple[Drive, Rest]:
-        taught = Drive(drive.x, drive.basal, target)
+        taught = replace(drive, target=target)
         return taught, settle(system._replace(drive=taught), step, label, start, how)
 
     free_drive, free = under(Target("none"))
@@ -125,7 +126,7 @@ def search(
     tolerance: residual allowed, relative to the size of the states. The Jacobian is formed: for up
     to some hundreds of states.
     """
-    like = rest(system.dynamics, system.network, system.weights.W[0].dtype)
+    like = rest(system.dynamics, system.network, system.drive.x.dtype)
     points, errors = map(np.asarray, _roots(system, starts, like, steps))
     scale = 1 + np.max(np.abs(points), axis=1)
     good = np.isfinite(errors) & (errors <= tolerance * scale)
@@ -155,10 +156,14 @@ def distinct(
 
 
 def starts(system: System, count: int, spread: float, key: PRNGKeyArray) -> Float[Array, "count n"]:
-    """Flat Gaussian starts around rest, `spread` times as wide as the forward pass is large."""
+    """Flat Gaussian starts around rest, `spread` times as wide as the forward pass is large.
+
+    Or as the input is, in networks that are no chain of layers.
+    """
     dynamics, network, weights, drive = system
-    like = rest(dynamics, network, weights.W[0].dtype)
-    activity = jnp.concatenate(network.forward_pass(weights, drive.x))
+    like = rest(dynamics, network, drive.x.dtype)
+    chain = dynamics.chain(weights)
+    activity = drive.x if chain is None else jnp.concatenate(network.forward_pass(chain, drive.x))
     width = spread * jnp.sqrt(jnp.mean(activity**2))
     flat = ravel_pytree(like)[0]
     return width * jax.random.normal(key, (count, flat.size), flat.dtype)

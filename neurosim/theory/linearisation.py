@@ -1,6 +1,6 @@
 """A network near a state: the Jacobian of its vector field, its spectrum and its slowest modes."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
 from neurosim.compiled import compiled
 from neurosim.dynamics.base import Drive, Dynamics, State, field
-from neurosim.network import Network, Weights
+from neurosim.network import Network
 
 DENSE = 1536
 """States up to which the full spectrum is computed: seconds; it grows with the third power."""
@@ -21,7 +21,7 @@ class System(NamedTuple):
 
     dynamics: Dynamics
     network: Network
-    weights: Weights
+    weights: Any
     drive: Drive
 
 
@@ -122,7 +122,4 @@ def modes(system: System, state: State, count: int = 6) -> Modes:
 
 def flat_size(dynamics: Dynamics, network: Network) -> int:
     """How many states a network has."""
-    return sum(
-        sum(network.sizes[1 : dynamics.layers(network, name) + 1])
-        for name in dynamics.time_constants
-    )
+    return sum(sum(sizes) for sizes in dynamics.shapes(network).values())

@@ -19,7 +19,7 @@ from scipy.linalg import expm, solve_continuous_lyapunov
 
 from neurosim.compiled import compiled
 from neurosim.dynamics.base import Dynamics, State
-from neurosim.network import Layers
+from neurosim.network import Layers, Network
 from neurosim.theory.linearisation import System, jacobian
 
 
@@ -35,15 +35,15 @@ class Ratio(NamedTuple):
         return (self.signal / self.noise) ** 2 if self.noise else np.inf
 
 
-def diffusion(dynamics: Dynamics, state: State) -> Float[np.ndarray, " n"]:
+def diffusion(dynamics: Dynamics, network: Network, state: State) -> Float[np.ndarray, " n"]:
     """The diagonal of B Bᵀ (1/s): 2 σ_c²/τ_c of every compartment, as the rate level has it."""
+    deviations = dynamics.deviations(network, state)
     spread = {
         name: tuple(
-            np.full(np.shape(v), 2 * dynamics.noise.get(name, 0.0) ** 2 / taus) for v in layers
+            np.full(np.shape(v), 0.0 if d is None else d**2)
+            for v, d in zip(layers, deviations[name], strict=True)
         )
-        for (name, layers), taus in zip(
-            state.items(), (dynamics.time_constants[name] for name in state), strict=True
-        )
+        for name, layers in state.items()
     }
     return np.asarray(ravel_pytree(spread)[0], np.float64)
 
@@ -51,7 +51,7 @@ def diffusion(dynamics: Dynamics, state: State) -> Float[np.ndarray, " n"]:
 def covariance(system: System, state: State) -> Float[np.ndarray, "n n"]:
     """P of the states in stationarity, for small noise: exact where the network is linear."""
     J = np.asarray(jacobian(system, state), np.float64)
-    return solve_continuous_lyapunov(J, -np.diag(diffusion(system.dynamics, state)))
+    return solve_continuous_lyapunov(J, -np.diag(diffusion(*system[:2], state)))
 
 
 def averaged(

@@ -10,13 +10,11 @@ A noiseless network sends its rates themselves; a spiking one what its spikes sa
 the only difference between the levels.
 """
 
-from collections.abc import Callable
-from functools import partial
 from math import inf
 
 from neurosim.activations import Activation, LeakyReLU, Linear, Sigmoid, Softplus, Tanh
-from neurosim.dynamics import Dynamics, Mixture, Multiplexing
-from neurosim.dynamics.cells import Cells
+from neurosim.dynamics import Mixture, Multiplexing
+from neurosim.dynamics.base import Dynamics
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.network import Network
 
@@ -56,6 +54,22 @@ def inverse(activation: Activation, h: str) -> str:
     raise TypeError(f"{activation} is not known to Brian2")
 
 
+def derivative(activation: Activation, a: str) -> str:
+    """s'(a) as an expression."""
+    match activation:
+        case Linear():
+            return "1"
+        case LeakyReLU(slope=slope):
+            return f"int({a} > 0) + {slope!r} * int({a} <= 0)"
+        case Tanh():
+            return f"1 - tanh({a})**2"
+        case Sigmoid():
+            return f"1 / (1 + exp(-({a}))) / (1 + exp({a}))"
+        case Softplus():
+            return f"1 / (1 + exp(-({a})))"
+    raise TypeError(f"{activation} is not known to Brian2")
+
+
 def known(activation: Activation) -> bool:
     """Whether the expressions above exist."""
     return isinstance(activation, Linear | LeakyReLU | Tanh | Sigmoid | Softplus)
@@ -77,8 +91,6 @@ def units(dynamics: Dynamics, network: Network, i: int, neurons: Neurons | None)
             lines = _mixture(dynamics, network, i, neurons)
         case Multiplexing():
             lines = _multiplexing(dynamics, network, i, neurons)
-        case Cells():
-            lines = _cells(dynamics, network, i, neurons)
         case _:
             raise TypeError(f"{type(dynamics).__name__} is not known to Brian2")
     lines += ["basal_in : 1", "bias : 1 (constant)"]
@@ -171,32 +183,6 @@ def _mixture(dynamics: Mixture, network: Network, i: int, neurons: Neurons | Non
             f"down = {_encode(network, i, 'soma')} : 1 (constant over dt)",
         ]
     return [*lines, *_rate_coded(network, i, neurons, "soma", "tau_apical")]
-
-
-def _cells(dynamics: Cells, network: Network, i: int, neurons: Neurons | None) -> list[str]:
-    """The text of a cell, nearly as it stands; time is in seconds and all numbers in SI."""
-    top, activation = i == network.depth, network.activations[i - 1]
-    cell = dynamics.output if top else dynamics.hidden
-    functions: dict[str, Callable[[str], str]] = {"s": partial(transfer, activation)}
-    functions["t"] = functions["s"] if network.form == "autoencoder" else str
-    names = {"forward": "basal_in", "feedback": "apical_in"}
-    sent = cell.right("up").written(names, functions)
-    if top:
-        names["target"] = f"(taught * target + (1 - taught) * {sent})"
-    lines = []
-    for equation in cell.equations:
-        name, right = equation.name, equation.right.written(names, functions)
-        prompt = "tau_synapse" in equation.right.names
-        if equation.moves and not (name == "apical" and prompt and filtered_first(network, i + 1)):
-            lines.append(f"d{name}/dt = {right}/second : 1")
-        elif equation.moves:  # what comes down was smoothed before it left
-            lines.append("apical = apical_in : 1")
-        elif name not in ("up", "down"):
-            lines.append(f"{name} = {right} : 1")
-    if neurons is not None:
-        return [*lines, *_rate_coded(network, i, neurons, sent, "(tau_synapse * second)")]
-    down = cell.right("down").written(names, functions)
-    return [*lines, *_sends(sent, _encode(network, i, f"({down})"))]
 
 
 def _rate_coded(network: Network, i: int, neurons: Neurons, h: str, tau: str) -> list[str]:

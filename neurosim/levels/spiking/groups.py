@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.dynamics import Dynamics
-from neurosim.dynamics.cells import Cells
+from neurosim.dynamics.base import Dynamics
 from neurosim.levels.spiking.equations import units
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.network import Network
@@ -51,8 +50,6 @@ class Groups:
         self.clock = b2.Clock(dt * b2.second, name="clock")
         self._called = neurons.namespace(b2) if neurons else {}
         self._namespace: dict[str, Any] = {"leak": leak, "inf": np.inf}
-        if isinstance(dynamics, Cells):
-            self._namespace |= {name: float(v) for name, v in dynamics.parameters.items()}
         if hasattr(dynamics, "mu"):
             self._namespace["mu"] = float(dynamics.mu)
         for name in ("tau_soma", "tau_basal", "tau_apical"):

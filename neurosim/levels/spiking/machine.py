@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from neurosim.dynamics import Dynamics
+from neurosim.dynamics.base import Dynamics
 from neurosim.levels.spiking.groups import Groups
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.levels.spiking.runtime import Program, Runtime
@@ -54,15 +54,16 @@ class Machine:
         self.brian.run(program, steps)
 
     @contextmanager
-    def recording(self, copies: int) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-        """Runs within record the spikes of some copies: per layer, times (s from now), neurons."""
-        recorded: list[tuple[np.ndarray, np.ndarray]] = []
+    def recording(self, copies: int) -> Iterator[dict[str, tuple[np.ndarray, np.ndarray]]]:
+        """Runs within record the spikes of some copies: by place, times (s from now), neurons."""
+        recorded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         with self.brian.recording() as spikes:
             yield recorded
-        for n, (steps, nodes) in zip(self.network.sizes[1:], spikes, strict=True):
+        sizes = enumerate(self.network.sizes[1:], start=1)
+        for (i, n), (steps, nodes) in zip(sizes, spikes, strict=True):
             assert self.neurons is not None
             kept = nodes < copies * n * self.neurons.count
-            recorded.append((steps[kept] * self.dt, nodes[kept]))
+            recorded[f"layer{i}"] = steps[kept] * self.dt, nodes[kept]
 
     # --- acting on it -----------------------------------------------------------------------
 

@@ -14,8 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from neurosim.activations import Activation, LeakyReLU, Linear, Tanh
-from neurosim.dynamics import Dynamics
-from neurosim.dynamics.base import Drive, Readout, Target
+from neurosim.dynamics.base import Drive, Dynamics, Readout, Target
 from neurosim.figures.runs import COLOURS, STYLE, new_figure, save
 from neurosim.initialisers import feedback_weights, forward_weights
 from neurosim.losses import Loss

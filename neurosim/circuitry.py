@@ -1,0 +1,207 @@
+"""What a circuit asks of the model file and the protocol that use it."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from neurosim.circuits import description, starts
+from neurosim.circuits.description import Circuit, Tables
+from neurosim.circuits.expressions import ExpressionError, parse
+from neurosim.conditions import Problem
+from neurosim.errors import unknown
+from neurosim.spec import ModelSpec, PhaseSpec, ProtocolSpec, RateLaw
+
+REPLACED = {
+    "credit": "the rules of the projections (post and pre)",
+    "mu": "parameters.mu",
+    "tau_soma": "parameters.tau_soma",
+    "tau_basal": "parameters.tau_basal",
+    "tau_apical": "parameters.tau_apical",
+    "bias": "projections.W.bias",
+    "weights": "projections.W.init",
+    "forward": "projections.W.rate and its other keys",
+    "feedback": "projections.Q.rate and its other keys, or model.form",
+}
+"""Keys of layered models, and what has their place in a circuit."""
+
+
+def tables(model: ModelSpec) -> Tables:
+    """What a model file says of its circuit."""
+    return Tables(
+        model.layers,
+        model.cells,
+        model.populations,
+        model.projections,
+        model.parameters,
+        model.attenuation,
+        model.readout,
+        model.cut,
+        (),
+    )
+
+
+def circuit(model: ModelSpec) -> Circuit:
+    """The circuit of a checked model."""
+    return description.circuit(tables(model))
+
+
+def parameters(model: ModelSpec) -> dict[str, float]:
+    """All parameters, those of one cell as `cell.name`."""
+    own = {
+        f"{name}.{key}": v
+        for name, cell in model.cells.items()
+        for key, v in cell.parameters.items()
+    }
+    return dict(model.parameters) | own
+
+
+class _Asked(NamedTuple):
+    """A protocol and the circuit of its model."""
+
+    spec: ProtocolSpec
+    circuit: Circuit
+
+
+def problems(spec: ProtocolSpec) -> Iterator[Problem]:
+    """Everything that makes the circuit of a protocol impossible."""
+    model = spec.model
+    for name, place in REPLACED.items():
+        if name in model.model_fields_set and getattr(model, name) is not None:
+            yield ("model", name), f"belongs to layered models; a circuit has {place}"
+    wrong = description.problems(tables(model))
+    for key, message in wrong:
+        yield ("model", *key), message
+    if wrong:
+        return
+    asked = _Asked(spec, circuit(model))
+    yield from _starts(asked)
+    yield from _noise(asked)
+    yield from _rates(asked)
+    for number, stage in enumerate(spec.stages):
+        passed: list[str] = []
+        for k, phase in enumerate(stage.phases):
+            yield from _phase(asked, phase, passed, ("stages", number, "phases", k))
+            passed.append(phase.name)
+
+
+def _starts(asked: _Asked) -> Iterator[Problem]:
+    model = asked.spec.model
+    weighed = {p.name: begins(model, p.name) for p in asked.circuit.projections if p.weighed}
+    for name, message in starts.problems(weighed, model.parameters):
+        yield ("model", "projections", name, "init"), message
+    for name, text in weighed.items():
+        if text == "file" and model.projections[name].file is None:
+            first = asked.circuit.projection[name].synapses[0].number
+            yield (
+                ("model", "projections", name, "file"),
+                f"missing; init = 'file' needs an .npz with {name}{first} …",
+            )
+
+
+def begins(model: ModelSpec, name: str) -> str:
+    """Where the weights of a projection start."""
+    return model.projections[name].init or "xavier"
+
+
+def _noise(asked: _Asked) -> Iterator[Problem]:
+    states = {name: None for _, name in asked.circuit.moving}
+    states |= {f"{group.population}.{name}": None for group, name in asked.circuit.moving}
+    for name in asked.spec.model.noise:
+        if name not in states:
+            message = unknown("noisy compartment", name, states)
+            yield (
+                ("model", "noise", name),
+                f"{message}; what follows at once has no noise of its own",
+            )
+
+
+def _rates(asked: _Asked) -> Iterator[Problem]:
+    spec, online = asked.spec, asked.spec.plasticity == "online"
+    known = ["i", "L", *spec.model.parameters]
+    for projection in asked.circuit.projections:
+        given = spec.model.projections[projection.name]
+        key = "model", "projections", projection.name
+        rate = given.rate
+        if isinstance(rate, RateLaw):
+            try:
+                for name in sorted(parse(rate.text).names - set(known)):
+                    yield (*key, "rate"), unknown("name", name, known)
+            except ExpressionError as error:
+                yield (*key, "rate"), str(error)
+        elif len(rate.values) not in (1, len(projection.synapses)):
+            yield (
+                (*key, "rate"),
+                f"{len(rate.values)} rates; expected one, or one for each of the "
+                f"{len(projection.synapses)} weights",
+            )
+        if not projection.learns:
+            continue
+        if any(rate.values) and rate.per_second != online:
+            yield (
+                (*key, "rate"),
+                'online plasticity needs a rate per second such as "0.5 Hz"'
+                if online
+                else "quasi-static plasticity needs a bare number, the rate per presentation",
+            )
+        if online and given.optimizer != "sgd":
+            yield (
+                (*key, "optimizer"),
+                f"{given.optimizer!r} has no continuous form; online plasticity knows 'sgd' only",
+            )
+        if online and projection.remembered and spec.model.tau_memory is None:
+            yield (
+                ("model", "tau_memory"),
+                f"missing; online, {projection.remembered[0][0]} of projections."
+                f"{projection.name} is a slow memory, whose time constant this is; expected a "
+                'time such as "20 ms"',
+            )
+
+
+def spiking_problems(model: ModelSpec) -> Iterator[Problem]:
+    """What keeps a sound circuit from spiking."""
+    found = circuit(model)
+    kinds = set()
+    for population in found.populations:
+        if population.carried is not None:
+            kinds.add(len(population.carried))
+            continue
+        sent = {s.sent for s in found.sending if s.pre and s.pre.population == population.name}
+        example = (*population.cell.states, "rate")[0]
+        yield (
+            ("model", "populations", population.name, "spikes"),
+            f"missing; {population.name} sends {', '.join(sorted(sent)) or 'nothing'}, and spikes "
+            "speak of one quantity, or of two by events and bursts: expected such as "
+            f"{example!r}, or false for cells without spikes",
+        )
+    if kinds == {0}:
+        yield ("level",), "no population of this circuit spikes; run it with --level rate"
+    if {1, 2} <= kinds:
+        yield (
+            ("model", "populations"),
+            "some spike by events and bursts and others by single spikes; one kind of neuron "
+            "stands behind all units of a model",
+        )
+
+
+def _phase(asked: _Asked, phase: PhaseSpec, passed: list[str], at) -> Iterator[Problem]:
+    learning = {p.name: p for p in asked.circuit.projections if p.learns}
+    for number, name in enumerate(phase.plastic):
+        if name in asked.circuit.projection and name not in learning:
+            yield (
+                (*at, "plastic", number),
+                f"projections.{name} has no rule; give it post and pre, or leave it out here",
+            )
+        elif name not in learning:
+            yield (*at, "plastic", number), unknown("projection with a rule", name, learning)
+        else:
+            for written, recalled in learning[name].remembered:
+                if recalled.phase not in passed:
+                    known = ", ".join(map(repr, passed)) or "none"
+                    yield (
+                        (*at, "plastic", number),
+                        f"the rule of {name} names {written}, {recalled.quantity} at the end of "
+                        f"phase {recalled.phase!r}, which does not come before (those that do: "
+                        f"{known})",
+                    )
+    for name in phase.parameters:
+        if name not in asked.circuit.parameters:
+            yield (*at, "parameters", name), unknown("parameter", name, asked.circuit.parameters)

@@ -1,0 +1,91 @@
+"""Populations and projections of a circuit, with their layers, sizes and synapses."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from neurosim.circuits.cells import Cell
+from neurosim.circuits.expressions import Expression
+from neurosim.circuits.wires import Wire
+
+
+class Group(NamedTuple):
+    """The cells of a population in one layer."""
+
+    population: str
+    layer: int
+
+
+@dataclass(frozen=True)
+class Population:
+    """Cells of one kind, in every layer they stand in.
+
+    sizes: how many, layer by layer. mirrors: how far above its own the layer is whose transfer
+    function the cells have; 1 where there is one for every unit of the layer above. carried: what
+    spikes speak of: one quantity, or one by events and one by bursts, none of cells without spikes;
+    None where the model does not say and it cannot be told.
+    """
+
+    name: str
+    cell: Cell
+    layers: tuple[int, ...]
+    sizes: tuple[int, ...]
+    mirrors: int
+    carried: tuple[str, ...] | None
+
+    def size(self, layer: int) -> int:
+        """How many cells stand in a layer."""
+        return self.sizes[self.layers.index(layer)]
+
+
+class Synapses(NamedTuple):
+    """What one population of one layer receives from another: at `received` what `sent` says.
+
+    number: of the weights, i of the wire. pre: None for the input. dense: whether all units of the
+    one reach all of the other. weighed: whether they have weights; else the quantity itself comes.
+    """
+
+    projection: str
+    number: int
+    pre: Group | None
+    sent: str
+    post: Group
+    received: str
+    dense: bool
+    weighed: bool
+
+
+class Remembered(NamedTuple):
+    """A quantity as it was at the end of an earlier phase, `soma_free` in a rule."""
+
+    quantity: str
+    phase: str
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Synapses of one kind, and what they learn from.
+
+    post, pre: expressions over the cell on either side, whose product is the change; None where
+    they do not learn, or by a named rule. rule: that name, `fixed` without any. bias: whether the
+    post-synaptic cells have a bias that learns as these synapses do. remembered: by name, what
+    `post` and `pre` name of earlier phases.
+    """
+
+    name: str
+    wire: Wire
+    synapses: tuple[Synapses, ...]
+    bias: bool
+    post: Expression | None
+    pre: Expression | None
+    rule: str
+    remembered: tuple[tuple[str, Remembered], ...]
+
+    @property
+    def learns(self) -> bool:
+        """Whether it has a rule."""
+        return self.post is not None or self.rule != "fixed"
+
+    @property
+    def weighed(self) -> bool:
+        """Whether its synapses have weights."""
+        return self.synapses[0].weighed

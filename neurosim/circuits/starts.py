@@ -1,0 +1,93 @@
+"""Where weights start: a random draw by name, or an expression over the weights of others.
+
+init = "orthogonal"                      a draw
+init = "pinv(W[i+1])"                    of the layer above
+init = "-B[i]"                           lateral synapses that cancel what comes down
+init = "W[i+1]*g_b/(g_b + g_l)"          with parameters, i and L
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from neurosim.circuits.expressions import Expression, ExpressionError, parse
+from neurosim.circuits.wires import Layer, layer
+from neurosim.errors import unknown
+
+DRAWS = ("lecun", "xavier", "orthogonal", "normal", "uniform", "zeros", "ones", "file")
+"""Starts by name; the first three are those of layered networks. `normal` has the deviation `gain`
+over the root of how many units send, `uniform` lies within ± `gain`."""
+
+MATRICES = {"pinv": 1, "inv": 1, "transpose": 1, "dot": 2}
+"""Functions of whole matrices that an expression may call, with their numbers of arguments."""
+
+_INDEXED = re.compile(r"([A-Za-z]\w*)\[([^\[\]]*)\]")
+
+
+@dataclass(frozen=True)
+class Start:
+    """An expression, with what stands in it for the weights of others: projection and layer."""
+
+    expression: Expression
+    weights: tuple[tuple[str, str, Layer], ...]
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """Those that must have started before."""
+        return tuple(name for _, name, _ in self.weights)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Everything else that it names."""
+        return self.expression.names - {stand_in for stand_in, _, _ in self.weights}
+
+
+def start(text: str) -> Start:
+    """The expression that a text writes.
+
+    Raises:
+        ExpressionError: it is none.
+    """
+    found: list[tuple[str, str, Layer]] = []
+
+    def replaced(match: re.Match[str]) -> str:
+        stand_in = f"weights_{len(found)}"
+        found.append((stand_in, match[1], layer(match[2])))
+        return stand_in
+
+    plain = _INDEXED.sub(replaced, text)
+    return Start(parse(plain, MATRICES), tuple(found))
+
+
+def problems(starts: Mapping[str, str], parameters: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """What is wrong with the starts of projections that have weights: which one, and what."""
+    waits: dict[str, tuple[str, ...]] = {}
+    known = ["i", "L", *parameters]
+    for name, text in starts.items():
+        if text in DRAWS:
+            continue
+        if "[" not in text and "(" not in text:
+            hint = ", or an expression over other projections such as 'pinv(W[i+1])'"
+            yield name, unknown("start", text, DRAWS) + hint
+            continue
+        try:
+            found = start(text)
+        except ExpressionError as error:
+            yield name, str(error)
+            continue
+        for other in found.projections:
+            if other not in starts:
+                yield name, unknown("projection with weights", other, starts)
+        for other in sorted(found.names - set(known)):
+            yield name, unknown("name", other, known)
+        waits[name] = found.projections
+    for name in waits:
+        way = [name]
+        while way:
+            following = [n for n in waits.get(way[-1], ()) if n in waits]
+            if name in following:
+                yield name, f"waits for itself: {' -> '.join((*way, name))}"
+                break
+            if not following or len(way) > len(waits):
+                break
+            way.append(following[0])

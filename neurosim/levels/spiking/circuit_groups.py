@@ -1,0 +1,168 @@
+"""What a circuit is made of in Brian2: parallel copies of it.
+
+One group of units for the cells of a population in one layer, copy by copy, beneath it one of
+neurons where they spike, and one set of synapses for every matrix of weights. Sums are updated in
+the order in which what is sent follows what arrives, all before any state moves: circuits whose
+quantities follow at once through several populations would else lag behind by a step for each.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from neurosim.circuits.populations import Group, Synapses
+from neurosim.dynamics.circuit import CircuitDynamics
+from neurosim.levels.spiking.circuit_text import Text, came
+from neurosim.levels.spiking.groups import b2
+from neurosim.levels.spiking.neurons import Neurons
+from neurosim.network import Network
+
+LAST = 1 << 20
+"""The order of what happens after all sums of a step."""
+
+
+class CircuitGroups:
+    """Copies of a circuit, side by side, as objects of Brian2's device of the moment.
+
+    Objects have the same names whenever they are made, so that what is compiled serves again:
+    units and neurons by place, synapses by projection and number.
+
+    Args: as of a `CircuitMachine`.
+    """
+
+    def __init__(
+        self,
+        dynamics: CircuitDynamics,
+        network: Network,
+        neurons: Mapping[str, Neurons],
+        dt: float,
+        copies: int,
+        changed: frozenset[str],
+        watched: Mapping[Group, tuple[str, ...]],
+        traced: bool,
+        tau_synapse: float,
+    ) -> None:
+        self.circuit, self.copies, self.dt = dynamics.circuit, copies, dt
+        self.text = Text(dynamics, network, neurons, changed, watched, traced, tau_synapse)
+        self.clock = b2.Clock(dt * b2.second, name="clock")
+        self.units = {group: self._units(group) for group in self.circuit.groups}
+        spiking = [g for g in self.circuit.groups if g.population in neurons]
+        self._cells = {group: self._neurons(group) for group in spiking}
+        self._told = [self._tell(group) for group in spiking]
+        order = {
+            node: k for k, node in enumerate(self.circuit.ordered(list(self.circuit.arriving)))
+        }
+        self.synapses = [
+            self._project(synapses, order[synapses.post, synapses.received])
+            for projection in self.circuit.projections
+            for synapses in projection.synapses
+            if synapses.pre is not None
+        ]
+
+    @property
+    def cells(self) -> list[Any]:
+        """The groups of neurons, in the order of their units."""
+        return list(self._cells.values())
+
+    @property
+    def all(self) -> list[Any]:
+        """Every object of the network."""
+        return [*self.units.values(), *self.cells, *self._told, *self.synapses]
+
+    @property
+    def arrays(self) -> dict[tuple[str, str], Any]:
+        """Variables that live in memory, by the names of group and variable."""
+        found = {
+            (group.name, name): variable
+            for group in (*self.units.values(), *self.cells)
+            for name, variable in group.variables.items()
+            if isinstance(variable, b2.core.variables.ArrayVariable)
+        }
+        weights = {
+            (s.name, "weight"): s.variables["weight"]
+            for s in self.synapses
+            if "weight" in s.variables
+        }
+        return found | weights
+
+    def _units(self, group: Group) -> Any:
+        place, neurons = self.circuit.place(group), self.text.spikes(group)
+        called = {"inf": np.inf} if neurons is None else neurons.namespace(b2)
+        units = b2.NeuronGroup(
+            self.copies * self.circuit.size(group),
+            self.text.units(group),
+            method="euler",
+            clock=self.clock,
+            namespace=called,
+            name=f"units_{place}",
+        )
+        units.state_updater.order = LAST
+        if neurons is not None:  # spikes count for the step after theirs
+            counts = "events = 0\nbursts = 0" if neurons.bursts else "spikes = 0"
+            units.run_regularly(
+                counts, when="after_groups", clock=self.clock, name=f"units_{place}_forget"
+            )
+        return units
+
+    def _neurons(self, group: Group) -> Any:
+        units, neurons = self.units[group], self.text.spikes(group)
+        assert neurons is not None, "only spiking groups have neurons"
+        cells = b2.NeuronGroup(
+            len(units) * neurons.count,
+            neurons.equations,
+            threshold=neurons.threshold,
+            reset=neurons.reset,
+            refractory=neurons.refractory * b2.second if neurons.kind == "lif" else False,
+            method="euler",
+            clock=self.clock,
+            namespace=neurons.namespace(b2),
+            name=f"cells_{self.circuit.place(group)}",
+        )
+        cells.state_updater.order = LAST
+        unit = np.arange(len(cells)) // neurons.count
+        for name in neurons.told:
+            setattr(cells, name, b2.linked_var(units, name, index=unit))
+        return cells
+
+    def _tell(self, group: Group) -> Any:
+        """Every neuron tells its unit of its spikes."""
+        cells, units, neurons = self._cells[group], self.units[group], self.text.spikes(group)
+        assert neurons is not None, "only spiking groups have neurons"
+        told = b2.Synapses(
+            cells,
+            units,
+            on_pre=neurons.on_spike,
+            clock=self.clock,
+            namespace={},
+            name=f"telling_{self.circuit.place(group)}",
+        )
+        told.connect(i=np.arange(len(cells)), j=np.arange(len(cells)) // neurons.count)
+        return told
+
+    def _project(self, synapses: Synapses, order: int) -> Any:
+        """Synapses within every copy, post-synaptic unit first."""
+        assert synapses.pre is not None, "the input is written"
+        received, sent = came(synapses), self.text.sent(synapses.pre, synapses.sent)
+        carried = f"weight * {sent}_pre" if synapses.weighed else f"{sent}_pre"
+        made = b2.Synapses(
+            self.units[synapses.pre],
+            self.units[synapses.post],
+            f"{'weight : 1' if synapses.weighed else ''}\n{received}_post = {carried} : 1 (summed)",
+            clock=self.clock,
+            namespace={},
+            name=f"{synapses.projection}{synapses.number}",
+        )
+        n_pre, n_post = self.circuit.size(synapses.pre), self.circuit.size(synapses.post)
+        copy, q, p = np.meshgrid(
+            np.arange(self.copies),
+            np.arange(n_post),
+            np.arange(n_pre) if synapses.dense else [0],
+            indexing="ij",
+        )
+        made.connect(
+            i=(copy * n_pre + (p if synapses.dense else q)).ravel(),
+            j=(copy * n_post + q).ravel(),
+        )
+        made.summed_updaters[f"{received}_post"].order = order
+        return made

@@ -1,0 +1,243 @@
+"""The equations of a circuit in the language of Brian2, in which they nearly stand already.
+
+Time is in seconds and every number in SI units, so that quantities carry no units. A noiseless
+circuit sends its quantities themselves. Where a population spikes, what its spikes carry is
+replaced in all that it sends by what they say of it; everything else in the cell stays. That is the
+only difference between the levels.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from neurosim.circuits.populations import Group, Synapses
+from neurosim.dynamics.circuit import CircuitDynamics, Moment
+from neurosim.levels.spiking.equations import derivative, inverse, transfer, within
+from neurosim.levels.spiking.neurons import Neurons
+from neurosim.network import Network
+
+SIGNAL = {"target": "target : 1", "teach": "teach : 1", "bias": "bias : 1 (constant)"}
+"""What is written into the cells while they run."""
+
+
+DEFAULT_TAU = 5e-3
+"""Of traces, where synapses do not smooth (s)."""
+
+
+def came(synapses: Synapses) -> str:
+    """The variable of the post-synaptic cells in which what synapses bring is summed."""
+    return f"{synapses.received}_of_{synapses.projection}"
+
+
+class Text:
+    """What is written for the groups of a circuit.
+
+    neurons: by population, for those that spike. changed: parameters that phases change. watched:
+    by group, the quantities whose mean over a while is wanted. traced: whether those that follow at
+    once are also wanted at any moment, smoothed as spikes are.
+    """
+
+    def __init__(
+        self,
+        dynamics: CircuitDynamics,
+        network: Network,
+        neurons: Mapping[str, Neurons],
+        changed: frozenset[str],
+        watched: Mapping[Group, tuple[str, ...]],
+        traced: bool,
+        tau_synapse: float,
+    ) -> None:
+        self.traced = traced
+        self.dynamics, self.circuit, self.network = dynamics, dynamics.circuit, network
+        self.neurons, self.changed, self.watched = neurons, changed, watched
+        self.tau_synapse = tau_synapse
+
+    @property
+    def _tau(self) -> str:
+        """The time constant of what smooths spikes."""
+        return f"({_number(self.tau_synapse or DEFAULT_TAU)} * second)"
+
+    def spikes(self, group: Group) -> Neurons | None:
+        """The neurons behind the units of a group."""
+        return self.neurons.get(group.population)
+
+    def units(self, group: Group) -> str:
+        """The equations of the units of a group."""
+        cell = self.circuit.cell(group)
+        lines = []
+        for equation in cell.equations:
+            right = self._written(group, equation.name)
+            if equation.moves:
+                noise = self._noise(group, equation.name)
+                lines.append(f"d{equation.name}/dt = ({right})/second{noise} : 1")
+            else:
+                lines.append(f"{equation.name} = {right} : 1{self._once(group, equation.name)}")
+        lines += self._given(group)
+        neurons = self.spikes(group)
+        if neurons is not None:
+            lines += self._spiking(group, neurons)
+        for name in self.watched.get(group, ()):
+            lines.append(f"d{name}_sum/dt = {name}/second : 1")
+            if self.traced and name not in cell.states:
+                lines.append(f"d{name}_trace/dt = ({name} - {name}_trace)/{self._tau} : 1")
+        return "\n".join(lines)
+
+    def sent(self, group: Group, quantity: str) -> str:
+        """The variable that a group sends for a quantity."""
+        return f"{quantity}_sent" if self._replaced(group, quantity) else quantity
+
+    # --- what a cell is given ---------------------------------------------------------------
+
+    def _given(self, group: Group) -> list[str]:
+        cell, circuit = self.circuit.cell(group), self.circuit
+        names = {name for equation in cell.equations for name in equation.right.names}
+        lines = [text for name, text in SIGNAL.items() if name in names]
+        for name in sorted(circuit.inputs[group.population] & names):
+            arriving = circuit.arriving.get((group, name), ())
+            lines += [f"{came(synapses)} : 1" for synapses in arriving]
+            lines.append(f"{name} = {' + '.join(map(came, arriving)) or '0'} : 1")
+        for name in sorted(names):
+            key = circuit.parameter(group.population, name)
+            if key in self.changed:
+                lines.append(f"{name} : 1 (shared)")
+        return lines
+
+    def _names(self, group: Group) -> dict[str, str]:
+        """What stands in Brian2 for the names of a cell: numbers for parameters that stay."""
+        cell, found = self.circuit.cell(group), {}
+        for name in {name for equation in cell.equations for name in equation.right.names}:
+            key = self.circuit.parameter(group.population, name)
+            if key is not None and key not in self.changed:
+                found[name] = _number(float(self.dynamics.parameters[key]))
+        return found
+
+    def _functions(self, group: Group) -> dict[str, Callable[..., str]]:
+        i = group.layer + self.circuit.population[group.population].mirrors
+        activation = self.network.activations[min(max(i, 1), self.network.depth) - 1]
+        autoencoder = self.network.form == "autoencoder"
+        spiking = self.spikes(group) is not None
+
+        def undone(h: str) -> str:
+            return inverse(activation, within(activation, h) if spiking else h)
+
+        return {
+            "s": partial(transfer, activation),
+            "slope": partial(derivative, activation),
+            "s_inv": undone,
+            "t": partial(transfer, activation) if autoencoder else str,
+            "t_slope": partial(derivative, activation) if autoencoder else lambda a: "1",
+            "encode": lambda h, b: h if autoencoder else f"({undone(h)}) - {b}",
+        }
+
+    def _written(self, group: Group, name: str, replaced: Mapping[str, str] | None = None) -> str:
+        names = self._names(group) | {"xi": "0"} | dict(replaced or {})
+        return self.circuit.cell(group).right(name).written(names, self._functions(group))
+
+    def _noise(self, group: Group, name: str) -> str:
+        """The noise of a state, which the neurons of an ensemble share."""
+        deviation = Moment(self.dynamics, self.network, {}, None, None).deviation(group, name)
+        if deviation is None:
+            return ""
+        return f" + {_number(float(deviation))}*xi_{name}*second**-0.5"
+
+    def _once(self, group: Group, name: str) -> str:
+        """Whether a sent quantity can be settled once a step, at its start, from states alone."""
+        sends = any(
+            s.pre == group and s.sent == name
+            for projection in self.circuit.projections
+            for s in projection.synapses
+        )
+        if not sends or self._replaced(group, name) or self._waits(group, name):
+            return ""
+        return " (constant over dt)"
+
+    def _waits(self, group: Group, name: str) -> bool:
+        """Whether a quantity follows at once what synapses bring."""
+        roots = self.circuit.cell(group).roots(name)
+        return bool(roots & self.circuit.inputs[group.population])
+
+    # --- spikes -----------------------------------------------------------------------------
+
+    def _replaced(self, group: Group, quantity: str) -> bool:
+        """Whether spikes say what a group sends for a quantity."""
+        carried = self._carried(group)
+        return bool(carried) and bool(self._reach(group, quantity) & set(carried))
+
+    def _carried(self, group: Group) -> tuple[str, ...]:
+        if self.spikes(group) is None:
+            return ()
+        return self.circuit.population[group.population].carried or ()
+
+    def _reach(self, group: Group, quantity: str) -> set[str]:
+        """All quantities on the way from what is carried, or from states, to a quantity."""
+        cell, carried = self.circuit.cell(group), self._carried(group)
+        found, waiting = set(), [quantity]
+        while waiting:
+            name = waiting.pop()
+            found.add(name)
+            if name in cell.defined and name not in cell.states and name not in carried:
+                waiting += [n for n in cell.right(name).names if n not in found]
+        return found
+
+    def _spiking(self, group: Group, neurons: Neurons) -> list[str]:
+        """What drives the neurons of a unit, and what their spikes say."""
+        events, *bursts = self._carried(group)
+        said = {events: self._filtered("event_says" if bursts else "spikes_say")}
+        lines = [neurons.drive(events)]
+        if bursts:
+            lines += self._bursting(neurons, bursts[0])
+            said[bursts[0]] = "burst_says"
+        else:
+            lines += [
+                "spikes : 1",
+                "spike_count : 1",
+                f"spikes_say = spikes * {neurons.per_spike!r} - {neurons.base_in_h!r} : 1",
+                *self._filter("spikes_say"),
+            ]
+        for name in sorted({s.sent for s in self._sending(group)}):
+            if self._replaced(group, name):
+                lines.append(f"{name}_sent = {self._through(group, name, said)} : 1")
+                lines[-1] += " (constant over dt)"
+        return lines
+
+    def _bursting(self, neurons: Neurons, bursts: str) -> list[str]:
+        """Events and bursts, the fraction of the one that is the other being what bursts say."""
+        return [
+            neurons.burst_drive(bursts),
+            *(f"{name} : 1" for name in ("events", "bursts", "event_count", "burst_count")),
+            f"event_says = events * {neurons.per_spike!r} - {neurons.base_in_h!r} : 1",
+            *self._filter("event_says"),
+            f"devent_trace/dt = (events * {neurons.per_spike!r} - event_trace)/{self._tau} : 1",
+            f"dburst_trace/dt = (bursts * {neurons.per_spike!r} - burst_trace)/{self._tau} : 1",
+            f"burst_says = (burst_trace / clip(event_trace, {neurons.base_in_h * 1e-3!r}, inf)"
+            f" - {neurons.base_probability!r}) / {neurons.probability_gain!r} : 1",
+        ]
+
+    def _filter(self, said: str) -> list[str]:
+        """Synapses smooth what spikes say."""
+        if not (self.tau_synapse or self.traced):
+            return []
+        return [f"d{said}_smoothly/dt = ({said} - {said}_smoothly)/{self._tau} : 1"]
+
+    def _filtered(self, said: str) -> str:
+        return f"{said}_smoothly" if self.tau_synapse else said
+
+    def _sending(self, group: Group) -> list[Synapses]:
+        return [s for p in self.circuit.projections for s in p.synapses if s.pre == group]
+
+    def _through(self, group: Group, name: str, said: Mapping[str, str]) -> str:
+        """A quantity with what is carried replaced by what spikes say of it."""
+        if name in said:
+            return said[name]
+        cell = self.circuit.cell(group)
+        right = cell.right(name)
+        replaced = {
+            other: f"({self._through(group, other, said)})"
+            for other in right.names
+            if self._reach(group, other) & set(said)
+        }
+        return self._written(group, name, replaced)
+
+
+def _number(value: float) -> str:
+    """In brackets where it is negative, so that it can stand anywhere."""
+    return repr(value) if value >= 0 else f"({value!r})"

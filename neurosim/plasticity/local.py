@@ -1,0 +1,275 @@
+"""Local rules of a circuit: what the synapses of a projection make of the cells on either side.
+
+    ΔW = η (⟨post pre^T⟩ − λ W),
+
+the mean over the batch of the product of an expression over the post-synaptic and one over the
+pre-synaptic cell. An expression sees the names of its own cell, as they are now and as they were at
+the end of earlier phases, and nothing else.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
+
+from neurosim.circuits.description import Circuit
+from neurosim.circuits.expressions import Expression
+from neurosim.circuits.populations import Group, Projection, Remembered, Synapses
+from neurosim.credit import LOCAL, Credit
+from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights, Signals, functions
+from neurosim.network import Network
+from neurosim.plasticity.learning import OPTIMIZERS, SCHEDULES, Earlier, Moment, nothing
+from neurosim.simulator import Phase
+
+
+class LocalLearning(eqx.Module):
+    """The rules and rates of a circuit in one stage.
+
+    rates: of every projection, one for each of its weights, per presentation, or per second when
+    online. decay: λ. limits: how large weights may become, none for no limit. tau_memory: of what
+    cells remember of an earlier phase (s).
+    """
+
+    circuit: Circuit = eqx.field(static=True)
+    parameters: dict[str, Scalar | float]
+    rates: dict[str, tuple[Float[Array, ""], ...]]
+    decay: dict[str, Scalar | float]
+    limits: dict[str, Scalar | float]
+    optimizers: dict[str, str] = eqx.field(static=True)
+    schedule: str = eqx.field(static=True)
+    final: Scalar | float
+    tau_memory: Scalar | float | None
+
+    credit: ClassVar[Credit] = LOCAL
+
+    def moment(
+        self,
+        progress: Float[Array, ""],
+        key: PRNGKeyArray | None = None,
+        presentation: Int[Array, ""] | int = 0,
+    ) -> Moment:
+        """The rates' factor at this progress (0 … 1) of the stage; everything moves at once."""
+        factor = SCHEDULES[self.schedule](progress, self.final)
+        return Moment(factor, jnp.ones(0), jnp.ones(0), jnp.asarray(presentation))
+
+    # --- changes ----------------------------------------------------------------------------
+
+    def change(
+        self,
+        dynamics: CircuitDynamics,
+        network: Network,
+        weights: CircuitWeights,
+        x: Float[Array, "batch n_0"],
+        labels: Float[Array, "batch n_L"],
+        readout: Signals,
+        earlier: Earlier,
+        key: PRNGKeyArray,
+        moment: Moment,
+        plastic: tuple[str, ...],
+    ) -> CircuitWeights:
+        """What the rules make of the signals of a phase, before rates. plastic: what is open."""
+        before = {phase.name: left for phase, left in earlier}
+        change = nothing(weights)
+        for projection in self.circuit.projections:
+            if projection.name not in plastic or projection.post is None:
+                continue
+            sides = _Sides(self, network, projection, x, readout, before)
+            made = [sides.change(synapses) for synapses in projection.synapses]
+            decay = self.decay[projection.name]
+            kept = weights[projection.name]
+            change[projection.name] = tuple(d - decay * w for d, w in zip(made, kept, strict=True))
+            if projection.bias:
+                change["b"] = tuple(sides.bias(synapses) for synapses in projection.synapses)
+        return change
+
+    # --- memory, online -----------------------------------------------------------------------
+
+    @property
+    def _remembered(self) -> dict[str, tuple[Group, Remembered]]:
+        """By `phase:place.quantity`."""
+        found = {}
+        for projection in self.circuit.projections:
+            for synapses in projection.synapses:
+                for name, recalled in projection.remembered:
+                    for side, group in (
+                        (projection.post, synapses.post),
+                        (projection.pre, synapses.pre),
+                    ):
+                        if group is not None and side is not None and name in side.names:
+                            place = self.circuit.place(group)
+                            key = f"{recalled.phase}:{place}.{recalled.quantity}"
+                            found[key] = group, recalled
+        return found
+
+    def blank(self, network: Network, lead: tuple[int, ...], dtype: Any) -> dict[str, Array]:
+        """The memory of a batch that has seen nothing."""
+        return {
+            key: jnp.zeros((*lead, self.circuit.size(group)), dtype)
+            for key, (group, _) in self._remembered.items()
+        }
+
+    def remember(
+        self, phase: Phase, readout: Signals, memory: dict[str, Array]
+    ) -> dict[str, Array]:
+        """How memories move, per second: towards what is there now, in the phase they are of."""
+
+        def moved(key: str, kept: Array) -> Array:
+            of, _, quantity = key.partition(":")
+            if of != phase.name or self.tau_memory is None:
+                return jnp.zeros_like(kept)
+            return (readout.of[quantity] - kept) / self.tau_memory
+
+        return {key: moved(key, kept) for key, kept in memory.items()}
+
+    def after(
+        self, phase: Phase, readout: Signals, memory: dict[str, Array], dt: float
+    ) -> dict[str, Array]:
+        """The memory after dt in which the readout stays as it is."""
+        if self.tau_memory is None:
+            return memory
+        share = -jnp.expm1(-dt / self.tau_memory)
+
+        def moved(key: str, kept: Array) -> Array:
+            of, _, quantity = key.partition(":")
+            return kept + share * (readout.of[quantity] - kept) if of == phase.name else kept
+
+        return {key: moved(key, kept) for key, kept in memory.items()}
+
+    def recalled(
+        self, phases: tuple[Phase, ...], readout: Signals, memory: dict[str, Array]
+    ) -> tuple[Signals, ...]:
+        """What is remembered of every phase."""
+
+        def of(phase: Phase) -> Signals:
+            kept = {
+                key.partition(":")[2]: value
+                for key, value in memory.items()
+                if key.partition(":")[0] == phase.name
+            }
+            return readout._replace(of=readout.of | kept)
+
+        return tuple(map(of, phases))
+
+    # --- steps --------------------------------------------------------------------------------
+
+    def rated(self, change: CircuitWeights, factor: Float[Array, ""]) -> CircuitWeights:
+        """A change times its rates and `factor`."""
+        return {
+            name: tuple(factor * r * d for r, d in zip(self._rates(name), arrays, strict=True))
+            for name, arrays in change.items()
+        }
+
+    def _rates(self, name: str) -> tuple[Float[Array, ""], ...]:
+        """Of a projection, or of the biases, which learn as the synapses beside them."""
+        return self.rates[self._named(name)]
+
+    def _named(self, name: str) -> str:
+        if name in self.circuit.projection:
+            return name
+        assert self.circuit.biased is not None, "only biases have no projection"
+        return self.circuit.biased.name
+
+    def constrain(self, weights: CircuitWeights) -> CircuitWeights:
+        """The weights within their limits."""
+        return {
+            name: tuple(jnp.clip(w, -self.limits[name], self.limits[name]) for w in arrays)
+            if name in self.limits
+            else arrays
+            for name, arrays in weights.items()
+        }
+
+    def begin(self, weights: CircuitWeights) -> dict[str, Any]:
+        """The optimisers' state at the start of a stage."""
+        return {name: self._optimizer(name).init(arrays) for name, arrays in weights.items()}
+
+    def _optimizer(self, name: str) -> Any:
+        return OPTIMIZERS[self.optimizers[self._named(name)]]()
+
+    def step(
+        self,
+        weights: CircuitWeights,
+        change: CircuitWeights,
+        state: dict[str, Any],
+        factor: Float[Array, ""],
+    ) -> tuple[CircuitWeights, dict[str, Any]]:
+        """One quasi-static step of the weights, and the optimisers' new state."""
+        moved, states = {}, {}
+        for name, arrays in weights.items():
+            steps, states[name] = self._optimizer(name).update(change[name], state[name])
+            rates = zip(arrays, self._rates(name), steps, strict=True)
+            moved[name] = tuple(w + factor * r * d for w, r, d in rates)
+        return self.constrain(moved), states
+
+
+class _Sides:
+    """What the cells on both sides of a projection say to its rule; arrays have the batch first."""
+
+    def __init__(
+        self,
+        learning: LocalLearning,
+        network: Network,
+        projection: Projection,
+        x: Float[Array, "batch n_0"],
+        now: Signals,
+        before: Mapping[str, Signals],
+    ) -> None:
+        self.learning, self.circuit, self.network = learning, learning.circuit, network
+        self.projection, self.x, self.now, self.before = projection, x, now, before
+        self.remembered = dict(projection.remembered)
+
+    def change(self, synapses: Synapses) -> Array:
+        """Mean over the batch of post times pre."""
+        post, pre = self._post(synapses), self._pre(synapses)
+        if synapses.dense:
+            return post.T @ pre / len(self.x)
+        return jnp.mean(post * pre, axis=0)
+
+    def bias(self, synapses: Synapses) -> Array:
+        """A bias is a synapse from a neuron that always sends 1."""
+        return jnp.mean(self._post(synapses), axis=0)
+
+    def _post(self, synapses: Synapses) -> Float[Array, "batch post"]:
+        assert self.projection.post is not None, "a rule has both sides"
+        return self._side(self.projection.post, synapses.post)
+
+    def _pre(self, synapses: Synapses) -> Float[Array, "batch pre"]:
+        pre = self.projection.pre
+        assert pre is not None, "a rule has both sides"
+        if synapses.pre is not None:
+            return self._side(pre, synapses.pre)
+        called = functions(self.circuit, self.network, None)
+        return pre({name: self.x for name in pre.names}, called) + jnp.zeros_like(self.x)
+
+    def _side(self, side: Expression, group: Group) -> Float[Array, "batch n"]:
+        place = self.circuit.place(group)
+
+        def of(name: str) -> Any:
+            if name in self.remembered:
+                recalled = self.remembered[name]
+                return self.before[recalled.phase].of[f"{place}.{recalled.quantity}"]
+            key = self.circuit.parameter(group.population, name)
+            if key is not None:
+                return self.learning.parameters[key]
+            return self.now.of[f"{place}.{name}"]
+
+        called = functions(self.circuit, self.network, group)
+        found = side({name: of(name) for name in side.names}, called)
+        return jnp.broadcast_to(found, (len(self.x), self.circuit.size(group)))
+
+
+def looked_at(circuit: Circuit) -> tuple[tuple[Group, str], ...]:
+    """Every quantity that a rule names, now or of an earlier phase."""
+    found: dict[tuple[Group, str], None] = {}
+    for projection in circuit.projections:
+        recalled = dict(projection.remembered)
+        for synapses in projection.synapses:
+            for side, group in ((projection.post, synapses.post), (projection.pre, synapses.pre)):
+                if side is None or group is None:
+                    continue
+                for name in sorted(side.names):
+                    name = recalled[name].quantity if name in recalled else name
+                    if circuit.parameter(group.population, name) is None:
+                        found[group, name] = None
+    return tuple(found)
