@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from neurosim import circuitry, ingredients
 from neurosim.activations import ACTIVATIONS, Activation, Elementwise, LeakyReLU
 from neurosim.circuits.expressions import parse
+from neurosim.circuits.starts import in_order, start
 from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS
 from neurosim.dynamics.base import Dynamics
@@ -151,6 +152,7 @@ def _local(protocol: ProtocolSpec, stage: StageSpec) -> LocalLearning:
     pace = stage.pace * (protocol.spiking.pace if protocol.level == "spiking" else 1.0)
     weighed = {p.name: p for p in made.projections if p.weighed}
     given = {name: model.projections[name] for name in weighed}
+    begins = {name: circuitry.begins(model, name) for name in weighed}
 
     def rates(name: str) -> tuple[jax.Array, ...]:
         rate, numbers = given[name].rate, [s.number for s in weighed[name].synapses]
@@ -165,6 +167,9 @@ def _local(protocol: ProtocolSpec, stage: StageSpec) -> LocalLearning:
         circuit=made,
         parameters=values,
         rates={name: rates(name) for name in weighed},
+        noise={name: each.noise for name, each in given.items()},
+        tied=tuple((n, start(begins[n])) for n in in_order(begins) if given[n].rule == "tied"),
+        top_down=stage.order == "top-down",
         decay={name: each.decay for name, each in given.items()},
         limits={name: each.limit for name, each in given.items() if each.limit is not None},
         optimizers={name: each.optimizer for name, each in given.items()},

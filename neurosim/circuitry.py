@@ -8,6 +8,7 @@ from neurosim.circuits.description import Circuit, Tables
 from neurosim.circuits.expressions import ExpressionError, parse
 from neurosim.conditions import Problem
 from neurosim.errors import unknown
+from neurosim.plasticity import PROBES
 from neurosim.spec import ModelSpec, PhaseSpec, ProtocolSpec, RateLaw
 
 REPLACED = {
@@ -35,7 +36,7 @@ def tables(model: ModelSpec) -> Tables:
         model.attenuation,
         model.readout,
         model.cut,
-        (),
+        ("tied", *PROBES),
     )
 
 
@@ -52,6 +53,11 @@ def parameters(model: ModelSpec) -> dict[str, float]:
         for key, v in cell.parameters.items()
     }
     return dict(model.parameters) | own
+
+
+def descending(model: ModelSpec) -> tuple[str, ...]:
+    """The projections that carry something from a layer above."""
+    return tuple(p.name for p in circuit(model).projections if p.synapses[0].descends)
 
 
 class _Asked(NamedTuple):
@@ -88,6 +94,20 @@ def _starts(asked: _Asked) -> Iterator[Problem]:
     weighed = {p.name: begins(model, p.name) for p in asked.circuit.projections if p.weighed}
     for name, message in starts.problems(weighed, model.parameters):
         yield ("model", "projections", name, "init"), message
+    for projection in asked.circuit.projections:
+        name, where = projection.name, ("model", "projections", projection.name, "rule")
+        if projection.rule == "tied" and (name not in weighed or weighed[name] in starts.DRAWS):
+            yield (
+                where,
+                "'tied' keeps weights at an expression over others, which init must then be",
+            )
+        elif projection.rule in PROBES and not (asked.circuit.chain and name == "Q"):
+            yield (
+                where,
+                f"{projection.rule!r} sends noise up a chain of layers and back: expected "
+                "projections W, from every layer to the next, and Q, from every layer to the one "
+                "below",
+            )
     for name, text in weighed.items():
         if text == "file" and model.projections[name].file is None:
             first = asked.circuit.projection[name].synapses[0].number
@@ -183,12 +203,13 @@ def spiking_problems(model: ModelSpec) -> Iterator[Problem]:
 
 
 def _phase(asked: _Asked, phase: PhaseSpec, passed: list[str], at) -> Iterator[Problem]:
-    learning = {p.name: p for p in asked.circuit.projections if p.learns}
+    learning = {p.name: p for p in asked.circuit.projections if p.learns and p.rule != "tied"}
     for number, name in enumerate(phase.plastic):
         if name in asked.circuit.projection and name not in learning:
             yield (
                 (*at, "plastic", number),
-                f"projections.{name} has no rule; give it post and pre, or leave it out here",
+                f"projections.{name} has no rule that learns; give it post and pre, or leave it "
+                "out here",
             )
         elif name not in learning:
             yield (*at, "plastic", number), unknown("projection with a rule", name, learning)

@@ -232,7 +232,8 @@ def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Pro
     names = [phase.name for phase in stage.phases]
     for name in {name for name in names if names.count(name) > 1}:
         yield (*where, "phases"), f"two phases are called {name!r}"
-    if stage.order == "top-down" and not any("feedback" in p.plastic for p in stage.phases):
+    descending = circuitry.descending(spec.model) if spec.model.circuit else ("feedback",)
+    if stage.order == "top-down" and not any(set(descending) & {*p.plastic} for p in stage.phases):
         yield (*where, "order"), "'top-down' orders feedback plasticity, which no phase opens"
     free = False
     credit = named(spec.model.credit)

@@ -9,7 +9,7 @@ import numpy as np
 
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.populations import Projection
-from neurosim.circuits.starts import DRAWS, start
+from neurosim.circuits.starts import DRAWS, in_order, start
 from neurosim.errors import InputError
 from neurosim.wirings import WIRINGS
 
@@ -72,25 +72,13 @@ def circuit_weights(
         InputError: a start does not give the shape that the projection has, or no finite numbers.
     """
     found: dict[str, list[np.ndarray]] = {}
-    waiting = [p for p in circuit.projections if p.weighed]
-    while waiting:
-        projection = next(
-            p
-            for p in waiting
-            if not {other.name for other in waiting if other is not p}
-            & set(_awaited(starts[p.name][0]))
-        )
-        waiting.remove(projection)
-        found[projection.name] = _started(
-            circuit, projection, starts[projection.name], parameters, streams, read, found
-        )
+    weighed = [p.name for p in circuit.projections if p.weighed]
+    for name in in_order({name: starts[name][0] for name in weighed}):
+        given = starts[name], parameters, streams, read, found
+        found[name] = _started(circuit, circuit.projection[name], *given)
     if circuit.biased is not None:
         found["b"] = [np.zeros(circuit.size(s.post)) for s in circuit.biased.synapses]
     return found
-
-
-def _awaited(text: str) -> tuple[str, ...]:
-    return () if text in DRAWS else start(text).projections
 
 
 def _started(circuit, projection: Projection, begins, parameters, streams, read, found):
@@ -116,18 +104,9 @@ def _started(circuit, projection: Projection, begins, parameters, streams, read,
         return [gain * drawn(kind, shape, rng) for shape in shapes]
     begin, weights = start(kind), []
     for number, shape in zip(numbers, shapes, strict=True):
-        values: dict[str, Any] = dict(parameters) | {"i": number, "L": circuit.depth}
-        for stand_in, other, layer in begin.weights:
-            others = [s.number for s in circuit.projection[other].synapses]
-            at = layer.at(number, circuit.depth)
-            if at not in others:
-                raise InputError(
-                    f"{where}.init: {kind!r} asks {other} for number {at} in layer {number}; it "
-                    f"has {', '.join(map(str, others))}"
-                )
-            values[stand_in] = found[other][others.index(at)]
+        given = dict(parameters) | {"L": circuit.depth}
         try:
-            array = np.asarray(begin.expression(values, MATRICES), float) * gain
+            array = np.asarray(begin.value(circuit, number, found, given, MATRICES), float) * gain
         except (ValueError, np.linalg.LinAlgError) as error:
             raise InputError(f"{where}.init: {kind!r} in layer {number}: {error}") from None
         if array.ndim == 0:

@@ -322,6 +322,7 @@ class ProjectionSpec(Spec):
     rule: str = "fixed"
     rate: ProjectionRate = LearningRate((0.0,), False)
     decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    noise: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     optimizer: Optimizer = "sgd"
     bias: bool = False

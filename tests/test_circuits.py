@@ -344,12 +344,21 @@ def protocol(tmp_path):
     return made
 
 
-def test_a_model_of_text_learns_as_the_shipped_one(protocol, tmp_path):
+NAMED = 'post = "t_slope(apical)*(soma - g)"                # [T 6.37]'
+RULES = {"reconstruction": NAMED, "white-noise": 'rule = "white-noise"', "tied": 'rule = "tied"'}
+
+
+@pytest.mark.parametrize("rule", [*RULES, "difference"])
+def test_a_model_of_text_learns_as_the_shipped_one(protocol, tmp_path, rule):
     """Ten presentations of two phases, of W by memory of the free one and of Q: bit for bit."""
     (tmp_path / "shipped.toml").write_text(TINY)
-    shipped = ns.load_protocol(tmp_path / "shipped.toml", SHIPPED)
+    shut = {"stages.0.phases.0.plastic": []} if rule == "tied" else {}
+    shipped = SHIPPED | {"model.feedback.rule": rule} | shut
+    shipped = ns.load_protocol(tmp_path / "shipped.toml", shipped)
+    assert NAMED in MODEL
+    own = protocol(MODEL.replace(NAMED, RULES.get(rule, f'rule = "{rule}"')), **shut)
     traces = []
-    for number, given in enumerate((protocol(), shipped)):
+    for number, given in enumerate((own, shipped)):
         run = ns.run(given, level="rate", out=tmp_path / f"{number}.h5")
         with h5py.File(run.path) as file:
             names = "weights/W1", "weights/W2", "weights/Q1", "traces/layer1/soma", "signals/angle"
@@ -515,7 +524,7 @@ def bridged(spec: ModelSpec, dt: float, seed=0):
         layers = dynamics.circuit.population[group.population].layers
         here = expected[f"{group.population}.{name}"][layers.index(group.layer)]
         assert np.abs(here).max() > 1e-2
-        worst = max(worst, float(np.abs(machine.array(group, name) - here).max()))
+        worst = max(worst, float(np.abs(machine.state(group, name) - here).max()))
     return worst
 
 

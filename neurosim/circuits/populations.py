@@ -53,6 +53,11 @@ class Synapses(NamedTuple):
     dense: bool
     weighed: bool
 
+    @property
+    def descends(self) -> bool:
+        """Whether they carry something from a layer above."""
+        return self.pre is not None and self.pre.layer > self.post.layer
+
 
 class Remembered(NamedTuple):
     """A quantity as it was at the end of an earlier phase, `soma_free` in a rule."""

@@ -7,9 +7,11 @@ init = "W[i+1]*g_b/(g_b + g_l)"          with parameters, i and L
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import Expression, ExpressionError, parse
 from neurosim.circuits.wires import Layer, layer
 from neurosim.errors import unknown
@@ -36,6 +38,33 @@ class Start:
         """Those that must have started before."""
         return tuple(name for _, name, _ in self.weights)
 
+    def value(
+        self,
+        circuit: Circuit,
+        number: int,
+        weights: Mapping[str, Sequence[Any]],
+        given: Mapping[str, Any],
+        functions: Mapping[str, Callable[..., Any]],
+    ) -> Any:
+        """Its value for one of the weights of a projection.
+
+        weights: of the others. given: parameters, and L.
+
+        Raises:
+            ExpressionError: another projection has no weights of the number that is asked for.
+        """
+        values: dict[str, Any] = dict(given) | {"i": number}
+        for stand_in, other, where in self.weights:
+            numbers = [s.number for s in circuit.projection[other].synapses]
+            at = where.at(number, circuit.depth)
+            if at not in numbers:
+                raise ExpressionError(
+                    f"asks {other} for number {at} in layer {number}; it has "
+                    f"{', '.join(map(str, numbers))}"
+                )
+            values[stand_in] = weights[other][numbers.index(at)]
+        return self.expression(values, functions)
+
     @property
     def names(self) -> frozenset[str]:
         """Everything else that it names."""
@@ -57,6 +86,23 @@ def start(text: str) -> Start:
 
     plain = _INDEXED.sub(replaced, text)
     return Start(parse(plain, MATRICES), tuple(found))
+
+
+def in_order(starts: Mapping[str, str]) -> list[str]:
+    """The projections, each after those that its weights are made from. starts: by name."""
+    found: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in found or name not in starts:
+            return
+        if starts[name] not in DRAWS:
+            for other in start(starts[name]).projections:
+                visit(other)
+        found.append(name)
+
+    for name in starts:
+        visit(name)
+    return found
 
 
 def problems(starts: Mapping[str, str], parameters: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -28,6 +28,9 @@ FORWARD_RULES: dict[str, tuple[Callable, str]] = {
     ),
 }
 
+PROBES = ("white-noise", "difference")
+"""Feedback rules that a circuit which is a chain of layers can name: its Q learns by them."""
+
 FEEDBACK_RULES: dict[str, FeedbackRule] = {
     "fixed": FeedbackRule(None, "stays as initialised"),
     "tied": FeedbackRule(None, "follows the forward weights: the initialiser of their moment"),

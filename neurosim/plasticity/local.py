@@ -17,29 +17,52 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import Expression
 from neurosim.circuits.populations import Group, Projection, Remembered, Synapses
+from neurosim.circuits.starts import Start
 from neurosim.credit import LOCAL, Credit
-from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights, Signals, functions
+from neurosim.dynamics.circuit import (
+    ELEMENTARY,
+    CircuitDynamics,
+    CircuitWeights,
+    Signals,
+    functions,
+)
+from neurosim.inverses import inverse, pseudo_inverse
 from neurosim.network import Network
+from neurosim.plasticity import FEEDBACK_RULES, PROBES
 from neurosim.plasticity.learning import OPTIMIZERS, SCHEDULES, Earlier, Moment, nothing
+from neurosim.plasticity.rules import apical_delta
 from neurosim.simulator import Phase
+
+MATRICES = ELEMENTARY | {
+    "pinv": pseudo_inverse,
+    "inv": inverse,
+    "transpose": jnp.transpose,
+    "dot": jnp.matmul,
+}
+"""What an expression for weights that are tied may call."""
 
 
 class LocalLearning(eqx.Module):
     """The rules and rates of a circuit in one stage.
 
     rates: of every projection, one for each of its weights, per presentation, or per second when
-    online. decay: λ. limits: how large weights may become, none for no limit. tau_memory: of what
-    cells remember of an earlier phase (s).
+    online. decay: λ. noise: σ of rules that inject some. limits: how large weights may become, none
+    for no limit. tied: projections whose weights are an expression over others all along, in the
+    order in which they follow. tau_memory: of what cells remember of an earlier phase (s).
+    top_down: projections that come down take turns by layer.
     """
 
     circuit: Circuit = eqx.field(static=True)
     parameters: dict[str, Scalar | float]
     rates: dict[str, tuple[Float[Array, ""], ...]]
     decay: dict[str, Scalar | float]
+    noise: dict[str, Scalar | float]
     limits: dict[str, Scalar | float]
     optimizers: dict[str, str] = eqx.field(static=True)
+    tied: tuple[tuple[str, Start], ...] = eqx.field(static=True)
     schedule: str = eqx.field(static=True)
     final: Scalar | float
+    top_down: bool = eqx.field(static=True)
     tau_memory: Scalar | float | None
 
     credit: ClassVar[Credit] = LOCAL
@@ -50,9 +73,14 @@ class LocalLearning(eqx.Module):
         key: PRNGKeyArray | None = None,
         presentation: Int[Array, ""] | int = 0,
     ) -> Moment:
-        """The rates' factor at this progress (0 … 1) of the stage; everything moves at once."""
+        """The rates' factor at this progress (0 … 1) of the stage, and whose turn it is."""
+        count = self.circuit.depth - 1
+        turn = jnp.ones(count)
+        if self.top_down:
+            whose = count - 1 - jnp.floor(progress * count).astype(jnp.int32)
+            turn = (jnp.arange(count) == whose).astype(turn.dtype)
         factor = SCHEDULES[self.schedule](progress, self.final)
-        return Moment(factor, jnp.ones(0), jnp.ones(0), jnp.asarray(presentation))
+        return Moment(factor, turn, jnp.ones(0), jnp.asarray(presentation))
 
     # --- changes ----------------------------------------------------------------------------
 
@@ -73,16 +101,38 @@ class LocalLearning(eqx.Module):
         before = {phase.name: left for phase, left in earlier}
         change = nothing(weights)
         for projection in self.circuit.projections:
-            if projection.name not in plastic or projection.post is None:
+            if projection.name not in plastic or projection.rule == "tied":
                 continue
             sides = _Sides(self, network, projection, x, readout, before)
-            made = [sides.change(synapses) for synapses in projection.synapses]
-            decay = self.decay[projection.name]
-            kept = weights[projection.name]
-            change[projection.name] = tuple(d - decay * w for d, w in zip(made, kept, strict=True))
+            if projection.post is None:
+                made = self._probed(projection, dynamics, network, weights, readout, key)
+            else:
+                made = [sides.change(synapses) for synapses in projection.synapses]
+            decay, kept = self.decay[projection.name], weights[projection.name]
+            posts = [s.post.layer - 1 if s.descends else None for s in projection.synapses]
+            turns = [1 if at is None else moment.turn[at] for at in posts]
+            change[projection.name] = tuple(
+                turn * (d - decay * w) for turn, d, w in zip(turns, made, kept, strict=True)
+            )
             if projection.bias:
                 change["b"] = tuple(sides.bias(synapses) for synapses in projection.synapses)
         return change
+
+    def _probed(
+        self, projection: Projection, dynamics, network, weights, readout: Signals, key
+    ) -> list[Array]:
+        """What a rule that sends noise through the chain of layers makes of it, layer by layer."""
+        chain, probe = dynamics.chain(weights), FEEDBACK_RULES[projection.rule].probe
+        assert chain is not None and probe is not None, "checked at load"
+        forward = self.circuit.projection["W"]
+        sent = [
+            readout.of[f"{self.circuit.place(s.pre)}.{s.sent}"]
+            for s in forward.synapses
+            if s.pre is not None
+        ]
+        whole = readout._replace(rate=(*sent, readout.rate[-1]))
+        signals = probe(network, chain, whole, self.noise[projection.name], key)
+        return [apical_delta(s, q, 0.0) for s, q in zip(signals, chain.Q, strict=True)]
 
     # --- memory, online -----------------------------------------------------------------------
 
@@ -172,13 +222,21 @@ class LocalLearning(eqx.Module):
         return self.circuit.biased.name
 
     def constrain(self, weights: CircuitWeights) -> CircuitWeights:
-        """The weights within their limits."""
-        return {
+        """The weights within their limits, those that are tied following the others."""
+        found = {
             name: tuple(jnp.clip(w, -self.limits[name], self.limits[name]) for w in arrays)
             if name in self.limits
             else arrays
             for name, arrays in weights.items()
         }
+        for name, begin in self.tied:
+            projection = self.circuit.projection[name]
+            given = self.parameters | {"L": self.circuit.depth}
+            found[name] = tuple(
+                begin.value(self.circuit, s.number, found, given, MATRICES)
+                for s in projection.synapses
+            )
+        return found
 
     def begin(self, weights: CircuitWeights) -> dict[str, Any]:
         """The optimisers' state at the start of a stage."""
@@ -272,4 +330,8 @@ def looked_at(circuit: Circuit) -> tuple[tuple[Group, str], ...]:
                     name = recalled[name].quantity if name in recalled else name
                     if circuit.parameter(group.population, name) is None:
                         found[group, name] = None
+    if any(projection.rule in PROBES for projection in circuit.projections):
+        for synapses in circuit.projection["W"].synapses:
+            if synapses.pre is not None:
+                found[synapses.pre, synapses.sent] = None
     return tuple(found)

@@ -80,11 +80,11 @@ class CircuitSpikingEngine(SpikingEngine):
             self.machine.teach(None)
             return
         group, name = self.circuit.readout
-        own = self.circuit.cell(group).alias(name)
-        kept = own if self.machine.has(group, own) else f"{name}_trace"
-        top = np.zeros((self.copies, self.network.sizes[-1]))
-        if self.machine.has(group, kept):
-            top = self.machine.array(group, kept)
+        top = self.machine.state(group, self.circuit.cell(group).alias(name))
+        if top is None and self.machine.has(group, f"{name}_trace"):
+            top = self.machine.array(group, f"{name}_trace")
+        elif top is None:  # no phase follows it
+            top = np.zeros((self.copies, self.network.sizes[-1]))
         self.machine.teach(np.asarray(taught(self.rules, target, top)))
 
     # --- looking ----------------------------------------------------------------------------
@@ -127,8 +127,8 @@ class CircuitSpikingEngine(SpikingEngine):
         machine, neurons = self.machine, self.neurons
         carrier = self._carrier(group, name)
         if carrier is None:
-            kept = name if machine.has(group, name) else f"{name}_trace"
-            return machine.array(group, kept)
+            kept = machine.state(group, name)
+            return machine.array(group, f"{name}_trace") if kept is None else kept
         if not neurons.bursts:
             return machine.array(group, "spikes_say_smoothly")
         events, bursts = (machine.array(group, f"{kind}_trace") for kind in ("event", "burst"))
@@ -140,8 +140,9 @@ class CircuitSpikingEngine(SpikingEngine):
     def _seen(self, before, after, steps: int, weights, x, target) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         for group, name in self.circuit.observed:
-            if self._carrier(group, name) is None:
-                values = self.machine.array(group, name)
+            kept = self.machine.state(group, name)
+            if self._carrier(group, name) is None and kept is not None:
+                values = kept
             elif steps:
                 values = self._mean(before, after, steps, group, name)
             else:

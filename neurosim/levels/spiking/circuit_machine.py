@@ -10,7 +10,7 @@ import numpy as np
 from neurosim.circuits.populations import Group
 from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights
 from neurosim.levels.spiking.circuit_groups import CircuitGroups
-from neurosim.levels.spiking.circuit_text import came
+from neurosim.levels.spiking.circuit_text import came, own
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.levels.spiking.runtime import Program, Runtime
 from neurosim.levels.spiking.standalone import Standalone
@@ -110,7 +110,7 @@ class CircuitMachine:
             came(s) for (g, _), all_ in self.circuit.arriving.items() for s in all_ if g == group
         ]
         spikes = ["spikes", "events", "bursts", "spikes_say_smoothly", "event_says_smoothly"]
-        every = [*cell.states, *sums, *arriving, *spikes, *COUNTED]
+        every = [*map(own, cell.states), *sums, *arriving, *spikes, *COUNTED]
         return [name for name in every if self.has(group, name)]
 
     def write_weights(self, weights: CircuitWeights) -> None:
@@ -152,9 +152,9 @@ class CircuitMachine:
         for group in self.circuit.groups:
             for key in self._changed:
                 name = key.rpartition(".")[2]
-                own = self.circuit.parameter(group.population, name) == key
-                if own and self.has(group, name):
-                    self._set(group, name, parameters[key])
+                named = self.circuit.parameter(group.population, name) == key
+                if named and self.has(group, own(name)):
+                    self._set(group, own(name), parameters[key])
 
     def _set(self, group: Group, name: str, values: Any) -> None:
         """A variable of a group, of shape (copies, n); or of one copy or unit, for all alike."""
@@ -165,6 +165,10 @@ class CircuitMachine:
     def has(self, group: Group, name: str) -> bool:
         """Whether the units of a group hold such a variable in memory."""
         return self.brian.holds(f"units_{self.circuit.place(group)}", name)
+
+    def state(self, group: Group, name: str) -> np.ndarray | None:
+        """A quantity of the cells of a group as it is now; None where none is kept."""
+        return self.array(group, own(name)) if self.has(group, own(name)) else None
 
     def array(self, group: Group, name: str) -> np.ndarray:
         """A variable of the units of a group as it is now, shape (copies, n)."""

@@ -19,6 +19,19 @@ SIGNAL = {"target": "target : 1", "teach": "teach : 1", "bias": "bias : 1 (const
 """What is written into the cells while they run."""
 
 
+TAKEN = frozenset(
+    {"drive", "event_rate", "burst_probability", "spikes", "spike_count", "events", "bursts"}
+    | {"event_count", "burst_count", "event_trace", "burst_trace", "weight", "inf", "fi_current"}
+    | {"spikes_say", "event_says", "burst_says"}
+)
+"""Names of what stands beside a cell here: the spike generators and what they say."""
+
+
+def own(name: str) -> str:
+    """What a quantity of a cell is called in Brian2: by its name, unless that is taken."""
+    return f"{name}_of_cell" if name in TAKEN else name
+
+
 DEFAULT_TAU = 5e-3
 """Of traces, where synapses do not smooth (s)."""
 
@@ -65,25 +78,26 @@ class Text:
         cell = self.circuit.cell(group)
         lines = []
         for equation in cell.equations:
-            right = self._written(group, equation.name)
+            name, right = own(equation.name), self._written(group, equation.name)
             if equation.moves:
                 noise = self._noise(group, equation.name)
-                lines.append(f"d{equation.name}/dt = ({right})/second{noise} : 1")
+                lines.append(f"d{name}/dt = ({right})/second{noise} : 1")
             else:
-                lines.append(f"{equation.name} = {right} : 1{self._once(group, equation.name)}")
+                lines.append(f"{name} = {right} : 1{self._once(group, equation.name)}")
         lines += self._given(group)
         neurons = self.spikes(group)
         if neurons is not None:
             lines += self._spiking(group, neurons)
         for name in self.watched.get(group, ()):
-            lines.append(f"d{name}_sum/dt = {name}/second : 1")
+            lines.append(f"d{name}_sum/dt = {own(name)}/second : 1")
             if self.traced and name not in cell.states:
-                lines.append(f"d{name}_trace/dt = ({name} - {name}_trace)/{self._tau} : 1")
+                trace = f"{name}_trace"
+                lines.append(f"d{trace}/dt = ({own(name)} - {trace})/{self._tau} : 1")
         return "\n".join(lines)
 
     def sent(self, group: Group, quantity: str) -> str:
         """The variable that a group sends for a quantity."""
-        return f"{quantity}_sent" if self._replaced(group, quantity) else quantity
+        return f"{quantity}_sent" if self._replaced(group, quantity) else own(quantity)
 
     # --- what a cell is given ---------------------------------------------------------------
 
@@ -94,11 +108,11 @@ class Text:
         for name in sorted(circuit.inputs[group.population] & names):
             arriving = circuit.arriving.get((group, name), ())
             lines += [f"{came(synapses)} : 1" for synapses in arriving]
-            lines.append(f"{name} = {' + '.join(map(came, arriving)) or '0'} : 1")
+            lines.append(f"{own(name)} = {' + '.join(map(came, arriving)) or '0'} : 1")
         for name in sorted(names):
             key = circuit.parameter(group.population, name)
             if key in self.changed:
-                lines.append(f"{name} : 1 (shared)")
+                lines.append(f"{own(name)} : 1 (shared)")
         return lines
 
     def _names(self, group: Group) -> dict[str, str]:
@@ -108,6 +122,8 @@ class Text:
             key = self.circuit.parameter(group.population, name)
             if key is not None and key not in self.changed:
                 found[name] = _number(float(self.dynamics.parameters[key]))
+            elif own(name) != name:
+                found[name] = own(name)
         return found
 
     def _functions(self, group: Group) -> dict[str, Callable[..., str]]:
@@ -182,9 +198,9 @@ class Text:
         """What drives the neurons of a unit, and what their spikes say."""
         events, *bursts = self._carried(group)
         said = {events: self._filtered("event_says" if bursts else "spikes_say")}
-        lines = [neurons.drive(events)]
+        lines = [neurons.drive(own(events))]
         if bursts:
-            lines += self._bursting(neurons, bursts[0])
+            lines += self._bursting(neurons, own(bursts[0]))
             said[bursts[0]] = "burst_says"
         else:
             lines += [
