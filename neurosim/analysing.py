@@ -225,7 +225,7 @@ def _closed_form(parts: _Parts, kind: str, eigenvalues: np.ndarray):
 
 def _durations(parts: _Parts, kind: str) -> dict[str, float]:
     protocol = parts.about.protocol
-    if protocol is None or protocol.level == "equilibrium":
+    if protocol is None or not protocol.timed:
         return {}
     several = len(protocol.stages) > 1
     return {

@@ -192,8 +192,14 @@ def level(protocol: ProtocolSpec) -> Equilibrium | Rate | None:
     if protocol.level == "equilibrium":
         settings = protocol.equilibrium
         return Equilibrium(settings.tolerance, settings.max_sweeps, settings.max_newton)
+    return clock(protocol)
+
+
+def clock(protocol: ProtocolSpec) -> Rate | None:
+    """What steps time at the JAX levels; None where nothing asks for it."""
     rate = protocol.rate
-    assert rate is not None, "checked at load"
+    if rate is None:
+        return None
     return Rate(rate.scheme, rate.dt, rate.adaptive, rate.rtol, rate.atol, rate.tolerance)
 
 
@@ -239,6 +245,7 @@ def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
         learning=_as_arguments(learning(protocol, stage)),
         target_step=_on_device(protocol.model.target_step),
         online=protocol.plasticity == "online",
+        clock=_as_arguments(clock(protocol)) if protocol.plasticity == "online" else None,
         presentations=_on_device(presentations),
         decompose=protocol.record.decomposition,
     )

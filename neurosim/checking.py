@@ -155,7 +155,7 @@ def _resolved(protocol: Protocol) -> dict[str, Any]:
 
 def _simulated(spec: ProtocolSpec, plan: Plan) -> float | None:
     """The time all phases of all presentations last (s), if none ends early."""
-    if spec.level == "equilibrium":
+    if not spec.timed:
         return None
     return sum(
         count * sum(phase.duration or 0.0 for phase in stage.phases)

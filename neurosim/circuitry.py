@@ -1,7 +1,7 @@
 """What a circuit asks of the model file and the protocol that use it."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from neurosim.circuits import description, starts
 from neurosim.circuits.description import Circuit, Tables
@@ -9,7 +9,7 @@ from neurosim.circuits.expressions import ExpressionError, parse
 from neurosim.conditions import Problem
 from neurosim.errors import unknown
 from neurosim.plasticity import PROBES
-from neurosim.spec import ModelSpec, PhaseSpec, ProtocolSpec, RateLaw
+from neurosim.spec import ModelSpec, PhaseSpec, ProtocolSpec, RateLaw, SpreadSpec
 
 REPLACED = {
     "credit": "the rules of the projections (post and pre)",
@@ -32,10 +32,11 @@ def tables(model: ModelSpec) -> Tables:
         model.cells,
         model.populations,
         model.projections,
-        model.parameters,
+        parameters(model),
         model.attenuation,
         model.readout,
         model.cut,
+        tuple(spreads(model)),
         ("tied", *PROBES),
     )
 
@@ -45,14 +46,26 @@ def circuit(model: ModelSpec) -> Circuit:
     return description.circuit(tables(model))
 
 
-def parameters(model: ModelSpec) -> dict[str, float]:
-    """All parameters, those of one cell as `cell.name`."""
-    own = {
-        f"{name}.{key}": v
-        for name, cell in model.cells.items()
-        for key, v in cell.parameters.items()
-    }
+def _given(model: ModelSpec) -> dict[str, Any]:
+    """All parameters as they are given, those of one cell as `cell.name`."""
+    own = {f"{n}.{key}": v for n, cell in model.cells.items() for key, v in cell.parameters.items()}
     return dict(model.parameters) | own
+
+
+def parameters(model: ModelSpec) -> dict[str, float]:
+    """All parameters; of those with a spread the mean, of those in a file 1."""
+
+    def one(given: Any) -> float:
+        if not isinstance(given, SpreadSpec):
+            return given
+        return 1.0 if given.mean is None else given.mean
+
+    return {key: one(given) for key, given in _given(model).items()}
+
+
+def spreads(model: ModelSpec) -> dict[str, SpreadSpec]:
+    """The parameters that every cell has its own value of."""
+    return {key: given for key, given in _given(model).items() if isinstance(given, SpreadSpec)}
 
 
 def descending(model: ModelSpec) -> tuple[str, ...]:
@@ -81,6 +94,7 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
     asked = _Asked(spec, circuit(model))
     yield from _starts(asked)
     yield from _noise(asked)
+    yield from _varied(asked)
     yield from _rates(asked)
     for number, stage in enumerate(spec.stages):
         passed: list[str] = []
@@ -132,6 +146,28 @@ def _noise(asked: _Asked) -> Iterator[Problem]:
                 ("model", "noise", name),
                 f"{message}; what follows at once has no noise of its own",
             )
+
+
+def _varied(asked: _Asked) -> Iterator[Problem]:
+    """What cannot be where cells differ in a parameter."""
+    made, noisy = asked.circuit, asked.spec.model.noise
+    for group, name in made.moving:
+        sigma = noisy.get(f"{group.population}.{name}", noisy.get(name))
+        named = made.cell(group).right(name).names
+        apart = [n for n in named if f"{group.population}.{n}" in made.values]
+        if sigma and apart:
+            yield (
+                ("model", "noise"),
+                f"{name} has noise and {apart[0]}, which cells differ in; write its noise into the "
+                f"equation instead: + sigma*sqrt(2/{apart[0]})*xi",
+            )
+    for number, stage in enumerate(asked.spec.stages):
+        for k, phase in enumerate(stage.phases):
+            for name in set(phase.parameters) & set(made.varied):
+                yield (
+                    ("stages", number, "phases", k, "parameters", name),
+                    "cells differ in it; a phase can only change parameters that all have alike",
+                )
 
 
 def _rates(asked: _Asked) -> Iterator[Problem]:

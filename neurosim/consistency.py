@@ -156,10 +156,11 @@ def _level_problems(spec: ProtocolSpec) -> Iterator[Problem]:
                 ("model", "noise"),
                 f"the equilibrium level has no noise; use {rate}, or drop it",
             )
-        if spec.plasticity == "online":
+        if spec.plasticity == "online" and spec.rate is None:
             yield (
-                ("plasticity",),
-                f"online plasticity needs time; use {rate}, or 'quasi-static'",
+                ("rate",),
+                "missing; weights that flow are stepped in time, neurons at rest or not; expected "
+                'a table [rate] with dt, such as dt = "5 ms"',
             )
         return
     if spec.level == "spiking":
@@ -247,7 +248,7 @@ def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Pro
                     yield (*at, "plastic", k), unknown("plasticity", name, PLASTIC)
             if phase.parameters:
                 yield (*at, "parameters"), "belongs to circuits; a layered model has none"
-        if spec.level != "equilibrium":
+        if spec.timed:
             yield from _time_problems(spec, phase, at)
         if phase.teaching == "frozen" and not free:
             yield (
@@ -282,7 +283,7 @@ def _time_problems(spec: ProtocolSpec, phase, at) -> Iterator[Problem]:
             f"missing; the {spec.level} level needs to know how long the phase lasts",
         )
         return
-    if phase.until == "settled" and spec.level == "rate":
+    if phase.until == "settled" and spec.level != "spiking":
         if any(spec.model.noise.values()):
             yield (*at, "until"), "a noisy network never settles; write until = 'duration'"
         if spec.plasticity == "online":
@@ -313,7 +314,7 @@ def _step(spec: ProtocolSpec) -> float | None:
     """The time step of the level, where it is fixed."""
     if spec.level == "spiking":
         return spec.spiking.dt
-    if spec.level == "equilibrium" or spec.rate is None or spec.rate.adaptive:
+    if not spec.timed or spec.rate is None or spec.rate.adaptive:
         return None
     return spec.rate.dt
 

@@ -58,7 +58,7 @@ class Plan:
 
 def phase_times(spec: ProtocolSpec, phases: list[PhaseSpec]) -> tuple[tuple[float, ...], ...]:
     """When each phase is looked at (s from its start): the first one also at its very start."""
-    if spec.level == "equilibrium":
+    if not spec.timed:
         return tuple((0.0,) for _ in phases)
     every = spec.record.every or default_interval(spec)
     times = []
@@ -119,7 +119,7 @@ class Contents:
     ) -> None:
         self.spec, self.plan = spec, plan
         self.many = len(seeds) > 1
-        self.timed, self.stops = spec.level != "equilibrium", spec.level == "rate"
+        self.timed, self.stops = spec.timed, spec.level == "rate"
         self.names, self.slots = _phase_names(spec)
         self.times = [phase_times(spec, stage.phases) for stage in spec.stages]
         self.longest = max(self.times, key=lambda times: sum(map(len, times)))
@@ -355,6 +355,10 @@ def weights(model: ModelSpec) -> list[tuple[str, tuple[str, ...], str]]:
     if made.biased is not None:
         found["b"] = [
             (f"b{s.post.layer}", (_end(made, s.post),), "biases") for s in made.biased.synapses
+        ]
+    for key, groups in made.values.items():
+        found[key] = [
+            (f"{key}{g.layer}", (_end(made, g),), "a parameter, cell by cell") for g in groups
         ]
     return [array for name in sorted(found) for array in found[name]]
 

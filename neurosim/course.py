@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, Scalar
 
 from neurosim.dynamics.base import Drive, Dynamics, State, Target, rest
-from neurosim.levels import online
+from neurosim.levels import flow, online
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.online import Plastic, read_batch
 from neurosim.levels.rate import Rate
@@ -53,6 +53,7 @@ class Course(eqx.Module):
     learning: Learning | LocalLearning
     target_step: Scalar | float
     online: bool = eqx.field(static=True)
+    clock: Rate | None
 
     def _each(self, function: Callable[..., Any], *args: Any) -> Any:
         """function(engine of one seed, its part of `args`) for every seed; args have it first."""
@@ -250,15 +251,16 @@ class Course(eqx.Module):
 
         noise_keys = self._noise_keys(key, batch.ids)
         watch = None if times is None else (times, seen)
-        plastic, report, watched = online.integrate(
+        drives = partial(self.drives, x=batch.x, target=target, phase=phase)
+        integrate = flow.integrate if isinstance(self.level, Equilibrium) else online.integrate
+        plastic, report, watched = integrate(
             self.level,
+            self.clock,
             self.dynamics,
             self.network,
             start,
-            batch.x,
             batch.y,
-            target,
-            partial(self.drive, phase=phase),
+            drives,
             self.target_step,
             velocity,
             partial(self.learning.remember, phase),

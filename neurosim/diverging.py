@@ -70,7 +70,7 @@ def place(
                     earliest = first, what, int(np.argmax(bad[:, first]))
         if earliest is not None:
             at, variable, sample = earliest
-            when = f" at {moments[at] * 1e3:.4g} ms" if spec.level != "equilibrium" else ""
+            when = f" at {moments[at] * 1e3:.4g} ms" if spec.timed else ""
             words = f"phase {phase.name!r}{when}: {variable} left all bounds"
             return Place(words, phase.teaching, sample)
     return None

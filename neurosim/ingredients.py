@@ -10,6 +10,7 @@ import numpy as np
 
 from neurosim import circuitry
 from neurosim.archives import read_arrays
+from neurosim.circuits.description import Circuit
 from neurosim.credit import named
 from neurosim.errors import InputError, arrived, either, unknown
 from neurosim.initialisers import (
@@ -132,9 +133,43 @@ def _of_circuit(model: ModelSpec, seed: int, folder: Path) -> dict[str, list[np.
         name: (circuitry.begins(model, name), projection.gain)
         for name, projection in model.projections.items()
     }
-    return circuit_weights(
-        circuitry.circuit(model), begins, circuitry.parameters(model), stream, read
-    )
+    made = circuitry.circuit(model)
+    found = circuit_weights(made, begins, circuitry.parameters(model), stream, read)
+    return found | _values(model, made, seed, folder)
+
+
+def _values(
+    model: ModelSpec, made: Circuit, seed: int, folder: Path
+) -> dict[str, list[np.ndarray]]:
+    """The parameters that cells have their own values of, as `population.name`."""
+    found = {}
+    for key, groups in made.values.items():
+        population, _, name = key.partition(".")
+        parameter = made.parameter(population, name)
+        assert parameter is not None, "only parameters vary"
+        spread = circuitry.spreads(model)[parameter]
+        if spread.file is not None:
+            path = located(folder, spread.file)
+            arrays = read_arrays(path)
+            places = {
+                group: weights_from_arrays(
+                    arrays, population, [(made.size(group),)], str(path), group.layer
+                )[0]
+                for group in groups
+            }
+            found[key] = [places[group] for group in groups]
+            continue
+        rng, mean = host_stream(seed, f"parameter {key}"), spread.mean or 0.0
+        found[key] = [_drawn(rng, mean, spread.spread, made.size(group)) for group in groups]
+    return found
+
+
+def _drawn(rng: np.random.Generator, mean: float, spread: float, count: int) -> np.ndarray:
+    """Gaussian numbers of the sign of their mean."""
+    values = mean + spread * rng.standard_normal(count)
+    while mean and (wrong := values * mean <= 0).any():
+        values[wrong] = mean + spread * rng.standard_normal(int(wrong.sum()))
+    return values
 
 
 def neurons(protocol: ProtocolSpec) -> Neurons:

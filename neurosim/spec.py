@@ -14,11 +14,14 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PlainSerializer,
+    Tag,
     WrapValidator,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 from neurosim._plain import plain
@@ -236,6 +239,34 @@ Parameter = Annotated[
 """A number, or text with a unit."""
 
 
+class SpreadSpec(Spec):
+    """A parameter that every cell has its own value of, drawn for each seed.
+
+    spread: the standard deviation; draws on the other side of zero than the mean are drawn again.
+    file: an .npz with an array for every population and layer, such as `pyramidal1`, in SI units.
+    """
+
+    mean: Parameter | None = None
+    spread: Annotated[Parameter, Field(ge=0)] = 0.0
+    file: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "SpreadSpec":
+        if (self.mean is None) == (self.file is None):
+            raise ValueError("expected mean and spread, or file")
+        return self
+
+
+def _is_spread(value: Any) -> str:
+    return "spread" if isinstance(value, dict | SpreadSpec) else "number"
+
+
+ParameterField = Annotated[
+    Annotated[Parameter, Tag("number")] | Annotated[SpreadSpec, Tag("spread")],
+    Discriminator(_is_spread),
+]
+
+
 class CellSpec(Spec):
     """Equations of a neuron as text. like: the cell whose other lines it takes over.
 
@@ -244,7 +275,7 @@ class CellSpec(Spec):
 
     equations: str = ""
     like: str | None = None
-    parameters: dict[str, Parameter] = {}
+    parameters: dict[str, ParameterField] = {}
 
 
 class PopulationSpec(Spec):
@@ -353,7 +384,7 @@ class ModelSpec(Spec):
     name: str = "unnamed"
     source: str = ""
     cells: dict[str, CellSpec] = {}
-    parameters: dict[str, Parameter] = {}
+    parameters: dict[str, ParameterField] = {}
     populations: dict[str, PopulationField] = {}
     projections: dict[str, ProjectionSpec] = {}
     readout: str | None = None
@@ -504,7 +535,7 @@ class RecordSpec(Spec):
 
 
 class RateSpec(Spec):
-    """Settings of the rate level only."""
+    """Settings of the rate level, and of weights that flow while neurons are at rest."""
 
     scheme: Literal["euler", "heun", "tsit5", "kvaerno5"] = "heun"
     dt: PositiveTime
@@ -570,6 +601,11 @@ class ProtocolSpec(Spec):
     rate: RateSpec | None = None
     equilibrium: EquilibriumSpec = EquilibriumSpec()
     spiking: SpikingSpec = SpikingSpec()
+
+    @property
+    def timed(self) -> bool:
+        """Whether phases last a time: where neurons move, or weights flow."""
+        return self.level != "equilibrium" or self.plasticity == "online"
 
     @field_validator("name")
     @classmethod

@@ -545,6 +545,52 @@ def test_brian_integrates_circuits_that_are_no_chains(path):
     assert bridged(load_model(path), 1e-4) < 1e-12
 
 
+VARIED = {
+    **PARAMETERS,
+    "tau_soma": {"mean": "20 ms", "spread": "4 ms"},
+    "mu": {"mean": 0.2, "spread": 0.02},
+}
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_cells_that_differ_in_a_parameter_do_so_in_brian_too():
+    assert bridged(model("mixture", parameters=VARIED, attenuation="1"), STEP) < 1e-12
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_every_cell_has_its_own_value_of_a_spread_parameter():
+    """τ dv/dt = pull − v, cell by cell; drawn by seed, never of the other sign."""
+    spec = model("mixture", parameters=VARIED, layers=[4, 200, 200, 3], attenuation="1")
+    alike = model("mixture", layers=[4, 200, 200, 3])
+    own, other = (build.weights(spec, seed, None, Path()) for seed in (0, 1))
+    taus = np.concatenate([own["pyramidal.tau_soma"][0], own["pyramidal.tau_soma"][1]])
+    assert taus.mean() == pytest.approx(0.02, abs=4 * 0.004 / 20)
+    assert taus.std() == pytest.approx(0.004, rel=0.2)
+    assert taus.min() > 0
+    assert not np.array_equal(own["output.mu"][0], other["output.mu"][0])
+    dynamics, net = build.dynamics(spec), build.network(spec)
+    state = states(dynamics, net)
+    drive = dynamics.drive(net, own, jnp.ones(4), Target("none"))
+    found = field(dynamics, net, own, drive, state)["pyramidal.soma"][0]
+    now = dynamics.at(net, own, drive, state)
+    group, mu = Group("pyramidal", 1), own["pyramidal.mu"][0]
+    mixed = (1 - mu) * now(group, "f") + mu * now(group, "g")
+    expected = (mixed - state["pyramidal.soma"][0]) / own["pyramidal.tau_soma"][0]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert set(build.weights(alike, 0, None, Path())) == {"W", "Q", "b"}
+
+
+def test_values_of_cells_are_in_the_trace_and_never_learn(protocol, tmp_path):
+    spread = {"model.parameters.tau_soma": {"mean": "20 ms", "spread": "4 ms"}}
+    run = ns.run(protocol(**spread), out=tmp_path / "spread.h5", level="rate")
+    with h5py.File(run.path) as file:
+        values = file["weights/pyramidal.tau_soma1"][()]
+    np.testing.assert_array_equal(values[0], values[1])
+    assert len(np.unique(values[0])) == 4
+    found = ns.analyze(run.path, starts=0)  # which builds the network from its trace
+    assert len(np.unique(np.round(found.phases[0].eigenvalues.real, 6))) > 4
+
+
 @pytest.mark.usefixtures("double_precision")
 def test_instant_populations_in_a_row_do_not_lag_in_brian():
     """A cell that follows at once, between two that move: sums go in the order of dependence."""
@@ -675,3 +721,84 @@ def test_segregated_dendrites_rest_in_closed_form(circuit):
     np.testing.assert_allclose(
         now(hidden, "apical"), own["Y"][0] @ jax.nn.sigmoid(expected), rtol=1e-12
     )
+
+
+# ------------------------------------------------------------------------------- at three levels
+
+THREE = """
+name = "three"
+batch = 4
+precision = "float64"
+[model]
+use = "{path}"
+[model.spiking]
+neurons = 100
+base_rate = "100 Hz"
+max_rate = "400 Hz"
+gain = "100 Hz"
+[task]
+name = "student-teacher"
+layers = {layers}
+train = 8
+test = 4
+[[stages]]
+name = "training"
+presentations = 1
+[[stages.phases]]
+name = "forward"
+duration = "400 ms"
+until = "duration"
+[[stages.phases]]
+name = "target"
+duration = "400 ms"
+until = "duration"
+teaching = "clamped"
+plastic = {plastic}
+[record]
+presentations = [0]
+every = "200 ms"
+[rate]
+dt = "1 ms"
+[equilibrium]
+max_newton = 0  # the root solver takes longest to compile; it has tests of its own
+[spiking]
+target = "numpy"
+window = "200 ms"
+"""
+
+
+def change(run, name):
+    with h5py.File(run.path) as file:
+        array = file[f"weights/{name}"][()]
+    return array[1] - array[0]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=() if path.stem == "segregated" else pytest.mark.long)
+        for path in CIRCUITS
+    ],
+    ids=lambda path: path.stem,
+)
+def test_one_file_runs_at_three_levels(path, tmp_path):
+    """From another folder, with no other change; the levels agree on what is learned."""
+    own = tmp_path / path.name
+    own.write_text(path.read_text())
+    spec = load_model(own)
+    plastic = [name for name, projection in spec.projections.items() if projection.post]
+    text = THREE.format(path=own, layers=spec.layers, plastic=plastic)
+    (tmp_path / "three.toml").write_text(text)
+    runs = {
+        level: ns.run(tmp_path / "three.toml", level=level, out=tmp_path / f"{level}.h5")
+        for level in ("equilibrium", "rate", "spiking")
+    }
+    with h5py.File(runs["rate"].path) as file:
+        learned = [name for name in file["weights"] if name[0] in plastic]
+    assert len(learned) >= 2
+    for name in learned:
+        rest, moving, spiking = (change(run, name) for run in runs.values())
+        assert np.linalg.norm(moving) > 0
+        np.testing.assert_allclose(rest, moving, rtol=0, atol=0.01 * np.abs(moving).max())
+        cosine = np.vdot(moving, spiking) / np.linalg.norm(moving) / np.linalg.norm(spiking)
+        assert cosine > 0.6, name

@@ -30,7 +30,8 @@ class Circuit:
 
     attenuation: by how much the teaching signal of layer i of L is expected to shrink.
     parameters: names; those of one cell as `cell.name`. cells: the cell of every population. cut:
-    states, as `population.name`, that sweeps would not find.
+    states, as `population.name`, that sweeps would not find. varied: parameters of which every cell
+    has its own value, which lies among the weights, as `population.name`.
     """
 
     sizes: tuple[int, ...]
@@ -41,6 +42,7 @@ class Circuit:
     parameters: tuple[str, ...]
     cells: tuple[tuple[str, str], ...]
     cut: tuple[str, ...]
+    varied: tuple[str, ...]
 
     @property
     def depth(self) -> int:
@@ -109,6 +111,19 @@ class Circuit:
         """The key of what a population calls a parameter; None if it is none."""
         own = f"{dict(self.cells)[population]}.{name}"
         return own if own in self.parameters else name if name in self.parameters else None
+
+    @cached_property
+    def values(self) -> dict[str, tuple[Group, ...]]:
+        """Of every varied parameter the groups with values of their own, as `population.name`."""
+        found: dict[str, tuple[Group, ...]] = {}
+        for group in self.groups:
+            cell = self.cell(group)
+            named = {name for equation in cell.equations for name in equation.right.names}
+            for name in sorted(named):
+                if self.parameter(group.population, name) in self.varied:
+                    key = f"{group.population}.{name}"
+                    found[key] = (*found.get(key, ()), group)
+        return found
 
     def dependence(self, group: Group, name: str) -> Iterator[tuple[Group, str]]:
         """What a quantity follows at once, of whichever group."""
@@ -185,7 +200,10 @@ class Circuit:
 
 
 class Tables(NamedTuple):
-    """What a model file says of its circuit; see `docs/models.md`."""
+    """What a model file says of its circuit; see `docs/models.md`.
+
+    parameters: those of one cell as `cell.name`. varied: those of which every cell has its own.
+    """
 
     layers: Sequence[int]
     cells: Mapping[str, Any]
@@ -195,6 +213,7 @@ class Tables(NamedTuple):
     attenuation: str
     readout: str | None
     cut: str | None
+    varied: Sequence[str]
     rules: Sequence[str]
 
 
@@ -218,8 +237,6 @@ class _Reading:
         self.wrong: list[Wrong] = []
         self.circuit: Circuit | None = None
         self.parameters = dict(tables.parameters)
-        for name, cell in tables.cells.items():
-            self.parameters |= {f"{name}.{key}": v for key, v in cell.parameters.items()}
         self._named()
         self.cells = {name: self._cell(name) for name in tables.cells}
         self.own = {name: self._own(name) for name in tables.cells}
@@ -251,6 +268,7 @@ class _Reading:
             tuple(self.parameters),
             tuple((name, self._cell_of(name)) for name in tables.populations),
             (tables.cut,) if tables.cut else (),
+            tuple(tables.varied),
         )
         states = [f"{group.population}.{name}" for group, name in found.moving]
         if tables.cut is not None and tables.cut not in states:

@@ -22,7 +22,8 @@ ELEMENTARY: dict[str, Callable] = {
 
 CircuitWeights = dict[str, Layers]
 """Projection → its weights in the order of their numbers, (n_post, n_pre) each, (n,) where one
-reaches one; `b`: biases of the cells that have some, in the order of their layers."""
+reaches one; `b`: biases of the cells that have some, in the order of their layers; and as
+`population.name` the values of parameters that every cell has its own of, which never change."""
 
 
 class Signals(NamedTuple):
@@ -200,6 +201,9 @@ class Moment:
         return self._given(group, name)
 
     def _given(self, group: Group, name: str) -> Any:
+        own = f"{group.population}.{name}"
+        if own in self.weights:
+            return self.weights[own][self.circuit.values[own].index(group)]
         key = self.circuit.parameter(group.population, name)
         if key is not None:
             return self._parameter(key)

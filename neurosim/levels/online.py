@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from neurosim.dynamics.base import Drive, Dynamics, State, Target, field
+from neurosim.dynamics.base import Drive, Dynamics, State, field
 from neurosim.levels.rate import Rate, noise_of
 from neurosim.levels.settling import Problem, Report, imbalance
 from neurosim.network import Network
@@ -28,14 +28,13 @@ class Plastic(NamedTuple):
 
 def integrate(
     level: Rate,
+    clock: Rate,
     dynamics: Dynamics,
     network: Network,
     start: Plastic,
-    x,
-    label,
-    target: Target,
-    drive: Callable[[Any, Any, Target], Drive],
-    target_step,
+    label: Any,
+    drives: Callable[[Any], Drive],
+    target_step: Any,
     velocity: Callable[[Any, Any, Any], Any],
     remember: Callable[[Any, Any], Any],
     duration: float,
@@ -45,15 +44,13 @@ def integrate(
 ) -> tuple[Plastic, Report, Any]:
     """One phase with plasticity, over its whole duration.
 
-    drive: what holds for a sample under (weights, x, target). velocity: dW/dt per second from
+    level: says when neurons have settled. clock: steps both. drives: what holds for the batch under
+    weights. velocity: dW/dt per second from
     (weights, batched readout, memory). remember: d memory/dt per second from (batched readout,
     memory). keys: one a sample, so that noise follows the sample and not its place in the batch.
     watch: times (s) and what is seen at them. constrain: what ties the weights to each other
     (exact inverses).
     """
-
-    def drives(weights):
-        return jax.vmap(lambda x, t: drive(weights, x, t))(x, target)
 
     def vector_field(plastic: Plastic) -> Plastic:
         weights = constrain(plastic.weights)
@@ -69,7 +66,7 @@ def integrate(
     if noise is not None:
         quiet = jax.tree.map(lambda _: None, (start.memory, start.weights))
         noise = noise._replace(spread=Plastic(noise.spread, *quiet))
-    end, watched, solution = level.integrate(
+    end, watched, solution = clock.integrate(
         vector_field, start, duration, noise=noise, watch=watch
     )
     end = end._replace(weights=constrain(end.weights))

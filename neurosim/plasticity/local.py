@@ -103,7 +103,7 @@ class LocalLearning(eqx.Module):
         for projection in self.circuit.projections:
             if projection.name not in plastic or projection.rule == "tied":
                 continue
-            sides = _Sides(self, network, projection, x, readout, before)
+            sides = _Sides(self, network, projection, x, readout, before, weights)
             if projection.post is None:
                 made = self._probed(projection, dynamics, network, weights, readout, key)
             else:
@@ -208,8 +208,16 @@ class LocalLearning(eqx.Module):
         """A change times its rates and `factor`."""
         return {
             name: tuple(factor * r * d for r, d in zip(self._rates(name), arrays, strict=True))
+            if self._moves(name)
+            else arrays
             for name, arrays in change.items()
         }
+
+    def _moves(self, name: str) -> bool:
+        """Whether anything among the weights learns: synapses with a rule, and their biases."""
+        if name == "b":
+            return self.circuit.biased is not None and self.circuit.biased.learns
+        return name in self.circuit.projection and self.circuit.projection[name].learns
 
     def _rates(self, name: str) -> tuple[Float[Array, ""], ...]:
         """Of a projection, or of the biases, which learn as the synapses beside them."""
@@ -240,7 +248,11 @@ class LocalLearning(eqx.Module):
 
     def begin(self, weights: CircuitWeights) -> dict[str, Any]:
         """The optimisers' state at the start of a stage."""
-        return {name: self._optimizer(name).init(arrays) for name, arrays in weights.items()}
+        return {
+            name: self._optimizer(name).init(arrays)
+            for name, arrays in weights.items()
+            if self._moves(name)
+        }
 
     def _optimizer(self, name: str) -> Any:
         return OPTIMIZERS[self.optimizers[self._named(name)]]()
@@ -253,8 +265,10 @@ class LocalLearning(eqx.Module):
         factor: Float[Array, ""],
     ) -> tuple[CircuitWeights, dict[str, Any]]:
         """One quasi-static step of the weights, and the optimisers' new state."""
-        moved, states = {}, {}
+        moved, states = dict(weights), {}
         for name, arrays in weights.items():
+            if not self._moves(name):
+                continue
             steps, states[name] = self._optimizer(name).update(change[name], state[name])
             rates = zip(arrays, self._rates(name), steps, strict=True)
             moved[name] = tuple(w + factor * r * d for w, r, d in rates)
@@ -272,7 +286,9 @@ class _Sides:
         x: Float[Array, "batch n_0"],
         now: Signals,
         before: Mapping[str, Signals],
+        weights: CircuitWeights,
     ) -> None:
+        self.weights = weights
         self.learning, self.circuit, self.network = learning, learning.circuit, network
         self.projection, self.x, self.now, self.before = projection, x, now, before
         self.remembered = dict(projection.remembered)
@@ -307,6 +323,9 @@ class _Sides:
             if name in self.remembered:
                 recalled = self.remembered[name]
                 return self.before[recalled.phase].of[f"{place}.{recalled.quantity}"]
+            own = f"{group.population}.{name}"
+            if own in self.weights:
+                return self.weights[own][self.circuit.values[own].index(group)]
             key = self.circuit.parameter(group.population, name)
             if key is not None:
                 return self.learning.parameters[key]

@@ -122,6 +122,9 @@ class CircuitMachine:
                 if synapses.pre is not None:
                     name = f"{synapses.projection}{synapses.number}"
                     self.brian.write(name, "weight", np.asarray(weight))
+        for key, groups in self.circuit.values.items():
+            for group, values in zip(groups, weights[key], strict=True):
+                self._set(group, own(key.partition(".")[2]), values)
         if self.circuit.biased is not None:
             for synapses, bias in zip(self.circuit.biased.synapses, weights["b"], strict=True):
                 if self.has(synapses.post, "bias"):

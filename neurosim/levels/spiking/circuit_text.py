@@ -111,7 +111,9 @@ class Text:
             lines.append(f"{own(name)} = {' + '.join(map(came, arriving)) or '0'} : 1")
         for name in sorted(names):
             key = circuit.parameter(group.population, name)
-            if key in self.changed:
+            if f"{group.population}.{name}" in circuit.values:
+                lines.append(f"{own(name)} : 1 (constant)")
+            elif key in self.changed:
                 lines.append(f"{own(name)} : 1 (shared)")
         return lines
 
@@ -120,7 +122,8 @@ class Text:
         cell, found = self.circuit.cell(group), {}
         for name in {name for equation in cell.equations for name in equation.right.names}:
             key = self.circuit.parameter(group.population, name)
-            if key is not None and key not in self.changed:
+            varies = f"{group.population}.{name}" in self.circuit.values
+            if key is not None and key not in self.changed and not varies:
                 found[name] = _number(float(self.dynamics.parameters[key]))
             elif own(name) != name:
                 found[name] = own(name)
