@@ -1,6 +1,8 @@
 """From descriptions to things that run: network, dynamics, weights and engines."""
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -221,13 +223,16 @@ def engine(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Simu
 
 
 def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engine:
+    opened: Callable = tuple
+    if protocol.model.circuit:
+        opened = partial(circuitry.opened, circuitry.circuit(protocol.model))
     phases = tuple(
         Phase(
             phase.name,
             phase.duration or 0.0,
             phase.until == "settled",
             phase.teaching,
-            tuple(phase.plastic),
+            opened(phase.plastic),
             tuple(sorted(phase.parameters.items())),
         )
         for phase in stage.phases

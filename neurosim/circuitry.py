@@ -1,6 +1,6 @@
 """What a circuit asks of the model file and the protocol that use it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from neurosim.circuits import description, starts
@@ -68,9 +68,19 @@ def spreads(model: ModelSpec) -> dict[str, SpreadSpec]:
     return {key: given for key, given in _given(model).items() if isinstance(given, SpreadSpec)}
 
 
-def descending(model: ModelSpec) -> tuple[str, ...]:
-    """The projections that carry something from a layer above."""
-    return tuple(p.name for p in circuit(model).projections if p.synapses[0].descends)
+def opened(made: Circuit, plastic: Iterable[str]) -> tuple[str, ...]:
+    """The projections that a phase opens.
+
+    `feedback` stands for all that learn and carry something from a layer above, `forward` for all
+    others that learn.
+    """
+    learning = [p for p in made.projections if p.learns and p.rule != "tied"]
+    groups = {
+        "forward": [p.name for p in learning if not p.descends],
+        "feedback": [p.name for p in learning if p.descends],
+    }
+    found = [name for given in plastic for name in groups.get(given, [given])]
+    return tuple(dict.fromkeys(found))
 
 
 class _Asked(NamedTuple):
@@ -239,8 +249,15 @@ def spiking_problems(model: ModelSpec) -> Iterator[Problem]:
 
 
 def _phase(asked: _Asked, phase: PhaseSpec, passed: list[str], at) -> Iterator[Problem]:
-    learning = {p.name: p for p in asked.circuit.projections if p.learns and p.rule != "tied"}
+    made = asked.circuit
+    learning = {p.name: p for p in made.projections if p.learns and p.rule != "tied"}
     for number, name in enumerate(phase.plastic):
+        if name in ("forward", "feedback"):
+            if not opened(made, [name]):
+                way = "comes from below" if name == "forward" else "comes from above"
+                message = f"{name!r}: no projection with a rule {way}"
+                yield (*at, "plastic", number), message
+            continue
         if name in asked.circuit.projection and name not in learning:
             yield (
                 (*at, "plastic", number),
@@ -248,16 +265,18 @@ def _phase(asked: _Asked, phase: PhaseSpec, passed: list[str], at) -> Iterator[P
                 "out here",
             )
         elif name not in learning:
-            yield (*at, "plastic", number), unknown("projection with a rule", name, learning)
-        else:
+            known = [*learning, "forward", "feedback"]
+            yield (*at, "plastic", number), unknown("projection with a rule", name, known)
+    for name in opened(made, phase.plastic):
+        if name in learning:
             for written, recalled in learning[name].remembered:
                 if recalled.phase not in passed:
-                    known = ", ".join(map(repr, passed)) or "none"
+                    before = ", ".join(map(repr, passed)) or "none"
                     yield (
-                        (*at, "plastic", number),
+                        (*at, "plastic"),
                         f"the rule of {name} names {written}, {recalled.quantity} at the end of "
                         f"phase {recalled.phase!r}, which does not come before (those that do: "
-                        f"{known})",
+                        f"{before})",
                     )
     for name in phase.parameters:
         if name not in asked.circuit.parameters:

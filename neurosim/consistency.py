@@ -12,7 +12,7 @@ from neurosim.errors import unknown
 from neurosim.facts import Cell, facts, invertible, spiking
 from neurosim.levels.schemes import SCHEMES
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
-from neurosim.spec import ModelSpec, ProtocolSpec, StageSpec
+from neurosim.spec import ModelSpec, PhaseSpec, ProtocolSpec, StageSpec
 from neurosim.theory.relaxation import Distance, chain
 from neurosim.units import format_time, steps
 from neurosim.wirings import TIES, WIRINGS
@@ -233,8 +233,7 @@ def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Pro
     names = [phase.name for phase in stage.phases]
     for name in {name for name in names if names.count(name) > 1}:
         yield (*where, "phases"), f"two phases are called {name!r}"
-    descending = circuitry.descending(spec.model) if spec.model.circuit else ("feedback",)
-    if stage.order == "top-down" and not any(set(descending) & {*p.plastic} for p in stage.phases):
+    if stage.order == "top-down" and not any(_descends(spec.model, p) for p in stage.phases):
         yield (*where, "order"), "'top-down' orders feedback plasticity, which no phase opens"
     free = False
     credit = named(spec.model.credit)
@@ -242,12 +241,6 @@ def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Pro
         yield from phase_problems(stage, spec.model, where)
     for number, phase in enumerate(stage.phases):
         at = (*where, "phases", number)
-        if not spec.model.circuit:
-            for k, name in enumerate(phase.plastic):
-                if name not in PLASTIC:
-                    yield (*at, "plastic", k), unknown("plasticity", name, PLASTIC)
-            if phase.parameters:
-                yield (*at, "parameters"), "belongs to circuits; a layered model has none"
         if spec.timed:
             yield from _time_problems(spec, phase, at)
         if phase.teaching == "frozen" and not free:
@@ -256,24 +249,45 @@ def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Pro
                 "'frozen' freezes the target at the end of a free phase (teaching = 'none'), and "
                 "none comes before; use 'following', or put one before",
             )
-        if not credit.own_channel and "forward" in phase.plastic:
-            if phase.teaching == "none":
-                yield (*at, "plastic"), "forward plasticity is open in a phase that teaches nothing"
-            elif credit.kind == "two-phase" and not free:
-                yield (
-                    (*at, "plastic"),
-                    "two-phase credit compares with a free phase (teaching = 'none'), and none "
-                    "comes before",
-                )
-        if "feedback" in phase.plastic and credit.wiring == "none":
-            yield (*at, "plastic"), f"{spec.model.credit!r} has no feedback weights to learn"
-        elif "feedback" in phase.plastic and spec.model.feedback.rule in UNTAUGHT:
+        if not spec.model.circuit:
+            yield from _layered_phase_problems(spec.model, phase, free, at)
+        free |= phase.teaching == "none"
+
+
+def _layered_phase_problems(
+    model: ModelSpec, phase: PhaseSpec, free: bool, at
+) -> Iterator[Problem]:
+    """free: whether a phase without teaching comes before."""
+    credit = named(model.credit)
+    for k, name in enumerate(phase.plastic):
+        if name not in PLASTIC:
+            yield (*at, "plastic", k), unknown("plasticity", name, PLASTIC)
+    if phase.parameters:
+        yield (*at, "parameters"), "belongs to circuits; a layered model has none"
+    if not credit.own_channel and "forward" in phase.plastic:
+        if phase.teaching == "none":
+            yield (*at, "plastic"), "forward plasticity is open in a phase that teaches nothing"
+        elif credit.kind == "two-phase" and not free:
             yield (
                 (*at, "plastic"),
-                f"feedback plasticity is open but the feedback rule is "
-                f"{spec.model.feedback.rule!r}",
+                "two-phase credit compares with a free phase (teaching = 'none'), and none "
+                "comes before",
             )
-        free |= phase.teaching == "none"
+    if "feedback" in phase.plastic and credit.wiring == "none":
+        yield (*at, "plastic"), f"{model.credit!r} has no feedback weights to learn"
+    elif "feedback" in phase.plastic and model.feedback.rule in UNTAUGHT:
+        yield (
+            (*at, "plastic"),
+            f"feedback plasticity is open but the feedback rule is {model.feedback.rule!r}",
+        )
+
+
+def _descends(model: ModelSpec, phase: PhaseSpec) -> bool:
+    """Whether a phase opens feedback plasticity."""
+    if not model.circuit:
+        return "feedback" in phase.plastic
+    made = circuitry.circuit(model)
+    return any(made.projection[name].descends for name in circuitry.opened(made, phase.plastic))
 
 
 def _time_problems(spec: ProtocolSpec, phase, at) -> Iterator[Problem]:

@@ -148,6 +148,12 @@ class Contents:
             *self._weight_variables(),
         ]
 
+    def opened(self, phase: PhaseSpec) -> tuple[str, ...]:
+        """What learns in a phase."""
+        if not self.spec.model.circuit:
+            return tuple(phase.plastic)
+        return circuitry.opened(circuitry.circuit(self.spec.model), phase.plastic)
+
     def _populations(self) -> dict[str, str]:
         """Whose spikes are kept, by place."""
         if not self.plan.recorded:

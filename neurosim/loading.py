@@ -17,7 +17,7 @@ from neurosim.consistency import concerns, problems
 from neurosim.credit import defaults
 from neurosim.errors import InputError, NeurosimWarning, arrived, nearest
 from neurosim.naming import expanded, placed
-from neurosim.spec import ModelSpec, ProtocolSpec
+from neurosim.spec import LAYERED, ModelSpec, ProtocolSpec
 from neurosim.toml import (
     Document,
     KeyPath,
@@ -149,7 +149,13 @@ def _with_model(
         place = document.locate(("model", "use"))[0]
         raise InputError(f"{place}: model.use: {error}") from None
     rest = {key: value for key, value in table.items() if key != "use"}
-    merged = {**data, "model": merge(model.data, rest)}
+    base = model.data
+    if "cells" in rest and "cells" not in base:  # a circuit in place of layers
+        base = {key: value for key, value in base.items() if key not in LAYERED}
+        if "cells" not in document.data["model"]:  # of which the protocol itself speaks
+            given = {split_key(key)[1] for key in overrides if key.startswith("model.")}
+            rest = {k: v for k, v in rest.items() if k not in LAYERED or k in given}
+    merged = {**data, "model": merge(base, rest)}
     return merged, Sources((Source(document), Source(model, at=("model",))))
 
 

@@ -87,7 +87,8 @@ class Recorder:
                 self.writer.write("phases/duration", k, np.float32((phase.duration or 0) * MS))
                 self.writer.write("phases/teaching", k, np.int8(phase.teaching != "none"))
                 for kind in self.contents.plastic:
-                    self.writer.write(f"phases/{kind}", k, np.int8(kind in phase.plastic))
+                    opens = np.int8(kind in self.contents.opened(phase))
+                    self.writer.write(f"phases/{kind}", k, opens)
 
     def _own(self, array: Any) -> np.ndarray:
         """Without the seed axis (the first) where there is one seed."""

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,22 @@ def test_python(code):
 
 @pytest.mark.parametrize("text", blocks("toml"))
 def test_toml(text):
-    """To its end, over three seeds."""
-    Path("mine.toml").write_text(text, encoding="utf-8")
-    run = ns.run("mine.toml", seeds=range(3))
+    """To its end, over three seeds: a protocol, a model in quickstart, a phase as its first."""
+    given, level = tomllib.loads(text), None
+    if "task" in given:
+        Path("mine.toml").write_text(text, encoding="utf-8")
+        protocol = ns.load_protocol("mine.toml")
+    else:
+        (model,) = [p.values[0] for p in blocks("toml") if "[cells" in p.values[0]]
+        changes = {"model": tomllib.loads(model), "name": "mine", "stages.0.epochs": 3}
+        if "cells" not in given:
+            (phase,) = given["stages"]["phases"]
+            changes |= {f"stages.0.phases.0.{key}": value for key, value in phase.items()}
+            changes["model"]["projections"]["W"]["post"] = (
+                f"slope(basal)*(soma - soma_{phase['name']})"
+            )
+        protocol, level = ns.load_protocol("quickstart", changes), "equilibrium"
+    run = ns.run(protocol, seeds=range(3), level=level)
     assert run.spec.name == "mine"
     assert not run.diverged and set(run.settled.values()) == {1.0}
     assert max(run.metrics["test_error"]) < 0.08  # chance is 90 %

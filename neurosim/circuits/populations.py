@@ -91,6 +91,11 @@ class Projection:
         return self.post is not None or self.rule != "fixed"
 
     @property
+    def descends(self) -> bool:
+        """Whether it carries something from a layer above."""
+        return self.synapses[0].descends
+
+    @property
     def weighed(self) -> bool:
         """Whether its synapses have weights."""
         return self.synapses[0].weighed
