@@ -4,11 +4,11 @@ import html
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from threading import Event, Thread
 from typing import Any, NamedTuple
 
-from neurosim import _words
+from neurosim import _words, caller
 
 INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""
@@ -38,7 +38,7 @@ def display(name: str, quiet: bool) -> AbstractContextManager[Any]:
         return nullcontext(False)
     if in_notebook():
         return Cell(name)
-    return Bar(name) if sys.stderr.isatty() else Lines(name)
+    return Bar(name) if caller.on_terminal(sys.stderr) else Lines(name)
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def shown(
     if callable(wanted):
         yield wanted
         return
-    looked_on = in_notebook() or sys.stderr.isatty()
+    looked_on = in_notebook() or caller.on_terminal(sys.stderr)
     with display(name, not (looked_on if wanted is None else wanted)) as progress:
         yield progress or None
 
@@ -106,7 +106,8 @@ class Bar:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.rich.stop()
+        with suppress(OSError):  # a terminal that has gone
+            self.rich.stop()
 
 
 class Course:
@@ -186,5 +187,5 @@ class Lines:
     def _tell(self) -> None:
         pause = PATIENCE
         while not self._over.wait(pause):
-            print(self.course.words(time.monotonic()), file=sys.stderr, flush=True)
+            caller.tell(self.course.words(time.monotonic()))
             pause = INTERVAL

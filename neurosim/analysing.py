@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from neurosim import build, programs
+from neurosim import build, devices, programs
 from neurosim._plain import plain
 from neurosim.compiled import compiled
 from neurosim.credit import named
@@ -58,7 +58,7 @@ def analyze(
         InputError: what cannot be loaded, or has no theory.
     """
     seed, at, samples, starts = plain([seed, at, samples, starts])
-    with programs.kept(), jax.enable_x64(True):
+    with programs.kept(), jax.enable_x64(True), devices.on(None):
         return _analyze(subject(what, overrides or {}, seed, at, samples), starts)
 
 

@@ -1,8 +1,10 @@
 """Who calls: the command line or a script. What either may expect of signals and words differs."""
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from typing import Any
 
 _COMMAND_LINE: ContextVar[bool] = ContextVar("command line", default=False)
 
@@ -20,6 +22,21 @@ def command_line() -> Iterator[None]:
 def is_command_line() -> bool:
     """Whether the command line calls, which ends the process after a run that was stopped."""
     return _COMMAND_LINE.get()
+
+
+def on_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal, and not closed, or an object that can only write."""
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
+def tell(words: str) -> None:
+    """Say something on standard error; nothing is lost where that is closed or full."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(words, file=sys.stderr, flush=True)
 
 
 def option(name: str, value: str = "") -> str:

@@ -48,7 +48,8 @@ def check(
         plan = Plan(spec, samples // spec.batch)
         heights = facts.heights(spec.model)
     costs = None
-    if cost or device is not None or heights is None:
+    told = os.environ.get("JAX_PLATFORMS", "cpu") != "cpu"
+    if cost or device is not None or told or heights is None:
         heights, costs = _computed(protocol, chosen, path, plan, device, cost)
     contents = Contents(spec, plan, heights, chosen)
     if os.path.exists(path) and not force:

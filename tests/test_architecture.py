@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "neurosim"
 RANKS = {
     "errors": 0, "words": 0, "inverses": 0, "seeds": 0, "activations": 0, "losses": 0,
     "plain": 0, "cache": 0, "caller": 0, "compiled": 0, "deferred": 0, "families": 0,
-    "circuits": 1, "units": 1, "naming": 1, "toml": 1, "progress": 1, "archives": 1,
+    "circuits": 1, "units": 1, "naming": 1, "toml": 1, "progress": 1, "archives": 1, "devices": 1,
     "stopping": 1, "wirings": 1,
     "store": 2, "validation": 2, "spec": 2, "network": 2, "initialisers": 2, "tasks": 2,
     "dynamics": 3, "simulator": 4, "credit": 4, "plasticity": 5,
@@ -23,7 +23,8 @@ RANKS = {
     "environment": 13, "scenes": 13, "draws": 14, "programs": 14, "positions": 14,
     "recording": 14, "results": 14, "comparing": 14, "findings": 14,
     "looping": 15, "figures": 15, "running": 16, "costing": 16, "listing": 17, "checking": 17,
-    "inspecting": 17, "subjects": 17, "resuming": 17, "analysing": 18, "cli": 19,
+    "inspecting": 17, "subjects": 17, "resuming": 17, "analysing": 18, "console": 18,
+    "cli": 19,
 }  # fmt: skip
 """Room → rank."""
 
