@@ -75,10 +75,17 @@ class Recorder:
 
     @classmethod
     def reopen(
-        cls, path: Path, contents: Contents, ledger: Ledger, attributes: Mapping[str, str]
+        cls,
+        path: Path,
+        contents: Contents,
+        ledger: Ledger,
+        attributes: Mapping[str, str],
+        force: bool,
     ) -> "Recorder":
-        """For a trace that holds what the ledger says."""
-        writer = TraceWriter.reopen(path, contents.axes, contents.variables, ledger, attributes)
+        """For a trace that holds what the ledger says; see `TraceWriter.reopen`."""
+        writer = TraceWriter.reopen(
+            path, contents.axes, contents.variables, ledger, attributes, force
+        )
         return cls(writer, contents)
 
     def _write_phase_table(self) -> None:
