@@ -1,5 +1,6 @@
 """Who calls: the command line or a script. What either may expect of signals and words differs."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,11 +33,28 @@ def on_terminal(stream: Any) -> bool:
         return False
 
 
-def tell(words: str) -> None:
-    """Say something on standard error; nothing is lost where that is closed or full."""
-    if sys.stderr is not None:
+def tell(words: str, stream: Any = None) -> None:
+    """Say something on a stream, else standard error; nothing is lost where that is full."""
+    stream = sys.stderr if stream is None else stream
+    if stream is not None:
         with suppress(OSError, ValueError):
-            print(words, file=sys.stderr, flush=True)
+            print(words, file=stream, flush=True)
+
+
+@contextmanager
+def standard_error() -> Iterator[Any]:
+    """Standard error as it is now: while Brian2 compiles, what is written there goes nowhere."""
+    try:
+        copy = os.dup(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):  # an object of a script, or nothing
+        yield sys.stderr
+        return
+    own = open(copy, "w", 1, sys.stderr.encoding, "backslashreplace")  # noqa: SIM115
+    try:
+        yield own
+    finally:
+        with suppress(OSError):  # full
+            own.close()
 
 
 def option(name: str, value: str = "") -> str:

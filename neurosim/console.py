@@ -34,11 +34,13 @@ def _open_descriptors() -> None:
     Where a caller has closed one, the next file that is opened takes its number, and what libraries
     print goes there: into a trace.
     """
-    for number in range(3):
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def _close_output() -> None:

@@ -146,6 +146,8 @@ sys.argv = ["neurosim", "list"]
 try:
     main()
 except SystemExit:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # as Brian2 does
     os._exit(open("first", "w").fileno())
 """
     Path("first.py").write_text(code)
