@@ -13,7 +13,7 @@ from neurosim.errors import unknown
 from neurosim.facts import Cell, facts, invertible, spiking
 from neurosim.levels.schemes import SCHEMES
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
-from neurosim.spec import ModelSpec, ProtocolSpec, StageSpec
+from neurosim.spec import ModelSpec, ProtocolSpec, StageSpec, WeightsSpec
 from neurosim.theory.relaxation import Distance, chain
 from neurosim.units import format_time, steps
 from neurosim.wirings import TIES, WIRINGS
@@ -51,7 +51,8 @@ def _model_problems(model: ModelSpec) -> Iterator[Problem]:
                 message += f"; a compartment without tau_{name} follows at once and has no noise"
             yield ("model", "noise", name), message
     if model.weights.init == "file" and model.weights.file is None:
-        yield ("model", "weights", "file"), "missing; init = 'file' needs an .npz with W1 … WL"
+        message = "missing; init = 'file' needs an .npz with W1 … WL, or a trace"
+        yield ("model", "weights", "file"), message
     rule = model.forward.rule
     if isinstance(rule, str) and rule not in FORWARD_RULES:
         yield ("model", "forward", "rule"), unknown("forward rule", rule, FORWARD_RULES)
@@ -83,7 +84,7 @@ def _feedback_problems(model: ModelSpec) -> Iterator[Problem]:
             f"{model.layers[1:]}; use 'pseudo-inverse'",
         )
     if feedback.init == "file" and (feedback.file or model.weights.file) is None:
-        yield (*where, "file"), "missing; init = 'file' needs an .npz with Q1 … Q(L−1)"
+        yield (*where, "file"), "missing; init = 'file' needs an .npz with Q1 … Q(L−1), or a trace"
     if isinstance(feedback.rule, str) and feedback.rule not in FEEDBACK_RULES:
         yield (*where, "rule"), unknown("feedback rule", feedback.rule, FEEDBACK_RULES)
     if feedback.rule == "tied" and feedback.init not in TIES:
@@ -339,6 +340,38 @@ class Concern(NamedTuple):
 
 
 def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Everything that is possible and hardly meant."""
+    yield from _unused(spec)
+    yield from _lost_signals(spec)
+
+
+def _unused(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Keys that say something, of what another key switches off."""
+    weights, feedback = spec.model.weights, spec.model.feedback
+    read = "file" in (weights.init, feedback.init)
+    for key, unused, reader in (
+        (("model", "weights", "file"), weights.file and not read, "weights.init = 'file'"),
+        (
+            ("model", "feedback", "file"),
+            feedback.file and feedback.init != "file",
+            "feedback.init = 'file'",
+        ),
+        (
+            ("model", "weights", "distance"),
+            weights.distance != WeightsSpec().distance and weights.init != "near-teacher",
+            "weights.init = 'near-teacher'",
+        ),
+        (
+            ("schedule", "final"),
+            spec.schedule.final != 1 and spec.schedule.kind == "constant",
+            "schedule.kind = 'linear' or 'exponential'",
+        ),
+    ):
+        if unused:
+            yield Concern(key, f"is not used; {reader} would use it", fatal=False)
+
+
+def _lost_signals(spec: ProtocolSpec) -> Iterator[Concern]:
     """Where precision or the length of a phase cannot carry the signal to the lowest layer.
 
     Estimates for exact inverses and an output error as large as the activity: the signal of layer

@@ -15,6 +15,7 @@ from neurosim.spec import PhaseSpec, ProtocolSpec
 from neurosim.store import Axis, Variable, size
 from neurosim.theory.measures import measured
 from neurosim.units import steps
+from neurosim.weight_files import ENDS
 from neurosim.wirings import WIRINGS
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class Contents:
             ],
             "phases": [phase],
             "weights": [
-                Axis("moment", np.array([0, 1]), None, "", ("initial", "final")),
+                Axis("moment", np.array(ENDS)),
                 *[
                     Axis(f"unit{i}", np.arange(n), None, f"unit of layer {i}")
                     for i, n in enumerate(spec.model.layers)

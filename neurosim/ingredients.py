@@ -2,15 +2,15 @@
 
 import dataclasses
 import os
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from neurosim.archives import read_arrays
 from neurosim.credit import named
-from neurosim.errors import InputError, arrived, either, unknown
+from neurosim.errors import InputError, NeurosimWarning, arrived, either, unknown
 from neurosim.initialisers import feedback_weights, forward_weights, weights_from_arrays
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.seeds import host_stream
@@ -18,6 +18,7 @@ from neurosim.spec import ModelSpec, ProtocolSpec
 from neurosim.tasks import TASKS
 from neurosim.tasks.data import Data
 from neurosim.tasks.student_teacher import near_teacher
+from neurosim.weight_files import refuse_others, weights_of
 from neurosim.wirings import WIRINGS
 
 CONDITIONING = 0.4
@@ -75,11 +76,12 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Drawn:
     spec = model.weights
     match spec.init:
         case "file":
-            path = located(folder, spec.file)
-            arrays = read_arrays(path)
-            W = weights_from_arrays(arrays, "W", shapes, str(path))
-            if model.bias and "b1" in arrays:
-                b = weights_from_arrays(arrays, "b", [(n,) for n in sizes[1:]], str(path))
+            where = str(located(folder, spec.file))
+            arrays = weights_of(str(spec.file), folder, seed)
+            _refuse_unused(model, arrays, where)
+            W = weights_from_arrays(arrays, "W", shapes, where)
+            if any(name.startswith("b") for name in arrays):
+                b = weights_from_arrays(arrays, "b", [(n,) for n in sizes[1:]], where)
         case "near-teacher":
             if data.teacher is None:
                 raise InputError(
@@ -99,12 +101,29 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Drawn:
     feedback, wiring = model.feedback, named(model.credit).wiring
     wires = WIRINGS[wiring](model.depth)
     if wires and feedback.init == "file":
-        path = located(folder, feedback.file or spec.file)
+        file = feedback.file or spec.file
         shapes = [(sizes[i], sizes[above]) for i, above in wires]
-        Q = weights_from_arrays(read_arrays(path), "Q", shapes, str(path), wires[0][0])
+        arrays = weights_of(str(file), folder, seed)
+        Q = weights_from_arrays(arrays, "Q", shapes, str(located(folder, file)), wires[0][0])
     else:
         Q = feedback_weights(feedback.init, W, feedback.gain, rng, wiring)
     return Drawn(W, b, Q)
+
+
+def _refuse_unused(model: ModelSpec, arrays: dict[str, np.ndarray], where: str) -> None:
+    """Nothing that a file of weights holds is dropped in silence."""
+    layers = range(1, model.depth + 1)
+    feedback = [name for name in arrays if name.startswith("Q")]
+    own = [f"W{i}" for i in layers] + [f"b{i}" for i in layers if model.bias]
+    refuse_others(arrays, [*own, *feedback], where)
+    wiring, init = named(model.credit).wiring, model.feedback.init
+    if feedback and wiring != "none" and init != "file":
+        warnings.warn(
+            f"{where}: {', '.join(feedback)} not used, as model.feedback.init is {init!r}; "
+            "'file' takes them over",
+            NeurosimWarning,
+            stacklevel=2,
+        )
 
 
 def neurons(protocol: ProtocolSpec) -> Neurons:

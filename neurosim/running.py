@@ -57,6 +57,7 @@ def run(
         computing(protocol.spec, device),
     ):
         samples, drawn = prepare(protocol, chosen)
+        draws.warn_of_left_out(protocol, samples.size)
         weights = initial_weights(protocol, chosen, drawn)
         about = origin(protocol, chosen, fingerprint(drawn))
         loop = Loop(Setting(protocol, chosen, path, samples, weights, about, display))
@@ -64,7 +65,7 @@ def run(
 
         def begin(contents: Contents) -> Recorder:
             """The trace, with what is known before the first presentation."""
-            recorder = Recorder.create(path, protocol, contents, chosen, weights, force)
+            recorder = Recorder.create(path, protocol, contents, about, weights, force)
             if curve is not None:
                 recorder.calibration(curve.rate)
             return recorder

@@ -154,7 +154,7 @@ Optimizer = Literal["sgd", "momentum", "rmsprop", "adam"]
 
 
 class WeightsSpec(Spec):
-    """Where the forward weights come from; `file`: an .npz with W1 … WL (and b1 …)."""
+    """Where the forward weights come from; `file`: an .npz with W1 … WL (and b1 …), or a trace."""
 
     init: Literal["lecun", "xavier", "orthogonal", "near-teacher", "file"] = "xavier"
     gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0

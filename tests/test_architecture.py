@@ -18,7 +18,7 @@ RANKS = {
     "store": 2, "validation": 2, "spec": 2, "network": 2, "initialisers": 2, "tasks": 2,
     "dynamics": 3, "simulator": 4, "credit": 4, "plasticity": 5,
     "levels": 6, "theory": 7, "course": 7, "engine": 8, "spiking": 9, "conditions": 9,
-    "ingredients": 9,
+    "weight_files": 8, "ingredients": 9,
     "build": 10, "facts": 11, "consistency": 12, "loading": 13, "contents": 13, "diverging": 13,
     "environment": 13, "scenes": 13, "draws": 14, "programs": 14, "positions": 14,
     "recording": 14, "results": 14, "comparing": 14, "findings": 14,
