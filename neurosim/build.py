@@ -18,6 +18,7 @@ from neurosim.dynamics.cells import Cells
 from neurosim.engine import Engine
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
+from neurosim.levels.schemes import TOLERANCES
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES, FeedbackRule
@@ -146,7 +147,15 @@ def level(protocol: ProtocolSpec) -> Equilibrium | Rate | None:
         return Equilibrium(settings.tolerance, settings.max_sweeps, settings.max_newton)
     rate = protocol.rate
     assert rate is not None, "checked at load"
-    return Rate(rate.scheme, rate.dt, rate.adaptive, rate.rtol, rate.atol, rate.tolerance)
+    rtol, atol = TOLERANCES[protocol.precision]
+    return Rate(
+        rate.scheme,
+        rate.dt,
+        rate.adaptive,
+        rtol if rate.rtol is None else rate.rtol,
+        atol if rate.atol is None else rate.atol,
+        rate.tolerance,
+    )
 
 
 def engine(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Simulator:

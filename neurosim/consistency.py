@@ -13,7 +13,7 @@ from neurosim.errors import unknown
 from neurosim.facts import Cell, facts, invertible, spiking
 from neurosim.levels.schemes import SCHEMES
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
-from neurosim.spec import ModelSpec, ProtocolSpec, StageSpec, WeightsSpec
+from neurosim.spec import ModelSpec, ProtocolSpec, RateSpec, StageSpec, WeightsSpec
 from neurosim.theory.relaxation import Distance, chain
 from neurosim.units import format_time, steps
 from neurosim.wirings import TIES, WIRINGS
@@ -169,6 +169,29 @@ def _level_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     if noisy and (not SCHEMES[spec.rate.scheme].noisy or spec.rate.adaptive):
         able = " or ".join(repr(name) for name, scheme in SCHEMES.items() if scheme.noisy)
         yield ("rate", "scheme"), f"noise needs {able} with adaptive = false"
+    yield from _solver_problems(spec.rate, spec.precision)
+
+
+def _solver_problems(rate: RateSpec, precision: str) -> Iterator[Problem]:
+    """A solver that cannot adapt, and tolerances below what the precision carries.
+
+    The stages of a step round some eight times; activities of order one by half of eps.
+    """
+    scheme = SCHEMES[rate.scheme]
+    if rate.adaptive and not scheme.estimates:
+        able = " or ".join(repr(name) for name, other in SCHEMES.items() if other.estimates)
+        yield (
+            ("rate", "adaptive"),
+            f"steps adapt to an estimate of their error, which {rate.scheme!r} has not; use "
+            f"scheme = {able}, or adaptive = false",
+        )
+    elif rate.adaptive or scheme.implicit:
+        eps = float(np.finfo(precision).eps)
+        hint = ', or precision = "float64"' if precision == "float32" else ""
+        for key, given, least in (("rtol", rate.rtol, 8 * eps), ("atol", rate.atol, eps / 2)):
+            if given is not None and given < least:
+                message = f"{given:g} is below what {precision} carries; expected at least"
+                yield ("rate", key), f"{message} {least:.2g}{hint}"
 
 
 def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
@@ -361,6 +384,7 @@ def _unused(spec: ProtocolSpec) -> Iterator[Concern]:
             weights.distance != WeightsSpec().distance and weights.init != "near-teacher",
             "weights.init = 'near-teacher'",
         ),
+        *((("rate", key), given, "adaptive = true") for key, given in _idle_tolerances(spec)),
         (
             ("schedule", "final"),
             spec.schedule.final != 1 and spec.schedule.kind == "constant",
@@ -369,6 +393,14 @@ def _unused(spec: ProtocolSpec) -> Iterator[Concern]:
     ):
         if unused:
             yield Concern(key, f"is not used; {reader} would use it", fatal=False)
+
+
+def _idle_tolerances(spec: ProtocolSpec) -> list[tuple[str, float | None]]:
+    """Tolerances of fixed, explicit steps."""
+    rate = spec.rate
+    if spec.level != "rate" or rate is None or rate.adaptive or SCHEMES[rate.scheme].implicit:
+        return []
+    return [("rtol", rate.rtol), ("atol", rate.atol)]
 
 
 def _lost_signals(spec: ProtocolSpec) -> Iterator[Concern]:

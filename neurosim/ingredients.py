@@ -117,7 +117,7 @@ def _refuse_unused(model: ModelSpec, arrays: dict[str, np.ndarray], where: str) 
     own = [f"W{i}" for i in layers] + [f"b{i}" for i in layers if model.bias]
     refuse_others(arrays, [*own, *feedback], where)
     wiring, init = named(model.credit).wiring, model.feedback.init
-    if feedback and wiring != "none" and init != "file":
+    if feedback and wiring != "none" and init != "file" and model.feedback.rule != "tied":
         warnings.warn(
             f"{where}: {', '.join(feedback)} not used, as model.feedback.init is {init!r}; "
             "'file' takes them over",

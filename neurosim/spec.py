@@ -373,13 +373,13 @@ class RecordSpec(Spec):
 
 
 class RateSpec(Spec):
-    """Settings of the rate level only."""
+    """Settings of the rate level only. rtol, atol: `TOLERANCES` of the precision if not given."""
 
     scheme: Literal["euler", "heun", "tsit5", "kvaerno5"] = "heun"
     dt: PositiveTime
     adaptive: bool = False
-    rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-6
-    atol: Annotated[float, Field(gt=0, lt=1)] = 1e-9
+    rtol: Annotated[float, Field(gt=0, lt=1)] | None = None
+    atol: Annotated[float, Field(gt=0, lt=1)] | None = None
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-3
 
 
