@@ -4,11 +4,11 @@ import html
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, suppress
 from threading import Event, Thread
 from typing import Any, NamedTuple
 
-from neurosim import _words
+from neurosim import _words, caller
 
 INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""
@@ -32,13 +32,20 @@ class Progress(NamedTuple):
     test_error: float | None
 
 
-def display(name: str, quiet: bool) -> AbstractContextManager[Any]:
+@contextmanager
+def display(name: str, quiet: bool) -> Iterator[Any]:
     """Shows how far the run called `name` is; gives what `run` takes as `progress`."""
     if quiet:
-        return nullcontext(False)
+        yield False
+        return
+    with caller.standard_error() as stream, _display(name, stream) as shown:
+        yield shown
+
+
+def _display(name: str, stream: Any) -> AbstractContextManager[Any]:
     if in_notebook():
         return Cell(name)
-    return Bar(name) if sys.stderr.isatty() else Lines(name)
+    return Bar(name, stream) if caller.on_terminal(stream) else Lines(name, stream)
 
 
 @contextmanager
@@ -52,7 +59,7 @@ def shown(
     if callable(wanted):
         yield wanted
         return
-    looked_on = in_notebook() or sys.stderr.isatty()
+    looked_on = in_notebook() or caller.on_terminal(sys.stderr)
     with display(name, not (looked_on if wanted is None else wanted)) as progress:
         yield progress or None
 
@@ -75,7 +82,7 @@ def numbers(progress: Progress) -> str:
 class Bar:
     """A bar with the time that remains; it pulses while the first chunk compiles."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, stream: Any) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Rich
@@ -87,7 +94,7 @@ class Bar:
             BarColumn(20),
             TextColumn("{task.fields[numbers]}", table_column=Column(min_width=28)),
             TimeRemainingColumn(table_column=Column(min_width=7)),
-            console=Console(stderr=True),
+            console=Console(file=stream),
             transient=True,
         )
         self.task = self.rich.add_task(f"{name}: compiling", total=None, numbers="")
@@ -106,7 +113,8 @@ class Bar:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.rich.stop()
+        with suppress(OSError):  # a terminal that has gone
+            self.rich.stop()
 
 
 class Course:
@@ -167,8 +175,9 @@ class Lines:
     A thread says them: while something compiles, nothing else is heard of the run.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, stream: Any) -> None:
         self.course = Course(name, time.monotonic())
+        self._stream = stream
         self._over = Event()
         self._thread = Thread(target=self._tell, daemon=True)
 
@@ -186,5 +195,5 @@ class Lines:
     def _tell(self) -> None:
         pause = PATIENCE
         while not self._over.wait(pause):
-            print(self.course.words(time.monotonic()), file=sys.stderr, flush=True)
+            caller.tell(self.course.words(time.monotonic()), self._stream)
             pause = INTERVAL

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from neurosim import build, programs
+from neurosim import build, devices, programs
 from neurosim._plain import plain
 from neurosim.compiled import compiled
 from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS, Mixture
 from neurosim.dynamics.base import Target
+from neurosim.errors import DivergedError, either
 from neurosim.findings import Analysis, Inverses, LayerAnalysis, PhaseAnalysis
 from neurosim.loading import Protocol
 from neurosim.network import Network, standardized
@@ -57,9 +58,10 @@ def analyze(
 
     Raises:
         InputError: what cannot be loaded, or has no theory.
+        DivergedError: no sample has a fixed point that was found.
     """
     seed, at, samples, starts = plain([seed, at, samples, starts])
-    with programs.kept(), jax.enable_x64(True):
+    with programs.kept(), jax.enable_x64(True), devices.on(None):
         return _analyze(subject(what, overrides or {}, seed, at, samples), starts)
 
 
@@ -105,7 +107,8 @@ def _analyze(about: Subject, starts: int) -> Analysis:
         default = "frozen" if credit.kind == "two-phase" else "following"
         taught = next((kind for kind in used if kind in ("following", "frozen")), default)
         kinds = list(dict.fromkeys(["none", *used, taught, "clamped"]))
-    parts = _Parts(about, dynamics, network, _rests(dynamics, network, about, kinds))
+    parts = _bounded(_Parts(about, dynamics, network, _rests(dynamics, network, about, kinds)))
+    about = parts.about
     sends = not model.circuit and (taught is not None or credit.form is not None)
     inverses = _inverses(parts, taught or "none") if sends else None
     exact = inverses is not None and max(inverses.errors, default=0.0) < 1e-8
@@ -155,6 +158,36 @@ def _rests(dynamics, network, about: Subject, kinds: list[str]):
     if all(bool(rests.settled.all()) for _, rests in found.values()):
         return found
     return all_samples(about.weights, about.x, about.y, fixed_points.RESCUED)
+
+
+def _bounded(parts: _Parts) -> _Parts:
+    """What is left without samples of which some phase left all bounds: they have no numbers.
+
+    Raises:
+        DivergedError: none is left.
+    """
+    about, ok = parts.about, np.ones(len(parts.about.x), bool)
+    lost = []
+    for kind, (_, rests) in parts.found.items():
+        leaves = jax.tree.leaves((rests.state, rests.residual))
+        leaves = [np.asarray(v).reshape(len(ok), -1) for v in leaves]
+        finite = np.logical_and.reduce([np.isfinite(v).all(axis=1) for v in leaves])
+        lost += [] if finite.all() else [repr(kind)]
+        ok &= finite
+    if ok.all():
+        return parts
+    if not ok.any():
+        raise DivergedError(
+            f"{about.name}: no fixed point was found for any of {len(ok)} samples: with teaching "
+            f"{either(lost)} the state leaves all bounds; a smaller weights.gain or mu, or "
+            "feedback closer to inverses may keep it in"
+        )
+    kept = np.flatnonzero(ok)
+    inputs = f"{about.inputs}, without {len(ok) - len(kept)} whose state leaves all bounds"
+    found = jax.tree.map(lambda a: a[kept], parts.found)
+    return parts._replace(
+        about=replace(about, x=about.x[kept], y=about.y[kept], inputs=inputs), found=found
+    )
 
 
 # --- phases -------------------------------------------------------------------------------------

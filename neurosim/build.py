@@ -23,6 +23,7 @@ from neurosim.engine import Engine
 from neurosim.initialisers import MATRICES
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
+from neurosim.levels.schemes import TOLERANCES
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES, FeedbackRule
@@ -202,7 +203,15 @@ def clock(protocol: ProtocolSpec) -> Rate | None:
     rate = protocol.rate
     if rate is None:
         return None
-    return Rate(rate.scheme, rate.dt, rate.adaptive, rate.rtol, rate.atol, rate.tolerance)
+    rtol, atol = TOLERANCES[protocol.precision]
+    return Rate(
+        rate.scheme,
+        rate.dt,
+        rate.adaptive,
+        rtol if rate.rtol is None else rate.rtol,
+        atol if rate.atol is None else rate.atol,
+        rate.tolerance,
+    )
 
 
 def engine(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Simulator:

@@ -45,10 +45,12 @@ def check(
         _, drawn = draws.data(protocol, chosen)
         next(draws.weights(protocol, chosen[:1], drawn[:1]))
         samples = len(drawn[0].x_train)
+        draws.warn_of_left_out(protocol, samples)
         plan = Plan(spec, samples // spec.batch)
         observed = facts.observed(spec.model)
     costs = None
-    if cost or device is not None or observed is None:
+    told = os.environ.get("JAX_PLATFORMS", "cpu") != "cpu"
+    if cost or device is not None or told or observed is None:
         observed, costs = _computed(protocol, chosen, path, plan, device, cost)
     contents = Contents(spec, plan, observed, chosen)
     if os.path.exists(path) and not force:
@@ -114,6 +116,9 @@ def in_words(report: dict[str, Any]) -> str:
         f"{report['presentations']} presentations ({stages}) of {protocol['batch']} samples; "
         f"the task has {samples['train']} to train on and {samples['test']} to test",
     ]
+    rest = samples["train"] % protocol["batch"]
+    if rest and protocol["shuffle"]:
+        words.append(f"an epoch leaves out {rest} samples, which do not fill a batch; others each")
     if report["simulated_s"] is not None:
         words.append(f"simulated time: {_words.duration(report['simulated_s'])} at the most")
     if report["signal"] is not None:

@@ -3,25 +3,26 @@
 Heavy modules are imported inside the commands, so that `neurosim --help` comes at once.
 """
 
-import json
 import os
 import re
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from textwrap import shorten
 from threading import Thread
 from typing import Annotated, Any
 
 import typer
 
-from neurosim.caller import command_line
-from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWarning
-from neurosim.naming import beside, drawn, located, stem
-
-INTERRUPTED, STOPPED = 130, 75
+from neurosim.caller import on_terminal
+from neurosim.console import Output, serving
+from neurosim.errors import InputError, NeurosimError, NeurosimWarning
+from neurosim.naming import beside, drawn, located, pictured, stem
 
 DRAWING = ("neurosim.figures.runs", "h5netcdf", "xarray")
 """What a finished run is drawn with."""
@@ -40,7 +41,8 @@ app = typer.Typer(
 
 def main() -> None:
     """The console script."""
-    app()
+    with serving():
+        app()
 
 
 # --- what all commands share ---------------------------------------------------------------------
@@ -68,67 +70,6 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist
 Device = Annotated[str | None, typer.Option(metavar="cpu|gpu", help="Where to compute.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-
-
-class Output:
-    """What a command says: results on stdout, warnings and errors on stderr.
-
-    With `as_json` all of it is one JSON object on stdout. A `NeurosimError` or Ctrl-C inside the
-    `with` block ends the command with its words and exit code.
-    """
-
-    def __init__(self, as_json: bool, quiet: bool = False) -> None:
-        self.as_json, self.quiet = as_json, quiet
-        self.warnings: list[str] = []
-        self._catching = warnings.catch_warnings()
-        self._calling = command_line()
-
-    def result(self, report: dict[str, Any], text: str) -> None:
-        """Print a result, as data or as text."""
-        if self.as_json:
-            print(json.dumps(report | {"warnings": self.warnings}, allow_nan=False))
-        elif not self.quiet:
-            print(text)
-
-    def failure(self, lines: list[str], code: int, report: dict[str, Any]) -> None:
-        """Print what stopped the command, and what there is nevertheless."""
-        if self.as_json:
-            self.result(report | {"error": lines, "exit_code": code}, "")
-            return
-        for line in lines:
-            print(line if code in (INTERRUPTED, STOPPED) else f"error: {line}", file=sys.stderr)
-
-    def __enter__(self) -> "Output":
-        self._calling.__enter__()
-        self._catching.__enter__()
-        warnings.simplefilter("always", NeurosimWarning)
-        show = warnings.showwarning
-
-        def say(message, category, *place, **more) -> None:
-            if not issubclass(category, NeurosimWarning):
-                show(message, category, *place, **more)
-            elif str(message) not in self.warnings:
-                self.warnings.append(str(message))
-                if not self.as_json:
-                    print(f"warning: {message}", file=sys.stderr)
-
-        warnings.showwarning = say
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._catching.__exit__(None, None, None)
-        self._calling.__exit__(None, None, None)
-        if isinstance(error, NeurosimError):
-            report: dict[str, Any] = {}
-            if isinstance(error, DivergedError) and error.run is not None:
-                report = error.run.summary | {"figures": []}
-            lines = [*str(error).splitlines(), *getattr(error, "__notes__", [])]
-            self.failure(lines, error.exit_code, report)
-            raise typer.Exit(error.exit_code) from error
-        if isinstance(error, KeyboardInterrupt):
-            words = "; ".join(["interrupted", *getattr(error, "__notes__", [])])
-            self.failure([words], INTERRUPTED, {})
-            raise typer.Exit(INTERRUPTED) from error
 
 
 def _columns() -> int:
@@ -180,9 +121,43 @@ def _figure(out: Path | None, usual: Path, force: bool) -> Path:
     What neurosim drew itself under the usual name it draws again.
     """
     if out is not None:
-        return _new(out, force)
+        return _new(pictured(out), force)
     usual = located(usual)
     return _new(usual, force or (os.path.isfile(usual) and drawn(usual)))
+
+
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """In which matplotlib fails in words: the user's settings choose much of what it does.
+
+    Raises:
+        InputError: it failed.
+    """
+    try:
+        yield
+    except NeurosimError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"matplotlib cannot draw: {type(error).__name__}: {shorten(str(error), 120)}; "
+            "its settings come from MPLBACKEND and matplotlibrc"
+        ) from error
+
+
+def _pictures(*pictures: tuple[Any, ...]) -> list[str]:
+    """What pictures of a result are called; it is not lost where one cannot be drawn.
+
+    pictures: of each the name of a function of `neurosim.figures`, and what it is given.
+    """
+    drawn = []
+    try:
+        with _drawing():
+            figures = import_module("neurosim.figures")
+            for name, *given in pictures:
+                drawn.append(str(getattr(figures, name)(*given)))
+    except NeurosimError as error:
+        warnings.warn(f"no figure: {error}", NeurosimWarning, stacklevel=1)
+    return drawn
 
 
 def _version(asked: bool) -> None:
@@ -266,25 +241,25 @@ def _importing_meanwhile(progress: Callable[[Any], None] | bool) -> Callable[[An
         nonlocal started
         if not started:
             started = True
-            Thread(target=lambda: [*map(import_module, DRAWING)], daemon=True).start()
+            Thread(target=_import_drawing, daemon=True).start()
         if callable(progress):
             progress(report)
 
     return heard
 
 
+def _import_drawing() -> None:
+    with suppress(Exception):  # said by who draws
+        for name in DRAWING:
+            import_module(name)
+
+
 def _finish(output: Output, done: Any, figure: Path) -> None:
     """Draw a finished run and say how it ended."""
-    from neurosim.figures import overview, raster
-
-    drawn = []
-    try:
-        drawn.append(str(overview(done.path, figure)))
-        if done.spec.level == "spiking" and done.spec.record.presentations:
-            drawn.append(str(raster(done.path)))
-    except NeurosimError as error:
-        warnings.warn(f"no figure: {error}", NeurosimWarning, stacklevel=1)
-    report = done.summary | {"figures": drawn}
+    pictures: list[tuple[Any, ...]] = [("overview", done.path, figure)]
+    if done.spec.level == "spiking" and done.spec.record.presentations:
+        pictures.append(("raster", done.path))
+    report = done.summary | {"figures": _pictures(*pictures)}
     output.result(report, _summary(done.spec, report))
 
 
@@ -368,7 +343,8 @@ def inspect(
         if plot is not None:
             from inspect import signature
 
-            from neurosim.figures import NAMED, variables
+            with _drawing():
+                from neurosim.figures import NAMED, variables
 
             names = [name.strip() for name in plot.split(",")]
             which = {"presentation": presentation, "sample": sample, "seed": seed}
@@ -378,9 +354,11 @@ def inspect(
                 picture = NAMED[plot]
                 for name in given.keys() - signature(picture).parameters.keys():
                     raise InputError(f"--{name}: cannot be chosen for --plot {plot}")
-                picture(file, out=figure, **given)
+                draw = partial(picture, file, out=figure, **given)
             else:
-                variables(file, names, out=figure, **given)
+                draw = partial(variables, file, names, out=figure, **given)
+            with _drawing():
+                draw()
             output.result(report | {"figures": [str(figure)]}, str(figure))
         elif protocol:
             from neurosim.toml import written
@@ -403,14 +381,13 @@ def compare(
     """Say how far two traces of the same protocol agree; draw it."""
     with Output(as_json, quiet) as output:
         from neurosim import comparing
-        from neurosim.figures import comparison
 
         usual = located(b).with_name(f"{stem(a)}-vs-{stem(b)}.png")
         figure = _figure(out, usual, force)
         report = comparing.compare(a, b)
-        comparison(a, b, figure)
-        words = f"{comparing.in_words(report)}\nfigure: {figure}"
-        output.result(report | {"figures": [str(figure)]}, words)
+        drawn = _pictures(("comparison", a, b, figure))
+        words = "\n".join([comparing.in_words(report), *(f"figure: {name}" for name in drawn)])
+        output.result(report | {"figures": drawn}, words)
 
 
 @app.command()
@@ -436,16 +413,15 @@ def analyze(
     """Say where a network rests, how fast, and what its learning signals are made of; draw it."""
     with Output(as_json, quiet) as output:
         from neurosim import analysing, findings
-        from neurosim.figures import analysis
         from neurosim.toml import parse_assignment
 
         overrides = dict(map(parse_assignment, changes or []))
         name = stem(what.removesuffix(".toml"))
         figure = _figure(out, Path("outputs") / f"{name}-analysis.png", force)
         found = analysing.analyze(what, overrides, seed=seed, at=at, samples=samples, starts=starts)
-        drawn = str(analysis(found, figure))
-        words = f"{findings.in_words(found, _columns())}\n\nfigure: {drawn}"
-        output.result(found.report | {"figures": [drawn]}, words)
+        drawn = _pictures(("analysis", found, figure))
+        words = [findings.in_words(found, _columns()), *(f"\nfigure: {name}" for name in drawn)]
+        output.result(found.report | {"figures": drawn}, "\n".join(words))
 
 
 @app.command()
@@ -486,4 +462,4 @@ def list_(
         report: dict[str, Any] = {}
         for entry in entries:
             report.setdefault(entry["kind"], []).append(entry)
-        output.result(report, in_words(entries, _columns() if sys.stdout.isatty() else None))
+        output.result(report, in_words(entries, _columns() if on_terminal(sys.stdout) else None))

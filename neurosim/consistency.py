@@ -12,7 +12,14 @@ from neurosim.errors import unknown
 from neurosim.facts import Cell, facts, invertible, spiking
 from neurosim.levels.schemes import SCHEMES
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
-from neurosim.spec import ModelSpec, PhaseSpec, ProtocolSpec, StageSpec
+from neurosim.spec import (
+    ModelSpec,
+    PhaseSpec,
+    ProtocolSpec,
+    RateSpec,
+    StageSpec,
+    WeightsSpec,
+)
 from neurosim.theory.relaxation import Distance, chain
 from neurosim.units import format_time, steps
 from neurosim.wirings import TIES, WIRINGS
@@ -60,7 +67,8 @@ def _layered_problems(model: ModelSpec) -> Iterator[Problem]:
                 message += f"; a compartment without tau_{name} follows at once and has no noise"
             yield ("model", "noise", name), message
     if model.weights.init == "file" and model.weights.file is None:
-        yield ("model", "weights", "file"), "missing; init = 'file' needs an .npz with W1 … WL"
+        message = "missing; init = 'file' needs an .npz with W1 … WL, or a trace"
+        yield ("model", "weights", "file"), message
     rule = model.forward.rule
     if isinstance(rule, str) and rule not in FORWARD_RULES:
         yield ("model", "forward", "rule"), unknown("forward rule", rule, FORWARD_RULES)
@@ -86,7 +94,7 @@ def _feedback_problems(model: ModelSpec) -> Iterator[Problem]:
             f"{model.layers[1:]}; use 'pseudo-inverse'",
         )
     if feedback.init == "file" and (feedback.file or model.weights.file) is None:
-        yield (*where, "file"), "missing; init = 'file' needs an .npz with Q1 … Q(L−1)"
+        yield (*where, "file"), "missing; init = 'file' needs an .npz with Q1 … Q(L−1), or a trace"
     if isinstance(feedback.rule, str) and feedback.rule not in FEEDBACK_RULES:
         yield (*where, "rule"), unknown("feedback rule", feedback.rule, FEEDBACK_RULES)
     if feedback.rule == "tied" and feedback.init not in TIES:
@@ -172,6 +180,29 @@ def _level_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     if noisy and (not SCHEMES[spec.rate.scheme].noisy or spec.rate.adaptive):
         able = " or ".join(repr(name) for name, scheme in SCHEMES.items() if scheme.noisy)
         yield ("rate", "scheme"), f"noise needs {able} with adaptive = false"
+    yield from _solver_problems(spec.rate, spec.precision)
+
+
+def _solver_problems(rate: RateSpec, precision: str) -> Iterator[Problem]:
+    """A solver that cannot adapt, and tolerances below what the precision carries.
+
+    The stages of a step round some eight times; activities of order one by half of eps.
+    """
+    scheme = SCHEMES[rate.scheme]
+    if rate.adaptive and not scheme.estimates:
+        able = " or ".join(repr(name) for name, other in SCHEMES.items() if other.estimates)
+        yield (
+            ("rate", "adaptive"),
+            f"steps adapt to an estimate of their error, which {rate.scheme!r} has not; use "
+            f"scheme = {able}, or adaptive = false",
+        )
+    elif rate.adaptive or scheme.implicit:
+        eps = float(np.finfo(precision).eps)
+        hint = ', or precision = "float64"' if precision == "float32" else ""
+        for key, given, least in (("rtol", rate.rtol, 8 * eps), ("atol", rate.atol, eps / 2)):
+            if given is not None and given < least:
+                message = f"{given:g} is below what {precision} carries; expected at least"
+                yield ("rate", key), f"{message} {least:.2g}{hint}"
 
 
 def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
@@ -363,6 +394,47 @@ class Concern(NamedTuple):
 
 
 def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Everything that is possible and hardly meant."""
+    yield from _unused(spec)
+    yield from _lost_signals(spec)
+
+
+def _unused(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Keys that say something, of what another key switches off."""
+    weights, feedback = spec.model.weights, spec.model.feedback
+    read = "file" in (weights.init, feedback.init)
+    for key, unused, reader in (
+        (("model", "weights", "file"), weights.file and not read, "weights.init = 'file'"),
+        (
+            ("model", "feedback", "file"),
+            feedback.file and feedback.init != "file",
+            "feedback.init = 'file'",
+        ),
+        (
+            ("model", "weights", "distance"),
+            weights.distance != WeightsSpec().distance and weights.init != "near-teacher",
+            "weights.init = 'near-teacher'",
+        ),
+        *((("rate", key), given, "adaptive = true") for key, given in _idle_tolerances(spec)),
+        (
+            ("schedule", "final"),
+            spec.schedule.final != 1 and spec.schedule.kind == "constant",
+            "schedule.kind = 'linear' or 'exponential'",
+        ),
+    ):
+        if unused:
+            yield Concern(key, f"is not used; {reader} would use it", fatal=False)
+
+
+def _idle_tolerances(spec: ProtocolSpec) -> list[tuple[str, float | None]]:
+    """Tolerances of fixed, explicit steps."""
+    rate = spec.rate
+    if spec.level != "rate" or rate is None or rate.adaptive or SCHEMES[rate.scheme].implicit:
+        return []
+    return [("rtol", rate.rtol), ("atol", rate.atol)]
+
+
+def _lost_signals(spec: ProtocolSpec) -> Iterator[Concern]:
     """Where precision or the length of a phase cannot carry the signal to the lowest layer.
 
     Estimates for exact inverses and an output error as large as the activity: the signal of layer

@@ -18,6 +18,7 @@ from neurosim.spec import ModelSpec, PhaseSpec, ProtocolSpec
 from neurosim.store import Axis, Variable, size
 from neurosim.theory.measures import measured
 from neurosim.units import steps
+from neurosim.weight_files import ENDS
 from neurosim.wirings import WIRINGS
 
 MS = 1e3
@@ -209,7 +210,7 @@ class Contents:
             ],
             "phases": [phase],
             "weights": [
-                Axis("moment", np.array([0, 1]), None, "", ("initial", "final")),
+                Axis("moment", np.array(ENDS)),
                 *[
                     Axis(name, np.arange(n), None, text)
                     for name, (n, text) in ends(spec.model).items()

@@ -1,15 +1,18 @@
 """What is drawn for every seed before a run, by NumPy: its data and its first weights."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from neurosim import ingredients
-from neurosim.errors import InputError
+from neurosim.contents import Plan
+from neurosim.errors import InputError, NeurosimWarning
 from neurosim.loading import Protocol
 from neurosim.seeds import host_stream
 from neurosim.spec import ProtocolSpec
 from neurosim.tasks.data import Data
+from neurosim.toml import split_key
 
 
 def data(protocol: Protocol, seeds: list[int]) -> tuple[bool, list[Data]]:
@@ -56,6 +59,28 @@ def weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Iterator
         with protocol.placing("model"):
             found = ingredients.weights(model, seed, each, folder)
         yield found
+
+
+def warn_of_left_out(protocol: Protocol, samples: int) -> None:
+    """Warn of what is given and never used. samples: to train on."""
+    spec = protocol.spec
+    found = {}
+    rest = samples % spec.batch
+    if rest and not spec.shuffle:
+        found["batch"] = (
+            f"{spec.batch} does not divide the {samples} samples to train on, of which the last "
+            f"{rest} are never shown; shuffle = true leaves out others in every epoch"
+        )
+    total, wanted = Plan(spec, samples // spec.batch).total, spec.record.presentations
+    beyond = [p for p in wanted if p >= total] if isinstance(wanted, list) else []
+    if beyond:
+        found["record.presentations"] = (
+            f"{', '.join(map(str, beyond))} past the end; the run has the presentations 0 to "
+            f"{total - 1}"
+        )
+    for key, message in found.items():
+        place = protocol.where(split_key(key))
+        warnings.warn(f"{place}: {message}", NeurosimWarning, stacklevel=3)
 
 
 @contextmanager

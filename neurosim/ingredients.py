@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from neurosim import circuitry
 from neurosim.archives import read_arrays
 from neurosim.circuits.description import Circuit
 from neurosim.credit import named
-from neurosim.errors import InputError, arrived, either, unknown
+from neurosim.errors import InputError, NeurosimWarning, arrived, either, unknown
 from neurosim.initialisers import (
     circuit_weights,
     feedback_weights,
@@ -25,6 +26,7 @@ from neurosim.spec import ModelSpec, ProtocolSpec
 from neurosim.tasks import TASKS
 from neurosim.tasks.data import Data
 from neurosim.tasks.student_teacher import near_teacher
+from neurosim.weight_files import refuse_others, weights_of
 from neurosim.wirings import WIRINGS
 
 CONDITIONING = 0.4
@@ -86,11 +88,12 @@ def weights(
     spec = model.weights
     match spec.init:
         case "file":
-            path = located(folder, spec.file)
-            arrays = read_arrays(path)
-            W = weights_from_arrays(arrays, "W", shapes, str(path))
-            if model.bias and "b1" in arrays:
-                b = weights_from_arrays(arrays, "b", [(n,) for n in sizes[1:]], str(path))
+            where = str(located(folder, spec.file))
+            arrays = weights_of(str(spec.file), folder, seed)
+            _refuse_unused(model, arrays, where)
+            W = weights_from_arrays(arrays, "W", shapes, where)
+            if any(name.startswith("b") for name in arrays):
+                b = weights_from_arrays(arrays, "b", [(n,) for n in sizes[1:]], where)
         case "near-teacher":
             if data.teacher is None:
                 raise InputError(
@@ -110,9 +113,10 @@ def weights(
     feedback, wiring = model.feedback, named(model.credit).wiring
     wires = WIRINGS[wiring](model.depth)
     if wires and feedback.init == "file":
-        path = located(folder, feedback.file or spec.file)
+        file = feedback.file or spec.file
         shapes = [(sizes[i], sizes[above]) for i, above in wires]
-        Q = weights_from_arrays(read_arrays(path), "Q", shapes, str(path), wires[0][0])
+        arrays = weights_of(str(file), folder, seed)
+        Q = weights_from_arrays(arrays, "Q", shapes, str(located(folder, file)), wires[0][0])
     else:
         Q = feedback_weights(feedback.init, W, feedback.gain, rng, wiring)
     return Drawn(W, b, Q)
@@ -127,7 +131,7 @@ def _of_circuit(model: ModelSpec, seed: int, folder: Path) -> dict[str, list[np.
         return host_stream(seed, STREAMS.get(name, name))
 
     def read(name: str) -> dict[str, np.ndarray]:
-        return read_arrays(located(folder, model.projections[name].file))
+        return weights_of(model.projections[name].file or "", folder, seed)
 
     begins = {
         name: (circuitry.begins(model, name), projection.gain)
@@ -170,6 +174,22 @@ def _drawn(rng: np.random.Generator, mean: float, spread: float, count: int) -> 
     while mean and (wrong := values * mean <= 0).any():
         values[wrong] = mean + spread * rng.standard_normal(int(wrong.sum()))
     return values
+
+
+def _refuse_unused(model: ModelSpec, arrays: dict[str, np.ndarray], where: str) -> None:
+    """Nothing that a file of weights holds is dropped in silence."""
+    layers = range(1, model.depth + 1)
+    feedback = [name for name in arrays if name.startswith("Q")]
+    own = [f"W{i}" for i in layers] + [f"b{i}" for i in layers if model.bias]
+    refuse_others(arrays, [*own, *feedback], where)
+    wiring, init = named(model.credit).wiring, model.feedback.init
+    if feedback and wiring != "none" and init != "file" and model.feedback.rule != "tied":
+        warnings.warn(
+            f"{where}: {', '.join(feedback)} not used, as model.feedback.init is {init!r}; "
+            "'file' takes them over",
+            NeurosimWarning,
+            stacklevel=2,
+        )
 
 
 def neurons(protocol: ProtocolSpec) -> Neurons:

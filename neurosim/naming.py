@@ -65,6 +65,22 @@ def beside(trace: str | os.PathLike[str], ending: str) -> Path:
     return path.with_name(stem(path) + ending)
 
 
+PICTURES = (".png", ".svg", ".pdf")
+"""Endings of figures."""
+
+
+def pictured(path: str | os.PathLike[str]) -> Path:
+    """Where a figure that is to be called so goes.
+
+    Raises:
+        InputError: it ends in none of what can be drawn, or no file can be there.
+    """
+    found = located(path)
+    if found.suffix not in PICTURES:
+        raise InputError(f"{path}: the name of a figure ends in .png, .svg or .pdf")
+    return found
+
+
 SOFTWARE = "neurosim"
 """What a PNG says of the program that drew it."""
 

@@ -17,8 +17,10 @@ from neurosim.simulator import Examined, Metrics
 from neurosim.store import Ledger, TraceWriter
 
 
-def provenance(protocol: Protocol, seeds: list[int]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Attributes and documents that say where the numbers come from."""
+def provenance(
+    protocol: Protocol, origin: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Attributes and documents that say where the numbers come from. origin: of `positions`."""
     spec = protocol.spec
     attributes = {
         "Conventions": "CF-1.11",
@@ -29,7 +31,9 @@ def provenance(protocol: Protocol, seeds: list[int]) -> tuple[dict[str, Any], di
         "level": spec.level,
         "precision": spec.precision,
         "plasticity": spec.plasticity,
-        "seeds": ",".join(map(str, seeds)),
+        "seeds": ",".join(map(str, origin["seeds"])),
+        "folder": origin["folder"],
+        "data": origin["data"],
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "versions": json.dumps(versions(spec.level)),
@@ -53,12 +57,12 @@ class Recorder:
         path: Path,
         protocol: Protocol,
         contents: Contents,
-        seeds: list[int],
+        origin: Mapping[str, Any],
         weights: Any,
         overwrite: bool,
     ) -> "Recorder":
         """For a new trace, with the weights it starts from."""
-        attributes, texts = provenance(protocol, seeds)
+        attributes, texts = provenance(protocol, origin)
         writer = TraceWriter(
             path,
             contents.axes,
@@ -75,10 +79,17 @@ class Recorder:
 
     @classmethod
     def reopen(
-        cls, path: Path, contents: Contents, ledger: Ledger, attributes: Mapping[str, str]
+        cls,
+        path: Path,
+        contents: Contents,
+        ledger: Ledger,
+        attributes: Mapping[str, str],
+        force: bool,
     ) -> "Recorder":
-        """For a trace that holds what the ledger says."""
-        writer = TraceWriter.reopen(path, contents.axes, contents.variables, ledger, attributes)
+        """For a trace that holds what the ledger says; see `TraceWriter.reopen`."""
+        writer = TraceWriter.reopen(
+            path, contents.axes, contents.variables, ledger, attributes, force
+        )
         return cls(writer, contents)
 
     def _write_phase_table(self) -> None:

@@ -22,7 +22,7 @@ from neurosim.results import Run
 from neurosim.running import computing, initial_weights, prepare
 from neurosim.spec import ProtocolSpec
 from neurosim.stopping import delivering
-from neurosim.store import Checkpoint, Ledger, describe
+from neurosim.store import Checkpoint, Ledger, describe, refuse_written
 from neurosim.toml import Sources
 from neurosim.validation import validate
 
@@ -38,8 +38,9 @@ def resume(
     """Go on with the run whose trace is `path`; the result is that of a run without a break.
 
     protocol: what it runs, where its file is not enough because a script gave it objects. force: go
-    on although the protocol, its model or data, a version or the machine is another; the trace
-    notes what is. device, progress: as in `run`.
+    on although the protocol, its model or data, a version or the machine is another, of which the
+    trace takes note; and though another host wrote it, which only you know does so no more.
+    device, progress: as in `run`.
 
     Raises:
         InputError: it is complete, still running, damaged or has no checkpoint; or something is no
@@ -48,7 +49,7 @@ def resume(
     """
     path = located(path)
     found = describe(path)
-    _refuse_ended(path, found["status"])
+    _refuse_ended(path, found["status"], force)
     saved = load(path)
     origin: Mapping[str, Any] = saved.about["origin"]
     current = protocol or _protocol(path, origin)
@@ -76,14 +77,14 @@ def resume(
         ledger = Ledger.from_plain(saved.about["ledger"])
 
         def again(contents: Contents) -> Recorder:
-            return Recorder.reopen(path, contents, ledger, note)
+            return Recorder.reopen(path, contents, ledger, note, force)
 
         return loop.run(position, again, request)
 
 
-def _refuse_ended(path: Path, status: str) -> None:
+def _refuse_ended(path: Path, status: str, force: bool) -> None:
     if status == "running":
-        raise InputError(f"{path}: cannot be resumed: its process still writes it")
+        refuse_written(path, force)
     ended = {"complete": "it is complete", "diverged": "all its seeds diverged"}
     if status in ended:
         Checkpoint.remove(path)  # of a run that was killed after its end

@@ -1,7 +1,7 @@
 """A run from its beginning: what it is given, the data, and the loop that goes through it."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neurosim import build, caller, draws, programs
+from neurosim import build, devices, draws, programs
 from neurosim._progress import Progress, shown
 from neurosim.contents import Contents
 from neurosim.environment import fingerprint
-from neurosim.errors import InputError
 from neurosim.loading import Protocol, resolve
 from neurosim.looping import Loop, Samples, Setting
 from neurosim.positions import origin
@@ -58,6 +57,7 @@ def run(
         computing(protocol.spec, device),
     ):
         samples, drawn = prepare(protocol, chosen)
+        draws.warn_of_left_out(protocol, samples.size)
         weights = initial_weights(protocol, chosen, drawn)
         about = origin(protocol, chosen, fingerprint(drawn))
         loop = Loop(Setting(protocol, chosen, path, samples, weights, about, display))
@@ -65,7 +65,7 @@ def run(
 
         def begin(contents: Contents) -> Recorder:
             """The trace, with what is known before the first presentation."""
-            recorder = Recorder.create(path, protocol, contents, chosen, weights, force)
+            recorder = Recorder.create(path, protocol, contents, about, weights, force)
             if curve is not None:
                 recorder.calibration(curve.rate)
             return recorder
@@ -85,9 +85,9 @@ def computing(spec: ProtocolSpec, device: str | None) -> Iterator[None]:
     What it compiles is kept for the next process.
 
     Raises:
-        InputError: there is none of that kind, or its memory is too small.
+        InputError: JAX cannot compute there (see `devices.on`), or its memory is too small.
     """
-    with programs.kept(), jax.enable_x64(spec.precision == "float64"), _on(device):
+    with programs.kept(), jax.enable_x64(spec.precision == "float64"), devices.on(device):
         try:
             with draws.fitting(spec):
                 yield
@@ -95,20 +95,6 @@ def computing(spec: ProtocolSpec, device: str | None) -> Iterator[None]:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             raise draws.too_large(spec, error) from error
-
-
-def _on(device: str | None):
-    if device is None:
-        return nullcontext()
-    try:
-        return jax.default_device(jax.devices(device)[0])
-    except RuntimeError:
-        have = sorted({d.platform for d in jax.devices()})
-        raise InputError(
-            f"{caller.option('device', device)}: there is no such device here; "
-            f"JAX sees {', '.join(have)}"
-            + ("; for a GPU install neurosim[cuda]" if device != "cpu" else "")
-        ) from None
 
 
 def prepare(protocol: Protocol, seeds: list[int]) -> tuple[Samples, list[Data]]:

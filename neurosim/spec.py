@@ -158,7 +158,7 @@ Optimizer = Literal["sgd", "momentum", "rmsprop", "adam"]
 
 
 class WeightsSpec(Spec):
-    """Where the forward weights come from; `file`: an .npz with W1 … WL (and b1 …)."""
+    """Where the forward weights come from; `file`: an .npz with W1 … WL (and b1 …), or a trace."""
 
     init: Literal["lecun", "xavier", "orthogonal", "near-teacher", "file"] = "xavier"
     gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
@@ -535,13 +535,16 @@ class RecordSpec(Spec):
 
 
 class RateSpec(Spec):
-    """Settings of the rate level, and of weights that flow while neurons are at rest."""
+    """Settings of the rate level, and of weights that flow while neurons are at rest.
+
+    rtol, atol: `TOLERANCES` of the precision if not given.
+    """
 
     scheme: Literal["euler", "heun", "tsit5", "kvaerno5"] = "heun"
     dt: PositiveTime
     adaptive: bool = False
-    rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-6
-    atol: Annotated[float, Field(gt=0, lt=1)] = 1e-9
+    rtol: Annotated[float, Field(gt=0, lt=1)] | None = None
+    atol: Annotated[float, Field(gt=0, lt=1)] | None = None
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-3
 
 

@@ -1,5 +1,6 @@
 """Signals that ask a run to stop: it finishes its chunk first, then they do what they always do."""
 
+import os
 import signal
 import sys
 import threading
@@ -38,10 +39,14 @@ def listening(request: Request) -> Iterator[None]:
         return
     before: dict[int, Any] = {}
     first = 0.0
+    process = os.getpid()
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal first
-        if request.signal is None:
+        if os.getpid() != process:  # a fork, in which nobody takes up what is noted
+            _put_back(before, note)
+            _act(number, before[number])
+        elif request.signal is None:
             request.signal, first = number, time.monotonic()
             if number == signal.SIGINT:
                 warnings.warn(
@@ -101,7 +106,7 @@ def _deliver(request: Request, error: Exception | None = None) -> None:
     handler = signal.getsignal(number)
     try:
         if stopped is not None and handler is signal.SIG_DFL:
-            print("; ".join([str(stopped), *notes]), file=sys.stderr, flush=True)
+            caller.tell("; ".join([str(stopped), *notes]))
         _act(number, handler)
         if number == signal.SIGINT:
             raise KeyboardInterrupt

@@ -3,27 +3,29 @@
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from neurosim import build
-from neurosim.errors import InputError, NeurosimError, nearest
+from neurosim.environment import fingerprint
+from neurosim.errors import InputError, NeurosimError, NeurosimWarning, nearest
 from neurosim.loading import Protocol, bundled, find, load_model, load_protocol
 from neurosim.network import Weights
 from neurosim.running import prepare
 from neurosim.seeds import host_stream
 from neurosim.spec import ModelSpec, ProtocolSpec
-from neurosim.store import is_hdf5, studying
+from neurosim.store import Arrays, interpreting, is_hdf5
 from neurosim.tasks.data import Data
 from neurosim.toml import Sources, read
 from neurosim.validation import validate
+from neurosim.weight_files import ENDS, of_moment, seeds_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,71 +120,53 @@ def _of_protocol(
     if at not in (None, "initial"):
         raise InputError(f"at {at}: a protocol has not run; give its trace")
     seed = protocol.spec.seed if seed is None else seed
-    x, y, data, inputs = _test_samples(protocol, seed, samples)
+    x, y, (data,), inputs = _test_samples(protocol, [seed], 0, samples)
     model = protocol.spec.model
     with protocol.placing("model"):
         weights = build.weights(model, seed, data, protocol.folder)
     return Subject(name, "protocol", "initial", inputs, model, protocol.spec, seed, weights, x, y)
 
 
-def _test_samples(protocol: Protocol, seed: int, samples: int):
-    placed, drawn = prepare(protocol, [seed])
-    x, y = placed.test if placed.axis is None else (array[0] for array in placed.test)
+def _test_samples(protocol: Protocol, seeds: list[int], k: int, samples: int):
+    """The first test samples of seed number k, the data of all, and the samples in words."""
+    placed, drawn = prepare(protocol, seeds)
+    x, y = placed.test if placed.axis is None else (array[k] for array in placed.test)
     count = min(samples, len(x))
     inputs = f"the first {count} of {len(x)} test samples"
-    return x[:count], y[:count], drawn[0], inputs
+    return x[:count], y[:count], drawn, inputs
 
 
 def _of_trace(path: Path, seed: int | None, at: str | int | None, samples: int) -> Subject:
-    with studying(path) as tree:
-        resolved = json.loads(str(tree["provenance/protocol_json"].values))
-        seeds = [int(s) for s in str(tree.attrs["seeds"]).split(",")]
-        chosen = seeds[0] if seed is None else seed
-        if chosen not in seeds:
-            raise InputError(f"{path}: seed {chosen} was not run; there are: {seeds}")
-        circuit = bool(resolved["model"].get("cells"))
-        moment, weights = _weights(path, tree, at, seeds.index(chosen), circuit)
+    moment = "final" if at is None else str(at)
+    arrays = of_moment(path, moment, seed)
+    with interpreting(path), Arrays.of(path) as held:
+        spec = validate(ProtocolSpec, json.loads(held.text("provenance/protocol_json")))
+        about = held.attributes
+    weights: Any = Weights(*(_layers(arrays, letter) for letter in "WbQ"))
+    if spec.model.circuit:
+        kinds = dict.fromkeys(re.sub(r"\d+$", "", name) for name in arrays)
+        weights = {kind: _layers(arrays, kind) for kind in kinds}
+    seeds = seeds_of(path)
+    chosen = seeds[0] if seed is None else seed
     try:
-        spec = validate(ProtocolSpec, resolved)
-        protocol = Protocol(spec, Path(), Sources(()), {})
-        x, y, _, inputs = _test_samples(protocol, chosen, samples)
+        protocol = Protocol(spec, Path(about.get("folder", "")), Sources(()), {})
+        x, y, drawn, inputs = _test_samples(protocol, seeds, seeds.index(chosen), samples)
     except NeurosimError as problem:
         lines = [f"{path}: its protocol cannot be built again: {m}" for m in problem.args]
         raise InputError(lines) from None
-    return Subject(str(path), "trace", moment, inputs, spec.model, spec, chosen, weights, x, y)
-
-
-def _weights(
-    path: Path, tree: Any, at: str | int | None, seed: int, circuit: bool
-) -> tuple[str, Any]:
-    """The weights of a moment, as they lie in the trace, and the moment in words."""
-    ends = ["initial", "final"]
-    kept = tree["snapshots/presentation"].values.tolist() if "snapshots" in tree else []
-    moment = "final" if at is None else str(at)
-    places = {name: ("weights", row) for row, name in enumerate(ends)}
-    places |= {str(number): ("snapshots", row) for row, number in enumerate(kept)}
-    if moment not in places:
-        hint = "" if kept else "; record.weights = true keeps those of recorded presentations"
-        known = ", ".join(places)
-        raise InputError(f"{path}: no weights at {moment!r}; expected one of {known}{hint}")
-    group, row = tree[places[moment][0]], places[moment][1]
-    moment = f"presentation {moment}" if moment not in ends else moment
-
-    def layers(letter: str) -> tuple[Array, ...]:
-        found = sorted(
-            (n for n in group.data_vars if re.fullmatch(rf"{letter}\d+", n)),
-            key=lambda n: int(n.removeprefix(letter)),
+    if about.get("data") not in (None, fingerprint(drawn)):
+        warnings.warn(
+            f"{path}: the task's data are not those it learned from: another file, or another "
+            "version of NumPy",
+            NeurosimWarning,
+            stacklevel=4,
         )
-        arrays = [group[name].values[row] for name in found]
-        arrays = [
-            a[seed] if "seed" in group[n].dims else a for n, a in zip(found, arrays, strict=True)
-        ]
-        return tuple(jnp.asarray(a, jnp.result_type(float)) for a in arrays)
+    said = moment if moment in ENDS else f"presentation {moment}"
+    return Subject(str(path), "trace", said, inputs, spec.model, spec, chosen, weights, x, y)
 
-    weights: Any = Weights(layers("W"), layers("b"), layers("Q"))
-    if circuit:
-        kinds = dict.fromkeys(re.sub(r"\d+$", "", name) for name in group.data_vars)
-        weights = {kind: layers(kind) for kind in kinds}
-    if not all(bool(jnp.isfinite(w).all()) for w in jax.tree.leaves(weights)):
-        raise InputError(f"{path}: the {moment} weights were not written or are not finite")
-    return moment, weights
+
+def _layers(arrays: Mapping[str, np.ndarray], letter: str) -> tuple[Array, ...]:
+    """The arrays `letter`1, `letter`2, … in their order."""
+    found = [n for n in arrays if re.fullmatch(rf"{re.escape(letter)}\d+", n)]
+    names = sorted(found, key=lambda n: int(n.removeprefix(letter)))
+    return tuple(jnp.asarray(arrays[n], jnp.result_type(float)) for n in names)

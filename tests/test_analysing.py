@@ -9,9 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 import neurosim as ns
+from neurosim.analysing import _bounded, _Parts
 from neurosim.cli import app
 from neurosim.findings import in_words
+from neurosim.subjects import subject
 from neurosim.theory.closed_forms import free_spectrum, taught_spectrum
+from neurosim.theory.fixed_points import Rest
 
 TAU = 0.02
 TINY = {"model.layers": [6, 5, 5], "task.layers": [6, 5, 5], "task.train": 64, "task.test": 20}
@@ -135,6 +138,41 @@ def test_a_trace_before_and_after_learning(trace, tmp_path):
     assert code == 0 and data["kind"] == "trace" and data["warnings"] == []
     size = matplotlib.image.imread(tmp_path / "a.png").shape
     assert size[0] > 400 and size[1] > 1000
+
+
+def test_samples_are_left_out_whose_state_left_all_bounds_in_some_phase():
+    about = subject("mixture", {"layers": [3, 4, 4]}, None, None, 3)
+
+    def bounded(*residuals):
+        state = {"soma": (np.arange(12.0).reshape(3, 4),)}
+        found = {kind: (about.x, Rest(state, r, r == 0)) for kind, r in residuals}
+        return _bounded(_Parts(about, None, None, found))
+
+    sound = np.zeros(3)
+    assert bounded(("none", sound)).about is about
+    left = bounded(("none", sound), ("clamped", np.array([0, np.inf, 0])))
+    np.testing.assert_array_equal(left.about.x, np.asarray(about.x)[[0, 2]])
+    with pytest.raises(ns.DivergedError, match="of 3 samples: with teaching 'clamped' the state"):
+        bounded(("none", sound), ("clamped", np.full(3, np.nan)))
+
+
+@pytest.mark.long
+def test_samples_without_a_fixed_point_are_left_out_and_said(tmp_path):
+    """The first test sample is so large that no number holds the state it leads to."""
+    rng = np.random.default_rng(0)
+    x, y, x_test = (rng.normal(size=(20, n)) for n in (3, 4, 3))
+    x_test[0] = 1e308
+    np.savez(tmp_path / "mine.npz", x=x, y=y, x_test=x_test, y_test=y)
+    task = {"name": "arrays", "path": tmp_path / "mine.npz"}
+    changes = {"task": task, "model.layers": [3, 4, 4], "batch": 16}
+    changes |= {"model.weights.init": "xavier"}
+    protocol = ns.load_protocol("student-teacher", changes | {"model.weights.gain": 1e200})
+    with pytest.raises(ns.DivergedError, match="no fixed point was found for any of 2 samples"):
+        ns.analyze(protocol, samples=2, starts=0)
+    found = ns.analyze(ns.load_protocol("student-teacher", changes), samples=2, starts=0)
+    assert found.inputs.endswith("samples, without 1 whose state leaves all bounds")
+    assert all(np.isfinite(phase.eigenvalues).all() for phase in found.phases)
+    assert all(np.isfinite(row.signal) for row in found.signals)
 
 
 def test_what_the_command_says(tmp_path):

@@ -13,17 +13,18 @@ PACKAGE = Path(__file__).parents[1] / "neurosim"
 RANKS = {
     "errors": 0, "words": 0, "inverses": 0, "seeds": 0, "activations": 0, "losses": 0,
     "plain": 0, "cache": 0, "caller": 0, "compiled": 0, "deferred": 0, "families": 0,
-    "circuits": 1, "units": 1, "naming": 1, "toml": 1, "progress": 1, "archives": 1,
+    "circuits": 1, "units": 1, "naming": 1, "toml": 1, "progress": 1, "archives": 1, "devices": 1,
     "stopping": 1, "wirings": 1,
     "store": 2, "validation": 2, "spec": 2, "network": 2, "initialisers": 2, "tasks": 2,
     "dynamics": 3, "simulator": 4, "credit": 4, "plasticity": 5,
     "levels": 6, "theory": 7, "course": 7, "engine": 8, "spiking": 9, "conditions": 9,
-    "circuitry": 10, "ingredients": 11,
+    "weight_files": 8, "circuitry": 10, "ingredients": 11,
     "build": 12, "facts": 12, "consistency": 13, "loading": 14, "contents": 14, "diverging": 14,
     "environment": 14, "scenes": 14, "draws": 15, "programs": 15, "positions": 15,
     "recording": 15, "results": 15, "comparing": 15, "findings": 15,
     "looping": 16, "figures": 16, "running": 17, "costing": 17, "listing": 18, "checking": 18,
-    "inspecting": 18, "subjects": 18, "resuming": 18, "analysing": 19, "cli": 20,
+    "inspecting": 18, "subjects": 18, "resuming": 18, "analysing": 19, "console": 19,
+    "cli": 20,
 }  # fmt: skip
 """Room → rank."""
 

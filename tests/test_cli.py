@@ -166,7 +166,7 @@ def test_an_interrupted_run_says_where_its_trace_is(finished, monkeypatch):
         def __call__(self, progress):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(_progress, "display", lambda name, quiet: Impatient(name))
+    monkeypatch.setattr(_progress, "display", lambda name, quiet: Impatient(name, sys.stderr))
     result = call("run", *finished.arguments, "--out", "cut.h5")
     assert (result.exit_code, result.stdout) == (130, "")
     kept = "interrupted; cut.h5 holds all up to there; go on with: neurosim resume cut.h5"
@@ -217,7 +217,7 @@ def test_sigterm_stops_a_run_with_75_and_resume_ends_it(finished, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_progress, "display", lambda name, quiet: Terminated(name))
+        patch.setattr(_progress, "display", lambda name, quiet: Terminated(name, sys.stderr))
         patch.setattr("neurosim.looping.CHUNK_SECONDS", 0.0)
         result = call("run", *finished.arguments, "--out", "cut.h5")
     assert (result.exit_code, result.stdout) == (75, "")

@@ -195,3 +195,52 @@ def test_shipped_protocols_raise_no_concern():
         warnings.simplefilter("error")
         for name in ("quickstart", "student-teacher", "multiplexing-digits", "online-plasticity"):
             ns.load_protocol(name)
+
+
+ADAPTIVE = {"rate.adaptive": True, "rate.scheme": "tsit5"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"rate.scheme": "euler", "rate.adaptive": True},
+            r"rate\.adaptive: steps adapt to an estimate of their error, which 'euler' has not; "
+            r"use scheme = 'heun' or 'tsit5' or 'kvaerno5', or adaptive = false",
+        ),
+        (
+            ADAPTIVE | {"rate.rtol": 1e-9},
+            r"rate\.rtol: 1e-09 is below what float32 carries; expected at least 9\.5e-07, or "
+            r'precision = "float64"',
+        ),
+        (ADAPTIVE | {"rate.atol": 1e-9}, r"atol: 1e-09 is below what float32 carries; expected at"),
+        (
+            {"rate.scheme": "kvaerno5", "rate.rtol": 1e-8},
+            r"rtol: 1e-08 is below what float32 carries",
+        ),
+        (
+            ADAPTIVE | {"rate.rtol": 1e-16, "precision": "float64"},
+            r"rtol: 1e-16 is below what float64 carries; expected at least 1\.8e-15$",
+        ),
+    ],
+)
+def test_solvers_are_not_asked_for_what_they_cannot_do(changes, message):
+    with pytest.raises(ns.InputError, match=message):
+        ns.load_protocol("student-teacher", {"level": "rate", "precision": "float32"} | changes)
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerances"), [("float32", (1e-5, 1e-6)), ("float64", (1e-6, 1e-9))]
+)
+def test_tolerances_that_nobody_gives_are_those_that_the_precision_carries(precision, tolerances):
+    given = {"level": "rate", "precision": precision} | ADAPTIVE
+    level = build.level(ns.load_protocol("student-teacher", given).spec)
+    assert (level.rtol, level.atol) == tolerances
+    least = {"rate.rtol": 1e-6, "rate.atol": 1e-7}
+    level = build.level(ns.load_protocol("student-teacher", given | least).spec)
+    assert (level.rtol, level.atol) == (1e-6, 1e-7)
+
+
+def test_tolerances_of_fixed_steps_are_said_to_be_idle():
+    with pytest.warns(ns.NeurosimWarning, match=r"rate\.rtol: is not used; adaptive = true would"):
+        ns.load_protocol("student-teacher", {"level": "rate", "rate.rtol": 1e-5})

@@ -151,6 +151,35 @@ def test_plots_and_comparisons_are_drawn_again_too():
     assert Path("a-soma.png").exists() and Path("a-vs-b.png").exists()
 
 
+# --- homes that cannot be written ----------------------------------------------------------------
+
+
+def compiled_in(monkeypatch, cache):
+    """Where Brian2 would keep what it compiles, if its own folder is none that can be written."""
+    from neurosim.levels.spiking import runtime
+    from neurosim.levels.spiking.groups import b2, get_cython_cache_dir
+
+    monkeypatch.setenv("NEUROSIM_CACHE", str(cache))
+    before = b2.prefs.codegen.runtime.cython.cache_dir
+    b2.prefs.codegen.runtime.cython.cache_dir = "/dev/null/brian_extensions"
+    runtime._extensions.cache_clear()
+    try:
+        kept = runtime._extensions()
+        return kept, Path(get_cython_cache_dir())
+    finally:
+        runtime._extensions.cache_clear()
+        b2.prefs.codegen.runtime.cython.cache_dir = before
+
+
+def test_brian2_compiles_where_the_home_cannot_be_written(monkeypatch, tmp_path):
+    assert compiled_in(monkeypatch, tmp_path / "mine")[1] == tmp_path / "mine" / "cython"
+    for cache in ("off", "/dev/null/none"):
+        passing, folder = compiled_in(monkeypatch, cache)
+        assert os.access(folder, os.W_OK) and Path(passing.name) == folder
+        passing.cleanup()
+        assert not folder.exists()
+
+
 # --- commits -------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """What a user sees of a run while it goes on, and numbers in words."""
 
 import io
+import os
 import sys
 import time
 import types
@@ -38,7 +39,7 @@ def test_a_log_gets_lines_at_even_times_though_nothing_is_heard_of_the_run(monke
 
     monkeypatch.setattr(_progress, "Event", Clock)
     monkeypatch.setattr(_progress.time, "monotonic", lambda: 100.0 + sum(pauses))
-    with _progress.Lines("mine") as lines:
+    with _progress.Lines("mine", sys.stderr) as lines:
         lines._thread.join(5)
     assert pauses == [5, 30, 30, 30, 30]
     assert capsys.readouterr().err.splitlines() == [
@@ -49,7 +50,7 @@ def test_a_log_gets_lines_at_even_times_though_nothing_is_heard_of_the_run(monke
 def test_a_log_is_left_alone_once_the_run_is_over(monkeypatch, capsys):
     monkeypatch.setattr(_progress, "PATIENCE", 0.01)
     monkeypatch.setattr(_progress, "INTERVAL", 0.01)
-    with _progress.Lines("mine") as lines:
+    with _progress.Lines("mine", sys.stderr) as lines:
         lines(at(3))
         while "3 of 240 presentations" not in capsys.readouterr().err:
             time.sleep(0.01)
@@ -57,6 +58,24 @@ def test_a_log_is_left_alone_once_the_run_is_over(monkeypatch, capsys):
     capsys.readouterr()
     time.sleep(0.05)
     assert capsys.readouterr().err == ""
+
+
+def test_lines_are_said_though_standard_error_is_redirected_meanwhile(monkeypatch, tmp_path):
+    """As Brian2 does while it compiles, of the process as a whole."""
+    monkeypatch.setattr(_progress, "PATIENCE", 0.01)
+    monkeypatch.setattr(_progress, "INTERVAL", 0.01)
+    with open(tmp_path / "log", "w+") as log, open(tmp_path / "other", "w+") as other:
+        monkeypatch.setattr(sys, "stderr", log)
+        with _progress.display("mine", False) as lines:
+            assert isinstance(lines, _progress.Lines)
+            elsewhere = os.dup(log.fileno())
+            os.dup2(other.fileno(), log.fileno())
+            lines(at(3))
+            while "3 of 240 presentations" not in (tmp_path / "log").read_text():
+                time.sleep(0.01)
+            os.dup2(elsewhere, log.fileno())
+            os.close(elsewhere)
+        assert (tmp_path / "other").read_text() == ""
 
 
 # --- who is shown what ---------------------------------------------------------------------------
@@ -127,7 +146,7 @@ def test_a_notebook_shows_a_bar_in_its_cell_that_goes(monkeypatch):
 
 
 def test_the_bar_compiles_first_and_then_counts():
-    bar = _progress.Bar("mine")
+    bar = _progress.Bar("mine", sys.stderr)
     [task] = bar.rich.tasks
     assert task.description == "mine: compiling" and task.total is None
     bar(SimpleNamespace(done=3, total=12, loss=0.123456, test_error=0.034))

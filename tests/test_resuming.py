@@ -16,6 +16,7 @@ from neurosim.errors import InputError, NeurosimWarning, StoppedError
 from neurosim.loading import load_protocol
 from neurosim.stopping import TOGETHER
 from neurosim.store import Checkpoint
+from neurosim.store.amending import amend
 
 RECONSTRUCT = {"model.feedback": {"init": "random", "rule": "reconstruction", "rate": 0.01}}
 CASES = {
@@ -165,6 +166,25 @@ def test_a_changed_protocol_is_refused_unless_forced(tiny, stopped):
     with h5py.File(stopped) as file:
         [entry] = json.loads(file.attrs["resumed"])
     assert entry["differing"] == [changed]
+
+
+def test_a_trace_that_another_host_wrote_is_resumed_if_forced(tiny, stopped, tmp_path):
+    with open(stopped, "r+b") as raw:
+        amend(raw, {"status": "running", "host": "elsewhere"})
+    wrote = r"process \d+ of host elsewhere wrote it; .* give force=True if it does not"
+    with pytest.raises(InputError, match=wrote):
+        ns.resume(stopped)
+    assert ns.inspect(stopped)["status"] == "running"
+    ns.resume(stopped, force=True)
+    tiny.run("whole.h5")
+    same(tmp_path / "whole.h5", stopped)
+
+
+def test_a_trace_that_a_process_writes_is_not_resumed_even_if_forced(stopped):
+    with open(stopped, "r+b") as raw:
+        amend(raw, {"status": "running"})  # by this very process
+    with pytest.raises(InputError, match=rf"process {os.getpid()} is writing it; stop that first"):
+        ns.resume(stopped, force=True)
 
 
 def test_a_changed_layout_is_refused_even_if_forced(tiny, stopped):

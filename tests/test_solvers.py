@@ -10,6 +10,7 @@ from tiny_networks import DYNAMICS, SIZES, STEP, network, present, samples, weig
 from neurosim.dynamics import Mixture
 from neurosim.dynamics.base import Drive, Target, rest
 from neurosim.levels.rate import Rate
+from neurosim.levels.schemes import TOLERANCES
 from neurosim.levels.settling import Problem, Span
 
 
@@ -181,3 +182,19 @@ def test_a_solver_that_fails_is_reported_whoever_watches(watched):
     _, report, _ = present(*model, x, y, jnp.arange(6), 0.06, True, times if watched else None)
     assert np.isnan(report.residual).all()
     assert not report.settled.any()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scheme", ["tsit5", "kvaerno5"])
+def test_single_precision_takes_as_many_steps_as_its_own_tolerances_ask_for(scheme):
+    """At tolerances below what it carries rounding is taken for error, and steps shrink."""
+    steps = {}
+    for precision in ("float32", "float64"):
+        with jax.enable_x64(precision == "float64"):
+            x, y = samples()
+            level = Rate(scheme, 0.005, True, *TOLERANCES["float32"], 1e-3)
+            model = level, DYNAMICS["dendrites"](), network("tanh")
+            _, report, _ = present(*model, x, y, jnp.arange(6), 0.06, False)
+            assert np.isfinite(report.residual).all()
+            steps[precision] = float(np.max(report.effort))
+    assert steps["float32"] <= 1.2 * steps["float64"]

@@ -5,7 +5,7 @@ import json
 import h5py
 import numpy as np
 
-VOLATILE = {"created", "host", "pid", "process_began", "resumed", "summary"}
+VOLATILE = {"created", "folder", "host", "pid", "process_began", "resumed", "summary"}
 """Attributes that say when and where, and so differ between equal runs; the summary's time too."""
 
 TINY = """

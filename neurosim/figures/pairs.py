@@ -41,7 +41,8 @@ def comparison(a: str | PathLike[str], b: str | PathLike[str], out: str | PathLi
         InputError: as `compare` does, or `out` cannot be written.
     """
     with studying(a) as tree_a, studying(b) as tree_b:
-        return save(_figure(Trace(a, tree_a), Trace(b, tree_b)), Path(out))
+        figure = _figure(Trace(a, tree_a), Trace(b, tree_b))
+    return save(figure, Path(out))
 
 
 def _figure(left: Trace, right: Trace) -> Figure:

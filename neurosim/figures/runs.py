@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from neurosim.errors import InputError, unknown
-from neurosim.naming import SOFTWARE, beside, located
+from neurosim.naming import SOFTWARE, beside, pictured
 from neurosim.scenes import Scene, Trace, lesson, rms
 from neurosim.store import studying
 
@@ -374,9 +374,7 @@ def variables(
 
 
 def save(figure: Figure, path: Path) -> Path:
-    path = located(path)
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{path}: the name of a figure ends in .png, .svg or .pdf")
+    path = pictured(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         about = {"Software": SOFTWARE} if path.suffix == ".png" else None

@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 class Scheme(NamedTuple):
     """A solver: how it is made for given (rtol, atol) and whether it integrates noise.
 
-    implicit: whether its stages are solved for, which every sample does on its own.
+    implicit: whether its stages are solved for, which every sample does on its own. estimates:
+    whether it knows its own error, by which steps adapt.
     """
 
     make: Callable
     noisy: bool
     source: str
     implicit: bool = False
+    estimates: bool = True
 
 
 def _explicit(name: str) -> Callable:
@@ -45,8 +47,11 @@ def _implicit(rtol: float, atol: float) -> Any:
     return diffrax.Kvaerno5(root_finder=optimistix.Chord(rtol=rtol, atol=atol))
 
 
+TOLERANCES = {"float32": (1e-5, 1e-6), "float64": (1e-6, 1e-9)}
+"""rtol and atol by precision, where a protocol names none."""
+
 SCHEMES: dict[str, Scheme] = {
-    "euler": Scheme(_explicit("Euler"), True, "forward Euler; Euler–Maruyama"),
+    "euler": Scheme(_explicit("Euler"), True, "forward Euler; Euler–Maruyama", estimates=False),
     "heun": Scheme(_heun, True, "Heun, second order"),
     "tsit5": Scheme(_explicit("Tsit5"), False, "Tsitouras 5(4)"),
     "kvaerno5": Scheme(_implicit, False, "Kværnø 5(4), implicit, for stiff time constants", True),

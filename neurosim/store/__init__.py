@@ -15,7 +15,7 @@ from neurosim.store.checkpoint import Checkpoint
 from neurosim.store.layout import Axis, Variable, size
 from neurosim.store.ledger import Ledger, crc
 from neurosim.store.reader import Arrays, describe, interpreting, is_hdf5, open_trace, studying
-from neurosim.store.repairing import repair
+from neurosim.store.repairing import refuse_written, repair
 from neurosim.store.writer import TraceWriter
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "interpreting",
     "is_hdf5",
     "open_trace",
+    "refuse_written",
     "repair",
     "size",
     "studying",

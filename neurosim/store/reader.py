@@ -74,6 +74,15 @@ class Arrays:
     def __contains__(self, name: str) -> bool:
         return name in self._file
 
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Of the file, as plain values."""
+        return _attributes(self._file)
+
+    def members(self, group: str) -> list[str]:
+        """The names in a group."""
+        return list(self._file[group])
+
     def text(self, name: str) -> str:
         """A document."""
         return self._file[name].asstr()[()]

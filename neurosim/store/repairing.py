@@ -40,12 +40,12 @@ def repair(
         InputError: there is no such file, it is damaged or cannot be written, or its writer lives.
     """
     path = located(path)
-    unfinished = _refuse_written(path, force)
+    unfinished = refuse_written(path, force)
     if attributes is None:
         attributes = {"status": "interrupted"} if unfinished else {}
     try:
         with open(path, "r+b") as raw, _alone(path, raw):
-            _refuse_written(path, force)
+            refuse_written(path, force)
             marked = superblock.marked(raw)
             if marked and superblock.read(raw) is None:
                 raise InputError(f"{path}: is damaged: its first bytes are not what HDF5 wrote")
@@ -58,8 +58,11 @@ def repair(
         raise InputError(f"{path}: cannot be written: {reason(error)}") from error
 
 
-def _refuse_written(path: Path, force: bool) -> bool:
-    """Refuse a file whose writer lives, or may live; whether it is unfinished."""
+def refuse_written(path: Path, force: bool) -> bool:
+    """Refuse a file whose writer lives, or may live; whether it is unfinished.
+
+    force: not where this machine cannot know whether the writer lives.
+    """
     with reading(path) as file:
         lives = writer_alive(file)
         host, pid = file.attrs.get("host"), file.attrs.get("pid")

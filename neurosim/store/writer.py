@@ -81,6 +81,7 @@ class TraceWriter:
         variables: Sequence[Variable],
         ledger: Ledger,
         attributes: Mapping[str, str | float | int],
+        force: bool = False,
     ) -> TraceWriter:
         """Go on writing a trace whose writer is dead or was interrupted.
 
@@ -91,6 +92,7 @@ class TraceWriter:
             axes, variables: what the new writer would create; they must be what the file has.
             ledger: what is known to be in the file.
             attributes: to set in the file.
+            force: also where this machine cannot know whether its writer lives.
 
         Raises:
             InputError: its writer lives, or the file has another layout or does not hold what the
@@ -98,7 +100,7 @@ class TraceWriter:
         """
         writer = cls.__new__(cls)
         writer.path = located(path)
-        _take_over(writer.path, axes, variables, ledger, attributes)
+        _take_over(writer.path, axes, variables, ledger, attributes, force)
         writer._begin(variables, ledger)
         return writer
 
@@ -344,10 +346,11 @@ def _take_over(
     variables: Sequence[Variable],
     ledger: Ledger,
     attributes: Mapping[str, str | float | int],
+    force: bool,
 ) -> None:
     """Make this process the writer of a file that has no living one."""
     with reading(path) as file:
         wrong = [*differences(file, axes, variables), *contradictions(file, ledger)]
         if wrong:
             raise InputError([f"{path}: {line}" for line in wrong])
-    repair(path, {"status": "running"} | identity() | dict(attributes))
+    repair(path, {"status": "running"} | identity() | dict(attributes), force)

@@ -1,15 +1,19 @@
 """A network of Brian2 that runs in this process, compiled with Cython or as plain numpy."""
 
+import functools
 import gc
+import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from pathlib import Path
 
 import numpy as np
 
+from neurosim import cache
 from neurosim.errors import NeurosimWarning
-from neurosim.levels.spiking.groups import Groups, auto_target, b2
+from neurosim.levels.spiking.groups import Groups, auto_target, b2, get_cython_cache_dir
 
 # A network is some thirty programs, each compiled when it is first needed: a third faster than with
 # -O3, for a few percent of the speed they then have.
@@ -24,14 +28,40 @@ Spikes = list[tuple[np.ndarray, np.ndarray]]
 """Per layer: the steps of spikes, and the neurons they are of."""
 
 
-@cache
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+@functools.cache
+def _extensions() -> tempfile.TemporaryDirectory[str] | None:
+    """Have Brian2 keep what it compiles where that can be written, as a home sometimes cannot.
+
+    Its own folder, else one in neurosim's cache, else one that goes with this process.
+    """
+    root = cache.folder()
+    own = Path(get_cython_cache_dir())
+    for folder in [own] if root is None else [own, root / "cython"]:
+        if _writable(folder):
+            b2.prefs.codegen.runtime.cython.cache_dir = str(folder)
+            return None
+    passing = tempfile.TemporaryDirectory(prefix="neurosim-", ignore_cleanup_errors=True)
+    b2.prefs.codegen.runtime.cython.cache_dir = passing.name
+    return passing
+
+
+@functools.cache
 def _compiled() -> str:
     """Cython where it can be had; else numpy, which is said once."""
     chosen: str = auto_target().class_name
     if chosen != "cython":
         warnings.warn(
-            "Brian2 finds no C++ compiler and runs in plain numpy, ten times slower; install one, "
-            "or write spiking.target = 'numpy' to say that this is meant",
+            "Brian2 cannot compile here, for want of a C++ compiler or for what it says above, and "
+            "runs in plain numpy, ten times slower; install one, or write spiking.target = 'numpy' "
+            "to say that this is meant",
             NeurosimWarning,
             stacklevel=2,
         )
@@ -47,6 +77,8 @@ class Runtime:
     """
 
     def __init__(self, made: Callable[[], Groups], target: str) -> None:
+        if target != "numpy":
+            _extensions()
         self._target = b2.prefs.codegen.target = _compiled() if target == "auto" else target
         groups = made()
         self._clock, self._dt, self._arrays = groups.clock, groups.dt, groups.arrays
