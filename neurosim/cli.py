@@ -340,7 +340,7 @@ def inspect(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="Draw variables, e.g. soma,apical; or overview, raster, calibration.",
+            help="Draw variables, e.g. soma,apical_rate; or overview, raster, calibration.",
         ),
     ] = None,
     presentation: Annotated[

@@ -23,7 +23,7 @@ FREE = frozenset(
 )
 """Keys of a protocol that two traces to be compared need not share."""
 
-COUNTED = {"soma": "rate", "event_rate": "rate", "burst_probability": "probability"}
+COUNTED = {"soma": "rate", "event_rate": "rate", "burst_signal": "probability"}
 """Variables that the spiking level counts between two recorded moments, and what they count."""
 
 TOLERANCE = 2.0

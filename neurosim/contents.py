@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,18 @@ if TYPE_CHECKING:
     from neurosim.simulator import Simulator
 
 MS = 1e3
+
+MEANINGS = {
+    "soma": "what the soma sends upwards, h",
+    "rate": "what the neuron sends upwards, h",
+    "event_rate": "what events say, h, as a deviation from the base rate",
+    "burst_signal": "what bursts say, as a deviation from the base probability",
+    "basal": "basal potential, a",
+    "apical": "apical potential",
+    "basal_rate": "rate that the basal dendrite predicts, f = s(a)",
+    "apical_rate": "rate that the apical dendrite calls for, g; of the output layer the target",
+}
+"""Of recorded variables, in whatever family; those of cells of one's own are what they call so."""
 
 
 class Plan:
@@ -102,6 +114,7 @@ class Contents:
     """Axes and variables of a trace.
 
     heights: given, of every recordable variable how many layers, from layer 1 up, have it.
+    samples, units: of the batch and of every layer, the numbers of those seen in detail.
     names: of all phases of all stages. slots: for every stage, where its phases stand among them.
     times: for every stage, when each phase is looked at (s from its start). recorded: (layer,
     variable) of everything seen in detail. timed: whether it is seen over time, at `moments` of
@@ -128,8 +141,12 @@ class Contents:
         self.duration = sum(phase[-1] for phase in self.longest)
         self.moments = sum(map(len, self.longest)) if self.timed else len(self.names)
         names = spec.record.variables or list(heights)
-        self.layers = spec.record.layers or list(range(1, spec.model.depth + 1))
+        layers = spec.record.layers or range(1, spec.model.depth + 1)
+        units = {i: _chosen(spec.record.units, spec.model.layers[i]) for i in layers}
+        self.units = {i: chosen for i, chosen in units.items() if len(chosen)}
+        self.layers = list(self.units)
         self.recorded = [(i, name) for i in self.layers for name in names if i <= heights[name]]
+        self.samples = _chosen(spec.record.samples, spec.batch)
         self.populations = self._populations() if spec.level == "spiking" else {}
         self.neurons = ingredients.neurons(spec) if spec.level == "spiking" else None
         self.credit = named(spec.model.credit)
@@ -143,16 +160,32 @@ class Contents:
             *self._weight_variables(),
         ]
 
-    def _populations(self) -> dict[str, str]:
-        """Whose spikes are kept, one population a layer."""
+    def _populations(self) -> dict[str, dict[str, Any]]:
+        """Whose spikes are kept, one population a layer, and the numbers behind its node ids."""
         if not self.plan.recorded:
             return {}
-        model, samples = self.spec.model, self.spec.record.samples
+        model, neurons = self.spec.model, self.spec.model.spiking.neurons
         return {
-            f"layer{i}": f"{samples} samples of {model.layers[i]} units of "
-            f"{model.spiking.neurons} neurons; recorded presentations one after the other"
+            f"layer{i}": {
+                "long_name": "recorded presentations one after the other; neuron k of unit u of "
+                "sample s is node (s units + u) neurons + k",
+                "neurons": neurons,
+                "units": model.layers[i],
+                "copies": self.spec.batch,
+            }
             for i in self.layers
         }
+
+    def of_recorded(self, i: int, nodes: np.ndarray) -> np.ndarray:
+        """Which spikes of layer i are those of samples and units seen in detail."""
+        ids = nodes // self.spec.model.spiking.neurons
+        size = self.spec.model.layers[i]
+        return np.isin(ids // size, self.samples) & np.isin(ids % size, self.units[i])
+
+    @property
+    def outputs(self) -> int:
+        """How many output units have a label."""
+        return self.spec.model.layers[-1] - self.spec.model.auxiliary
 
     @property
     def calibrated(self) -> bool:
@@ -171,8 +204,8 @@ class Contents:
         rate = neurons.base_rate
         if model.dynamics == "multiplexing":
             rate *= 1 + neurons.base_probability
-        units = sum(model.layers[i] for i in self.layers)
-        seconds = self.duration * self.spec.record.samples * len(self.plan.recorded)
+        units = sum(map(len, self.units.values()))
+        seconds = self.duration * len(self.samples) * len(self.plan.recorded)
         return round(16 * rate * neurons.neurons * units * seconds)
 
     def _dims(self, *dims: str) -> tuple[str, ...]:
@@ -218,17 +251,21 @@ class Contents:
         axes["signals"] = [recorded, Axis("layer", depth, None, "layer, 1 first")]
         axes["traces"] = [
             recorded,
-            Axis("sample", np.arange(spec.record.samples), None, "sample of the batch"),
+            Axis("sample", self.samples, None, "sample of the batch"),
             phase,
+            Axis("feature", np.arange(spec.model.layers[0]), None, "unit of the input"),
+            Axis("output", np.arange(self.outputs), None, "output unit that has a label"),
         ]
+        if self.neurons is not None:
+            axes["estimates"] = axes["traces"][:3]
         if self.timed:
             axes["traces"].append(
                 Axis("time", _joined(self.longest) * MS, "ms", "time in the presentation")
             )
         for i in self.layers:
-            axes[f"traces/layer{i}"] = [
-                Axis("unit", np.arange(spec.model.layers[i]), None, f"unit of layer {i}")
-            ]
+            axes[f"traces/layer{i}"] = [Axis("unit", self.units[i], None, f"unit of layer {i}")]
+            if self.neurons is not None:
+                axes[f"estimates/layer{i}"] = axes[f"traces/layer{i}"]
         return axes
 
     def _metric_variables(self) -> list[Variable]:
@@ -280,7 +317,13 @@ class Contents:
         variables = [
             Variable("signals/angle", by_layer, "degree", "between ΔW_i and backprop's"),
             Variable("signals/norm", by_layer, "1", "Frobenius norm of ΔW_i before its rate"),
-        ]
+            Variable("traces/input", self._dims("presentation", "sample", "feature"), "1",
+                     "what the sample shows", dtype),
+            Variable("traces/label", self._dims("presentation", "sample", "output"), "1",
+                     "what the sample is taught", dtype),
+            Variable("traces/index", self._dims("presentation", "sample"), "1",
+                     "place of the sample in the training set", "int32"),
+        ]  # fmt: skip
         if self.stops:
             variables.append(
                 Variable(
@@ -305,8 +348,12 @@ class Contents:
                 )
             )
         for i, name in self.recorded:
-            text = f"{name.replace('_', ' ')} of layer {i}"
+            text = f"layer {i}: {MEANINGS.get(name, name)}"
             variables.append(Variable(f"traces/layer{i}/{name}", dims, "1", text, dtype))
+            if self.neurons is not None:
+                ends = self._dims("presentation", "sample", "phase", "unit")
+                text += ": what plasticity reads of the window at the end of the phase"
+                variables.append(Variable(f"estimates/layer{i}/{name}", ends, "1", text, dtype))
         return variables
 
     def _weight_variables(self) -> list[Variable]:
@@ -325,6 +372,13 @@ class Contents:
                 dims = self._dims(when, *[f"unit{i}" for i in ends])
                 variables.append(Variable(f"{group}/{name}", dims, "1", text, self.spec.precision))
         return variables
+
+
+def _chosen(wanted: int | list[int] | None, count: int) -> np.ndarray:
+    """The numbers of the first so many of `count`, of those in a list, or of all."""
+    if isinstance(wanted, list):
+        return np.array(sorted({n for n in wanted if n < count}), int)
+    return np.arange(count if wanted is None else min(wanted, count))
 
 
 def heights(engine: "Simulator", weights: "Weights") -> dict[str, int]:

@@ -68,12 +68,14 @@ class Examined(NamedTuple):
     """A presentation in detail.
 
     traces: per phase, variable → layers of (samples, times, n_i). stopped: (phases, samples), s.
-    spikes: of the first seed, a layer at a time, if there are any.
+    spikes: of the first seed, a layer at a time, if there are any; estimates: what plasticity reads
+    of them at the end of every phase, variable → layers of (samples, n_i).
     """
 
     traces: list[dict[str, Layers]]
     stopped: Any
     spikes: list[Spikes] | None = None
+    estimates: list[dict[str, Layers]] | None = None
 
 
 class Simulator(Protocol):

@@ -178,16 +178,16 @@ def test_multiplexing_shows_both_signals_and_teaches_by_bursts(traces):
     path = traces("multiplexing")
     figure, trace = figures.overview_figure(path), open_trace(path)
     top = figure.axes[0]
-    assert legend(top) == ["event rate", "burst probability"]
+    assert legend(top) == ["event rate", "burst signal"]
     sample = int(top.get_title("left")[-1])
-    for name in ("event_rate", "burst_probability"):
+    for name in ("event_rate", "burst_signal"):
         values = trace[f"traces/layer1/{name}"].values[-1, sample]
         drawn = [x for x in top.lines if x.get_label() == name.replace("_", " ")]
         assert len(drawn) == 3
         for x in drawn:
             np.testing.assert_array_equal(x.get_ydata(), values[:, int(x.get_gid()[4:])])
         assert len({x.get_linestyle() for x in drawn}) == 1
-    bursts = trace["traces/layer1/burst_probability"].values[-1, sample]
+    bursts = trace["traces/layer1/burst_signal"].values[-1, sample]
     axes = panels(figure)["Teaching signal: learning − free"]
     expected = np.sqrt(np.mean((bursts[61:] - bursts[60]) ** 2, axis=1))
     np.testing.assert_allclose(axes.lines[0].get_ydata(), expected, rtol=1e-5)
@@ -201,8 +201,8 @@ def test_a_single_phase_teaches_by_what_the_neuron_did_not_predict(traces):
     assert shown["Loss"].get_ylabel() == "squared error (a.u.)"
     sample = int(figure.axes[0].get_title("left")[-1])
     layer = trace["traces/layer1"]
-    difference = (layer["soma"].values - layer["basal"].values)[-1, sample, 1:]
-    drawn = shown["Teaching signal: soma − basal"].lines[0].get_ydata()
+    difference = (layer["soma"].values - layer["basal_rate"].values)[-1, sample, 1:]
+    drawn = shown["Teaching signal: soma − basal rate"].lines[0].get_ydata()
     np.testing.assert_allclose(drawn[1:], np.sqrt(np.mean(difference**2, axis=1)), rtol=1e-6)
 
 
@@ -282,11 +282,11 @@ def test_a_trace_without_a_loss_is_refused(tmp_path):
 
 def test_variables_are_drawn_on_demand(traces):
     path = traces("ensemble")
-    figure = figures.variables_figure(path, ["soma", "apical"], 4, 1, layers=[2], seed=8)
+    figure = figures.variables_figure(path, ["soma", "apical_rate"], 4, 1, layers=[2], seed=8)
     assert figure.get_suptitle() == "quickstart, rate level: presentation 4, sample 1, seed 8"
     trace = open_trace(path)
     for axes, name, title in zip(
-        figure.axes, ("soma", "apical"), ("somatic rate", "apical"), strict=True
+        figure.axes, ("soma", "apical_rate"), ("somatic rate", "apical rate"), strict=True
     ):
         values = trace[f"traces/layer2/{name}"].values[1, 2, 1]
         units = {int(x.get_gid()[4:]): x.get_ydata() for x in axes.lines if x.get_gid()}
@@ -308,7 +308,7 @@ def test_variables_default_to_the_last_presentation_the_first_sample_and_all_lay
     [
         (
             {"names": ["somma"]},
-            r"unknown variable 'somma'; did you mean 'soma'\? \(allowed: soma, basal, apical\)",
+            r"unknown variable 'somma'; did you mean 'soma'\? \(allowed: soma, basal_rate, ",
         ),
         ({"presentation": 3}, "presentation 3 was not recorded; there are: 0, 4, 9$"),
         ({"sample": 2}, "sample 2 was not recorded; there are: 0, 1$"),
@@ -352,7 +352,9 @@ def test_texts_are_whole_and_apart_and_labels_have_units(traces, kind, monkeypat
     monkeypatch.setattr(Text, "draw", spy)
     path, pictures = traces(kind), [figures.overview_figure(traces(kind))]
     if kind in ("ensemble", "multiplexing at equilibrium"):
-        pictures.append(figures.variables_figure(path, ["basal"]))
+        pictures.append(
+            figures.variables_figure(path, ["basal_rate" if kind == "ensemble" else "basal"])
+        )
     for figure in pictures:
         shown.clear()
         canvas = FigureCanvasAgg(figure)
@@ -380,8 +382,8 @@ def test_files_are_written_where_they_are_wanted(traces, tmp_path):
     assert figures.overview(path) == tmp_path / "t.png"
     picture = imread(tmp_path / "t.png")
     assert picture.shape == (910, 1430, 4) and picture.std() > 0.05
-    assert figures.variables(path, ["soma", "basal"]) == tmp_path / "t-soma-basal.png"
-    assert imread(tmp_path / "t-soma-basal.png").std() > 0.05
+    assert figures.variables(path, ["soma", "basal_rate"]) == tmp_path / "t-soma-basal_rate.png"
+    assert imread(tmp_path / "t-soma-basal_rate.png").std() > 0.05
     vector = figures.overview(path, tmp_path / "new" / "t.svg")
     assert "</svg>" in vector.read_text()
 

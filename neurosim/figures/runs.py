@@ -35,7 +35,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # 
 INK, GREY, PALE, UNTAUGHT, TAUGHT = "#222222", "#666666", "#b5b5b5", "#e6ebf1", "#fbe7bd"
 DASHES = ("-", (0, (3, 1.5)), ":", "-.")
 DOTS: dict[str, Any] = {"marker": "o", "ms": 2.5}
-ACTIVITY = ("soma", "event_rate", "burst_probability", "rate")
+ACTIVITY = ("soma", "event_rate", "burst_signal", "rate")
 
 
 def words(name: str) -> str:
@@ -315,13 +315,13 @@ def overview_figure(path: str | PathLike[str]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def variables_figure(path: str | PathLike[str], names: Sequence[str],
-                     presentation: int | None = None, sample: int = 0,
+                     presentation: int | None = None, sample: int | None = None,
                      layers: Sequence[int] | None = None, seed: int | None = None,
 ) -> Figure:  # fmt: skip
     """The figure that `variables` saves."""
     with studying(path) as tree:
         trace = Trace(path, tree)
-        scene = trace.scene(presentation, sample, seed)
+        scene = trace.scene(presentation, trace.first(sample), seed)
         for layer in layers or ():
             trace.check("layer", layer, scene.layers)
         shown = {n: [i for i in layers or scene.layers if n in scene.layers[i]] for n in names}
@@ -356,15 +356,15 @@ def variables(
     trace: str | PathLike[str],
     names: Sequence[str],
     presentation: int | None = None,
-    sample: int = 0,
+    sample: int | None = None,
     layers: Sequence[int] | None = None,
     out: str | PathLike[str] | None = None,
     seed: int | None = None,
 ) -> Path:
     """Recorded variables of one sample of one presentation: a column each, a row a layer.
 
-    presentation: the last one recorded in detail if not given. layers: all that have the variable.
-    seed: the first that did not diverge. out: as in `overview`.
+    presentation: the last one recorded in detail if not given. sample: the first recorded. layers:
+    all that have the variable. seed: the first that did not diverge. out: as in `overview`.
 
     Raises:
         InputError: what is asked for was not recorded, or `out` cannot be written.

@@ -22,11 +22,12 @@ def raster(
     trace: str | PathLike[str],
     out: str | PathLike[str] | None = None,
     presentation: int | None = None,
-    sample: int = 0,
+    sample: int | None = None,
 ) -> Path:
     """Spikes of some neurons of every layer, above the rate of the layer; phases shaded.
 
-    presentation: the last one recorded in detail if not given. out: PNG, SVG or PDF by its ending.
+    presentation: the last one recorded in detail if not given. sample: the first recorded.
+    out: PNG, SVG or PDF by its ending.
 
     Raises:
         InputError: the trace holds no spikes, or `out` cannot be written.
@@ -36,9 +37,9 @@ def raster(
         shown = Trace(trace, tree)
         if "spikes" not in tree.children:
             raise InputError(f"{path}: holds no spikes; they are recorded at the spiking level")
-        scene = shown.scene(presentation, sample, shown.seeds[0])
+        scene = shown.scene(presentation, shown.first(sample), shown.seeds[0])
         number = max(shown.recorded()) if presentation is None else presentation
-        figure = _figure(shown, scene, number, sample)
+        figure = _figure(shown, scene, number, shown.samples[0] if sample is None else sample)
     return save(figure, Path(out) if out else beside(trace, "-raster.png"))
 
 

@@ -156,6 +156,8 @@ class SpikingEngine:
                     )
                     self._write(weights, x)
             estimates = self._estimates(before, self.machine.tally(), length - opening)
+            if watch is not None:
+                watch.end(self, weights, x, target, estimates)
             passed.append(estimates)
             teaching.append(target)
             if phase.teaching == "none":
@@ -305,7 +307,7 @@ class SpikingEngine:
 
         Rates are means since the moment before. Spikes are those of the first seed.
         """
-        seen, spikes = [], None
+        seen, ends, spikes = [], [], None
         for s in range(len(keys)):
             state = jax.tree.map(lambda a, s=s: a[s], states)
             own = _of_seed(data, data_axis, s)
@@ -320,10 +322,10 @@ class SpikingEngine:
             with self.machine.recording(samples) as recorded:
                 self.machine.run(program(), length)
             seen.append(watch.traces())
+            ends.append(watch.ends)
             spikes = spikes or [Spikes(*layer) for layer in recorded]
-        traces = _stacked(seen)
-        ends = np.array([[phase.duration] * samples for phase in self.phases])
-        return Examined(traces, np.stack([ends] * len(keys)), spikes)
+        stopped = np.array([[phase.duration] * samples for phase in self.phases])
+        return Examined(_stacked(seen), np.stack([stopped] * len(keys)), spikes, _stacked(ends))
 
     def against_backprop(self, weights, change, data, data_axis, ids):
         """See `Engine.against_backprop`."""
@@ -341,6 +343,7 @@ class _Watch:
         self.steps, self.samples = steps, samples
         self._before, self._at = tally, 0
         self._rows: list[list[dict[str, Layers]]] = [[] for _ in steps]
+        self.ends: list[dict[str, Layers]] = []
 
     def look(self, engine: SpikingEngine, number: int, weights: Weights, x, target) -> None:
         """Append what is seen now to the rows of phase `number`."""
@@ -363,10 +366,15 @@ class _Watch:
             basal=tuple(machine.array(i, "basal") for i in layers),
             apical=tuple(machine.apical(i) for i in layers[:-1]),
         )
+        self._rows[number].append(self._seen(engine, weights, x, target, estimates))
+
+    def end(self, engine: SpikingEngine, weights: Weights, x, target, estimates) -> None:
+        """A phase is over: keep what plasticity reads of it."""
+        self.ends.append(self._seen(engine, weights, x, target, estimates))
+
+    def _seen(self, engine: SpikingEngine, weights: Weights, x, target, estimates):
         seen = observe(engine.rules, weights, x, target, estimates)
-        self._rows[number].append(
-            {name: tuple(v[: self.samples] for v in values) for name, values in seen.items()}
-        )
+        return {name: tuple(v[: self.samples] for v in values) for name, values in seen.items()}
 
     def _ended_before(self, engine: SpikingEngine, number: int) -> int:
         return sum(engine._steps(phase) for phase in engine.phases[:number])
