@@ -129,7 +129,7 @@ def learning(protocol: ProtocolSpec, stage: StageSpec) -> Learning:
     )
 
 
-def _with_synapses(moving: Dynamics, tau: float) -> Dynamics:
+def with_synapses(moving: Dynamics, tau: float) -> Dynamics:
     """The dynamics with a time constant for every dendrite: spikes have to be smoothed."""
     if isinstance(moving, Cells):
         return moving.with_synapses(tau)
@@ -176,7 +176,7 @@ def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
     )
     moving = dynamics(protocol.model)
     if protocol.level == "spiking":
-        moving = _with_synapses(moving, protocol.model.spiking.tau_synapse)
+        moving = with_synapses(moving, protocol.model.spiking.tau_synapse)
     elif protocol.model.cells or isinstance(protocol.model.dynamics, str):
         moving = _as_arguments(moving)
     return Engine(

@@ -50,7 +50,7 @@ def check(
     costs = None
     if cost or device is not None or heights is None:
         heights, costs = _computed(protocol, chosen, path, plan, device, cost)
-    contents = Contents(spec, plan, heights, chosen)
+    contents = Contents(spec, plan, heights, chosen, len(drawn[0].x_test))
     if os.path.exists(path) and not force:
         warnings.warn(
             f"{path}: exists; run will ask for {caller.option('force')}, or another "

@@ -394,23 +394,26 @@ def inspect(
 @app.command()
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="A trace.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another of the same protocol.")],
+    b: Annotated[
+        Path,
+        typer.Argument(metavar="B", help="Another: of another level, model, parameter or seed."),
+    ],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="The figure.")] = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Say how far two traces of the same protocol agree; draw it."""
+    """Say what two traces have in common, how far they agree, and what differs; draw it."""
     with Output(as_json, quiet) as output:
         from neurosim import comparing
-        from neurosim.figures import comparison
+        from neurosim.figures import comparison_figure, save
 
         usual = located(b).with_name(f"{stem(a)}-vs-{stem(b)}.png")
         figure = _figure(out, usual, force)
-        report = comparing.compare(a, b)
-        comparison(a, b, figure)
-        words = f"{comparing.in_words(report)}\nfigure: {figure}"
-        output.result(report | {"figures": [str(figure)]}, words)
+        found = comparing.hold(a, b)
+        drawn = str(save(comparison_figure(found), figure))
+        words = f"{comparing.in_words(found.report)}\n\nfigure: {drawn}"
+        output.result(found.report | {"figures": [drawn]}, words)
 
 
 @app.command()

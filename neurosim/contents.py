@@ -113,13 +113,13 @@ def _divisors(n: int) -> list[int]:
 class Contents:
     """Axes and variables of a trace.
 
-    heights: given, of every recordable variable how many layers, from layer 1 up, have it.
-    samples, units: of the batch and of every layer, the numbers of those seen in detail.
-    names: of all phases of all stages. slots: for every stage, where its phases stand among them.
-    times: for every stage, when each phase is looked at (s from its start). recorded: (layer,
-    variable) of everything seen in detail. timed: whether it is seen over time, at `moments` of
-    it; if not, once a phase. duration: of the longest presentation (s). populations: whose spikes
-    are kept, with a line about each. stops: whether phases may end early.
+    heights: given, of every recordable variable how many layers, from layer 1 up, have it. tests:
+    how many samples the test set shows. samples, units: of the batch and of every layer, the
+    numbers of those seen in detail. names: of all phases of all stages. slots: for every stage,
+    where its phases stand among them. times: for every stage, when each phase is looked at (s from
+    its start). recorded: (layer, variable) of everything seen in detail. timed: whether it is seen
+    over time, at `moments` of it; if not, once a phase. duration: of the longest presentation (s).
+    populations: whose spikes are kept, with their attributes. stops: whether phases may end early.
     wires: the layer and the layer above of every feedback matrix. neurons: behind every
     unit, at the spiking level. diagnosed: the measures of the teaching signals that every
     presentation has for each layer, with what they are.
@@ -131,8 +131,11 @@ class Contents:
         plan: Plan,
         heights: Mapping[str, int],
         seeds: Sequence[int],
+        tests: int,
     ) -> None:
         self.spec, self.plan = spec, plan
+        few = spec.spiking.test if spec.level == "spiking" else None
+        self.tests = tests if few is None else min(few, tests)
         self.many = len(seeds) > 1
         self.timed, self.stops = spec.level != "equilibrium", spec.level == "rate"
         self.names, self.slots = _phase_names(spec)
@@ -294,7 +297,8 @@ class Contents:
             Variable("metrics/error", dims, "1", "fraction of the batch classified wrongly"),
             *[Variable(f"metrics/{n}", by_phase, "1", text) for n, text in described.items()],
             Variable("evaluation/loss", dims, "1", "mean loss on the test set, free phase"),
-            Variable("evaluation/error", dims, "1", "fraction of the test set wrong"),
+            Variable("evaluation/error", dims, "1", "fraction of the test set wrong",
+                     attributes={"samples": self.tests}),
             Variable("evaluation/settled", dims, "1", "fraction of test samples that settled"),
             Variable("phases/duration", ("phase",), "ms", "longest duration"),
             Variable("phases/teaching", ("phase",), "1", "whether the output is taught", "int8"),
@@ -305,7 +309,7 @@ class Contents:
                 if self.calibrated
                 else []
             ),
-        ]
+        ]  # fmt: skip
 
     def _trace_variables(self) -> list[Variable]:
         if not self.plan.recorded:

@@ -76,7 +76,9 @@ class Loop:
             for stage, (_, count) in zip(self.spec.stages, self.plan.stages, strict=True)
         ]
         observed = heights(self.engines[0], setting.weights)
-        self.contents = Contents(self.spec, self.plan, observed, self.seeds)
+        self.contents = Contents(
+            self.spec, self.plan, observed, self.seeds, setting.samples.test[0].shape[-2]
+        )
         self.order_keys = jnp.stack([device_stream(seed, "order") for seed in self.seeds])
         self.keys = jnp.stack([device_stream(seed, "noise") for seed in self.seeds])
         self.test_keys = jnp.stack([device_stream(seed, "test-noise") for seed in self.seeds])

@@ -399,7 +399,7 @@ def test_files_that_cannot_be_written_are_refused(traces, tmp_path):
 def test_long_curves_are_thinned_from_lowest_to_highest():
     y = np.random.default_rng(0).normal(size=100_003)
     y[[70_000, 20_000]] = 9, -9
-    x, thin = figures.runs._envelope(np.arange(y.size), y)
+    x, thin = figures.runs.envelope(np.arange(y.size), y)
     assert len(x) == len(thin) == 500
     assert thin.max() == 9 and thin.min() == -9
     assert abs(x[np.argmax(thin)] - 70_000) < 401

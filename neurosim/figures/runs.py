@@ -53,7 +53,7 @@ def spread(items: Sequence, most: int) -> list:
     return [items[k] for k in chosen]
 
 
-def _envelope(x: np.ndarray, y: np.ndarray, most: int = 250) -> tuple[np.ndarray, np.ndarray]:
+def envelope(x: np.ndarray, y: np.ndarray, most: int = 250) -> tuple[np.ndarray, np.ndarray]:
     """A curve of at most `most` bins, each drawn from its lowest to its highest value."""
     if len(x) <= 2 * most:
         return x, y
@@ -209,9 +209,9 @@ def band(axes: Axes, x: np.ndarray, y: np.ndarray, colour: Any, label: str, **lo
     middle, low, high = np.full((3, len(y)), np.nan)
     middle[there] = np.nanmedian(y[there], 1)
     low[there], high[there] = np.nanmin(y[there], 1), np.nanmax(y[there], 1)
-    axes.plot(*_envelope(x, middle), color=colour, label=label, **look)
+    axes.plot(*envelope(x, middle), color=colour, label=label, **look)
     if y.shape[1] > 1:
-        (at, low), (_, high) = _envelope(x, low), _envelope(x, high)
+        (at, low), (_, high) = envelope(x, low), envelope(x, high)
         axes.fill_between(at, low, high, color=colour, alpha=0.22, lw=0)
 
 
