@@ -17,7 +17,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 import neurosim as ns
-from neurosim import figures
+from neurosim import _words, figures
 from neurosim.errors import InputError
 from neurosim.store import open_trace
 
@@ -67,7 +67,7 @@ def test_overview_shows_activity_teaching_learning_and_angles(traces):
     title = figure.get_suptitle().replace("\n", " ")
     assert title.startswith("quickstart: mixture-two-phase model, rate level, seed 0; test error ")
     error = open_trace(traces("two-phase"))["evaluation/error"].values[-1]
-    assert title.endswith(f"test error {100 * error:.3g} %")
+    assert title.endswith(f"test error {_words.percent(error)}")
 
 
 def figures_sample(path):
@@ -117,12 +117,12 @@ def test_teaching_signal_is_the_difference_from_the_end_of_the_free_phase(traces
     np.testing.assert_allclose(axes.lines[0].get_xdata()[:2], [10, 20])
 
 
-def test_curves_are_median_and_range_over_seeds_that_live(traces):
+def test_curves_are_mean_and_range_over_seeds_that_live(traces):
     path = traces("ensemble")
     figure = figures.overview_figure(path)
     shown, trace = panels(figure), open_trace(path)
     assert any(title.endswith(", seed 5") for title in shown), "the first seed that lives"
-    assert "3 seeds (median and range)" in figure.get_suptitle()
+    assert "3 seeds (mean and range)" in figure.get_suptitle()
     assert figure.get_suptitle().replace("\n", " ").endswith("1 of 3 seeds diverged")
     for title, label, name, scale in (
         ("Loss", "training", "metrics/loss", 1),
@@ -133,11 +133,13 @@ def test_curves_are_median_and_range_over_seeds_that_live(traces):
         values[x > 6, 0] = np.nan
         drawn = line(shown[title], label)
         np.testing.assert_array_equal(drawn.get_xdata(), x)
-        np.testing.assert_allclose(drawn.get_ydata(), np.nanmedian(values, 1), rtol=1e-6)
+        np.testing.assert_allclose(drawn.get_ydata(), np.nanmean(values, 1), rtol=1e-6)
         bands = [c.get_datalim(shown[title].transData) for c in shown[title].collections]
         assert any(np.allclose([b.y0, b.y1], [np.nanmin(values), np.nanmax(values)]) for b in bands)
-    final = trace["evaluation/error"].values[-1, 1:] * 100
-    assert f"({final.min():.3g} to {final.max():.3g}) %" in figure.get_suptitle()
+    final = [_words.percent(e) for e in trace["evaluation/error"].values[-1, 1:]]
+    mean = _words.percent(trace["evaluation/error"].values[-1, 1:].mean())
+    words = f"test error {mean}, mean of 2 seeds ({min(final)} to {max(final)})"
+    assert words in figure.get_suptitle().replace("\n", " "), "as the end of the run says it"
     assert shown["Loss"].get_ylabel() == "cross-entropy (nats)"
     assert shown["Test error"].get_ylabel() == "test error (%)"
 
@@ -151,7 +153,7 @@ def test_angles_are_in_degrees_beside_the_orthogonal(traces):
         drawn = line(axes, f"layer {layer}")
         assert drawn.get_color() == figures.runs.COLOURS[layer - 1]
         np.testing.assert_array_equal(drawn.get_xdata(), [0, 4, 9])
-        np.testing.assert_allclose(drawn.get_ydata(), np.nanmedian(angle[:, :, layer - 1], 1))
+        np.testing.assert_allclose(drawn.get_ydata(), np.nanmean(angle[:, :, layer - 1], 1))
     assert [t.get_text() for t in axes.texts] == ["orthogonal"]
     assert axes.lines[-1].get_ydata() == [90, 90]
     assert axes.get_ylabel() == "angle (degrees)"
@@ -424,7 +426,7 @@ def test_a_run_has_this_layout(tmp_path):
     shown = panels(figures.overview_figure(run.path))
     assert next(iter(shown)) == "Rate: presentation 0, sample 0, seed 0"
     loss = open_trace(run.path)["metrics/loss"].values
-    np.testing.assert_allclose(line(shown["Loss"], "training").get_ydata(), np.median(loss, 1))
+    np.testing.assert_allclose(line(shown["Loss"], "training").get_ydata(), np.mean(loss, 1))
     angle = open_trace(run.path)["signals/angle"].values
     drawn = line(shown["Angle between ΔW and backprop's"], "layer 2").get_ydata()
-    np.testing.assert_allclose(drawn, np.median(angle[:, :, 1], 1))
+    np.testing.assert_allclose(drawn, np.mean(angle[:, :, 1], 1))

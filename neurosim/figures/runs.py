@@ -18,6 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
+from neurosim import _words
 from neurosim.errors import InputError, unknown
 from neurosim.naming import SOFTWARE, beside, located
 from neurosim.scenes import Scene, Trace, lesson, rms
@@ -204,10 +205,10 @@ def _teaching(axes: Axes, letter: str, scene: Scene) -> None:
 
 
 def band(axes: Axes, x: np.ndarray, y: np.ndarray, colour: Any, label: str, **look: Any) -> None:
-    """Median and range over the seeds, (presentation, seed), that have a value."""
+    """Mean and range over the seeds, (presentation, seed), that have a value."""
     there = np.isfinite(y).any(1)
     middle, low, high = np.full((3, len(y)), np.nan)
-    middle[there] = np.nanmedian(y[there], 1)
+    middle[there] = np.nanmean(y[there], 1)
     low[there], high[there] = np.nanmin(y[there], 1), np.nanmax(y[there], 1)
     axes.plot(*envelope(x, middle), color=colour, label=label, **look)
     if y.shape[1] > 1:
@@ -262,17 +263,18 @@ def _curves(panels: Sequence[Axes], letters: Iterator[str], trace: Trace) -> Non
 def _headline(trace: Trace) -> str:
     """Which run this is, and what came of it."""
     about, count = trace.tree.attrs, len(trace.seeds)
-    seeds = f"seed {trace.seeds[0]}" if count == 1 else f"{count} seeds (median and range)"
+    seeds = f"seed {trace.seeds[0]}" if count == 1 else f"{count} seeds (mean and range)"
     parts = [f"{about['protocol']}: {about['model']} model, {about['level']} level, {seeds}"]
-    kind, scale, unit = ("error", 100, " %") if trace.classes else ("loss", 1, "")
+    kind = "error" if trace.classes else "loss"
     x, values = trace.series(f"evaluation/{kind}")
     there = np.flatnonzero(np.isfinite(values).any(1))
     if there.size:
-        final = scale * values[there[-1]][np.isfinite(values[there[-1]])]
-        low, middle, high = (f"{v:.3g}" for v in np.quantile(final, (0, 0.5, 1)))
-        text = f"test {kind} {middle}" + (f" ({low} to {high})" if final.size > 1 else "") + unit
-        text += "" if there[-1] == len(x) - 1 else f" after {x[there[-1]]} presentations"
-        parts.append(text)
+        final = values[there[-1]]
+        living = final[np.isfinite(final)].tolist()
+        found = {f"test_{kind}": living if count > 1 else living[0]}
+        [(label, text)] = _words.metrics(found)
+        after = "" if there[-1] == len(x) - 1 else f" after {x[there[-1]]} presentations"
+        parts.append(f"{label} {text}{after}")
     diverged = len(trace.summary.get("diverged", ()))
     if diverged:
         parts.append(f"{diverged} of {count} seeds diverged" if count > 1 else "diverged")
