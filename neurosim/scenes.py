@@ -34,7 +34,7 @@ class Scene:
     settled: when the sample had in every phase (ms); up to the end of the phase the trace holds
     its state. place: in which phase every moment is. time: of every moment (ms); None at the
     equilibrium level, where the moments are the phases. layers: those recorded, of `depth`. units:
-    of the variables.
+    of the variables. estimates: of spikes, (phases, units): what plasticity read of every phase.
     """
 
     title: str
@@ -45,6 +45,7 @@ class Scene:
     layers: dict[int, Layer]
     units: dict[str, str]
     depth: int
+    estimates: dict[int, Layer] | None = None
 
 
 class Lesson(NamedTuple):
@@ -181,7 +182,15 @@ class Trace:
         units = {str(n): str(v.attrs["units"]) for _, g in groups for n, v in g.data_vars.items()}
         units = {name: "a.u." if unit == "1" else unit for name, unit in units.items()}
         depth = len(self.model["layers"]) - 1
-        return Scene(title, phases, settled, place, time, chosen, units, depth)
+        estimates = None
+        if "estimates" in self.tree.children:
+            done = np.flatnonzero(self.done[number])
+            read = ((i, self.tree[f"estimates/layer{i}"]) for i in chosen)
+            estimates = {
+                i: {str(n): finite(v.isel(where).values[k][done]) for n, v in g.data_vars.items()}
+                for i, g in read
+            }
+        return Scene(title, phases, settled, place, time, chosen, units, depth, estimates)
 
     def check(self, kind: str, wanted: int, known: Iterable[int]) -> None:
         """Raise an `InputError` where `wanted` is not `known`."""

@@ -17,7 +17,8 @@ import neurosim as ns
 from neurosim.cli import app
 from neurosim.comparing import TOLERANCE, hold, in_words
 from neurosim.comparing.sides import Grid
-from neurosim.figures import comparison_figure, raster
+from neurosim.figures import comparison_figure, overview_figure, raster
+from neurosim.figures.spikes import in_burst
 
 SMALL = {
     "model.layers": [64, 8, 10],
@@ -304,3 +305,34 @@ def test_rasters_need_spikes(traces, tmp_path):
     assert raster(traces("spiking"), tmp_path / "raster.png").stat().st_size > 10_000
     with pytest.raises(ns.InputError, match="holds no spikes"):
         raster(traces("rate"), tmp_path / "none.png")
+
+
+def test_letters_stay_letters_in_vector_files(traces, tmp_path):
+    drawing = raster(traces("spiking"), tmp_path / "raster.svg").read_text()
+    assert "time in the presentation (ms)</text>" in drawing
+    assert b"/Type3" not in raster(traces("spiking"), tmp_path / "raster.pdf").read_bytes()
+
+
+def test_the_overview_of_spikes_shows_what_plasticity_reads(traces):
+    figure = overview_figure(traces("spiking"))
+    with ns.open_trace(traces("spiking")) as trace:
+        read = trace["estimates/layer2/soma"].values[-1]
+    teaching = next(a for a in figure.axes if "eaching signal" in a.get_title("left"))
+    sample = int(figure.axes[0].get_title("left")[-1])
+    dots, bar = (x.get_ydata() for x in teaching.lines[2:4])
+    np.testing.assert_allclose(dots, np.abs(read[sample, 1] - read[sample, 0]))
+    np.testing.assert_allclose(bar, np.sqrt(np.mean(dots**2)))
+    marks = [x.get_ydata() for x in figure.axes[1].lines if x.get_marker() == "o"]
+    order = np.argsort(trace_last(traces("spiking"), sample))
+    np.testing.assert_array_equal(marks[0], read[sample][:, order[0]])
+
+
+def trace_last(path, sample):
+    with ns.open_trace(path) as trace:
+        return trace["traces/layer2/soma"].values[-1, sample, -1]
+
+
+def test_bursts_are_intervals_below_the_limit_of_one_neuron():
+    times = np.array([0.0, 5, 6, 30, 46, 50])
+    nodes = np.array([3, 3, 7, 7, 7, 3])
+    assert in_burst(times, nodes, 16.0).tolist() == [False, True, False, False, False, False]

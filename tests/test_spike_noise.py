@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from neurosim.activations import Linear
+from neurosim.comparing.scattering import variations
 from neurosim.dynamics import Mixture, Multiplexing
 from neurosim.dynamics.base import Drive, Target, rest
 from neurosim.losses import Loss
@@ -96,3 +97,17 @@ def test_an_unstable_network_has_no_scatter():
     """The free output grows by μ + 3 μ (1 − μ) − 1 > 0: feedback is three times too strong."""
     with pytest.raises(ValueError, match="unstable"):
         scatter(Mixture(0.5, 0.02, 0.005, 0.01), None, Target("none"), None, feedback=3)
+
+
+def test_the_irregularity_of_spikes_is_that_of_their_intervals():
+    """1 of a Poisson process, 1/k where every kth of its spikes is left, neuron by neuron."""
+    rng = np.random.default_rng(1)
+    intervals = rng.exponential(size=(20, 400))
+    thinned = intervals.reshape(20, 100, 4).sum(axis=2)
+    for gaps, expected in ((intervals, 1.0), (thinned, 0.25)):
+        times, nodes = np.cumsum(gaps, axis=1), np.broadcast_to(np.arange(20)[:, None], gaps.shape)
+        order = np.argsort(times.ravel())
+        found = list(variations(times.ravel()[order], nodes.ravel()[order]))
+        assert len(found) == 20
+        assert np.mean(found) == pytest.approx(expected, rel=0.1)
+    assert list(variations(np.arange(5.0), np.zeros(5))) == []

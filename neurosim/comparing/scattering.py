@@ -1,5 +1,6 @@
 """What spikes and noise scatter near the fixed points of a recorded network."""
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -57,21 +58,34 @@ class Scattering:
         return own * np.divide(found, alone, out=np.ones_like(found), where=alone > 0)
 
     def _counting(self, counts: str, level: np.ndarray, window: float) -> np.ndarray:
-        return np.sqrt(self._intensity(counts, level) / window)
+        """Of a count alone; over less than an interval or two all spikes are as irregular."""
+        short = counts == "up" and window < self.side.window
+        scale = self.irregularity if short else 1.0
+        return np.sqrt(self._intensity(counts, level) / scale / window)
 
     def _intensity(self, counts: str, level: np.ndarray) -> np.ndarray:
         """Of the noise of a rate or probability near `level` that spikes carry (h² s).
 
-        Of Poisson spikes, and of bursts at the base rate of events; integrate-and-fire neurons are
-        more regular.
+        Of spikes as regular as those recorded, and of bursts at the base rate of events.
         """
         neurons = self.neurons
         if counts == "up":
             rate = np.clip(neurons.base_rate + neurons.gain * level, 0, neurons.max_rate)
-            return rate / (neurons.count * neurons.gain**2)
+            return self.irregularity * rate / (neurons.count * neurons.gain**2)
         gain = neurons.probability_gain
         p = np.clip(neurons.base_probability + gain * level, 0, 1)
         return p * (1 - p) / (neurons.count * neurons.base_rate * gain**2)
+
+    @cached_property
+    def irregularity(self) -> float:
+        """The squared coefficient of variation of intervals: 1 of Poisson spikes, and if unknown.
+
+        Of integrate-and-fire neurons it is that of the recorded spikes in the windows that
+        plasticity reads: counts of renewal processes scatter by as much less.
+        """
+        if self.neurons.kind != "lif" or "spikes" not in self.side.tree.children:
+            return 1.0
+        return float(np.mean(list(_variations(self.side)) or [1.0]))
 
     # --- the network around its fixed point ---------------------------------------------------
 
@@ -149,6 +163,29 @@ class Scattering:
         if not self.neurons.bursts:
             return up, None
         return up, [self._intensity("down", np.asarray(h)) for h in readout.teacher]
+
+
+def _variations(side: Side) -> Iterator[float]:
+    """The same of every recorded neuron, in every window that plasticity reads."""
+    longest = float(side.tree["traces/time"].values[-1])
+    windows = []
+    for row, number in enumerate(side.trace.recorded()):
+        for phase in side.presentation(number).phases:
+            windows.append((row * longest + phase.end, 1e3 * side.window))
+    for group in side.tree["spikes"].children.values():
+        times, nodes = group["timestamps"].values, group["node_ids"].values
+        for end, width in windows:
+            here = slice(*np.searchsorted(times, [end - width, end]))
+            yield from variations(times[here], nodes[here])
+
+
+def variations(times: np.ndarray, nodes: np.ndarray) -> Iterator[float]:
+    """CV² of the intervals of every neuron that has five of them or more."""
+    order = np.lexsort((times, nodes))
+    for train in np.split(times[order], np.flatnonzero(np.diff(nodes[order])) + 1):
+        if len(train) > 5:
+            intervals = np.diff(train)
+            yield intervals.var(ddof=1) / intervals.mean() ** 2
 
 
 @compiled
