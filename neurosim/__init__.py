@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWarning, StoppedError
 
 if TYPE_CHECKING:
-    from neurosim import theory
+    from neurosim import figures, theory
     from neurosim.analysing import analyze
     from neurosim.checking import check
     from neurosim.comparing import compare
@@ -45,6 +45,7 @@ __all__ = [
     "catalog",
     "check",
     "compare",
+    "figures",
     "inspect",
     "load_model",
     "load_protocol",
@@ -60,8 +61,8 @@ def __getattr__(name: str) -> Any:
     """Import what a script asks for when it asks, so that the command line starts at once."""
     from importlib import import_module
 
-    if name == "theory":
-        return import_module("neurosim.theory")
+    if name in ("figures", "theory"):
+        return import_module(f"neurosim.{name}")
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'neurosim' has no attribute {name!r}")

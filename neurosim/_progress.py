@@ -72,10 +72,10 @@ def in_notebook() -> bool:
 
 
 def numbers(progress: Progress) -> str:
-    """Loss and accuracy on the test set in words."""
+    """Loss and test error in words, as the end of the run says them."""
     words = f"loss {progress.loss:.3g}"
     if progress.test_error is not None:
-        words += f", accuracy {_words.percent(1 - progress.test_error)}"
+        words += f", test error {_words.percent(progress.test_error)}"
     return words
 
 
@@ -92,7 +92,7 @@ class Bar:
         self.rich = Rich(
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             BarColumn(20),
-            TextColumn("{task.fields[numbers]}", table_column=Column(min_width=28)),
+            TextColumn("{task.fields[numbers]}", table_column=Column(min_width=30)),
             TimeRemainingColumn(table_column=Column(min_width=7)),
             console=Console(file=stream),
             transient=True,

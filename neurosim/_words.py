@@ -70,7 +70,7 @@ def _over_seeds(value: Any, write: Callable[[float], str]) -> str:
         return "not a number for any seed"
     low, high = write(min(known)), write(max(known))
     lost = f", {len(value) - len(known)} lost" if len(known) < len(value) else ""
-    return f"{write(fmean(known))}, mean of {len(known)} seeds ({low} to {high}){lost}"
+    return f"{write(fmean(known))}, mean of {plural(len(known), 'seed')} ({low} to {high}){lost}"
 
 
 def plural(count: int, word: str) -> str:

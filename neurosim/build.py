@@ -182,7 +182,7 @@ def _local(protocol: ProtocolSpec, stage: StageSpec) -> LocalLearning:
     )
 
 
-def _with_synapses(moving: Dynamics, tau: float) -> Dynamics:
+def with_synapses(moving: Dynamics, tau: float) -> Dynamics:
     """The dynamics with a time constant for every dendrite: spikes have to be smoothed."""
     prompt = [n for n in ("tau_basal", "tau_apical") if getattr(moving, n, 0.0) is None]
     return dataclasses.replace(moving, **dict.fromkeys(prompt, tau))
@@ -248,7 +248,7 @@ def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
     )
     moving = dynamics(protocol.model)
     if protocol.level == "spiking" and not protocol.model.circuit:
-        moving = _with_synapses(moving, protocol.model.spiking.tau_synapse)
+        moving = with_synapses(moving, protocol.model.spiking.tau_synapse)
     elif protocol.model.circuit or isinstance(protocol.model.dynamics, str):
         moving = _as_arguments(moving)
     return Engine(

@@ -52,7 +52,7 @@ def check(
     told = os.environ.get("JAX_PLATFORMS", "cpu") != "cpu"
     if cost or device is not None or told or observed is None:
         observed, costs = _computed(protocol, chosen, path, plan, device, cost)
-    contents = Contents(spec, plan, observed, chosen)
+    contents = Contents(spec, plan, observed, chosen, len(drawn[0].x_test))
     if os.path.exists(path) and not force:
         warnings.warn(
             f"{path}: exists; run will ask for {caller.option('force')}, or another "

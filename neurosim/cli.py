@@ -315,7 +315,7 @@ def inspect(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="Draw variables, e.g. soma,apical; or overview, raster, calibration.",
+            help="Draw variables, e.g. soma,apical_rate; or overview, raster, calibration.",
         ),
     ] = None,
     presentation: Annotated[
@@ -372,22 +372,25 @@ def inspect(
 @app.command()
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="A trace.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another of the same protocol.")],
+    b: Annotated[
+        Path,
+        typer.Argument(metavar="B", help="Another: of another level, model, parameter or seed."),
+    ],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="The figure.")] = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Say how far two traces of the same protocol agree; draw it."""
+    """Say what two traces have in common, how far they agree, and what differs; draw it."""
     with Output(as_json, quiet) as output:
         from neurosim import comparing
 
         usual = located(b).with_name(f"{stem(a)}-vs-{stem(b)}.png")
         figure = _figure(out, usual, force)
-        report = comparing.compare(a, b)
-        drawn = _pictures(("comparison", a, b, figure))
-        words = "\n".join([comparing.in_words(report), *(f"figure: {name}" for name in drawn)])
-        output.result(report | {"figures": drawn}, words)
+        found = comparing.hold(a, b)
+        drawn = _pictures(("comparison_of", found, figure))
+        words = "\n".join([comparing.in_words(found.report), "", *(f"figure: {n}" for n in drawn)])
+        output.result(found.report | {"figures": drawn}, words)
 
 
 @app.command()

@@ -381,8 +381,26 @@ def _record_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             steps(every, dt)
         except ValueError as problem:
             yield ("record", "every"), str(problem)
-    if spec.record.samples > spec.batch:
-        yield ("record", "samples"), f"{spec.record.samples} samples of a batch of {spec.batch}"
+    samples, units = spec.record.samples, spec.record.units
+    if isinstance(samples, int) and samples > spec.batch:
+        yield ("record", "samples"), f"{samples} samples of a batch of {spec.batch}"
+    for number, sample in enumerate(samples if isinstance(samples, list) else ()):
+        if sample >= spec.batch:
+            yield (
+                ("record", "samples", number),
+                f"sample {sample} of a batch of {spec.batch}, whose samples are 0 to "
+                f"{spec.batch - 1}",
+            )
+    shown = [
+        n for n in spec.record.layers or range(1, spec.model.depth + 1) if n <= spec.model.depth
+    ]
+    largest = max((spec.model.layers[i] for i in shown), default=0)
+    for number, unit in enumerate(units if isinstance(units, list) else ()):
+        if unit >= largest:
+            yield (
+                ("record", "units", number),
+                f"unit {unit}, but the units of the largest recorded layer are 0 to {largest - 1}",
+            )
 
 
 class Concern(NamedTuple):

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,18 @@ from neurosim.weight_files import ENDS
 from neurosim.wirings import WIRINGS
 
 MS = 1e3
+
+MEANINGS = {
+    "soma": "what the soma sends upwards, h",
+    "rate": "what the neuron sends upwards, h",
+    "event_rate": "what events say, h, as a deviation from the base rate",
+    "burst_signal": "what bursts say, as a deviation from the base probability",
+    "basal": "basal potential, a",
+    "apical": "apical potential",
+    "basal_rate": "rate that the basal dendrite predicts, f = s(a)",
+    "apical_rate": "rate that the apical dendrite calls for, g; of the output layer the target",
+}
+"""Of recorded variables, in whatever family; those of cells of one's own are what they call so."""
 
 
 class Plan:
@@ -101,14 +114,16 @@ def _divisors(n: int) -> list[int]:
 class Contents:
     """Axes and variables of a trace.
 
-    observed: given, of every place its variables, and of how many units. names: of all phases of
-    all stages. slots: for every stage, where its phases stand among them. times: for every stage,
-    when each phase is looked at (s from its start). recorded: (place, variable) of everything seen
-    in detail; units: of every place, how many. timed: whether it is seen over time, at `moments` of
-    it; if not, once a phase. duration: of the longest presentation (s). populations: whose spikes
-    are kept, with a line about each. stops: whether phases may end early. weights: every array of
-    them. plastic: what can learn. neurons: behind every unit, at the spiking level. diagnosed: the
-    measures of the teaching signals that every presentation has for each layer, with what they are.
+    observed: given, of every place its variables, and of how many units. tests: how many samples
+    the test set shows. samples, units: of the batch and of every place, the numbers of those seen
+    in detail. names: of all phases of all stages. slots: for every stage, where its phases stand
+    among them. times: for every stage, when each phase is looked at (s from its start). recorded:
+    (place, variable) of everything seen in detail. timed: whether it is seen over time, at
+    `moments` of it; if not, once a phase. duration: of the longest presentation (s). populations:
+    whose spikes are kept, with their attributes. stops: whether phases may end early. weights:
+    every array of them. plastic: what can learn. neurons: behind every unit, at the spiking level.
+    diagnosed: the measures of the teaching signals that every presentation has for each layer, with
+    what they are.
     """
 
     def __init__(
@@ -117,8 +132,11 @@ class Contents:
         plan: Plan,
         observed: Mapping[str, Mapping[str, int]],
         seeds: Sequence[int],
+        tests: int,
     ) -> None:
         self.spec, self.plan = spec, plan
+        few = spec.spiking.test if spec.level == "spiking" else None
+        self.tests = tests if few is None else min(few, tests)
         self.many = len(seeds) > 1
         self.timed, self.stops = spec.timed, spec.level == "rate"
         self.names, self.slots = _phase_names(spec)
@@ -126,15 +144,22 @@ class Contents:
         self.longest = max(self.times, key=lambda times: sum(map(len, times)))
         self.duration = sum(phase[-1] for phase in self.longest)
         self.moments = sum(map(len, self.longest)) if self.timed else len(self.names)
-        self.layers = spec.record.layers or list(range(1, spec.model.depth + 1))
-        chosen = {place: v for place, v in observed.items() if layer_of(place) in self.layers}
-        self.units = {place: next(iter(variables.values())) for place, variables in chosen.items()}
+        layers = spec.record.layers or range(1, spec.model.depth + 1)
+        sizes = {place: next(iter(variables.values())) for place, variables in observed.items()}
+        units = {
+            place: _chosen(spec.record.units, size)
+            for place, size in sizes.items()
+            if layer_of(place) in layers
+        }
+        self.units = {place: chosen for place, chosen in units.items() if len(chosen)}
+        self.sizes = sizes
         self.recorded = [
             (place, name)
-            for place, variables in chosen.items()
-            for name in spec.record.variables or variables
-            if name in variables
+            for place in self.units
+            for name in spec.record.variables or observed[place]
+            if name in observed[place]
         ]
+        self.samples = _chosen(spec.record.samples, spec.batch)
         self.populations = self._populations() if spec.level == "spiking" else {}
         self.neurons = ingredients.neurons(spec) if spec.level == "spiking" else None
         self.credit = named(spec.model.credit)
@@ -155,17 +180,32 @@ class Contents:
             return tuple(phase.plastic)
         return circuitry.opened(circuitry.circuit(self.spec.model), phase.plastic)
 
-    def _populations(self) -> dict[str, str]:
-        """Whose spikes are kept, by place."""
+    def _populations(self) -> dict[str, dict[str, Any]]:
+        """Whose spikes are kept, by place, and the numbers behind their node ids."""
         if not self.plan.recorded:
             return {}
-        model, samples = self.spec.model, self.spec.record.samples
+        model, neurons = self.spec.model, self.spec.model.spiking.neurons
         return {
-            place: f"{samples} samples of {count} units of "
-            f"{model.spiking.neurons} neurons; recorded presentations one after the other"
+            place: {
+                "long_name": "recorded presentations one after the other; neuron k of unit u of "
+                "sample s is node (s units + u) neurons + k",
+                "neurons": neurons,
+                "units": count,
+                "copies": self.spec.batch,
+            }
             for place, count in spiking(model).items()
-            if layer_of(place) in self.layers
+            if place in self.units
         }
+
+    def of_recorded(self, place: str, nodes: np.ndarray) -> np.ndarray:
+        """Which spikes of a place are those of samples and units seen in detail."""
+        ids, size = nodes // self.spec.model.spiking.neurons, self.sizes[place]
+        return np.isin(ids // size, self.samples) & np.isin(ids % size, self.units[place])
+
+    @property
+    def outputs(self) -> int:
+        """How many output units have a label."""
+        return self.spec.model.layers[-1] - self.spec.model.auxiliary
 
     @property
     def calibrated(self) -> bool:
@@ -184,9 +224,8 @@ class Contents:
         rate = neurons.base_rate
         if model.bursting:
             rate *= 1 + neurons.base_probability
-        found = spiking(model)
-        units = sum(found[place] for place in self.populations)
-        seconds = self.duration * self.spec.record.samples * len(self.plan.recorded)
+        units = sum(len(self.units[place]) for place in self.populations)
+        seconds = self.duration * len(self.samples) * len(self.plan.recorded)
         return round(16 * rate * neurons.neurons * units * seconds)
 
     def _dims(self, *dims: str) -> tuple[str, ...]:
@@ -232,17 +271,22 @@ class Contents:
         axes["signals"] = [recorded, Axis("layer", depth, None, "layer, 1 first")]
         axes["traces"] = [
             recorded,
-            Axis("sample", np.arange(spec.record.samples), None, "sample of the batch"),
+            Axis("sample", self.samples, None, "sample of the batch"),
             phase,
+            Axis("feature", np.arange(spec.model.layers[0]), None, "unit of the input"),
+            Axis("output", np.arange(self.outputs), None, "output unit that has a label"),
         ]
+        if self.neurons is not None:
+            axes["estimates"] = axes["traces"][:3]
         if self.timed:
             axes["traces"].append(
                 Axis("time", _joined(self.longest) * MS, "ms", "time in the presentation")
             )
-        for place, count in self.units.items():
-            axes[f"traces/{place}"] = [
-                Axis("unit", np.arange(count), None, f"unit of {_words.spelled(place)}")
-            ]
+        for place, chosen in self.units.items():
+            text = f"unit of {_words.spelled(place)}"
+            axes[f"traces/{place}"] = [Axis("unit", chosen, None, text)]
+            if self.neurons is not None:
+                axes[f"estimates/{place}"] = axes[f"traces/{place}"]
         return axes
 
     def _metric_variables(self) -> list[Variable]:
@@ -271,7 +315,8 @@ class Contents:
             Variable("metrics/error", dims, "1", "fraction of the batch classified wrongly"),
             *[Variable(f"metrics/{n}", by_phase, "1", text) for n, text in described.items()],
             Variable("evaluation/loss", dims, "1", "mean loss on the test set, free phase"),
-            Variable("evaluation/error", dims, "1", "fraction of the test set wrong"),
+            Variable("evaluation/error", dims, "1", "fraction of the test set wrong",
+                     attributes={"samples": self.tests}),
             Variable("evaluation/settled", dims, "1", "fraction of test samples that settled"),
             Variable("phases/duration", ("phase",), "ms", "longest duration"),
             Variable("phases/teaching", ("phase",), "1", "whether the output is taught", "int8"),
@@ -284,7 +329,7 @@ class Contents:
                 if self.calibrated
                 else []
             ),
-        ]
+        ]  # fmt: skip
 
     def _trace_variables(self) -> list[Variable]:
         if not self.plan.recorded:
@@ -296,7 +341,13 @@ class Contents:
         variables = [
             Variable("signals/angle", by_layer, "degree", "between ΔW_i and backprop's"),
             Variable("signals/norm", by_layer, "1", "Frobenius norm of ΔW_i before its rate"),
-        ]
+            Variable("traces/input", self._dims("presentation", "sample", "feature"), "1",
+                     "what the sample shows", dtype),
+            Variable("traces/label", self._dims("presentation", "sample", "output"), "1",
+                     "what the sample is taught", dtype),
+            Variable("traces/index", self._dims("presentation", "sample"), "1",
+                     "place of the sample in the training set", "int32"),
+        ]  # fmt: skip
         if self.stops:
             variables.append(
                 Variable(
@@ -321,8 +372,12 @@ class Contents:
                 )
             )
         for place, name in self.recorded:
-            text = f"{name.replace('_', ' ')} of {_words.spelled(place)}"
+            text = f"{_words.spelled(place)}: {MEANINGS.get(name, name)}"
             variables.append(Variable(f"traces/{place}/{name}", dims, "1", text, dtype))
+            if self.neurons is not None:
+                ends = self._dims("presentation", "sample", "phase", "unit")
+                text += ": what plasticity reads of the window at the end of the phase"
+                variables.append(Variable(f"estimates/{place}/{name}", ends, "1", text, dtype))
         return variables
 
     def _weight_variables(self) -> list[Variable]:
@@ -411,6 +466,13 @@ def spiking(model: ModelSpec) -> dict[str, int]:
 def layer_of(place: str) -> int:
     """The layer of a place, with whose number its name ends."""
     return int(re.sub(r".*?(\d+)$", r"\1", place))
+
+
+def _chosen(wanted: int | list[int] | None, count: int) -> np.ndarray:
+    """The numbers of the first so many of `count`, of those in a list, or of all."""
+    if isinstance(wanted, list):
+        return np.array(sorted({n for n in wanted if n < count}), int)
+    return np.arange(count if wanted is None else min(wanted, count))
 
 
 def _phase_names(spec: ProtocolSpec) -> tuple[list[str], list[list[int]]]:

@@ -77,7 +77,7 @@ def _paced(loop: Loop, stage: int, states, orders, most: int) -> tuple[float, fl
 
 def _look(loop: Loop, stage: int, states, ids):
     """All that is done about a recorded presentation but going through it."""
-    seen = loop.examine(stage, states, ids, loop.spec.record.samples)
+    seen = loop.look(stage, states, ids)
     return seen.traces, loop.angles(stage, states.weights, states.weights, ids)
 
 

@@ -77,7 +77,8 @@ class Loop:
         observed = facts.observed(self.spec.model)
         if observed is None:
             observed = self.engines[0].observed(setting.weights)
-        self.contents = Contents(self.spec, self.plan, observed, self.seeds)
+        tests = setting.samples.test[0].shape[-2]
+        self.contents = Contents(self.spec, self.plan, observed, self.seeds, tests)
         self.order_keys = jnp.stack([device_stream(seed, "order") for seed in self.seeds])
         self.keys = jnp.stack([device_stream(seed, "noise") for seed in self.seeds])
         self.test_keys = jnp.stack([device_stream(seed, "test-noise") for seed in self.seeds])
@@ -203,8 +204,9 @@ class Loop:
         recorded = done in self.plan.recorded
         if recorded:  # a chunk of its own, so that what it changes can be looked at
             stop = at + 1
-            seen = self.examine(stage, before, orders[:, at], self.spec.record.samples)
+            seen = self.look(stage, before, orders[:, at])
             self.recorder.details(stage, done, seen)
+            self.recorder.shown(done, *self._shown(np.asarray(orders[:, at])))
             self.recorder.snapshot(done, before.weights)
         else:
             upcoming = [p - begin for p in self.plan.recorded if p > done]
@@ -238,6 +240,18 @@ class Loop:
             jnp.int32(stop),
             jnp.int32(self.plan.stages[stage][0]),
         )
+
+    def look(self, stage: int, states, ids):
+        """As much of the next presentation as is recorded in detail."""
+        return self.examine(stage, states, ids, int(self.contents.samples[-1]) + 1)
+
+    def _shown(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Inputs, labels and places in the training set of the samples seen in detail."""
+        ids = ids[:, self.contents.samples]
+        seeds = np.arange(len(ids))[:, None]
+        where = ids if self.samples.axis is None else (seeds, ids)
+        x, y = (np.asarray(a[where]) for a in self.samples.train)
+        return x, y, ids
 
     def examine(self, stage: int, states, ids, samples: int):
         """The next presentation in detail; see `Engine.examine`."""

@@ -159,9 +159,16 @@ class Recorder:
         self.writer.write("signals/angle", row, self._own(np.asarray(angles, float)))
         self.writer.write("signals/norm", row, self._own(np.asarray(norms, float)))
 
+    def shown(self, presentation: int, x: np.ndarray, y: np.ndarray, ids: np.ndarray) -> None:
+        """What a recorded presentation shows: (seed, samples, …) of those seen in detail."""
+        row = self.contents.plan.recorded.index(presentation)
+        self.writer.write("traces/input", row, self._own(x))
+        self.writer.write("traces/label", row, self._own(y))
+        self.writer.write("traces/index", row, self._own(ids).astype(np.int32))
+
     def details(self, stage: int, presentation: int, seen: Examined) -> None:
         """A presentation in detail."""
-        contents = self.contents
+        contents, samples = self.contents, self.contents.samples
         row = contents.plan.recorded.index(presentation)
         slots, times = contents.slots[stage], contents.times[stage]
         if contents.timed:
@@ -172,21 +179,33 @@ class Recorder:
             phase_at[: len(here)] = here
             self.writer.write("traces/phase_at", row, phase_at)
         if contents.stops:
-            stopped = np.asarray(seen.stopped, float) * MS
+            stopped = np.asarray(seen.stopped, float)[..., samples] * MS
             full = np.full((stopped.shape[0], len(contents.names), stopped.shape[2]), np.nan)
             full[:, slots] = stopped
             self.writer.write("traces/stopped", row, self._own(full))
         for place, spikes in (seen.spikes or {}).items():
             if place in contents.populations:
-                times_ms = (row * contents.duration + np.asarray(spikes.times)) * MS
-                self.writer.append_spikes(place, times_ms, np.asarray(spikes.nodes))
+                nodes = np.asarray(spikes.nodes)
+                kept = contents.of_recorded(place, nodes)
+                times_ms = (row * contents.duration + np.asarray(spikes.times)[kept]) * MS
+                self.writer.append_spikes(place, times_ms, nodes[kept])
         for place, name in contents.recorded:
             parts = [np.asarray(phase[place][name]) for phase in seen.traces]
             rows = np.concatenate(parts, axis=2)
-            where = np.arange(rows.shape[2]) if contents.timed else slots
-            values = np.full((*rows.shape[:2], contents.moments, rows.shape[3]), np.nan, rows.dtype)
-            values[:, :, where] = rows
-            self.writer.write(f"traces/{place}/{name}", row, self._own(values))
+            at = np.arange(rows.shape[2]) if contents.timed else slots
+            self._write_detail(f"traces/{place}/{name}", row, place, rows, at, contents.moments)
+            if seen.estimates is not None:
+                ends = np.stack([np.asarray(e[place][name]) for e in seen.estimates], axis=2)
+                count = len(contents.names)
+                self._write_detail(f"estimates/{place}/{name}", row, place, ends, slots, count)
+
+    def _write_detail(self, path: str, row: int, place: str, values, at, count: int) -> None:
+        """(seed, samples, moments, units) at the places `at` of `count`: what is kept of it."""
+        samples, units = self.contents.samples, self.contents.units[place]
+        values = values[:, samples][..., units]
+        full = np.full((*values.shape[:2], count, len(units)), np.nan, values.dtype)
+        full[:, :, at] = values
+        self.writer.write(path, row, self._own(full))
 
 
 def host(metrics: Metrics, start: int, stop: int) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 from neurosim import caller
 from neurosim.errors import InputError
 
-TEACHERS = {"soma": "basal", "burst_probability": "event_rate"}
+TEACHERS = {"soma": "basal_rate", "burst_signal": "event_rate"}
 """What the teaching moves, and what it is compared with where there is no free phase."""
 
 Layer = dict[str, np.ndarray]
@@ -34,7 +34,7 @@ class Scene:
     settled: when the sample had in every phase (ms); up to the end of the phase the trace holds
     its state. place: in which phase every moment is. time: of every moment (ms); None at the
     equilibrium level, where the moments are the phases. layers: those recorded, of `depth`. units:
-    of the variables.
+    of the variables. estimates: of spikes, (phases, units): what plasticity read of every phase.
     """
 
     title: str
@@ -45,6 +45,7 @@ class Scene:
     layers: dict[int, Layer]
     units: dict[str, str]
     depth: int
+    estimates: dict[int, Layer] | None = None
 
 
 class Lesson(NamedTuple):
@@ -118,6 +119,15 @@ class Trace:
         planned = self.tree["traces/presentation"].values if "traces" in self.tree else []
         return [int(p) for p in planned if self.done[p].any()]
 
+    @property
+    def samples(self) -> list[int]:
+        """The samples of a batch that are seen in detail, by their place in it."""
+        return self.tree["traces/sample"].values.tolist()
+
+    def first(self, sample: int | None) -> int | None:
+        """A sample, or the first one seen in detail where none is named."""
+        return self.samples[0] if sample is None and self.recorded() else sample
+
     def scene(
         self, presentation: int | None = None, sample: int | None = None, seed: int | None = None
     ) -> Scene:
@@ -159,19 +169,28 @@ class Trace:
         if sample is None:
             signal = lesson(layers[max(layers)], place, phases)
             sizes = 0 if signal is None else np.nan_to_num(rms(signal.difference[:, -1]))
-            sample = int(np.argmax(sizes))
-        self.check("sample", sample, range(traces.sizes["sample"]))
+            sample = self.samples[int(np.argmax(sizes))]
+        self.check("sample", sample, self.samples)
+        k = self.samples.index(sample)
         settled = np.array(ends)
         if "stopped" in traces:
-            stopped = traces["stopped"].isel(where).values[used, sample]
+            stopped = traces["stopped"].isel(where).values[used, k]
             settled = np.fmin(ends, [p.begin for p in phases] + stopped)
         title = f"presentation {number}, sample {sample}"
         title += f", seed {seed}" if len(self.seeds) > 1 else ""
-        chosen = {i: {n: v[sample] for n, v in layer.items()} for i, layer in layers.items()}
+        chosen = {i: {n: v[k] for n, v in layer.items()} for i, layer in layers.items()}
         units = {str(n): str(v.attrs["units"]) for _, g in groups for n, v in g.data_vars.items()}
         units = {name: "a.u." if unit == "1" else unit for name, unit in units.items()}
         depth = len(self.model["layers"]) - 1
-        return Scene(title, phases, settled, place, time, chosen, units, depth)
+        estimates = None
+        if "estimates" in self.tree.children:
+            done = np.flatnonzero(self.done[number])
+            read = ((i, self.tree[f"estimates/layer{i}"]) for i in chosen)
+            estimates = {
+                i: {str(n): finite(v.isel(where).values[k][done]) for n, v in g.data_vars.items()}
+                for i, g in read
+            }
+        return Scene(title, phases, settled, place, time, chosen, units, depth, estimates)
 
     def check(self, kind: str, wanted: int, known: Iterable[int]) -> None:
         """Raise an `InputError` where `wanted` is not `known`."""

@@ -71,12 +71,14 @@ class Examined(NamedTuple):
     """A presentation in detail.
 
     traces: per phase, place → variable → (samples, times, n). stopped: (phases, samples), s.
-    spikes: of the first seed, by place, if there are any.
+    spikes: of the first seed, by place, if there are any; estimates: what plasticity reads of them
+    at the end of every phase, place → variable → (samples, n).
     """
 
     traces: list[dict[str, dict[str, Any]]]
     stopped: Any
     spikes: dict[str, Spikes] | None = None
+    estimates: list[dict[str, dict[str, Any]]] | None = None
 
 
 class Simulator(Protocol):

@@ -515,18 +515,24 @@ class ScheduleSpec(Spec):
     final: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
+Count = Annotated[int, Field(ge=1)]
+Places = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
 class RecordSpec(Spec):
     """What is written down in detail.
 
     presentations: how many, spread evenly from the first to the last, or which ones (from 0).
-    samples: how many samples of the batch. every: time between two recorded states.
-    variables, layers: which; all of the model where not given. weights: also those that each of
-    the presentations begins with. decomposition: whether every presentation's teaching signals are
-    taken apart into the metrics of `theory/diagnosis.py`.
+    samples: how many samples of the batch, the first ones, or which ones (from 0). units: how many
+    of every layer, or which; of a smaller layer those that it has. every: time between two recorded
+    states. variables, layers: which; all of the model where not given. weights: also those that
+    each of the presentations begins with. decomposition: whether every presentation's teaching
+    signals are taken apart into the metrics of `theory/diagnosis.py`.
     """
 
     presentations: Annotated[int, Field(ge=0)] | list[Annotated[int, Field(ge=0)]] = 5
-    samples: Annotated[int, Field(ge=1)] = 4
+    samples: Count | Places = 4
+    units: Count | Places | None = None
     every: PositiveTime | None = None
     variables: list[str] | None = None
     layers: list[Annotated[int, Field(ge=1)]] | None = None

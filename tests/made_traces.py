@@ -20,7 +20,7 @@ def made(
     level="rate",
     loss="cross-entropy",
     stages=TWO_PHASE,
-    variables=("soma", "basal", "apical"),
+    variables=("soma", "basal_rate", "apical_rate"),
     sizes=SIZES,
     layers=None,
     seeds=(0,),
@@ -163,7 +163,7 @@ def made(
 
 MULTIPLEXING = {
     "model": "multiplexing",
-    "variables": ("basal", "apical", "event_rate", "burst_probability"),
+    "variables": ("basal", "apical", "event_rate", "burst_signal"),
 }
 DEEP = {"sizes": (4, 8, 7, 6, 5, 4, 4, 4, 3)}
 LONG = "a-protocol-of-a-rather-long-name-that-somebody-may-well-give-it"

@@ -313,7 +313,7 @@ def test_inspect_prints_the_protocol_that_ran(finished):
 
 
 def test_inspect_draws(finished):
-    result = call("inspect", finished.path, "--plot", "soma,apical", "--out", "mine.png")
+    result = call("inspect", finished.path, "--plot", "soma,apical_rate", "--out", "mine.png")
     assert (result.exit_code, result.stdout) == (0, "mine.png\n")
     assert Path("mine.png").read_bytes().startswith(b"\x89PNG")
     refused = call("inspect", finished.path, "--plot", "soma", "--out", "mine.png")

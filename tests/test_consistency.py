@@ -74,6 +74,14 @@ REFUSED = {
         {"record.variables": ["some"]},
         r"unknown variable 'some'; did you mean 'soma'\?",
     ),
+    "sample": (
+        {"record.samples": [0, 50], "batch": 50},
+        r"samples\.1: sample 50 of a batch of 50, whose samples are 0 to 49",
+    ),
+    "record's units": (
+        {"record.units": [3, 12], "record.layers": [2], "model.layers": [64, 20, 10]},
+        r"units\.\d: unit 12, but the units of the largest recorded layer are 0 to 9",
+    ),
     "layer": ({"record.layers": [3]}, r"layer 3 of a network with 2 layers above its input"),
     "noise that settles": (
         {"model.noise": {"soma": 0.1}},

@@ -17,7 +17,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 import neurosim as ns
-from neurosim import figures
+from neurosim import _words, figures
 from neurosim.errors import InputError
 from neurosim.store import open_trace
 
@@ -67,7 +67,7 @@ def test_overview_shows_activity_teaching_learning_and_angles(traces):
     title = figure.get_suptitle().replace("\n", " ")
     assert title.startswith("quickstart: mixture-two-phase model, rate level, seed 0; test error ")
     error = open_trace(traces("two-phase"))["evaluation/error"].values[-1]
-    assert title.endswith(f"test error {100 * error:.3g} %")
+    assert title.endswith(f"test error {_words.percent(error)}")
 
 
 def figures_sample(path):
@@ -117,12 +117,12 @@ def test_teaching_signal_is_the_difference_from_the_end_of_the_free_phase(traces
     np.testing.assert_allclose(axes.lines[0].get_xdata()[:2], [10, 20])
 
 
-def test_curves_are_median_and_range_over_seeds_that_live(traces):
+def test_curves_are_mean_and_range_over_seeds_that_live(traces):
     path = traces("ensemble")
     figure = figures.overview_figure(path)
     shown, trace = panels(figure), open_trace(path)
     assert any(title.endswith(", seed 5") for title in shown), "the first seed that lives"
-    assert "3 seeds (median and range)" in figure.get_suptitle()
+    assert "3 seeds (mean and range)" in figure.get_suptitle()
     assert figure.get_suptitle().replace("\n", " ").endswith("1 of 3 seeds diverged")
     for title, label, name, scale in (
         ("Loss", "training", "metrics/loss", 1),
@@ -133,11 +133,13 @@ def test_curves_are_median_and_range_over_seeds_that_live(traces):
         values[x > 6, 0] = np.nan
         drawn = line(shown[title], label)
         np.testing.assert_array_equal(drawn.get_xdata(), x)
-        np.testing.assert_allclose(drawn.get_ydata(), np.nanmedian(values, 1), rtol=1e-6)
+        np.testing.assert_allclose(drawn.get_ydata(), np.nanmean(values, 1), rtol=1e-6)
         bands = [c.get_datalim(shown[title].transData) for c in shown[title].collections]
         assert any(np.allclose([b.y0, b.y1], [np.nanmin(values), np.nanmax(values)]) for b in bands)
-    final = trace["evaluation/error"].values[-1, 1:] * 100
-    assert f"({final.min():.3g} to {final.max():.3g}) %" in figure.get_suptitle()
+    final = [_words.percent(e) for e in trace["evaluation/error"].values[-1, 1:]]
+    mean = _words.percent(trace["evaluation/error"].values[-1, 1:].mean())
+    words = f"test error {mean}, mean of 2 seeds ({min(final)} to {max(final)})"
+    assert words in figure.get_suptitle().replace("\n", " "), "as the end of the run says it"
     assert shown["Loss"].get_ylabel() == "cross-entropy (nats)"
     assert shown["Test error"].get_ylabel() == "test error (%)"
 
@@ -151,7 +153,7 @@ def test_angles_are_in_degrees_beside_the_orthogonal(traces):
         drawn = line(axes, f"layer {layer}")
         assert drawn.get_color() == figures.runs.COLOURS[layer - 1]
         np.testing.assert_array_equal(drawn.get_xdata(), [0, 4, 9])
-        np.testing.assert_allclose(drawn.get_ydata(), np.nanmedian(angle[:, :, layer - 1], 1))
+        np.testing.assert_allclose(drawn.get_ydata(), np.nanmean(angle[:, :, layer - 1], 1))
     assert [t.get_text() for t in axes.texts] == ["orthogonal"]
     assert axes.lines[-1].get_ydata() == [90, 90]
     assert axes.get_ylabel() == "angle (degrees)"
@@ -178,16 +180,16 @@ def test_multiplexing_shows_both_signals_and_teaches_by_bursts(traces):
     path = traces("multiplexing")
     figure, trace = figures.overview_figure(path), open_trace(path)
     top = figure.axes[0]
-    assert legend(top) == ["event rate", "burst probability"]
+    assert legend(top) == ["event rate", "burst signal"]
     sample = int(top.get_title("left")[-1])
-    for name in ("event_rate", "burst_probability"):
+    for name in ("event_rate", "burst_signal"):
         values = trace[f"traces/layer1/{name}"].values[-1, sample]
         drawn = [x for x in top.lines if x.get_label() == name.replace("_", " ")]
         assert len(drawn) == 3
         for x in drawn:
             np.testing.assert_array_equal(x.get_ydata(), values[:, int(x.get_gid()[4:])])
         assert len({x.get_linestyle() for x in drawn}) == 1
-    bursts = trace["traces/layer1/burst_probability"].values[-1, sample]
+    bursts = trace["traces/layer1/burst_signal"].values[-1, sample]
     axes = panels(figure)["Teaching signal: learning − free"]
     expected = np.sqrt(np.mean((bursts[61:] - bursts[60]) ** 2, axis=1))
     np.testing.assert_allclose(axes.lines[0].get_ydata(), expected, rtol=1e-5)
@@ -201,8 +203,8 @@ def test_a_single_phase_teaches_by_what_the_neuron_did_not_predict(traces):
     assert shown["Loss"].get_ylabel() == "squared error (a.u.)"
     sample = int(figure.axes[0].get_title("left")[-1])
     layer = trace["traces/layer1"]
-    difference = (layer["soma"].values - layer["basal"].values)[-1, sample, 1:]
-    drawn = shown["Teaching signal: soma − basal"].lines[0].get_ydata()
+    difference = (layer["soma"].values - layer["basal_rate"].values)[-1, sample, 1:]
+    drawn = shown["Teaching signal: soma − basal rate"].lines[0].get_ydata()
     np.testing.assert_allclose(drawn[1:], np.sqrt(np.mean(difference**2, axis=1)), rtol=1e-6)
 
 
@@ -282,11 +284,11 @@ def test_a_trace_without_a_loss_is_refused(tmp_path):
 
 def test_variables_are_drawn_on_demand(traces):
     path = traces("ensemble")
-    figure = figures.variables_figure(path, ["soma", "apical"], 4, 1, layers=[2], seed=8)
+    figure = figures.variables_figure(path, ["soma", "apical_rate"], 4, 1, layers=[2], seed=8)
     assert figure.get_suptitle() == "quickstart, rate level: presentation 4, sample 1, seed 8"
     trace = open_trace(path)
     for axes, name, title in zip(
-        figure.axes, ("soma", "apical"), ("somatic rate", "apical"), strict=True
+        figure.axes, ("soma", "apical_rate"), ("somatic rate", "apical rate"), strict=True
     ):
         values = trace[f"traces/layer2/{name}"].values[1, 2, 1]
         units = {int(x.get_gid()[4:]): x.get_ydata() for x in axes.lines if x.get_gid()}
@@ -308,7 +310,7 @@ def test_variables_default_to_the_last_presentation_the_first_sample_and_all_lay
     [
         (
             {"names": ["somma"]},
-            r"unknown variable 'somma'; did you mean 'soma'\? \(allowed: soma, basal, apical\)",
+            r"unknown variable 'somma'; did you mean 'soma'\? \(allowed: soma, basal_rate, ",
         ),
         ({"presentation": 3}, "presentation 3 was not recorded; there are: 0, 4, 9$"),
         ({"sample": 2}, "sample 2 was not recorded; there are: 0, 1$"),
@@ -352,7 +354,9 @@ def test_texts_are_whole_and_apart_and_labels_have_units(traces, kind, monkeypat
     monkeypatch.setattr(Text, "draw", spy)
     path, pictures = traces(kind), [figures.overview_figure(traces(kind))]
     if kind in ("ensemble", "multiplexing at equilibrium"):
-        pictures.append(figures.variables_figure(path, ["basal"]))
+        pictures.append(
+            figures.variables_figure(path, ["basal_rate" if kind == "ensemble" else "basal"])
+        )
     for figure in pictures:
         shown.clear()
         canvas = FigureCanvasAgg(figure)
@@ -380,8 +384,8 @@ def test_files_are_written_where_they_are_wanted(traces, tmp_path):
     assert figures.overview(path) == tmp_path / "t.png"
     picture = imread(tmp_path / "t.png")
     assert picture.shape == (910, 1430, 4) and picture.std() > 0.05
-    assert figures.variables(path, ["soma", "basal"]) == tmp_path / "t-soma-basal.png"
-    assert imread(tmp_path / "t-soma-basal.png").std() > 0.05
+    assert figures.variables(path, ["soma", "basal_rate"]) == tmp_path / "t-soma-basal_rate.png"
+    assert imread(tmp_path / "t-soma-basal_rate.png").std() > 0.05
     vector = figures.overview(path, tmp_path / "new" / "t.svg")
     assert "</svg>" in vector.read_text()
 
@@ -397,7 +401,7 @@ def test_files_that_cannot_be_written_are_refused(traces, tmp_path):
 def test_long_curves_are_thinned_from_lowest_to_highest():
     y = np.random.default_rng(0).normal(size=100_003)
     y[[70_000, 20_000]] = 9, -9
-    x, thin = figures.runs._envelope(np.arange(y.size), y)
+    x, thin = figures.runs.envelope(np.arange(y.size), y)
     assert len(x) == len(thin) == 500
     assert thin.max() == 9 and thin.min() == -9
     assert abs(x[np.argmax(thin)] - 70_000) < 401
@@ -422,7 +426,29 @@ def test_a_run_has_this_layout(tmp_path):
     shown = panels(figures.overview_figure(run.path))
     assert next(iter(shown)) == "Rate: presentation 0, sample 0, seed 0"
     loss = open_trace(run.path)["metrics/loss"].values
-    np.testing.assert_allclose(line(shown["Loss"], "training").get_ydata(), np.median(loss, 1))
-    angle = open_trace(run.path)["signals/angle"].values
-    drawn = line(shown["Angle between ΔW and backprop's"], "layer 2").get_ydata()
-    np.testing.assert_allclose(drawn, np.median(angle[:, :, 1], 1))
+    np.testing.assert_allclose(line(shown["Loss"], "training").get_ydata(), np.mean(loss, 1))
+    assert np.nanmax(open_trace(run.path)["signals/angle"].values) < 0.1
+    assert "Angle between ΔW and backprop's" not in shown, "backprop's own, which says nothing"
+
+
+def test_counts_are_shown_in_bins_that_can_be_told_apart():
+    """Means of what lies in them, phase by phase, whatever the number of moments."""
+    for moments in (7, 61, 4001):
+        x, place = np.arange(float(moments)), (np.arange(moments) > moments // 3).astype(int)
+        at, binned = figures.runs._binned(x, 2 * x, place)
+        assert min(moments, 60) <= len(at) <= 62
+        np.testing.assert_allclose(binned, 2 * at)
+        assert (np.diff(at) > 0).all()
+        sizes = np.diff(at)
+        assert sizes.max() < 2.1 * sizes.min(), "no phase ends in a small bin"
+
+
+def test_every_column_of_a_layer_shows_the_same_units(traces):
+    figure = figures.variables_figure(traces("deep"), ["soma", "basal_rate"], layers=[1])
+    one, other = ([x.get_gid() for x in axes.lines if x.get_gid()] for axes in figure.axes)
+    assert one == other and len(one) == 8
+
+
+def test_scripts_find_the_pictures_in_the_package():
+    assert ns.figures.overview is figures.overview
+    assert {"overview", "raster", "comparison", "variables"} <= set(ns.figures.__all__)

@@ -20,7 +20,7 @@ def test_what_is_done_and_how_long_it_takes_is_known_at_any_time():
     course = _progress.Course("mine", 100.0)
     assert course.words(135.0) == "mine: compiling, 35 s so far"
     course.note(at(10), 140.0)
-    assert course.words(141.0) == "mine: 10 of 240 presentations, loss 0.5, accuracy 90.0 %"
+    assert course.words(141.0) == "mine: 10 of 240 presentations, loss 0.5, test error 10.0 %"
     course.note(at(40, None), 170.0)
     assert course.words(170.0) == "mine: 40 of 240 presentations, loss 0.5, about 3 min 20 s left"
     # The next stage compiles, which shows in what is expected of the rest.
@@ -137,7 +137,7 @@ def test_a_notebook_shows_a_bar_in_its_cell_that_goes(monkeypatch):
         progress(at(4))  # too soon for another picture
     assert notebook.shown[1:] == [
         '<progress value="3" max="240"></progress> '
-        "&lt;mine&gt;: 3 of 240 presentations, loss 0.5, accuracy 90.0 %",
+        "&lt;mine&gt;: 3 of 240 presentations, loss 0.5, test error 10.0 %",
         "",
     ]
     notebook.config = {}  # IPython on a terminal is no notebook
@@ -151,7 +151,7 @@ def test_the_bar_compiles_first_and_then_counts():
     assert task.description == "mine: compiling" and task.total is None
     bar(SimpleNamespace(done=3, total=12, loss=0.123456, test_error=0.034))
     assert (task.description, task.percentage) == ("mine", 25.0)
-    assert task.fields["numbers"] == "loss 0.123, accuracy 96.6 %"
+    assert task.fields["numbers"] == "loss 0.123, test error 3.4 %"
     bar(SimpleNamespace(done=4, total=12, loss=0.1, test_error=None))
     assert task.fields["numbers"] == "loss 0.1"
 

@@ -2,6 +2,7 @@
 
 import signal
 
+import h5py
 import jax
 import libsonata
 import numpy as np
@@ -10,6 +11,7 @@ import xarray
 from small_spikes import FAMILIES, SMALL, arrays, small
 
 import neurosim as ns
+from neurosim import draws
 from neurosim.activations import Linear
 from neurosim.levels.spiking.machine import Machine
 from neurosim.losses import Loss
@@ -89,6 +91,9 @@ def test_spikes_are_sonata(finished):
     rows = np.array(reader["layer1"].get())
     assert reader["layer1"].sorting == "by_time"
     assert rows[:, 0].max() < 2 * 8 * 4  # samples, units, neurons
+    with h5py.File(finished) as file:
+        about = file["spikes/layer1"].attrs
+        assert (about["neurons"], about["units"], about["copies"]) == (4, 8, 3)
     assert rows[:, 1].max() < 2 * 120
     with xarray.open_datatree(finished, engine="h5netcdf") as tree:
         soma = tree["traces/layer1/soma"].values
@@ -142,3 +147,33 @@ def test_every_family_and_plasticity_runs(protocol, changes, tmp_path):
 def test_what_spikes_cannot_do_is_refused(changes, message, tmp_path):
     with pytest.raises(ns.InputError, match=message):
         ns.load_protocol("quickstart", {"level": "spiking"} | changes)
+
+
+def test_chosen_samples_and_units_are_those_of_a_whole_recording(finished, tmp_path):
+    chosen = {"record.samples": [1], "record.units": [0, 9]}
+    path = small(tmp_path / "chosen.h5", chosen).path
+    whole, part = arrays(finished), arrays(path)
+    for group in ("traces", "estimates"):
+        for layer, units in ((1, [0]), (2, [0, 9])):
+            name = f"{group}/layer{layer}/soma"
+            assert part[f"{group}/layer{layer}/unit"].tolist() == units
+            np.testing.assert_array_equal(part[name], whole[name][:, [1]][..., units])
+    assert part["traces/sample"].tolist() == [1]
+    for name in ("input", "label", "index"):
+        np.testing.assert_array_equal(part[f"traces/{name}"], whole[f"traces/{name}"][:, [1]])
+    for layer, size, units in ((1, 8, [0]), (2, 10, [0, 9])):
+        nodes = whole[f"spikes/layer{layer}/node_ids"].astype(int)
+        kept = (nodes // 4 // size == 1) & np.isin(nodes // 4 % size, units)
+        np.testing.assert_array_equal(part[f"spikes/layer{layer}/node_ids"], nodes[kept])
+    data = draws.data(ns.load_protocol("quickstart", SMALL), [0])[1][0]
+    np.testing.assert_allclose(part["traces/input"], data.x_train[part["traces/index"]], rtol=1e-6)
+    np.testing.assert_array_equal(part["traces/label"], data.y_train[part["traces/index"]])
+
+
+def test_estimates_are_what_is_counted_in_the_window(finished):
+    """30 ms of 60 are three recorded moments of 10 ms, whose mean they are."""
+    whole = arrays(finished)
+    counted = whole["traces/layer1/soma"]
+    for phase, end in enumerate((7, 13)):
+        mean = counted[:, :, end - 3 : end].mean(2)
+        np.testing.assert_allclose(whole["estimates/layer1/soma"][:, :, phase], mean, atol=1e-6)

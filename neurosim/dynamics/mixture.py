@@ -96,4 +96,4 @@ class Mixture(Layered):
         return mixed(self.mu, network.depth + 1 - i)
 
     def variables(self, state: State, readout: Readout) -> dict[str, Layers]:
-        return {"soma": readout.rate, "basal": readout.basal, "apical": readout.apical}
+        return {"soma": readout.rate, "basal_rate": readout.basal, "apical_rate": readout.apical}

@@ -79,5 +79,5 @@ class Multiplexing(Layered):
             "basal": state["basal"],
             "apical": state["apical"],
             "event_rate": readout.rate,
-            "burst_probability": readout.apical,
+            "burst_signal": readout.apical,
         }

@@ -2,8 +2,8 @@
 
 from neurosim.figures.analyses import analysis, analysis_figure
 from neurosim.figures.neurons import calibration
-from neurosim.figures.pairs import comparison
-from neurosim.figures.runs import overview, overview_figure, variables, variables_figure
+from neurosim.figures.pairs import comparison, comparison_figure, comparison_of
+from neurosim.figures.runs import overview, overview_figure, save, variables, variables_figure
 from neurosim.figures.spikes import raster
 
 __all__ = [
@@ -11,9 +11,12 @@ __all__ = [
     "analysis_figure",
     "calibration",
     "comparison",
+    "comparison_figure",
+    "comparison_of",
     "overview",
     "overview_figure",
     "raster",
+    "save",
     "variables",
     "variables_figure",
 ]

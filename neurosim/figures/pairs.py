@@ -1,4 +1,4 @@
-"""Two traces of the same protocol in one picture."""
+"""Two traces in one picture."""
 
 from os import PathLike
 from pathlib import Path
@@ -8,9 +8,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from neurosim.comparing import COUNTED, Pair, pairs
+from neurosim.comparing import Comparison, Pair, hold
 from neurosim.figures.runs import (
+    ACTIVITY,
     COLOURS,
     DOTS,
     GREY,
@@ -19,9 +21,10 @@ from neurosim.figures.runs import (
     TAUGHT,
     UNTAUGHT,
     above,
-    aside,
     band,
+    colour_of,
     decades,
+    envelope,
     new_figure,
     save,
     spread,
@@ -29,126 +32,212 @@ from neurosim.figures.runs import (
     words,
 )
 from neurosim.naming import stem
-from neurosim.scenes import Trace
-from neurosim.store import studying
+
+SIDES = (COLOURS[0], COLOURS[1])
+"""Of the two traces, where colours do not mean layers."""
+
+PALE = "#8a8a8a"
+"""Of the second trace, where the colour of the first says the layer."""
 
 
-@matplotlib.rc_context(STYLE)
 def comparison(a: str | PathLike[str], b: str | PathLike[str], out: str | PathLike[str]) -> Path:
     """What `compare` says as a picture, saved at `out` (PNG, SVG or PDF). Returns where it is.
 
     Raises:
         InputError: as `compare` does, or `out` cannot be written.
     """
-    with studying(a) as tree_a, studying(b) as tree_b:
-        figure = _figure(Trace(a, tree_a), Trace(b, tree_b))
-    return save(figure, Path(out))
+    return comparison_of(hold(a, b), out)
 
 
-def _figure(left: Trace, right: Trace) -> Figure:
-    seen = pairs(left, right)
-    first = min(pair.presentation for pair in seen)
-    shown = [pair for pair in seen if pair.presentation == first and pair.variable in COUNTED]
-    names = [_name(trace) for trace in (left, right)]
-    if names[0] == names[1]:
-        names = [f"{name} ({stem(t.path)})" for name, t in zip(names, (left, right), strict=True)]
-    protocol = left.tree.attrs["protocol"]
-    figure = new_figure(f"{protocol}: {names[0]} against {names[1]}, presentation {first}", 11, 6.6)
-    rows = figure.add_gridspec(2, 1, height_ratios=(1.15, 1))
-    top = rows[0].subgridspec(1, 2, width_ratios=(2, 1))
-    _courses(figure, top[0], shown, names)
-    _scatter(figure.add_subplot(top[1]), shown, names)
-    below = rows[1].subgridspec(1, 2 + left.classes)
-    _errors(figure.add_subplot(below[0]), shown)
-    panels = [figure.add_subplot(below[k]) for k in range(1, below.ncols)]
-    _learning(panels, left, right, names)
+def comparison_of(found: Comparison, out: str | PathLike[str]) -> Path:
+    """The same of a comparison that was made before."""
+    return save(comparison_figure(found), Path(out))
+
+
+@matplotlib.rc_context(STYLE)
+def comparison_figure(found: Comparison) -> Figure:
+    """The figure that `comparison` saves."""
+    report = found.report
+    names = _names(report)
+    first = report["presentations"][0] if report["presentations"] else None
+    text = f"{names[0]} against {names[1]}"
+    if report["a"]["protocol"] == report["b"]["protocol"]:
+        text = f"{report['a']['protocol']}: {text}"
+    text += "" if first is None else f", presentation {first}"
+    shown = [p for p in found.pairs if p.presentation == first and _is_activity(p.variable)]
+    rows = [
+        r for r in report["agreement"] if r["presentation"] == first and _is_activity(r["variable"])
+    ]
+    signals = [r for r in report["signals"] if r["presentation"] == first]
+    timed = any(len(pair.time) > 1 for pair in shown)
+    figure = new_figure(text, 12, 6.8 if timed else 3.6)
+    grid = figure.add_gridspec(1 + timed, 1, height_ratios=(1.15, 1)[not timed :])
+    letters, panels = iter("abcdefg"), list[Any]()
+    if timed:
+        top = grid[0].subgridspec(1, 2, width_ratios=(2.4, 1))
+        _courses(figure, top[0], next(letters), shown, names)
+        _scatter(figure.add_subplot(top[1]), next(letters), shown, names)
+    elif shown:
+        panels.append(lambda axes: _scatter(axes, next(letters), shown, names))
+    panels += [lambda axes: _errors(axes, next(letters), rows)] if rows else []
+    panels += [lambda axes: _signals(axes, next(letters), signals, names)] if signals else []
+    for kind, curves in found.curves.items():
+        panels.append(lambda axes, k=kind, c=curves: _learning(axes, next(letters), k, c))
+    below = grid[-1].subgridspec(1, len(panels))
+    drawn = [figure.add_subplot(below[k]) for k in range(len(panels))]
+    for axes, draw in zip(drawn, panels, strict=True):
+        draw(axes)
+    handles = [Line2D([], [], color=c, label=n, **DOTS) for c, n in zip(SIDES, names, strict=True)]
+    figure.legend(handles=handles, loc="outside lower right", ncols=2)
     return figure
 
 
-def _name(trace: Trace) -> str:
-    return f"{trace.tree.attrs['level']} level, seed {trace.seeds[0]}"
+def _is_activity(variable: str) -> bool:
+    return variable.partition(" / ")[0] in ACTIVITY
 
 
-def _courses(figure: Figure, cell: Any, shown: list[Pair], names: list[str]) -> None:
-    """A few units of one sample over time: one trace as lines, the other as dots."""
+def _names(report: dict[str, Any]) -> list[str]:
+    """What tells the two apart, in a few words."""
+    sides = report["a"], report["b"]
+    telling = [key for key in ("model", "level") if sides[0][key] != sides[1][key]]
+    if sides[0]["seeds"] != sides[1]["seeds"]:
+        telling.append("seeds")
+    changed = [d for d in report["differs"] if d["key"].startswith("model.")]
+    names = []
+    for side, letter in zip(sides, "ab", strict=True):
+        parts = [_seeds(side["seeds"]) if key == "seeds" else str(side[key]) for key in telling]
+        if "model" not in telling and len(changed) == 1:
+            key = changed[0]["key"].removeprefix("model.")
+            parts.append(f"{key} = {changed[0][letter]}")
+        names.append(", ".join(parts))
+    if names[0] == names[1]:
+        names = [stem(side["path"]) for side in sides]
+    return names if names[0] != names[1] else [str(side["path"]) for side in sides]
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
+
+
+def _courses(figure: Figure, cell: Any, letter: str, shown: list[Pair], names: list[str]) -> None:
+    """A few units of one sample over time, each trace in its own stroke; their ends as dots."""
     variable = shown[0].variable
     layers = spread(sorted({pair.layer for pair in shown}), 3)
+    depth = max(pair.layer for pair in shown)
     cells = cell.subgridspec(len(layers), 1, hspace=0.06)
     for k, layer in enumerate(layers):
         axes = figure.add_subplot(cells[k])
         mine = [pair for pair in shown if pair.layer == layer and pair.variable == variable]
-        order = np.argsort(mine[-1].a[0, -1])
-        begin = 0.0
+        order = np.argsort(np.nan_to_num(mine[-1].a_end[0]))
+        colour, begin = colour_of(layer, depth), 0.0
         for pair in mine:
-            end = float(pair.time[-1])
+            end = float(pair.time[-1]) or begin + 1.0
             axes.axvspan(begin, end, color=UNTAUGHT if pair is mine[0] else TAUGHT, lw=0, zorder=-2)
             if k == 0:
                 axes.annotate(pair.phase, ((begin + end) / 2, 1), (0, 2), ha="center", size=8,
                               xycoords=("data", "axes fraction"), textcoords="offset points",
                               color=GREY)  # fmt: skip
-            for unit, colour in zip(spread(order.tolist(), 4), COLOURS, strict=False):
-                axes.plot(pair.time, pair.a[0][:, unit], color=colour, zorder=2)
-                axes.plot(pair.time, pair.b[0][:, unit], ".", ms=3, color=colour, alpha=0.5)
+            for unit in spread(order.tolist(), 3):
+                for values, ends, faint in (
+                    (pair.b, pair.b_end, True),
+                    (pair.a, pair.a_end, False),
+                ):
+                    stroke = PALE if faint else colour
+                    x, y = envelope(pair.time, values[0][:, unit])
+                    axes.plot(x, y, color=stroke, lw=0.8 if faint else 1.3, zorder=2 - faint)
+                    axes.plot([end], [ends[0, unit]], "s" if faint else "o", ms=4, mew=0.8,
+                              mfc="none" if faint else colour, mec=stroke, clip_on=False,
+                              zorder=4)  # fmt: skip
             begin = end
-        axes.set(ylabel=f"layer {layer}", xlim=(0, begin or 1.0))
+        axes.set(ylabel=f"layer {layer}\n(a.u.)", xlim=(0, begin))
+        axes.margins(y=0.08)
         axes.tick_params(labelbottom=k == len(layers) - 1)
         if k == 0:
-            title(axes, "a", f"{words(variable)} of four units (a.u.)", pad=16)
-            line, dots = axes.lines[:2]
-            line.set_label(names[0])
-            dots.set_label(names[1])
-            above(axes, [line, dots], 12)
+            title(axes, letter, f"{words(variable)} of three units; marks: as plasticity reads it",
+                  pad=16)  # fmt: skip
     axes.set_xlabel("time in the presentation (ms)")
+    handles = [
+        Line2D([], [], color=INK, marker="o", ms=4, label=names[0]),
+        Line2D([], [], color=PALE, marker="s", mfc="none", ms=4, label=names[1]),
+    ]
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.4), ncols=2)
 
 
-def _scatter(axes: Axes, shown: list[Pair], names: list[str]) -> None:
+def _scatter(axes: Axes, letter: str, shown: list[Pair], names: list[str]) -> None:
     """Every unit of every sample at the end of its phase."""
-    low, high = np.inf, -np.inf
-    for pair in shown:
-        a, b, _ = pair.final()
-        label = f"layer {pair.layer}" if pair.phase == shown[0].phase else None
-        if pair.variable != shown[0].variable:
-            continue
-        axes.plot(a.ravel(), b.ravel(), ".", ms=3, alpha=0.5, mew=0,
-                  color=COLOURS[(pair.layer - 1) % len(COLOURS)], label=label)  # fmt: skip
-        low, high = min(low, a.min(), b.min()), max(high, a.max(), b.max())
-    axes.plot([low, high], [low, high], color=GREY, lw=0.8, zorder=-1)
-    axes.set(xlabel=names[0], ylabel=names[1], aspect="equal")
-    title(axes, "b", "ends of the phases (a.u.)", pad=16)
-    aside(axes)
-
-
-def _errors(axes: Axes, shown: list[Pair]) -> None:
-    """The rmse of every layer and phase beside what counting spikes must cause."""
-    labels, found, expected = [], [], []
-    for pair in shown:
-        a, b, noise = pair.final()
-        several = len({p.variable for p in shown}) > 1
-        variable = f"\n{words(pair.variable)}" if several else ""
-        labels.append(f"{pair.layer}, {pair.phase}{variable}")
-        found.append(np.sqrt(np.mean((a - b) ** 2)))
-        expected.append(noise)
-    place = np.arange(len(labels))
-    axes.barh(place, found, 0.55, color=COLOURS[0], label="found")
-    if any(expected):
-        axes.plot(expected, place, "|", ms=12, mew=1.5, color=INK, label="Poisson counting")
-    axes.set(yticks=place, yticklabels=labels, xlabel="rmse (a.u.)", ylabel="layer, phase")
-    axes.invert_yaxis()
-    title(axes, "c", "error at the ends of the phases", pad=16)
-    axes.set_xlim(0, 1.05 * max(*found, *expected) or 1.0)  # equal runs have no difference
+    mine = [pair for pair in shown if pair.variable == shown[0].variable]
+    depth = max(pair.layer for pair in mine)
+    for pair in mine:
+        label = f"layer {pair.layer}" if pair.phase == mine[0].phase else None
+        alpha = float(np.clip(60 / pair.a_end.size, 0.15, 0.6))
+        axes.plot(pair.a_end.ravel(), pair.b_end.ravel(), ".", ms=3.5, alpha=alpha, mew=0,
+                  color=colour_of(pair.layer, depth), rasterized=pair.a_end.size > 2000,
+                  label=label)  # fmt: skip
+    ends = np.concatenate([np.concatenate([p.a_end.ravel(), p.b_end.ravel()]) for p in mine])
+    limits = np.nanmin(ends), np.nanmax(ends)
+    axes.plot(limits, limits, color=GREY, lw=0.8, zorder=-1)
+    axes.set(xlabel=f"{names[0]} (a.u.)", ylabel=f"{names[1]} (a.u.)", aspect="equal")
+    axes.set_box_aspect(1)
+    title(axes, letter, "ends of the phases", pad=16)
     above(axes, axes.get_legend_handles_labels()[0])
 
 
-def _learning(panels: list[Axes], left: Trace, right: Trace, names: list[str]) -> None:
-    kinds = [("loss", 1.0, "test loss"), ("error", 100.0, "test error (%)")]
-    for axes, letter, (kind, scale, label) in zip(panels, "de", kinds, strict=False):
-        values = []
-        for trace, name, colour in zip((left, right), names, COLOURS, strict=False):
-            x, y = trace.series(f"evaluation/{kind}")
-            band(axes, x, scale * y, colour, name, **DOTS)
-            values.append(scale * y.ravel())
-        decades(axes, np.concatenate(values), 10)
-        axes.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
-        axes.set(xlabel="presentations", ylabel=label)
-        title(axes, letter, "learning" if kind == "loss" else "test error")
-    panels[0].legend(loc="best")
+def _errors(axes: Axes, letter: str, rows: list[dict[str, Any]]) -> None:
+    """The rmse of every layer and phase beside what is expected; of other units sizes."""
+    several = len({row["variable"] for row in rows}) > 1
+    labels = [
+        f"{row['layer']}, {row['phase']}" + (f"\n{words(row['variable'])}" if several else "")
+        for row in rows
+    ]
+    place = np.arange(len(rows))
+    if "rmse" in rows[0]:
+        found = [row["rmse"] or 0.0 for row in rows]
+        axes.barh(place, found, 0.55, color=PALE, label="found")
+        expected = [row["expected"] or np.nan for row in rows]
+        if np.isfinite(expected).any():
+            axes.plot(expected, place, "|", ms=12, mew=1.5, color=INK, label="expected of noise")
+        axes.set_xlabel("rmse (a.u.)")
+        title(axes, letter, "differences at the ends", pad=16)
+        above(axes, axes.get_legend_handles_labels()[0])
+    else:
+        for side, colour, off in zip("ab", SIDES, (-0.12, 0.12), strict=True):
+            sizes = [row[f"size_{side}"] or np.nan for row in rows]
+            axes.plot(sizes, place + off, "o", ms=4, color=colour)
+        axes.set_xlabel("RMS (a.u.)")
+        title(axes, letter, "activity", pad=16)
+    shown = spread(place.tolist(), 14)
+    axes.set(yticks=shown, yticklabels=[labels[k] for k in shown], ylabel="layer, phase")
+    axes.invert_yaxis()
+    axes.set_xlim(0, None)
+
+
+def _signals(axes: Axes, letter: str, rows: list[dict[str, Any]], names: list[str]) -> None:
+    """How large the teaching signals of both are, beside the noise that is expected in them."""
+    layers = np.array([row["layer"] for row in rows])
+    drawn = []
+    for side, colour, off in zip("ab", SIDES, (-0.1, 0.1), strict=True):
+        sizes = np.array([row[f"size_{side}"] or np.nan for row in rows])
+        axes.plot(layers + off, sizes, "o", ms=4, color=colour)
+        drawn.append(sizes)
+    noise = np.array([row.get("expected") or np.nan for row in rows])
+    if np.isfinite(noise).any():
+        axes.plot(layers, noise, "_", ms=16, mew=1.5, color=INK, label="noise expected")
+        above(axes, axes.lines[-1:])
+        drawn.append(noise)
+    decades(axes, np.concatenate(drawn), 10)
+    axes.set(xlabel="layer", xticks=spread(layers.tolist(), 10), ylabel="RMS (a.u.)")
+    axes.set_xlim(layers.min() - 0.5, layers.max() + 0.5)
+    title(axes, letter, "teaching signals", pad=16)
+
+
+def _learning(axes: Axes, letter: str, kind: str, curves: list[Any]) -> None:
+    """Means and ranges over the seeds of both."""
+    scale = 100.0 if kind == "error" else 1.0
+    for (x, y), colour in zip(curves, SIDES, strict=True):
+        band(axes, x, scale * y, colour, "", **DOTS)
+    decades(axes, np.concatenate([scale * y.ravel() for _, y in curves]), 10)
+    axes.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    axes.set(
+        xlabel="presentations", ylabel="test error (%)" if kind == "error" else "test loss (a.u.)"
+    )
+    title(axes, letter, f"test {kind}", pad=16)

@@ -18,6 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
+from neurosim import _words
 from neurosim.errors import InputError, unknown
 from neurosim.naming import SOFTWARE, beside, pictured
 from neurosim.scenes import Scene, Trace, lesson, rms
@@ -31,11 +32,20 @@ STYLE: Any = {
     **{"legend.borderpad": 0.1, "legend.borderaxespad": 0.3},
     **{"axes.titlelocation": "left", "lines.linewidth": 1.2},
 }
+TEXT: Any = {"pdf.fonttype": 42, "svg.fonttype": "none"}
+"""Letters in vector files stay letters, which journals ask for and other programs can edit."""
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe & Ito 2008
 INK, GREY, PALE, UNTAUGHT, TAUGHT = "#222222", "#666666", "#b5b5b5", "#e6ebf1", "#fbe7bd"
 DASHES = ("-", (0, (3, 1.5)), ":", "-.")
 DOTS: dict[str, Any] = {"marker": "o", "ms": 2.5}
-ACTIVITY = ("soma", "event_rate", "burst_probability", "rate")
+ALIGNED = 0.1
+"""An angle to backprop (degrees) that is none: rounding makes angles of equal changes as large."""
+
+BINS, COUNTED_UNITS = 60, 3
+"""Of spikes: bins of a presentation and units of a layer that can be told apart."""
+
+ACTIVITY = ("soma", "event_rate", "burst_signal", "rate")
 
 
 def words(name: str) -> str:
@@ -53,13 +63,22 @@ def spread(items: Sequence, most: int) -> list:
     return [items[k] for k in chosen]
 
 
-def _envelope(x: np.ndarray, y: np.ndarray, most: int = 250) -> tuple[np.ndarray, np.ndarray]:
+def envelope(x: np.ndarray, y: np.ndarray, most: int = 250) -> tuple[np.ndarray, np.ndarray]:
     """A curve of at most `most` bins, each drawn from its lowest to its highest value."""
     if len(x) <= 2 * most:
         return x, y
     edges = np.linspace(0, len(x), most + 1).astype(int)[:-1]
     ends = np.stack([np.fmin.reduceat(y, edges), np.fmax.reduceat(y, edges)], 1)
     return np.repeat(x[edges], 2), ends.ravel()
+
+
+def _binned(x: np.ndarray, y: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of moments as means over bins of a phase, few enough to be told apart."""
+    bins: list[np.ndarray] = []
+    for k in np.unique(place):
+        part = np.flatnonzero(place == k)
+        bins += np.array_split(part, min(len(part), -(-BINS * len(part) // len(x))))
+    return np.array([x[b].mean() for b in bins]), np.array([y[b].mean() for b in bins])
 
 
 # ------------------------------------------------------------------------------------- panels
@@ -126,13 +145,22 @@ def _units(axes: Axes, scene: Scene, layer: int, names: Sequence[str], most: int
     Where there is no time all of them: the first phase as dots, later ones as rings around them.
     """
     colour, values = colour_of(layer, scene.depth), scene.layers[layer]
-    order = np.argsort(np.nan_to_num(values[names[0]][0 if scene.time is None else -1]))
+    leading = next((n for n in ACTIVITY if n in values), names[0])  # the same in every panel
+    order = np.argsort(np.nan_to_num(values[leading][0 if scene.time is None else -1]))
     for name, dash, marker in zip(names, DASHES, "oDsv", strict=False):
         if scene.time is not None:
-            shown = spread(order.tolist(), most)
+            counted = scene.estimates is not None
+            shown = spread(order.tolist(), min(most, COUNTED_UNITS) if counted else most)
             for unit, alpha in zip(shown, np.linspace(0.45, 1, len(shown)), strict=True):
-                axes.plot(scene.time, values[name][:, unit], ls=dash, color=colour, alpha=alpha,
-                          label=words(name), gid=f"unit{unit}")  # fmt: skip
+                stroke: dict[str, Any] = {"color": colour, "alpha": alpha}
+                x, y = scene.time, values[name][:, unit]
+                if scene.estimates is not None:
+                    ends = scene.estimates[layer][name][:, unit]
+                    axes.plot(
+                        [p.end for p in scene.phases], ends, "o", ms=4, clip_on=False, **stroke
+                    )
+                    x, y = _binned(x, y, scene.place)
+                axes.plot(x, y, ls=dash, label=words(name), gid=f"unit{unit}", **stroke)
             continue
         for k, phase in enumerate(scene.phases):
             look: dict[str, Any] = {"mfc": "none", "ms": 5 + k} if k else {"mfc": colour, "ms": 2}
@@ -156,9 +184,15 @@ def _column(figure: Figure, cells: Any, scene: Scene, names: Sequence[str],
             axes.tick_params(labelbottom=layer == layers[-1])
         else:
             axes.set_xticks([])
-            axes.margins(y=0.15)
+            axes.margins(x=0.02, y=0.15)
+            if len(scene.phases) == 1:
+                y = scene.layers[layer][there[0]][0]
+                axes.vlines(np.arange(len(y)), 0, np.sort(y), color=colour_of(layer, scene.depth),
+                            lw=0.8, alpha=0.5)  # fmt: skip
+                axes.axhline(0, color=GREY, lw=0.6, zorder=-1)
         rows.append(axes)
-    rows[-1].set_xlabel("time in the presentation (ms)" if timed else "units, by activity")
+    marks = "" if scene.estimates is None else "; dots: what plasticity reads"
+    rows[-1].set_xlabel(f"time in the presentation (ms){marks}" if timed else "units, by activity")
     figure.align_ylabels(rows)
     lines = {str(line.get_label()): line for line in rows[0].lines if line.get_gid()}
     if len(lines) > 1:
@@ -176,20 +210,29 @@ def _activity(figure: Figure, cell: Any, letter: str, scene: Scene) -> None:
     title(top, letter, f"{what}{scene.title}", pad=16)
 
 
+def _lessons(scene: Scene) -> dict[int, Any]:
+    """The teaching signal of every layer: of spikes, what plasticity read."""
+    place = scene.place if scene.estimates is None else np.arange(len(scene.phases))
+    layers = scene.layers if scene.estimates is None else scene.estimates
+    return {i: lesson(v, place, scene.phases) for i, v in layers.items()}
+
+
 def _teaching(axes: Axes, letter: str, scene: Scene) -> None:
     """How large the teaching signal is in every layer."""
-    lessons = {i: lesson(v, scene.place, scene.phases) for i, v in scene.layers.items()}
+    timed = scene.time is not None and scene.estimates is None
+    lessons = _lessons(scene)
     shown = []
     for i, (variable, between, k, difference) in ((i, x) for i, x in lessons.items() if x):
         sizes, colour, units = rms(difference), colour_of(i, scene.depth), np.abs(difference[-1])
         sizes[sizes == 0] = np.nan
         label, what = f"layer {i}: {_scientific(sizes[-1])}", f"Δ {words(variable)}"
-        if scene.time is None:
+        if not timed:
             axes.plot(np.full(units.shape, i), units, "o", ms=3, mew=0, color=colour, alpha=0.35)
             axes.plot([i - 0.2, i + 0.2], sizes[[-1, -1]], lw=2.5, color=colour, label=label)
             axes.set(xlabel="layer", ylabel=f"|{what}| ({scene.units[variable]})")
             shown.append(units[units > 0])
         else:
+            assert scene.time is not None
             time = scene.time[scene.place == k] - scene.phases[k].begin
             stop = max(1.06 * (scene.settled[k] - scene.phases[k].begin), time[-1] / 10)
             axes.plot(time, sizes, color=colour, label=label)
@@ -197,21 +240,23 @@ def _teaching(axes: Axes, letter: str, scene: Scene) -> None:
                      ylabel=f"RMS of {what} ({scene.units[variable]})")  # fmt: skip
         shown.append(sizes)
         title(axes, letter, f"teaching signal: {between}", pad=16)
-    if scene.time is None:
+    if not timed:
         axes.set(xticks=list(lessons), xlim=(min(lessons) - 0.5, max(lessons) + 0.5))
     decades(axes, np.concatenate(shown), 1)
-    aside(axes, "RMS" if scene.time is None else "RMS at the end")
+    aside(axes, "RMS at the end" if timed else "RMS")
 
 
 def band(axes: Axes, x: np.ndarray, y: np.ndarray, colour: Any, label: str, **look: Any) -> None:
-    """Median and range over the seeds, (presentation, seed), that have a value."""
+    """Mean and range over the seeds, (presentation, seed), that have a value."""
     there = np.isfinite(y).any(1)
     middle, low, high = np.full((3, len(y)), np.nan)
-    middle[there] = np.nanmedian(y[there], 1)
+    middle[there] = np.nanmean(y[there], 1)
     low[there], high[there] = np.nanmin(y[there], 1), np.nanmax(y[there], 1)
-    axes.plot(*_envelope(x, middle), color=colour, label=label, **look)
+    if there.sum() < 3:  # which no line shows
+        look = {"marker": "o", "ms": 2.5} | look
+    axes.plot(*envelope(x, middle), color=colour, label=label, **look)
     if y.shape[1] > 1:
-        (at, low), (_, high) = _envelope(x, low), _envelope(x, high)
+        (at, low), (_, high) = envelope(x, low), envelope(x, high)
         axes.fill_between(at, low, high, color=colour, alpha=0.22, lw=0)
 
 
@@ -239,11 +284,12 @@ def _curves(panels: Sequence[Axes], letters: Iterator[str], trace: Trace) -> Non
         layers = trace.tree["signals/layer"].values.tolist()
         for i in spread(layers, 8):
             colour = colour_of(i, max(layers))
-            band(axes, x, angles[..., layers.index(i)], colour, f"layer {i}", **DOTS)
+            wide = 1.2 + 2.4 * (max(layers) - i) / max(len(layers), 3)  # so that equal lines show
+            band(axes, x, angles[..., layers.index(i)], colour, f"layer {i}", lw=wide, **DOTS)
         axes.axhline(90, color=GREY, lw=0.8, ls=(0, (4, 3)))
         axes.annotate("orthogonal", (0.99, 91), xycoords=("axes fraction", "data"), ha="right",
                       va="bottom", size=8, color=GREY)  # fmt: skip
-        axes.set(ylim=(0, max(100, 1.05 * np.nanmax(angles))), ylabel="angle (degrees)")
+        axes.set(ylim=(-4, max(100, 1.05 * np.nanmax(angles))), ylabel="angle (degrees)")
         title(axes, next(letters), "angle between ΔW and backprop's")
         aside(axes)
     reached = max(x[np.isfinite(y).any(1)].max(initial=1) for x, y in (train, test))
@@ -262,17 +308,18 @@ def _curves(panels: Sequence[Axes], letters: Iterator[str], trace: Trace) -> Non
 def _headline(trace: Trace) -> str:
     """Which run this is, and what came of it."""
     about, count = trace.tree.attrs, len(trace.seeds)
-    seeds = f"seed {trace.seeds[0]}" if count == 1 else f"{count} seeds (median and range)"
+    seeds = f"seed {trace.seeds[0]}" if count == 1 else f"{count} seeds (mean and range)"
     parts = [f"{about['protocol']}: {about['model']} model, {about['level']} level, {seeds}"]
-    kind, scale, unit = ("error", 100, " %") if trace.classes else ("loss", 1, "")
+    kind = "error" if trace.classes else "loss"
     x, values = trace.series(f"evaluation/{kind}")
     there = np.flatnonzero(np.isfinite(values).any(1))
     if there.size:
-        final = scale * values[there[-1]][np.isfinite(values[there[-1]])]
-        low, middle, high = (f"{v:.3g}" for v in np.quantile(final, (0, 0.5, 1)))
-        text = f"test {kind} {middle}" + (f" ({low} to {high})" if final.size > 1 else "") + unit
-        text += "" if there[-1] == len(x) - 1 else f" after {x[there[-1]]} presentations"
-        parts.append(text)
+        final = values[there[-1]]
+        living = final[np.isfinite(final)].tolist()
+        found = {f"test_{kind}": living if count > 1 else living[0]}
+        [(label, text)] = _words.metrics(found)
+        after = "" if there[-1] == len(x) - 1 else f" after {x[there[-1]]} presentations"
+        parts.append(f"{label} {text}{after}")
     diverged = len(trace.summary.get("diverged", ()))
     if diverged:
         parts.append(f"{diverged} of {count} seeds diverged" if count > 1 else "diverged")
@@ -298,16 +345,19 @@ def overview_figure(path: str | PathLike[str]) -> Figure:
         if not any(np.isfinite(loss).any() for loss in losses):
             raise InputError(f"{path}: there is nothing to show: the run wrote no loss yet")
         scene = trace.scene() if trace.recorded() else None
-        figure = new_figure(_headline(trace), 11, 7 if scene else 3.6)
+        taught = scene is not None and any(_lessons(scene).values())
+        bare = scene is not None and scene.time is None and not taught  # one dot a unit
+        figure = new_figure(_headline(trace), 11, (5.4 if bare else 7) if scene else 3.6)
         letters = iter("abcde")
-        rows = figure.add_gridspec(1 + bool(scene), 1, height_ratios=(1.15, 1)[not scene :])
+        ratios = (0.6 if bare else 1.15, 1)[not scene :]
+        rows = figure.add_gridspec(1 + bool(scene), 1, height_ratios=ratios)
         if scene:
-            taught = any(lesson(v, scene.place, scene.phases) for v in scene.layers.values())
             cells = rows[0].subgridspec(1, 1 + taught, width_ratios=(2, 1)[: 1 + taught])
             _activity(figure, cells[0], next(letters), scene)
             if taught:
                 _teaching(figure.add_subplot(cells[1]), next(letters), scene)
-        angles = bool(scene) and np.isfinite(trace.series("signals/angle")[1]).any()
+        found = trace.series("signals/angle")[1] if scene else np.zeros(0)
+        angles = bool((found[np.isfinite(found)] > ALIGNED).any())  # backprop's own need none
         cells = rows[-1].subgridspec(1, 1 + trace.classes + int(angles))
         _curves([figure.add_subplot(cells[k]) for k in range(cells.ncols)], letters, trace)
         return figure
@@ -315,13 +365,13 @@ def overview_figure(path: str | PathLike[str]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def variables_figure(path: str | PathLike[str], names: Sequence[str],
-                     presentation: int | None = None, sample: int = 0,
+                     presentation: int | None = None, sample: int | None = None,
                      layers: Sequence[int] | None = None, seed: int | None = None,
 ) -> Figure:  # fmt: skip
     """The figure that `variables` saves."""
     with studying(path) as tree:
         trace = Trace(path, tree)
-        scene = trace.scene(presentation, sample, seed)
+        scene = trace.scene(presentation, trace.first(sample), seed)
         for layer in layers or ():
             trace.check("layer", layer, scene.layers)
         shown = {n: [i for i in layers or scene.layers if n in scene.layers[i]] for n in names}
@@ -356,15 +406,15 @@ def variables(
     trace: str | PathLike[str],
     names: Sequence[str],
     presentation: int | None = None,
-    sample: int = 0,
+    sample: int | None = None,
     layers: Sequence[int] | None = None,
     out: str | PathLike[str] | None = None,
     seed: int | None = None,
 ) -> Path:
     """Recorded variables of one sample of one presentation: a column each, a row a layer.
 
-    presentation: the last one recorded in detail if not given. layers: all that have the variable.
-    seed: the first that did not diverge. out: as in `overview`.
+    presentation: the last one recorded in detail if not given. sample: the first recorded. layers:
+    all that have the variable. seed: the first that did not diverge. out: as in `overview`.
 
     Raises:
         InputError: what is asked for was not recorded, or `out` cannot be written.
@@ -378,7 +428,8 @@ def save(figure: Figure, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         about = {"Software": SOFTWARE} if path.suffix == ".png" else None
-        figure.savefig(path, dpi="figure", metadata=about)
+        with matplotlib.rc_context(STYLE | TEXT):
+            figure.savefig(path, dpi="figure", metadata=about)
     except OSError as error:
         raise InputError(f"{path}: cannot be written there: {error.strerror}") from error
     return path

@@ -162,7 +162,11 @@ class SpikingEngine:
                         first,
                     )
                     self._write(weights, x)
-            estimates = self._estimates(before, self.machine.tally(), length - opening)
+            after = self.machine.tally()
+            estimates = self._estimates(before, after, length - opening)
+            if watch is not None:
+                given = before, after, length - opening, weights, x, target
+                watch.end(self._ended(estimates, *given))
             passed.append(estimates)
             teaching.append(target)
             if phase.teaching == "none":
@@ -236,6 +240,10 @@ class SpikingEngine:
             basal=tuple(machine.array(i, "basal") for i in layers),
             apical=tuple(machine.apical(i) for i in layers[:-1]),
         )
+        return observe(self.rules, weights, x, target, estimates)
+
+    def _ended(self, estimates, before, after, steps: int, weights, x, target):
+        """The recordable variables as plasticity reads them, over a while that ends now."""
         return observe(self.rules, weights, x, target, estimates)
 
     # --- what the run loop calls ------------------------------------------------------------
@@ -329,6 +337,7 @@ class SpikingEngine:
         Rates are means since the moment before. Spikes are those of the first seed.
         """
         seen: list[Any] = []
+        ends: list[Any] = []
         spikes: dict[str, Spikes] = {}
         for s in range(len(keys)):
             state = jax.tree.map(lambda a, s=s: a[s], states)
@@ -344,10 +353,10 @@ class SpikingEngine:
             with self.machine.recording(samples) as recorded:
                 self.machine.run(program(), length)
             seen.append(watch.traces())
+            ends.append(watch.ends)
             spikes = spikes or {place: Spikes(*of) for place, of in recorded.items()}
-        traces = _stacked(seen)
-        ends = np.array([[phase.duration] * samples for phase in self.phases])
-        return Examined(traces, np.stack([ends] * len(keys)), spikes)
+        stopped = np.array([[phase.duration] * samples for phase in self.phases])
+        return Examined(_stacked(seen), np.stack([stopped] * len(keys)), spikes, _stacked(ends))
 
     def against_backprop(self, weights, change, data, data_axis, ids):
         """See `Engine.against_backprop`."""
@@ -365,6 +374,7 @@ class _Watch:
         self.steps, self.samples = steps, samples
         self._before, self._at = tally, 0
         self._rows: list[list[dict[str, dict[str, Any]]]] = [[] for _ in steps]
+        self.ends: list[dict[str, dict[str, Any]]] = []
 
     def look(self, engine: SpikingEngine, number: int, weights: Any, x, target) -> None:
         """Append what is seen now to the rows of phase `number`."""
@@ -372,7 +382,14 @@ class _Watch:
         tally = engine.machine.tally()
         seen = engine._seen(self._before, tally, step - self._at if step else 0, weights, x, target)
         self._before, self._at = tally, step
-        self._rows[number].append(jax.tree.map(lambda v: v[: self.samples], seen))
+        self._rows[number].append(self._kept(seen))
+
+    def end(self, seen: dict[str, dict[str, Any]]) -> None:
+        """A phase is over: keep what plasticity reads of it."""
+        self.ends.append(self._kept(seen))
+
+    def _kept(self, seen: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return jax.tree.map(lambda v: v[: self.samples], seen)
 
     def _ended_before(self, engine: SpikingEngine, number: int) -> int:
         return sum(engine._steps(phase) for phase in engine.phases[:number])

@@ -114,7 +114,9 @@ def create_variable(
         dim.attach_scale(scale)
 
 
-def create_population(file: h5py.File, name: str, description: str) -> tuple[Any, Any]:
+def create_population(
+    file: h5py.File, name: str, attributes: Mapping[str, str | int]
+) -> tuple[Any, Any]:
     """An empty population of spikes in the SONATA layout: its timestamps and node ids.
 
     The timestamps are the dimension scale of both, which other readers of SONATA do not mind.
@@ -122,7 +124,7 @@ def create_population(file: h5py.File, name: str, description: str) -> tuple[Any
     group = group_at(file, f"spikes/{name}")
     sorting = h5py.enum_dtype({"none": 0, "by_id": 1, "by_time": 2}, basetype=np.uint8)
     group.attrs.create("sorting", 2, dtype=sorting)
-    group.attrs["long_name"] = description
+    group.attrs.update(attributes)
     shape: dict[str, Any] = {"shape": (0,), "maxshape": (None,), "chunks": (1 << 13,)}
     times = group.create_dataset("timestamps", dtype=np.float64, **shape)
     times.make_scale("timestamps")

@@ -48,7 +48,7 @@ class TraceWriter:
         variables: everything that will be written.
         attributes: attributes of the file; `neurosim_version` must be among them.
         texts: long documents by name, stored under `/provenance`.
-        populations: whose spikes will be appended, by name, with a line about each.
+        populations: whose spikes will be appended, by name, with attributes of each.
         overwrite: replace a file that exists, unless a living process is writing it.
 
     Raises:
@@ -64,7 +64,7 @@ class TraceWriter:
         attributes: Mapping[str, str | float | int],
         texts: Mapping[str, str] | None = None,
         overwrite: bool = False,
-        populations: Mapping[str, str] | None = None,
+        populations: Mapping[str, Mapping[str, str | int]] | None = None,
     ) -> None:
         self.path = located(path)
         if "neurosim_version" not in attributes:
@@ -288,7 +288,7 @@ def _create(
     variables: Sequence[Variable],
     attributes: Mapping[str, str | float | int],
     texts: Mapping[str, str],
-    populations: Mapping[str, str],
+    populations: Mapping[str, Mapping[str, str | int]],
 ) -> None:
     """Create the whole file in memory, write it under another name, then rename it to `path`."""
     image = io.BytesIO()
@@ -298,8 +298,8 @@ def _create(
         scales = create_axes(file, axes)
         for variable in variables:
             create_variable(file, scales, variable)
-        for name, description in populations.items():
-            create_population(file, name, description)
+        for name, about in populations.items():
+            create_population(file, name, about)
         for name, text in texts.items():
             group_at(file, "provenance").create_dataset(name, data=text)
     _replace(path, image.getbuffer())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         measures,
         relaxation,
         signal_to_noise,
+        spike_noise,
         stability,
     )
 
@@ -32,6 +33,7 @@ __all__ = [
     "measures",
     "relaxation",
     "signal_to_noise",
+    "spike_noise",
     "stability",
 ]
 
