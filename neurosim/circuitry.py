@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from neurosim.circuits import description, starts
-from neurosim.circuits.description import Circuit, Tables
+from neurosim.circuits import reading, starts
+from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import ExpressionError, parse
+from neurosim.circuits.reading import Tables
 from neurosim.conditions import Problem
 from neurosim.errors import unknown
 from neurosim.plasticity import PROBES
@@ -43,7 +44,7 @@ def tables(model: ModelSpec) -> Tables:
 
 def circuit(model: ModelSpec) -> Circuit:
     """The circuit of a checked model."""
-    return description.circuit(tables(model))
+    return reading.circuit(tables(model))
 
 
 def _given(model: ModelSpec) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
     for name, place in REPLACED.items():
         if name in model.model_fields_set and getattr(model, name) is not None:
             yield ("model", name), f"belongs to layered models; a circuit has {place}"
-    wrong = description.problems(tables(model))
+    wrong = reading.problems(tables(model))
     for key, message in wrong:
         yield ("model", *key), message
     if wrong:

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from neurosim import caller
 from neurosim._plain import plain
-from neurosim.consistency import concerns, problems
+from neurosim.concerns import concerns
+from neurosim.consistency import problems
 from neurosim.credit import defaults
 from neurosim.errors import InputError, NeurosimWarning, arrived, nearest
 from neurosim.naming import expanded, placed

@@ -19,12 +19,12 @@ RANKS = {
     "dynamics": 3, "simulator": 4, "credit": 4, "plasticity": 5,
     "levels": 6, "theory": 7, "course": 7, "engine": 8, "spiking": 9, "conditions": 9,
     "weight_files": 8, "circuitry": 10, "ingredients": 11,
-    "build": 12, "facts": 12, "consistency": 13, "loading": 14, "contents": 14, "diverging": 14,
-    "environment": 14, "scenes": 14, "draws": 15, "programs": 15, "positions": 15,
-    "recording": 15, "results": 15, "comparing": 15, "findings": 15,
-    "looping": 16, "figures": 16, "running": 17, "costing": 17, "listing": 18, "checking": 18,
-    "inspecting": 18, "subjects": 18, "resuming": 18, "analysing": 19, "console": 19,
-    "cli": 20,
+    "build": 12, "facts": 13, "concerns": 14, "consistency": 14, "loading": 15, "contents": 15, "diverging": 15,
+    "environment": 15, "scenes": 15, "draws": 16, "programs": 16, "positions": 16,
+    "recording": 16, "results": 16, "comparing": 16, "findings": 16,
+    "looping": 17, "figures": 17, "running": 18, "costing": 18, "listing": 19, "checking": 19,
+    "inspecting": 19, "subjects": 19, "resuming": 19, "analysing": 20, "console": 20,
+    "cli": 21,
 }  # fmt: skip
 """Room → rank."""
 

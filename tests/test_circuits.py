@@ -15,9 +15,10 @@ from tiny_runs import TINY
 import neurosim as ns
 from neurosim import build, circuitry
 from neurosim.circuits.cells import Cell
-from neurosim.circuits.description import FUNCTIONS, problems
+from neurosim.circuits.description import FUNCTIONS
 from neurosim.circuits.expressions import ExpressionError, parse
 from neurosim.circuits.populations import Group
+from neurosim.circuits.reading import problems
 from neurosim.circuits.wires import wire
 from neurosim.dynamics.base import Drive, Target, field, residual, rest
 from neurosim.dynamics.circuit import ELEMENTARY

@@ -48,7 +48,7 @@ REFUSED = {
     ),
     "online at equilibrium": (
         {"plasticity": "online", "level": "equilibrium"},
-        r"online plasticity needs time; use level='rate'",
+        r"phases\.0\.until: online plasticity is open all along the phase",
     ),
     "tied to nothing": (
         {"model.feedback.rule": "tied", "model.feedback.init": "random"},

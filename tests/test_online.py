@@ -1,13 +1,18 @@
 """Online plasticity, weights inside the ODE: its quasi-static limit, its gates and its memory."""
 
 import warnings
+from functools import partial
+from types import SimpleNamespace
 
 import equinox as eqx
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
+import neurosim as ns
 from neurosim import build
 from neurosim.activations import Linear
 from neurosim.dynamics import Feedforward
@@ -18,6 +23,8 @@ from neurosim.levels.rate import Rate
 from neurosim.loading import load_protocol
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights
+from neurosim.plasticity.learning import Learning
+from neurosim.simulator import Phase
 
 MU, STEP, N = 0.3, 0.5, 3
 
@@ -297,10 +304,16 @@ def test_memory_is_a_low_pass_filter_that_can_be_closed():
     def phase(begin, tau_memory):
         watch = times, lambda plastic: plastic.memory[0]
         still = jax.tree.map(jnp.zeros_like, weights)
-        target = jax.vmap(lambda _: Target("none"))(x)
+
+        def drives(weights):
+            return jax.vmap(lambda x: dynamics.drive(network, weights, x, Target("none")))(x)
+
+        one = Phase("free", 0.1, False, "none", ())
+        learning = SimpleNamespace(tau_memory=tau_memory)
         return online.integrate(
-            level, dynamics, network, begin, x, x, target, STEP,
-            lambda w, readout, memory: still, tau_memory, 0.1, None, watch, lambda w: w,
+            level, level, dynamics, network, begin, x, drives, STEP,
+            lambda w, readout, memory: still, partial(Learning.remember, learning, one), 0.1,
+            None, watch, lambda w: w,
         )  # fmt: skip
 
     end, _, seen = phase(begin, tau_memory)
@@ -342,9 +355,10 @@ def test_tied_inverses_follow_the_moving_weights(engine):
         ((0.5,), (0.1, 0.3, 0.5)),
         8,
     )
-    soma, basal, apical = (seen.traces[1][name] for name in ("soma", "basal", "apical"))
+    lower, upper = (seen.traces[1][place] for place in ("layer1", "layer2"))
+    looked_at = lower["soma"], upper["basal_rate"], upper["soma"], lower["apical_rate"]
     for k in range(3):
-        h1, f2, h2, g1 = (a[0, :, k] for a in (soma[0], basal[1], soma[1], apical[0]))
+        h1, f2, h2, g1 = (a[0, :, k] for a in looked_at)
         now = np.linalg.lstsq(np.asarray(h1), np.asarray(f2), rcond=None)[0].T  # W_2 at this moment
         if k == 2:
             np.testing.assert_allclose(now, found.W[1], atol=1e-12)
@@ -388,7 +402,55 @@ def test_the_noise_of_a_sample_follows_it_through_the_batch(engine):
     def final(ids):
         number, key = jnp.array([ids]), jax.random.key(0)[None]
         seen = one.examine(states, data, None, number, key, jnp.int32(0), ((0.04,),), 4)
-        return np.asarray(seen.traces[0]["soma"][1][0, :, 0])
+        return np.asarray(seen.traces[0]["layer2"]["soma"][0, :, 0])
 
     order = [2, 0, 3, 1]
     np.testing.assert_allclose(final([0, 1, 2, 3])[order], final(order), atol=1e-12)
+
+
+# ------------------------------------------------------- weights that flow while neurons rest
+
+
+def test_weights_that_flow_at_rest_are_the_gradient_flow(tmp_path):
+    """Learning as an ODE: W_1 W_1^T − W_2^T W_2 is conserved, and the way is SciPy's.
+
+    Linear network, backprop, squared error over two: dW_2/dt = ⟨e h^T⟩, dW_1/dt = W_2^T ⟨e x^T⟩.
+    """
+    learn = {"name": "learn", "duration": "5 s", "until": "duration", "plastic": ["forward"]}
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((8, 2)), rng.standard_normal((8, 1))
+    np.savez(tmp_path / "data.npz", x=x, y=y, x_test=x, y_test=y)
+    task = {"name": "arrays", "path": str(tmp_path / "data.npz")}
+    given = {
+        "level": "equilibrium",
+        "plasticity": "online",
+        "precision": "float64",
+        "model.layers": [2, 3, 1],
+        "model.activation": "linear",
+        "model.output": "linear",
+        "model.loss": "half-squared",
+        "model.weights.init": "xavier",
+        "model.forward.rate": "1 Hz",
+        "batch": 8,
+        "task": task,
+        "stages": [{"name": "flow", "presentations": 1, "phases": [learn]}],
+        "rate": {"scheme": "tsit5", "adaptive": True, "dt": "50 ms", "rtol": 1e-10, "atol": 1e-12},
+        "equilibrium.max_newton": 0,
+        "record.presentations": 0,
+    }
+    run = ns.run(ns.load_protocol("backprop-digits", given), out=tmp_path / "flow.h5")
+    with h5py.File(run.path) as file:
+        (begin, end), (V, V_end) = file["weights/W1"][()], file["weights/W2"][()]
+    conserved = begin @ begin.T - V.T @ V
+    np.testing.assert_allclose(end @ end.T - V_end.T @ V_end, conserved, rtol=0, atol=1e-9)
+
+    def velocity(t, flat):
+        W1, W2 = flat[:6].reshape(3, 2), flat[6:].reshape(1, 3)
+        h = x @ W1.T
+        e = y - h @ W2.T
+        return np.concatenate([((e @ W2).T @ x / 8).ravel(), (e.T @ h / 8).ravel()])
+
+    start_at = np.concatenate([begin.ravel(), V.ravel()])
+    way = solve_ivp(velocity, (0, 5), start_at, rtol=1e-11, atol=1e-13).y[:, -1]
+    assert np.abs(way - start_at).max() > 0.1
+    np.testing.assert_allclose(np.concatenate([end.ravel(), V_end.ravel()]), way, atol=1e-8)

@@ -1,0 +1,136 @@
+"""What a protocol can hardly mean: doubts, key by key, some of which no result would survive."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from neurosim.credit import named
+from neurosim.facts import Cell, facts
+from neurosim.levels.schemes import SCHEMES
+from neurosim.spec import (
+    ModelSpec,
+    ProtocolSpec,
+    StageSpec,
+    WeightsSpec,
+)
+from neurosim.theory.relaxation import Distance, chain
+from neurosim.units import format_time
+
+
+class Concern(NamedTuple):
+    """A key, what is doubtful about it, and whether it makes the results worthless."""
+
+    key: tuple[str | int, ...]
+    message: str
+    fatal: bool
+
+
+def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Everything that is possible and hardly meant."""
+    yield from _unused(spec)
+    yield from _lost_signals(spec)
+
+
+def _unused(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Keys that say something, of what another key switches off."""
+    weights, feedback = spec.model.weights, spec.model.feedback
+    read = "file" in (weights.init, feedback.init)
+    for key, unused, reader in (
+        (("model", "weights", "file"), weights.file and not read, "weights.init = 'file'"),
+        (
+            ("model", "feedback", "file"),
+            feedback.file and feedback.init != "file",
+            "feedback.init = 'file'",
+        ),
+        (
+            ("model", "weights", "distance"),
+            weights.distance != WeightsSpec().distance and weights.init != "near-teacher",
+            "weights.init = 'near-teacher'",
+        ),
+        *((("rate", key), given, "adaptive = true") for key, given in _idle_tolerances(spec)),
+        (
+            ("schedule", "final"),
+            spec.schedule.final != 1 and spec.schedule.kind == "constant",
+            "schedule.kind = 'linear' or 'exponential'",
+        ),
+    ):
+        if unused:
+            yield Concern(key, f"is not used; {reader} would use it", fatal=False)
+
+
+def _idle_tolerances(spec: ProtocolSpec) -> list[tuple[str, float | None]]:
+    """Tolerances of fixed, explicit steps."""
+    rate = spec.rate
+    if spec.level != "rate" or rate is None or rate.adaptive or SCHEMES[rate.scheme].implicit:
+        return []
+    return [("rtol", rate.rtol), ("atol", rate.atol)]
+
+
+def _lost_signals(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Where precision or the length of a phase cannot carry the signal to the lowest layer.
+
+    Estimates for exact inverses and an output error as large as the activity: the signal of layer
+    i is then η̂ attenuation_i of the activity.
+    """
+    model = spec.model
+    credit, known = named(model.credit), facts(model)
+    if credit.own_channel and credit.form is None:
+        return
+    signal = model.target_step * np.array(known.attenuation)
+    lost = float(np.finfo(spec.precision).eps) / signal[0]
+    if lost > 1e-2:
+        yield Concern(
+            ("precision",),
+            f"{spec.precision} carries the learning signal of layer 1, about {signal[0]:.1e} of "
+            f"the activity, only to {lost:.0%}; use float64, fewer layers or a larger mu",
+            fatal=lost > 0.5,
+        )
+    if spec.level == "spiking":
+        yield from _spiking_concerns(spec)
+    timed = spec.level == "rate" and not any(model.noise.values())
+    if timed and known.cell is not None:
+        for number, stage in enumerate(spec.stages):
+            where = "stages", number
+            yield from _transient_concerns(spec.model, known.cell, stage, where, signal)
+
+
+def _transient_concerns(
+    model: ModelSpec, cell: Cell, stage: StageSpec, where, signal
+) -> Iterator[Concern]:
+    """Phases that end before the way to rest is short against the learning signals `signal`."""
+    start, loss = None, Distance(model.loss, model.output)
+    for k, phase in enumerate(stage.phases):
+        way = chain(cell, model.depth, loss, phase.teaching, model.target_step)
+        start = np.zeros_like(way.b) if start is None else start
+        if phase.duration is not None:
+            shares = way.transient(start, phase.duration) / signal
+            worst = int(np.argmax(shares))
+            if shares[worst] > 1e-1:
+                needed = 1e3 * way.until(start, 1e-2 * signal)
+                yield Concern(
+                    (*where, "phases", k, "duration"),
+                    f"after {format_time(phase.duration)} the transient is still about "
+                    f"{_times(shares[worst])} the learning signal of layer {worst + 1}; about "
+                    f"{needed:.0f} ms settle it",
+                    fatal=shares[worst] > 10,
+                )
+        start = way.rest
+
+
+def _spiking_concerns(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Where counting begins with the phase, before anything has settled."""
+    window = spec.spiking.window
+    for number, stage in enumerate(spec.stages):
+        for k, phase in enumerate(stage.phases):
+            if phase.duration is not None and phase.duration <= window:
+                yield Concern(
+                    ("stages", number, "phases", k, "duration"),
+                    f"rates are counted over all {format_time(phase.duration)} of the phase, its "
+                    f"transient included; spiking.window is {format_time(window)}",
+                    fatal=False,
+                )
+
+
+def _times(share: float) -> str:
+    return f"{share:.0f} times" if share >= 2 else f"{share:.0%} of"

@@ -1,0 +1,79 @@
+"""What a model and a protocol are: frozen, validated descriptions, independent of any level.
+
+Where a name is expected for an activation, a dynamics, a plasticity rule or a task, a script may
+give an object instead; it is used as it is.
+"""
+
+from neurosim.spec.circuits import (
+    CellSpec,
+    Parameter,
+    ParameterField,
+    PopulationField,
+    PopulationSpec,
+    ProjectionRate,
+    ProjectionSpec,
+    RateLaw,
+    SpreadSpec,
+)
+from neurosim.spec.common import ByName, LearningRate, PlasticityRate, Spec, describe
+from neurosim.spec.layers import (
+    FORMULAS,
+    ActivationField,
+    ActivationSpec,
+    FeedbackSpec,
+    ForwardSpec,
+    NeuronsSpec,
+    Optimizer,
+    WeightsSpec,
+)
+from neurosim.spec.models import CIRCUITS, LAYERED, ModelSpec
+from neurosim.spec.protocols import (
+    Count,
+    EquilibriumSpec,
+    PhaseSpec,
+    Places,
+    ProtocolSpec,
+    RateSpec,
+    RecordSpec,
+    ScheduleSpec,
+    SpikingSpec,
+    StageSpec,
+)
+
+__all__ = [
+    "CIRCUITS",
+    "FORMULAS",
+    "LAYERED",
+    "ActivationField",
+    "ActivationSpec",
+    "ByName",
+    "CellSpec",
+    "Count",
+    "EquilibriumSpec",
+    "FeedbackSpec",
+    "ForwardSpec",
+    "LearningRate",
+    "ModelSpec",
+    "NeuronsSpec",
+    "Optimizer",
+    "Parameter",
+    "ParameterField",
+    "PhaseSpec",
+    "Places",
+    "PlasticityRate",
+    "PopulationField",
+    "PopulationSpec",
+    "ProjectionRate",
+    "ProjectionSpec",
+    "ProtocolSpec",
+    "RateLaw",
+    "RateSpec",
+    "RecordSpec",
+    "ScheduleSpec",
+    "Spec",
+    "SpikingSpec",
+    "SpreadSpec",
+    "StageSpec",
+    "WeightsSpec",
+    "describe",
+]

@@ -1,0 +1,150 @@
+"""Parts of a model that is a circuit."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    Tag,
+    WrapValidator,
+    model_validator,
+)
+
+from neurosim.spec.common import LearningRate, Spec, _read_rate, _write_rate
+from neurosim.spec.layers import Optimizer
+from neurosim.units import parse_any
+
+
+def _read_parameter(value: Any) -> Any:
+    return parse_any(value) if isinstance(value, str) else value
+
+
+Parameter = Annotated[
+    float, BeforeValidator(_read_parameter), Field(allow_inf_nan=False, strict=False)
+]
+"""A number, or text with a unit."""
+
+
+class SpreadSpec(Spec):
+    """A parameter that every cell has its own value of, drawn for each seed.
+
+    spread: the standard deviation; draws on the other side of zero than the mean are drawn again.
+    file: an .npz with an array for every population and layer, such as `pyramidal1`, in SI units.
+    """
+
+    mean: Parameter | None = None
+    spread: Annotated[Parameter, Field(ge=0)] = 0.0
+    file: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "SpreadSpec":
+        if (self.mean is None) == (self.file is None):
+            raise ValueError("expected mean and spread, or file")
+        return self
+
+
+def _is_spread(value: Any) -> str:
+    return "spread" if isinstance(value, dict | SpreadSpec) else "number"
+
+
+ParameterField = Annotated[
+    Annotated[Parameter, Tag("number")] | Annotated[SpreadSpec, Tag("spread")],
+    Discriminator(_is_spread),
+]
+
+
+class CellSpec(Spec):
+    """Equations of a neuron as text. like: the cell whose other lines it takes over.
+
+    parameters: of this cell alone, before those of the model.
+    """
+
+    equations: str = ""
+    like: str | None = None
+    parameters: dict[str, ParameterField] = {}
+
+
+class PopulationSpec(Spec):
+    """Cells of one kind: in which layers, how many in each, and which cell where not its namesake.
+
+    size: as many as the layer has units, or the layer `above` or `below` it, or a number. spikes:
+    the quantity that spikes speak of, or two, by events and by bursts; false for cells without
+    spikes; where not given, what the cells send if that is one quantity.
+    """
+
+    layers: Literal["hidden", "output", "all"] | list[Annotated[int, Field(ge=1)]]
+    size: Literal["layer", "above", "below"] | Annotated[int, Field(ge=1)] = "layer"
+    cell: str | None = None
+    spikes: (
+        str | Annotated[list[str], Field(min_length=2, max_length=2)] | Literal[False] | None
+    ) = None
+
+
+def _population(value: Any, handler: Callable) -> Any:
+    return handler({"layers": value} if isinstance(value, str | list) else value)
+
+
+PopulationField = Annotated[PopulationSpec, WrapValidator(_population)]
+
+
+@dataclass(frozen=True)
+class RateLaw:
+    """A rate of plasticity as an expression in the layer i, the depth L and the parameters."""
+
+    text: str
+    per_second: bool
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Not known before the parameters are; one that is not zero."""
+        return (1.0,)
+
+
+def _read_projection_rate(value: Any, handler: Callable) -> LearningRate | RateLaw:
+    if isinstance(value, RateLaw):
+        return value
+    if isinstance(value, str) and re.search(r"[A-Za-z(]", re.sub(r"\s*[a-zA-Z]+\s*$", "", value)):
+        law = re.sub(r"\s+Hz\s*$", "", value)
+        return RateLaw(law, law != value)
+    return _read_rate(value, handler)
+
+
+def _write_projection_rate(rate: LearningRate | RateLaw) -> Any:
+    if isinstance(rate, RateLaw):
+        return f"{rate.text} Hz" if rate.per_second else rate.text
+    return _write_rate(rate)
+
+
+ProjectionRate = Annotated[
+    Any,
+    WrapValidator(_read_projection_rate),
+    PlainSerializer(_write_projection_rate, when_used="json"),
+]
+
+
+class ProjectionSpec(Spec):
+    """Synapses of one kind; see `docs/models.md` for wires, starts and rules.
+
+    init: where the weights start, a name or an expression over other projections; `file` for an
+    .npz. post, pre: the rule, an expression over the cell on either side. decay: λ. limit: how
+    large a weight may become. bias: whether the post-synaptic cells have biases that learn along.
+    """
+
+    wire: str
+    init: str | None = None
+    gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    file: str | None = None
+    post: str | None = None
+    pre: str | None = None
+    rule: str = "fixed"
+    rate: ProjectionRate = LearningRate((0.0,), False)
+    decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    noise: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    optimizer: Optimizer = "sgd"
+    bias: bool = False

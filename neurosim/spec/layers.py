@@ -1,0 +1,120 @@
+"""Parts of a model that is layers of a shipped dynamics, and what all models share."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    PlainSerializer,
+    WrapValidator,
+    field_validator,
+)
+
+from neurosim.spec.common import ByName, LearningRate, PlasticityRate, Spec, _written, describe
+from neurosim.units import NonNegativeTime, PositiveRate, PositiveTime
+
+FORMULAS = {
+    "linear": "s(a) = a",
+    "leaky-relu": "s(a) = a for a > 0, slope·a otherwise; slope > 0 keeps it invertible",
+    "tanh": "s(a) = tanh a",
+    "sigmoid": "s(a) = 1/(1 + exp(-a))",
+    "softplus": "s(a) = log(1 + exp a)",
+}
+"""What the named transfer functions are; all of them have inverses."""
+
+
+class ActivationSpec(Spec):
+    """A named transfer function; `slope` belongs to the leaky ReLU."""
+
+    name: Literal["linear", "leaky-relu", "tanh", "sigmoid", "softplus"]
+    slope: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @field_validator("slope")
+    @classmethod
+    def _slope_of_leaky_relu(cls, slope, info):
+        if slope is not None and info.data.get("name") not in ("leaky-relu", None):
+            raise ValueError(f"{info.data['name']} has no slope; only leaky-relu has")
+        return slope
+
+
+def _activation(value: Any, handler: Callable) -> Any:
+    if isinstance(value, str):
+        value = {"name": value}
+    return handler(value) if _written(value) or isinstance(value, ActivationSpec) else value
+
+
+ActivationField = Annotated[ActivationSpec, WrapValidator(_activation), PlainSerializer(describe)]
+
+Optimizer = Literal["sgd", "momentum", "rmsprop", "adam"]
+
+
+class WeightsSpec(Spec):
+    """Where the forward weights come from; `file`: an .npz with W1 … WL (and b1 …), or a trace."""
+
+    init: Literal["lecun", "xavier", "orthogonal", "near-teacher", "file"] = "xavier"
+    gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    distance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 8.0
+    file: str | None = None
+
+
+class ForwardSpec(Spec):
+    """Plasticity of the basal synapses.
+
+    order: which layers move in a presentation of a credit with a channel of its own.
+    """
+
+    rule: ByName = "delta"
+    order: Literal["together", "random", "output", "bottom-up"] = "together"
+    rate: PlasticityRate = LearningRate((0.0,), False)
+    depth_compensation: bool = False
+    optimizer: Optimizer = "sgd"
+
+
+class FeedbackSpec(Spec):
+    """The apical synapses: their form, where they start, how they learn.
+
+    threshold: ε of the robust Sherman–Morrison update. refresh: the drift ‖W W⁻¹ − I‖ past which
+    an inverse is computed anew; √eps of the precision where not given.
+    """
+
+    form: Literal["inverse", "autoencoder"] = "inverse"
+    init: Literal["exact-inverse", "pseudo-inverse", "transpose", "random", "file"] = (
+        "pseudo-inverse"
+    )
+    gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    file: str | None = None
+    rule: ByName = "fixed"
+    rate: PlasticityRate = LearningRate((0.0,), False)
+    decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    noise: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    refresh: Annotated[float, Field(gt=0)] | None = None
+    optimizer: Optimizer = "sgd"
+
+
+class NeuronsSpec(Spec):
+    """The neurons behind every unit at the spiking level.
+
+    soma: of mixture networks; multiplexing networks have event/burst neurons. neurons: N a unit.
+    base_rate, gain, max_rate: activity h is a rate of base_rate + gain h, within (0, max_rate).
+    tau_synapse: of dendrites that follow at once at the other levels. leak: conductance of the
+    soma's leak over that of its dendrites.
+    tau_membrane, refractory, membrane_noise: of integrate-and-fire somata (threshold 1, reset 0).
+    base_probability, probability_gain: a burst probability is base + gain ĥ. burst_interval:
+    between the spikes of a burst. burst_limit: inter-spike intervals below it make a burst.
+    """
+
+    soma: Literal["poisson", "lif"] = "poisson"
+    neurons: Annotated[int, Field(ge=1)] = 20
+    base_rate: PositiveRate = 50.0
+    gain: PositiveRate = 20.0
+    max_rate: PositiveRate = 150.0
+    tau_synapse: NonNegativeTime = 5e-3
+    leak: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    tau_membrane: PositiveTime = 10e-3
+    refractory: PositiveTime = 2e-3
+    membrane_noise: Annotated[float, Field(ge=0, le=1)] = 0.1
+    base_probability: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    probability_gain: Annotated[float, Field(gt=0, le=1)] = 0.15
+    burst_interval: PositiveTime = 5e-3
+    burst_limit: PositiveTime = 16e-3
