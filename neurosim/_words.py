@@ -1,6 +1,5 @@
-"""Numbers and names in words, as people read them."""
+"""Numbers in words, as people read them."""
 
-import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import fmean
@@ -99,8 +98,3 @@ def labelled(rows: Iterable[tuple[str, str]], width: int) -> list[str]:
             break_on_hyphens=False,
         )
     return lines
-
-
-def spelled(place: str) -> str:
-    """A place of a network: "layer 1", "interneuron 1"."""
-    return re.sub(r"(\d+)$", r" \1", place)

@@ -254,10 +254,6 @@ def _phase(asked: _Asked, phase: PhaseSpec, passed: list[str], at) -> Iterator[P
     learning = {p.name: p for p in made.projections if p.learns and p.rule != "tied"}
     for number, name in enumerate(phase.plastic):
         if name in ("forward", "feedback"):
-            if not opened(made, [name]):
-                way = "comes from below" if name == "forward" else "comes from above"
-                message = f"{name!r}: no projection with a rule {way}"
-                yield (*at, "plastic", number), message
             continue
         if name in asked.circuit.projection and name not in learning:
             yield (

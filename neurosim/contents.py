@@ -2,19 +2,19 @@
 
 import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from neurosim import _words, circuitry, ingredients
+from neurosim import circuitry, ingredients
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.populations import Group
 from neurosim.consistency import PLASTIC
 from neurosim.credit import named
 from neurosim.levels.spiking.calibration import currents
+from neurosim.places import layer_of, spelled
 from neurosim.spec import ModelSpec, PhaseSpec, ProtocolSpec
 from neurosim.store import Axis, Variable, size
 from neurosim.theory.measures import measured
@@ -283,7 +283,7 @@ class Contents:
                 Axis("time", _joined(self.longest) * MS, "ms", "time in the presentation")
             )
         for place, chosen in self.units.items():
-            text = f"unit of {_words.spelled(place)}"
+            text = f"unit of {spelled(place)}"
             axes[f"traces/{place}"] = [Axis("unit", chosen, None, text)]
             if self.neurons is not None:
                 axes[f"estimates/{place}"] = axes[f"traces/{place}"]
@@ -372,7 +372,7 @@ class Contents:
                 )
             )
         for place, name in self.recorded:
-            text = f"{_words.spelled(place)}: {MEANINGS.get(name, name)}"
+            text = f"{spelled(place)}: {MEANINGS.get(name, name)}"
             variables.append(Variable(f"traces/{place}/{name}", dims, "1", text, dtype))
             if self.neurons is not None:
                 ends = self._dims("presentation", "sample", "phase", "unit")
@@ -432,7 +432,7 @@ def ends(model: ModelSpec) -> dict[str, tuple[int, str]]:
         made = circuitry.circuit(model)
         for group in made.groups:
             place = made.place(group)
-            found[_end(made, group)] = made.size(group), f"unit of {_words.spelled(place)}"
+            found[_end(made, group)] = made.size(group), f"unit of {spelled(place)}"
     return found
 
 
@@ -461,11 +461,6 @@ def spiking(model: ModelSpec) -> dict[str, int]:
         for group in made.groups
         if made.population[group.population].carried
     }
-
-
-def layer_of(place: str) -> int:
-    """The layer of a place, with whose number its name ends."""
-    return int(re.sub(r".*?(\d+)$", r"\1", place))
 
 
 def _chosen(wanted: int | list[int] | None, count: int) -> np.ndarray:

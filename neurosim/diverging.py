@@ -12,6 +12,7 @@ from neurosim import _words
 from neurosim.dynamics.base import Dynamics, Target, rest
 from neurosim.levels.rate import amplification
 from neurosim.network import Network
+from neurosim.places import spelled
 from neurosim.simulator import Examined
 from neurosim.spec import PhaseSpec, ProtocolSpec
 from neurosim.theory.linearisation import System, modes
@@ -66,7 +67,7 @@ def place(
                 bad = np.logical_not(inside(array[s]).all(axis=2))
                 first = int(np.argmax(bad.any(axis=0)))
                 if bad.any() and (earliest is None or first < earliest[0]):
-                    what = f"{name} of {_words.spelled(where)}"
+                    what = f"{name} of {spelled(where)}"
                     earliest = first, what, int(np.argmax(bad[:, first]))
         if earliest is not None:
             at, variable, sample = earliest

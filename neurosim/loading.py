@@ -149,13 +149,13 @@ def _with_model(
     except InputError as error:
         place = document.locate(("model", "use"))[0]
         raise InputError(f"{place}: model.use: {error}") from None
-    rest = {key: value for key, value in table.items() if key != "use"}
-    base = model.data
-    if "cells" in rest and "cells" not in base:  # a circuit in place of layers
+    rest, base = {key: value for key, value in table.items() if key != "use"}, model.data
+    given = {split_key(key)[1] for key in overrides if key.startswith("model.")}
+    if "cells" in given:  # a circuit in place of the layers of the file
         base = {key: value for key, value in base.items() if key not in LAYERED}
-        if "cells" not in document.data["model"]:  # of which the protocol itself speaks
-            given = {split_key(key)[1] for key in overrides if key.startswith("model.")}
-            rest = {k: v for k, v in rest.items() if k not in LAYERED or k in given}
+    if "cells" in given or ("use" in given and "cells" in base):
+        # What the protocol says of a model is said of its own.
+        rest = {key: value for key, value in rest.items() if key in given}
     merged = {**data, "model": merge(base, rest)}
     return merged, Sources((Source(document), Source(model, at=("model",))))
 

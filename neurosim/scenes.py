@@ -10,6 +10,7 @@ import numpy as np
 
 from neurosim import caller
 from neurosim.errors import InputError
+from neurosim.places import is_layer, layer_of
 
 TEACHERS = {"soma": "basal_rate", "burst_signal": "event_rate"}
 """What the teaching moves, and what it is compared with where there is no free phase."""
@@ -161,7 +162,8 @@ class Trace:
         names = [self.flags[code].rpartition(".")[2] for code in used]
         taught = self.tree["phases/teaching"].values[used].astype(bool)
         phases = list(map(Phase, names, taught, [0.0, *ends[:-1]], ends))
-        groups = sorted((int(name[5:]), group) for name, group in traces.children.items())
+        places = filter(is_layer, traces.children)
+        groups = sorted((layer_of(place), traces[place]) for place in places)
         layers = {
             i: {str(n): finite(v.isel(where).values[:, moments]) for n, v in g.data_vars.items()}
             for i, g in groups

@@ -105,7 +105,8 @@ def test_schedules_scale_every_rate(spec):
         "linear": [1, 0.775, 0.55, 0.1],
         "exponential": [1, 0.1**0.25, 0.1**0.5, 0.1],
     }.items():
-        rules = learning(spec({"schedule.kind": kind, "schedule.final": 0.1}))
+        final = {} if kind == "constant" else {"schedule.final": 0.1}
+        rules = learning(spec({"schedule.kind": kind} | final))
         found = [float(rules.moment(jnp.asarray(p)).factor) for p in progress]
         np.testing.assert_allclose(found, factors, rtol=1e-14, err_msg=kind)
 

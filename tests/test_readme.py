@@ -53,7 +53,8 @@ def test_toml(text):
         Path("mine.toml").write_text(text, encoding="utf-8")
         protocol = ns.load_protocol("mine.toml")
     else:
-        (model,) = [p.values[0] for p in blocks("toml") if "[cells" in p.values[0]]
+        (model,) = [p.values[0] for p in blocks("toml") if '"mine"\nlayers' in p.values[0]]
+        model = text if "cells" in given else model
         changes = {"model": tomllib.loads(model), "name": "mine", "stages.0.epochs": 3}
         if "cells" not in given:
             (phase,) = given["stages"]["phases"]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from neurosim.places import is_layer, layer_of
 from neurosim.scenes import Layer, Phase, Trace
 from neurosim.units import parse
 
@@ -144,7 +145,7 @@ class Shown:
         self.phases = [
             Phase(n, bool(t), b, e) for n, t, b, e in zip(names, taught, begins, ends, strict=True)
         ]
-        groups = {int(name[5:]): group for name, group in traces.children.items()}
+        groups = {layer_of(p): traces[p] for p in filter(is_layer, traces.children)}
         self.units = {i: groups[i]["unit"].values for i in sorted(groups)}
         self._values: dict[int, Layer] = {
             i: {str(n): side._own(v.isel(presentation=self._row)) for n, v in groups[i].items()}

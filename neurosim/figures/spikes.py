@@ -11,7 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from neurosim.errors import InputError
 from neurosim.figures.runs import INK, STYLE, above, colour_of, new_figure, save, shade, title
 from neurosim.naming import beside
+from neurosim.places import is_layer, layer_of, spelled
 from neurosim.scenes import Scene, Trace
+from neurosim.spec import ModelSpec
 from neurosim.store import studying
 from neurosim.units import parse
 
@@ -61,8 +63,10 @@ def _figure(trace: Trace, scene: Scene, number: int, sample: int) -> Figure:
     traces, end = trace.tree["traces"], scene.phases[-1].end
     row = traces["presentation"].values.tolist().index(number)
     begin = row * float(traces["time"].values[-1])  # the longest presentation sets the pace
-    populations = sorted(trace.tree["spikes"].children.items(), key=lambda kv: int(kv[0][5:]))
-    bursting = trace.model["dynamics"] == "multiplexing"
+    populations = sorted(
+        trace.tree["spikes"].children.items(), key=lambda kv: (layer_of(kv[0]), not is_layer(kv[0]))
+    )
+    bursting = ModelSpec.model_validate(trace.model).bursting
     text = f"{trace.tree.attrs['protocol']}: spikes, {scene.title}"
     figure = new_figure(text, 9, min(1.6 + 2.2 * len(populations), 14))
     grid = figure.add_gridspec(
@@ -70,7 +74,7 @@ def _figure(trace: Trace, scene: Scene, number: int, sample: int) -> Figure:
     )
     first = None
     for k, (name, group) in enumerate(populations):
-        layer, colour = int(name[5:]), colour_of(int(name[5:]), scene.depth)
+        colour = colour_of(layer_of(name), scene.depth)
         units = traces[name]["unit"].values
         neurons, size = int(group.attrs["neurons"]), int(group.attrs["units"])
         count = len(units) * neurons
@@ -91,7 +95,7 @@ def _figure(trace: Trace, scene: Scene, number: int, sample: int) -> Figure:
             more = chosen & in_burst(times, nodes, limit)
             spikes.plot(times[more], nodes[more], "|", ms=tall, mew=0.9, color=INK,
                         label="second spikes of bursts")  # fmt: skip
-        spikes.set(ylabel=f"layer {layer}\nneuron", ylim=(-0.5 * every, count - 0.5 * every))
+        spikes.set(ylabel=f"{spelled(name)}\nneuron", ylim=(-0.5 * every, count - 0.5 * every))
         spikes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         bins = np.linspace(0, end, 101)
         heights = np.histogram(times, bins)[0] / (count * (bins[1] - bins[0]) / 1e3)

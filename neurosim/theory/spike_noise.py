@@ -129,11 +129,12 @@ class Scatter:
 def _readings(system: System, state: State):
     """How what is recorded, and what apical synapses receive, moves with the flat state."""
     flat, unravel = ravel_pytree(state)
-    dynamics, network, weights, drive = system
+    dynamics: Any = system.dynamics
+    network, weights, drive = system[1:]
 
     def recorded(v):
         there = unravel(v)
-        return dynamics.observe(there, dynamics.read(network, weights, drive, there))
+        return dynamics.variables(there, dynamics.read(network, weights, drive, there))
 
     sent = dynamics.read(network, weights, drive, state).downward
     received = tuple(
@@ -152,6 +153,6 @@ def _by_target(system: System, state: State):
         moved = Drive(drive.x, drive.basal, Target("fixed", value=value))
         velocity = ravel_pytree(field(dynamics, network, weights, moved, state))[0]
         readout = dynamics.read(network, weights, moved, state)
-        return velocity, dynamics.observe(state, readout)
+        return velocity, dynamics.variables(state, readout)
 
     return jax.jacfwd(under)(drive.target.value)
