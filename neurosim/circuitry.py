@@ -7,9 +7,10 @@ from neurosim.circuits import description, starts
 from neurosim.circuits.description import Circuit, Tables
 from neurosim.circuits.expressions import ExpressionError, parse
 from neurosim.conditions import Problem
-from neurosim.errors import unknown
+from neurosim.errors import InputError, unknown
 from neurosim.plasticity import PROBES
 from neurosim.spec import ModelSpec, PhaseSpec, ProtocolSpec, RateLaw
+from neurosim.toml import dotted
 
 REPLACED = {
     "credit": "the rules of the projections (post and pre)",
@@ -43,6 +44,26 @@ def tables(model: ModelSpec) -> Tables:
 def circuit(model: ModelSpec) -> Circuit:
     """The circuit of a checked model."""
     return description.circuit(tables(model))
+
+
+def layered(model: ModelSpec) -> str:
+    """What is said of a layered model that should be a circuit."""
+    tables = "[cells], [populations] and [projections]"
+    return f"{model.name} is a layered model; expected a circuit, which has {tables}"
+
+
+def sound(model: ModelSpec) -> Circuit:
+    """The circuit of a model that no protocol has checked.
+
+    Raises:
+        InputError: it is a layered model, or all that is wrong with the circuit, one a line.
+    """
+    if not model.circuit:
+        raise InputError(layered(model))
+    wrong = description.problems(tables(model))
+    if wrong:
+        raise InputError([f"{model.name}: {dotted(key)}: {message}" for key, message in wrong])
+    return circuit(model)
 
 
 def parameters(model: ModelSpec) -> dict[str, float]:

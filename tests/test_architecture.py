@@ -20,7 +20,7 @@ RANKS = {
     "levels": 6, "theory": 7, "course": 7, "engine": 8, "spiking": 9, "conditions": 9,
     "circuitry": 10, "ingredients": 11,
     "build": 12, "facts": 12, "consistency": 13, "loading": 14, "contents": 14, "diverging": 14,
-    "environment": 14, "scenes": 14, "draws": 15, "programs": 15, "positions": 15,
+    "environment": 14, "scenes": 14, "outline": 15, "draws": 15, "programs": 15, "positions": 15,
     "recording": 15, "results": 15, "comparing": 15, "findings": 15,
     "looping": 16, "figures": 16, "running": 17, "costing": 17, "listing": 18, "checking": 18,
     "inspecting": 18, "subjects": 18, "resuming": 18, "analysing": 19, "cli": 20,
