@@ -17,7 +17,7 @@ from matplotlib.transforms import Affine2D, Bbox
 
 import neurosim as ns
 from neurosim import circuitry
-from neurosim.activations import ACTIVATIONS
+from neurosim.activations import ACTIVATIONS, Elementwise
 from neurosim.circuits.description import FUNCTIONS
 from neurosim.circuits.expressions import parse
 from neurosim.circuits.latex import called, formula, symbol
@@ -118,9 +118,11 @@ presentations = 2
 [[stages.phases]]
 name = "{first}"
 duration = "50 ms"
+until = "duration"
 [[stages.phases]]
 name = "learning"
 duration = "50 ms"
+until = "duration"
 teaching = "clamped"
 plastic = ["{plastic}"]
 [rate]
@@ -255,9 +257,11 @@ def test_every_start_has_words():
 def sides(text):
     """The rows of the aligned equations: left side → the rest."""
     found = {}
+    joint = r",? \\nonumber\\\\\n *&\\quad\{\}( i )?"
     for block in re.findall(r"\\begin\{align\}\n(.*?)\\end\{align\}", text, re.DOTALL):
         block = re.sub(r" *\\intertext\{.*\}\n", "", block)
-        for row in re.sub(r" \\nonumber\\\\\n *&\\quad\{\}", "", block).splitlines():
+        block = re.sub(joint, lambda m: ", && i " if m[1] else "", block)
+        for row in block.splitlines():
             left, right = row.removesuffix(r" \\").split(" &= ", 1)
             assert left.strip() not in found
             found[left.strip()] = right
@@ -330,13 +334,11 @@ def test_what_is_odd_as_latex():
         r"\lambda_{W,\mathrm{ff}}\,W_{\mathrm{ff},i}\right), && i = 1, \dots, L"
     )
     assert rows["G_{i}"] == r"M_{i}^{\top}, && i \in \{1, 3\}"
-    said = (r"Weights $W_{\mathrm{ff}}$ stay within $\pm 2$.", r"$\xi$ is white noise.")
+    said = (r"The weights $W_{\mathrm{ff}}$ stay within $\pm 2$.", r"$\xi$ is white noise.")
     assert set(said) <= set(text.splitlines())
     assert r"$\tau_{a}^{\mathrm{inh}}$ & $0.01$ & s \\" in text.splitlines()
     online = {
         "plasticity": "online",
-        "stages.0.phases.0.until": "duration",
-        "stages.0.phases.1.until": "duration",
         "model.tau_memory": "50 ms",
         "model.projections.W_ff.rate": "0.5 Hz",
         "model.projections.R.rate": "0.1 Hz",
@@ -361,6 +363,17 @@ def test_sums_over_layers_and_products_of_weights():
     )
     half = r"\frac{W_{\mathrm{ff},i} \odot W_{\mathrm{ff},i}}{2}"
     assert rows["R_{i}"] == half + r", && i = 1, \dots, L-1"
+
+
+def test_transfer_functions_of_layers_noise_and_functions_of_a_script():
+    given = {"model.noise": {"soma": 0.05}, "model.activation": Elementwise(jnp.sin)}
+    text = ns.check(protocol("controller", **given), latex="-")["latex"]
+    assert "stands: a function of its own in hidden layers, $s(a) = a$ in layer $L$." in text
+    said = r"$\mathrm{soma}$ has noise of the stationary deviation $0.05$."
+    assert said in text.splitlines()
+    given = {"model.output_activation": "tanh"}
+    text = ns.check(protocol("controller", **given), latex="-")["latex"]
+    assert r"in which a cell stands: $s(a) = \tanh(a)$." in text
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -51,24 +51,30 @@ STARTS = {
 }
 """How weights start that are drawn, in words."""
 
-WIDTH = 78
+WIDTH = 52
 """About how many signs a line of a formula has at most."""
 
 
 def _seen(text: str) -> int:
     """About how many signs of a formula are seen."""
-    return len(re.sub(r"\\(mathrm|left|right|frac|operatorname)|\\,|[{}_^\\]", "", text))
+    text = re.sub(r"\\(mathrm|left|right|frac|operatorname)(?![a-z])", "", text)
+    return len(re.sub(r"\\,|[{}_^]", "", re.sub(r"\\[A-Za-z]+", "x", text)))
 
 
-def _rows(left: str, terms: Sequence[str], ending: str = "") -> str:
-    """One equation of an `align`, its sum over as many lines as it takes."""
+def _row(left: str, terms: Sequence[str], where: str = "") -> str:
+    """One equation of an `align`, over as many lines as it takes. where: for which layers."""
     lines = [f"{left} &= {terms[0]}"]
     for term in terms[1:]:
         if _seen(lines[-1] + term) > WIDTH:
             lines.append(rf"&\quad{{}}{term}")
         else:
             lines[-1] += term
-    return " \\nonumber\\\\\n  ".join(lines) + ending
+    if where and _seen(lines[-1] + where) > WIDTH:
+        lines[-1] += ","
+        lines.append(rf"&\quad{{}} {where}")
+    elif where:
+        lines[-1] += f", && {where}"
+    return " \\nonumber\\\\\n  ".join(lines)
 
 
 # ---------------------------------------------------------------------------------- the methods
@@ -196,7 +202,7 @@ class _Section:
                 left = self._quantity(population.name, equation.name, at)
                 left = _derivative(left) if equation.moves else left
                 terms = Writing(*writes).terms(equation.right.tree.body)
-                equations.append(_rows(left, terms))
+                equations.append(_row(left, terms))
             rows.append(" \\\\\n  ".join(equations))
         yield _aligned("\n  ".join(rows))
         yield from self._signals()
@@ -247,10 +253,10 @@ class _Section:
         for (left, right), groups in found.items():
             if len(groups) == 1:
                 left, right = self._input(*groups[0], at_layer(groups[0][0].layer, self.depth))
-                rows.append(f"{left} &= {right}")
+                rows.append(_row(left, [right]))
             else:
                 where = layers([group.layer for group, _ in groups], self.depth)
-                rows.append(f"{left} &= {right}, && {where}")
+                rows.append(_row(left, [right], where))
         yield "Synapses bring to a cell"
         yield _aligned(" \\\\\n  ".join(rows))
         if any(
@@ -317,7 +323,7 @@ class _Section:
             stand_ins = self._general(i, weights)
             text = formula(begin.expression, stand_ins, MATRICES, frozenset(weights))
             text = text if given.gain == 1 else rf"{number(given.gain)}\,{bracketed(text)}"
-            rows.append(f"{symbol(projection.name, str(i))} &= {text}{which}")
+            rows.append(_row(symbol(projection.name, str(i)), [text], which))
         for (begins, gain), names in drawn.items():
             scaled = "" if gain == 1 or begins in ("zeros", "file") else f", times ${number(gain)}$"
             yield f"The weights {', '.join(names)} start {STARTS[begins]}{scaled}."
@@ -330,7 +336,7 @@ class _Section:
         numbers = [synapses.number for synapses in projection.synapses]
         if len(numbers) == 1:
             return at_layer(numbers[0], self.depth), ""
-        return At("i"), f", && {layers(numbers, self.depth)}"
+        return At("i"), layers(numbers, self.depth)
 
     # --- plasticity ---------------------------------------------------------------------------
 
@@ -342,42 +348,48 @@ class _Section:
             if projection.post is not None:
                 rows += self._rules(projection)
             elif projection.rule == "tied":
-                words.append(f"${name}$ stay at what they start as while the others move.")
+                words.append(f"The weights ${name}$ are kept at what they start as.")
             elif projection.learns:
-                words.append(rf"${name}$ learn by the rule \emph{{{plain(projection.rule)}}}.")
+                words.append(
+                    rf"The weights ${name}$ learn by the rule \emph{{{plain(projection.rule)}}}."
+                )
             if projection.learns and given.limit is not None:
-                words.append(rf"Weights ${name}$ stay within $\pm {number(given.limit)}$.")
+                words.append(rf"The weights ${name}$ stay within $\pm {number(given.limit)}$.")
             if projection.learns and given.optimizer != "sgd":
                 words.append(f"The changes of ${name}$ are made by {given.optimizer}.")
             if hasattr(given.rate, "text"):
                 law = formula(parse(given.rate.text), self._general(At("i")))
-                rows.append(f"{self._rate(projection)} &= {law}")
+                rows.append(_row(self._rate(projection), [law]))
         fixed = [f"${symbol(p.name)}$" for p in self.circuit.projections
                  if p.weighed and not p.learns]  # fmt: skip
         if fixed:
-            words.append(f"{', '.join(fixed)} stay as they are.")
+            words.append(f"The weights {', '.join(fixed)} stay as they are.")
         if rows:
+            remembers = any(p.remembered for p in self.circuit.projections)
+            recalled = ", and a phase in the exponent of what is remembered from its end"
             yield (
-                r"With $\langle\cdot\rangle$ the mean over the samples of a presentation, and a "
-                "phase in the exponent where a quantity is remembered from its end,"
+                r"With $\langle\cdot\rangle$ the mean over the samples of a presentation"
+                f"{recalled if remembers else ''},"
             )
             yield _aligned(" \\\\\n  ".join(rows))
         yield from words if rows or words else ["No weights change."]
 
     def _rules(self, projection: Projection) -> Iterator[str]:
         """How weights change, and the biases beside them, in all layers where it is the same."""
-        found: dict[tuple[int, str], list[Synapses]] = {}
+        found: dict[tuple[int, tuple[str, str]], list[Synapses]] = {}
         for synapses in projection.synapses:
             for k, row in enumerate(self._changes(projection, synapses, At("i"))):
                 found.setdefault((k, row), []).append(synapses)
         for (k, row), where in found.items():
             if len(where) == 1:
                 i = at_layer(where[0].number, self.depth)
-                yield self._changes(projection, where[0], i)[k]
+                left, right = self._changes(projection, where[0], i)[k]
+                yield _row(left, [right])
             else:
-                yield f"{row}, && {layers([s.number for s in where], self.depth)}"
+                left, right = row
+                yield _row(left, [right], layers([s.number for s in where], self.depth))
 
-    def _changes(self, projection: Projection, synapses: Synapses, i: At) -> list[str]:
+    def _changes(self, projection: Projection, synapses: Synapses, i: At) -> list[tuple[str, str]]:
         given, (of, before, behind) = (
             self.tables.projections[projection.name],
             self._ends(synapses, i),
@@ -407,7 +419,7 @@ class _Section:
             if given.decay and moved == weights:
                 by = rf"\left({by} - {symbol(f'lambda_{projection.name}')}\,{weights}\right)"
             left = _derivative(moved) if given.rate.per_second else rf"\Delta {moved}"
-            rows.append(rf"{left} &= {rate}\,{by}")
+            rows.append((left, rf"{rate}\,{by}"))
         return rows
 
     def _rate(self, projection: Projection) -> str:
