@@ -390,7 +390,8 @@ def test_latex_is_well_formed(name):
     assert not stack
     plain = re.sub(r"\\[{}]", "", text)
     assert plain.count("{") == plain.count("}")
-    assert text.count(r"\left") - text.count(r"\left\langle") >= 0
+    left, right = (re.findall(rf"\\{side}(?![a-z])", text) for side in ("left", "right"))
+    assert len(left) == len(right)
     reader = MathTextParser("path")
     for left, right in sides(text).items():
         for part in (left, *re.split(r", && |, &&", right)):
@@ -485,6 +486,19 @@ def test_words_say_what_else_there_is():
         "        rule tied; rate 0.0",
     ):
         assert line in lines
+
+
+@pytest.mark.parametrize(
+    ("spikes", "said"),
+    [
+        (["f", "g"], "spikes carry f by events, g by bursts"),
+        (None, "what spikes carry is not said"),
+    ],
+)
+def test_words_of_spikes(spikes, said):
+    found = ns.check(protocol("controller"))["circuit"]
+    found["populations"][0] |= {"spikes": spikes, "cell": "other"}
+    assert f"  pyramidal   layers 1, 2: 5, 4 units; cells other; {said}" in in_words(found)
 
 
 @pytest.mark.parametrize("name", ALL)
