@@ -333,6 +333,10 @@ def test_what_is_odd_as_latex():
         r"\mathrm{rate}_{i}^{\mathrm{free}})\,\mathrm{rate}_{i-1}^{\top} \right\rangle - "
         r"\lambda_{W,\mathrm{ff}}\,W_{\mathrm{ff},i}\right), && i = 1, \dots, L"
     )
+    assert rows[r"\Delta \mathrm{bias}_{i}"] == (  # biases do not decay
+        r"\eta_{W,\mathrm{ff},i}\,\left\langle s'(V_{m,i})\,(\mathrm{rate}_{i} - "
+        r"\mathrm{rate}_{i}^{\mathrm{free}}) \right\rangle, && i = 1, \dots, L"
+    )
     assert rows["G_{i}"] == r"M_{i}^{\top}, && i \in \{1, 3\}"
     said = (r"The weights $W_{\mathrm{ff}}$ stay within $\pm 2$.", r"$\xi$ is white noise.")
     assert set(said) <= set(text.splitlines())
