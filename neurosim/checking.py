@@ -1,19 +1,24 @@
 """What `neurosim check` says: a protocol resolved, and what running it would take."""
 
 import os
+import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from neurosim import _words, caller, draws, facts, ingredients
+from neurosim import _words, caller, circuitry, draws, facts, ingredients, outline
 from neurosim.contents import Contents, Plan
 from neurosim.credit import named
-from neurosim.errors import NeurosimWarning
+from neurosim.errors import InputError, NeurosimWarning, either
 from neurosim.loading import FILES, Protocol, resolve
+from neurosim.naming import located
 from neurosim.spec import ModelSpec, ProtocolSpec
 from neurosim.theory.relaxation import Distance, chain
 from neurosim.toml import written
+
+SHOWN = {"latex": (".tex",), "plot": (".png", ".svg", ".pdf")}
+"""What a circuit can be shown as, and how such files end."""
 
 
 def check(
@@ -26,21 +31,31 @@ def check(
     force: bool = False,
     device: str | None = None,
     cost: bool = False,
+    latex: str | Path | None = None,
+    plot: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Everything `run` does with the same arguments before it simulates; nothing is written.
+    """Everything `run` does with the same arguments before it simulates.
+
+    Nothing is written but what is asked for of a circuit: `latex`, its equations for a methods
+    section (a `.tex`, or "-" for no file), and `plot`, its picture (PNG, SVG or PDF by its ending).
 
     Returns plain data: the resolved `protocol`, as `load_protocol` accepts it from a file;
     `seeds`; `trace`, where it would go, and `trace_bytes`, about; `stages` and `presentations`;
     `samples`; `simulated_s`, at most, by one seed; `signal`, the teaching signal expected in each
     layer as a fraction of the output error, and `slowest_s`, the time constant at which a phase
     comes to rest where it has a closed form; both None where they mean nothing; `cost`, None unless
-    asked for: what the run would take, measured by running a little of it (see `costing.cost`).
+    asked for: what the run would take, measured by running a little of it (see `costing.cost`);
+    `circuit`, who stands where and reaches whom (see `outline.outline`), None for layered models;
+    `latex`, the text, None unless asked for; `files`, those that were written.
 
     Raises:
-        InputError: what `run` would refuse, but for a trace that exists, of which it warns.
+        InputError: what `run` would refuse, but for a trace that exists, of which it warns; `latex`
+            or `plot` of a layered model, of a name that cannot be, or of a file that exists.
     """
     protocol, chosen, path = resolve(protocol, level, seed, seeds, out)
     spec = protocol.spec
+    for name, file in (("latex", latex), ("plot", plot)):
+        _check_file(spec, name, file, force)
     with draws.fitting(spec):
         _, drawn = draws.data(protocol, chosen)
         next(draws.weights(protocol, chosen[:1], drawn[:1]))
@@ -60,7 +75,7 @@ def check(
             NeurosimWarning,
             stacklevel=2,
         )
-    return {
+    report: dict[str, Any] = {
         "protocol": _resolved(protocol),
         "seeds": chosen,
         "trace": str(path),
@@ -75,7 +90,41 @@ def check(
         "signal": _signal(spec.model),
         "slowest_s": _slowest(spec),
         "cost": costs,
+        "circuit": outline.outline(spec),
+        "latex": None if latex is None else outline.latex(protocol),
     }
+    report["files"] = [] if latex in (None, "-") else [_write(report["latex"], Path(latex))]
+    if plot is not None:
+        from neurosim.figures import circuit
+
+        report["files"].append(str(circuit(spec.model, plot)))
+    return report
+
+
+def _check_file(spec: ProtocolSpec, name: str, file: str | Path | None, force: bool) -> None:
+    """Whether a circuit can be shown so, and there."""
+    if file is None:
+        return
+    given = caller.option(name, os.fspath(file))
+    if not spec.model.circuit:
+        raise InputError(f"{given}: {circuitry.layered(spec.model)}")
+    if name == "latex" and str(file) == "-":
+        return
+    path = located(file)
+    if path.suffix not in SHOWN[name]:
+        raise InputError(f"{given}: expected a name that ends in {either(SHOWN[name])}")
+    if os.path.exists(path) and not force:
+        raise InputError(f"{given}: exists; give {caller.option('force')} to overwrite it")
+
+
+def _write(text: str, file: Path) -> str:
+    path = located(file)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written there: {error.strerror}") from error
+    return str(path)
 
 
 def _computed(
@@ -129,8 +178,16 @@ def in_words(report: dict[str, Any]) -> str:
     if report["cost"] is not None:
         words += _cost_in_words(report["cost"])
     words.append(f"trace: {report['trace']}, about {_words.size(report['trace_bytes'])}")
-    comments = "\n".join(f"# {line}" for line in words)
+    if report["circuit"] is not None:
+        words += outline.in_words(report["circuit"])
+    if report["files"]:
+        words.append(f"written: {', '.join(report['files'])}")
+    comments = "\n".join(f"# {_UNCOMMENTED.sub(' ', line)}" for line in words)
     return f"{comments}\n\n{written(protocol)}"
+
+
+_UNCOMMENTED = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""Signs that no comment of TOML may hold, though a name may."""
 
 
 def _cost_in_words(cost: dict[str, Any]) -> list[str]:

@@ -8,9 +8,10 @@ from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import ExpressionError, parse
 from neurosim.circuits.reading import Tables
 from neurosim.conditions import Problem
-from neurosim.errors import unknown
+from neurosim.errors import InputError, unknown
 from neurosim.plasticity import PROBES
 from neurosim.spec import ModelSpec, PhaseSpec, ProtocolSpec, RateLaw, SpreadSpec
+from neurosim.toml import dotted
 
 REPLACED = {
     "credit": "the rules of the projections (post and pre)",
@@ -45,6 +46,26 @@ def tables(model: ModelSpec) -> Tables:
 def circuit(model: ModelSpec) -> Circuit:
     """The circuit of a checked model."""
     return reading.circuit(tables(model))
+
+
+def layered(model: ModelSpec) -> str:
+    """What is said of a layered model that should be a circuit."""
+    tables = "[cells], [populations] and [projections]"
+    return f"{model.name} is a layered model; expected a circuit, which has {tables}"
+
+
+def sound(model: ModelSpec) -> Circuit:
+    """The circuit of a model that no protocol has checked.
+
+    Raises:
+        InputError: it is a layered model, or all that is wrong with the circuit, one a line.
+    """
+    if not model.circuit:
+        raise InputError(layered(model))
+    wrong = reading.problems(tables(model))
+    if wrong:
+        raise InputError([f"{model.name}: {dotted(key)}: {message}" for key, message in wrong])
+    return circuit(model)
 
 
 def _given(model: ModelSpec) -> dict[str, Any]:

@@ -292,6 +292,13 @@ def check(
     cost: Annotated[
         bool, typer.Option("--cost", help="Predict time and memory by running a little of it.")
     ] = False,
+    latex: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write the circuit as LaTeX; - for standard output."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the circuit: .png, .svg or .pdf.")
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -302,10 +309,12 @@ def check(
         loaded = _loaded(protocol, changes, level, seed)
         from neurosim import checking
 
+        given: dict[str, Any] = {"cost": cost, "latex": latex, "plot": plot}
         report = checking.check(
-            loaded, seeds=ensemble, out=out, force=force, device=device, cost=cost
+            loaded, seeds=ensemble, out=out, force=force, device=device, **given
         )
-        output.result(report, checking.in_words(report))
+        words = report["latex"].rstrip() if latex == "-" else checking.in_words(report)
+        output.result(report, words)
 
 
 @app.command()

@@ -183,6 +183,18 @@ def parse_any(text: str) -> float:
     raise ValueError(f"{text!r} is no quantity; expected a number, or one with a unit: {examples}")
 
 
+def base_unit(text: str) -> str | None:
+    """The unit that `parse_any` reads a text into: "s" for "20 ms"; None if it has none."""
+    match = _QUANTITY.fullmatch(text)
+    unit = ((match and match["unit"]) or "").replace("\N{MICRO SIGN}", "u")
+    bases = (
+        next(name for name, power in known.items() if power == 0)
+        for known in UNITS.values()
+        if unit in known
+    )
+    return next(bases, None)
+
+
 Time = Annotated[float, Quantity("time")]
 NonNegativeTime = Annotated[float, Quantity("time", "non-negative")]
 PositiveTime = Annotated[float, Quantity("time", "positive")]

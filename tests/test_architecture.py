@@ -21,7 +21,7 @@ RANKS = {
     "weight_files": 8, "circuitry": 10, "ingredients": 11,
     "build": 12, "facts": 13, "concerns": 14, "consistency": 14,
     "loading": 15, "contents": 15, "diverging": 15,
-    "environment": 15, "scenes": 15, "draws": 16, "programs": 16, "positions": 16,
+    "environment": 15, "scenes": 15, "outline": 16, "draws": 16, "programs": 16, "positions": 16,
     "recording": 16, "results": 16, "comparing": 16, "findings": 16,
     "looping": 17, "figures": 17, "running": 18, "costing": 18, "listing": 19, "checking": 19,
     "inspecting": 19, "subjects": 19, "resuming": 19, "analysing": 20, "console": 20,

@@ -17,6 +17,7 @@ from neurosim.units import (
     Rate,
     Time,
     Voltage,
+    base_unit,
     format_quantity,
     format_time,
     parse,
@@ -239,3 +240,12 @@ def test_the_tolerance_of_steps_is_relative():
     assert steps(100.0 * (1 + 1e-10), 0.001) == 100_000
     with pytest.raises(ValueError, match="is not a multiple of dt"):
         steps(100.0 * (1 + 1e-8), 0.001)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [("20 ms", "s"), ("3 \N{MICRO SIGN}V", "V"), ("1 kHz", "Hz"), ("5 nS", "S"), ("0.5", None),
+     ("3 apples", None), ("tau", None)],
+)  # fmt: skip
+def test_the_unit_that_a_quantity_is_read_into(text, unit):
+    assert base_unit(text) == unit

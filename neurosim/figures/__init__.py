@@ -1,6 +1,8 @@
-"""Pictures of traces and analyses. Everything shown is read from them; no display is needed."""
+"""Pictures of traces, analyses and circuits. Everything shown is read from them; no display is
+needed."""
 
 from neurosim.figures.analyses import analysis, analysis_figure
+from neurosim.figures.circuits import circuit, circuit_figure
 from neurosim.figures.neurons import calibration
 from neurosim.figures.pairs import comparison, comparison_figure, comparison_of
 from neurosim.figures.runs import overview, overview_figure, save, variables, variables_figure
@@ -10,6 +12,8 @@ __all__ = [
     "analysis",
     "analysis_figure",
     "calibration",
+    "circuit",
+    "circuit_figure",
     "comparison",
     "comparison_figure",
     "comparison_of",
