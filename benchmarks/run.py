@@ -12,6 +12,7 @@ from typing import Annotated
 
 import jax
 import typer
+from circuits import circuits
 from epoch import epochs, overhead, seeds
 from family import family
 from field import field_rates
@@ -22,6 +23,7 @@ from whole import compilation, memory, quickstart, recording, shapes, variants
 
 PARTS: dict[str, Callable[[str], list[Row]]] = {
     "field": field_rates,
+    "circuits": circuits,
     "epoch": epochs,
     "overhead": overhead,
     "seeds": seeds,

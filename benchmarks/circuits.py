@@ -1,0 +1,152 @@
+"""What a model written as a circuit costs: its field, its compiling by depth, its spikes."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from measure import Row, interleaved, ratio
+
+from neurosim import build
+from neurosim.dynamics.base import Target, field, rest
+from neurosim.dynamics.circuit import CircuitDynamics
+from neurosim.levels.spiking.circuit_machine import CircuitMachine
+from neurosim.levels.spiking.neurons import Neurons
+from neurosim.loading import load_protocol
+from neurosim.running import initial_weights, prepare
+from neurosim.spec import ModelSpec
+
+EVALUATIONS, REPEATS = 40, 30
+CELL = """
+basal    = forward
+apical   = feedback
+f        = s(basal)
+g        = t(apical)
+dsoma/dt = ((1 - mu)*f + mu*g - soma)/tau_soma
+up       = soma
+down     = encode(soma, 0)
+"""
+
+
+def model(layers: list[int]) -> dict:
+    """The mixture model as a circuit that learns in two phases."""
+    taught = {"like": "pyramidal", "equations": "g = teach*target + (1 - teach)*soma"}
+    up = {"wire": "up[i-1] -> forward[i]", "post": "slope(basal)*(soma - soma_free)", "rate": 0.01}
+    down = {"wire": "down[i+1] -> feedback[i]", "init": "transpose(W[i+1])", "post": "soma - g"}
+    return {
+        "layers": layers,
+        "output": "linear",
+        "loss": "squared",
+        "attenuation": "(mu/(1 - mu))**(L + 1 - i)",
+        "cells": {"pyramidal": {"equations": CELL}, "output": taught},
+        "populations": {"pyramidal": "hidden", "output": "output"},
+        "projections": {"W": up | {"init": "orthogonal"}, "Q": down | {"rate": 0.01}},
+        "parameters": {"mu": 0.3, "tau_soma": "20 ms"},
+    }
+
+
+def circuits(device: str) -> list[Row]:
+    """All of it."""
+    rows = []
+    with jax.default_device(jax.devices(device)[0]):
+        with jax.enable_x64(False):
+            for n in (256, 512):
+                rows += [_field(n, batch) for batch in (128, 256)]
+        rows += [_depth(level) for level in ("rate", "equilibrium")]
+    return [*rows, *([_spikes()] if device == "cpu" else [])]
+
+
+def _made(layers: list[int]):
+    spec = ModelSpec.model_validate(model(layers))
+    dynamics: CircuitDynamics = build.dynamics(spec)
+    return dynamics, build.network(spec), build.weights(spec, 0, None, None)  # type: ignore[arg-type]
+
+
+def _field(n: int, batch: int) -> Row:
+    """The field of four layers of n units against the matrix products in it."""
+    dynamics, network, weights = _made([n] * 5)
+    x = jax.random.normal(jax.random.key(0), (batch, n))
+    matrices = (*weights["W"][1:], *weights["Q"])  # W_1 x stands still
+
+    @jax.jit
+    def products(activities):
+        def once(_, activities):
+            return tuple(h @ m.T for h, m in zip(activities, matrices, strict=True))
+
+        return jax.lax.fori_loop(0, EVALUATIONS, once, activities)
+
+    @jax.jit
+    def steps(x):
+        def one(x, state):
+            drive = dynamics.drive(network, weights, x, Target("none"))
+            return field(dynamics, network, weights, drive, state)
+
+        def once(_, state):
+            return jax.tree.map(lambda v, r: v + 1e-3 * r, state, jax.vmap(one)(x, state))
+
+        start = jax.vmap(lambda x: rest(dynamics, network, x.dtype))(x)
+        return jax.lax.fori_loop(0, EVALUATIONS, once, start)
+
+    activities = tuple(x + k for k in range(len(matrices)))
+    calls = {"products": lambda: products(activities), "field": lambda: steps(x)}
+    taken = interleaved(calls, REPEATS)
+    what = f"circuit 4x{n} batch {batch}: field"
+    return ratio(what, taken["products"], taken["field"], "%", (">=", 90.0))
+
+
+def _depth(level: str) -> Row:
+    """Processor seconds to compile presentations of ten layers over those of two."""
+    two, ten = (_compiling(level, depth) for depth in (2, 10))
+    return Row(
+        f"circuit, {level} level: compiling 10 layers over 2", ten / two, "×", None, ("<=", 1.5)
+    )
+
+
+def _compiling(level: str, depth: int) -> float:
+    sizes = [16] * (depth + 1)
+    task = {"name": "student-teacher", "layers": sizes, "train": 64, "test": 16}
+    given = {"model": model(sizes), "task": task, "batch": 16, "level": level}
+    given |= {"stages.0.phases.0.duration": "2 s", "stages.0.phases.1.duration": "2 s"}
+    protocol = load_protocol("quickstart", given)
+    with jax.enable_x64(True):
+        samples, drawn = prepare(protocol, [0])
+        engine = build.engine(protocol.spec, protocol.spec.stages[0], 10)
+        states = engine.begin(initial_weights(protocol, [0], drawn), 0)
+        order, keys = jnp.arange(64).reshape(1, 4, 16), jax.random.key(0)[None]
+        steps = (jnp.int32(k) for k in (0, 1, 0))
+        began = time.process_time()
+        done = engine.advance(states, samples.train, samples.axis, order, keys, *steps)
+        jax.block_until_ready(done[0].weights)
+        return time.process_time() - began
+
+
+def _spikes() -> Row:
+    """Processor seconds per simulated second of 32 copies of 18 units of 20 Poisson neurons."""
+    dynamics, network, weights = _made([6, 6, 6, 6])
+    neurons = Neurons("poisson", 20, 50.0, 20.0, 150.0, 5e-4)
+    machine = CircuitMachine(
+        dynamics,
+        network,
+        dict.fromkeys(("pyramidal", "output"), neurons),
+        5e-4,
+        32,
+        tau_synapse=5e-3,
+    )
+    x = np.random.default_rng(0).standard_normal((32, 6))
+
+    def program():
+        machine.reseed(1)
+        machine.rest(np.random.default_rng(0))
+        machine.write_weights(weights)
+        machine.drive(weights, x)
+        machine.teach(None)
+        yield 4000
+
+    machine.run(program(), 4000)
+    taken = []
+    for _ in range(5):
+        began = time.process_time()
+        machine.run(program(), 4000)
+        taken.append((time.process_time() - began) / 2)
+    what = "circuit 32 × 18 × 20 Poisson neurons: CPU-s per simulated s"
+    return Row(what, float(np.median(taken)), "s", min(taken), ("<=", 0.4))
