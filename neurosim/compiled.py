@@ -1,11 +1,15 @@
-"""Functions that JAX compiles, of which a process keeps the programs it used last.
+"""Functions that JAX compiles, of which a process keeps so many programs.
 
 Every shape of a network makes programs of its own, each of some ten megabytes and many memory maps,
-of which a process on Linux has 65530; a long script would run out of both.
+of which a process on Linux has 65530; a long script would run out of both. JAX keeps more of a
+program than the program, and lets go of that only as a whole: so all are dropped at once when they
+have become too many. Those still in use are found on disk again (`neurosim.programs`).
 """
 
-from collections import OrderedDict
+import ctypes
+import gc
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,7 +22,7 @@ T = TypeVar("T")
 KEPT = 24
 """Programs a process keeps: those of some six networks, with the four of a run each."""
 
-_programs: OrderedDict[Any, Any] = OrderedDict()
+_programs: dict[Any, Any] = {}
 
 
 def compiled(function: Callable[P, T]) -> Callable[P, T]:
@@ -40,10 +44,18 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
                 return function(*args, **more)
 
             program.__name__ = program.__qualname__ = getattr(function, "__name__", "program")
+            if len(_programs) >= KEPT:
+                forget()
             _programs[key] = jax.jit(program)
-            if len(_programs) > KEPT:
-                _programs.popitem(last=False)[1].clear_cache()
-        _programs.move_to_end(key)
         return _programs[key](arrays)
 
     return call
+
+
+def forget() -> None:
+    """Drop every compiled program of this process, and give its memory back to the system."""
+    _programs.clear()
+    jax.clear_caches()
+    gc.collect()
+    with suppress(OSError, AttributeError, TypeError):  # where there is no GNU C library
+        ctypes.CDLL(None).malloc_trim(0)

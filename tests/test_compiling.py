@@ -2,14 +2,14 @@
 
 import subprocess
 import sys
-from collections import OrderedDict
 
 import jax
 import jax.numpy as jnp
+import pytest
 from tiny_runs import TINY
 
 import neurosim as ns
-from neurosim.compiled import compiled
+from neurosim.compiled import compiled, forget
 
 SEEN: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: SEEN.append(name))
@@ -24,6 +24,7 @@ def lowered(protocol, path) -> int:
 
 def test_other_numbers_run_the_same_programs(tmp_path):
     """Of the model, of what it learns with, and of how well it has to settle."""
+    forget()
     file, out = tmp_path / "tiny.toml", tmp_path / "out.h5"
     file.write_text(TINY)
     start = {"record.presentations": 0, "model.tau_basal": "30 ms", "model.feedback.decay": 0.1}
@@ -54,10 +55,10 @@ def test_other_numbers_run_the_same_programs(tmp_path):
         assert made(level, model__tau_apical="30 ms") > again
 
 
-def test_a_process_keeps_the_programs_it_used_last(monkeypatch):
-    """Of three with room for two, the one used longest ago is made anew."""
+def test_a_process_drops_its_programs_when_they_are_too_many(monkeypatch):
+    """With room for two, a third begins anew."""
     monkeypatch.setattr("neurosim.compiled.KEPT", 2)
-    monkeypatch.setattr("neurosim.compiled._programs", OrderedDict())
+    monkeypatch.setattr("neurosim.compiled._programs", {})
     traced = []
 
     @compiled
@@ -65,11 +66,39 @@ def test_a_process_keeps_the_programs_it_used_last(monkeypatch):
         traced.append(name)
         return 2 * x
 
-    for name in ("one", "two", "one", "three", "one", "two"):
+    for name in ("one", "two", "one", "three", "two", "three"):
         assert double(jnp.ones(2), name).tolist() == [2, 2]
     assert traced == ["one", "two", "three", "two"]
 
 
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="reads memory as Linux tells it")
+def test_memory_does_not_grow_with_the_networks_seen(tmp_path):
+    """Of 28 shapes the later ones take no more at their worst: programs are dropped in between."""
+    (tmp_path / "tiny.toml").write_text(TINY)
+    script = tmp_path / "shapes.py"
+    script.write_text(SHAPES)
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    early, late = map(float, done.stdout.split())
+    assert late < 1.1 * early
+
+
+SHAPES = """
+import neurosim as ns
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1])
+
+seen = []
+for n in range(28):
+    sizes = {"model.layers": [3, 4 + n, 4], "task.layers": [3, 4 + n, 4]}
+    given = {"level": "equilibrium", "record.presentations": 0, "stages.0.presentations": 1}
+    ns.run(ns.load_protocol("tiny.toml", sizes | given), out="out.h5", force=True)
+    seen.append(resident())
+print(max(seen[:14]), max(seen[14:]))
+"""
 ENSEMBLE = """
 import sys
 import neurosim as ns
