@@ -153,8 +153,9 @@ def in_words(found: Analysis, width: int = 80) -> str:
     if found.inverses is not None:
         lines += ["", "  feedback", *_words.labelled(_inverses(found.inverses), width)]
     where = f", {TEACHING[found.taught]}" if found.taught else ""
-    lines += ["", f"  learning signal ({found.credit}{where}), by layer"]
-    lines += list(_signals(found.signals))
+    if found.signals:
+        lines += ["", f"  learning signal ({found.credit}{where}), by layer"]
+        lines += list(_signals(found.signals))
     return "\n".join(lines)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from neurosim import _words
 from neurosim.store import Arrays, describe, interpreting
 
-PLASTIC = ("forward", "feedback")
 STATUS = {
     "complete": "complete",
     "diverged": "diverged: every seed left the finite numbers",
@@ -125,6 +124,7 @@ def _of_seeds(values: np.ndarray) -> Any:
 def _phases(tree: Arrays) -> list[dict[str, Any]]:
     settled = _by_seed(tree, "metrics/settled")
     names = tree.names("phases/phase")
+    plastic = [w for w in tree.members("phases") if w not in ("phase", "duration", "teaching")]
     phases = []
     for k, name in enumerate(names):
         seen = settled[..., k][~np.isnan(settled[..., k])]
@@ -133,7 +133,7 @@ def _phases(tree: Arrays) -> list[dict[str, Any]]:
                 "name": name,
                 "duration_ms": float(tree["phases/duration"][k]),
                 "taught": bool(tree["phases/teaching"][k] == 1),
-                "plastic": [w for w in PLASTIC if tree[f"phases/{w}"][k] == 1],
+                "plastic": [w for w in plastic if tree[f"phases/{w}"][k] == 1],
                 "settled_mean": float(seen.mean()) if seen.size else None,
                 "settled_worst": float(seen.min()) if seen.size else None,
             }

@@ -405,6 +405,36 @@ def test_a_run_of_text_resumes_and_is_analyzed_from_its_trace_alone(protocol, tm
         assert "dsoma/dt" in str(file["provenance/protocol_json"][()])
 
 
+def test_every_command_takes_what_circuits_leave_behind(tmp_path, monkeypatch):
+    """Populations beside those of layers, several seeds, figures: no command falls over them."""
+    from typer.testing import CliRunner
+
+    from neurosim.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    path = next(path for path in CIRCUITS if path.stem == "controller")
+    text = THREE.format(path=path, layers=load_model(path).layers, plastic=["W"])
+    Path("three.toml").write_text(text)
+    given = [
+        "--set",
+        "stages.0.phases.0.duration=50 ms",
+        "--set",
+        "stages.0.phases.1.duration=50 ms",
+    ]
+    given += ["--set", "record.every=10 ms"]
+    for command in (
+        ["run", "three.toml", "--level", "rate", "--seeds", "0:2", "--out", "a.h5", *given],
+        ["inspect", "a.h5"],
+        ["inspect", "a.h5", "--plot"],
+        ["compare", "a.h5", "a.h5"],
+        ["analyze", "a.h5", "--samples", "1", "--starts", "0"],
+        ["check", "three.toml"],
+    ):
+        done = CliRunner().invoke(app, command, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    assert {path.suffix for path in Path().iterdir()} >= {".h5", ".png"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "where", "message"),
     [
@@ -422,6 +452,9 @@ def test_a_run_of_text_resumes_and_is_analyzed_from_its_trace_alone(protocol, tm
         ("mu       = 0.2", "target = 0.2", "target", "has a meaning of its own"),
         ('+ 1 - i)"\n\n[cells', '+ 1 - k)"\n\n[cells', "attenuation", "unknown name 'k'"),
         ('+ 1 - i)"\n\n[projections.Q', '+ 1 - k)"\n\n[projections.Q', "rate", "name 'k'"),
+        ("[projections.Q]", "[projections.Q2]", "Q2", "no digit last"),
+        ("[projections.Q]", "[projections.b]", "b", "has a meaning of its own"),
+        ('output    = "output"', 'layer = "output"', "layer", "has a meaning of its own"),
         ('name = "mine"', 'name = "mine"\nmu = 0.1', "mu", "parameters.mu"),
         ('name = "mine"', 'name = "mine"\ndynamics = "mixture"', "dynamics", "both"),
         (

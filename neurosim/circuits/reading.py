@@ -1,5 +1,6 @@
 """From the tables of a model file to a circuit, or to all that is wrong with them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,12 @@ from neurosim.circuits.expressions import Expression, ExpressionError, parse
 from neurosim.circuits.populations import Group, Population, Projection, Remembered, Synapses
 from neurosim.circuits.wires import INPUT, End, Wire, wire
 from neurosim.errors import unknown
+
+NAME = re.compile(r"[A-Za-z](\w*[A-Za-z_])?", re.ASCII)
+"""Of populations, projections and cells; traces put the number of a layer behind them."""
+
+TRACED = ("b", "phase", "duration", "teaching", "unit", "moment", "presentation", "seed")
+"""What traces call other things beside projections."""
 
 Key = tuple[str | int, ...]
 Wrong = tuple[Key, str]
@@ -118,9 +125,14 @@ class _Reading:
             if name in taken:
                 at = ("cells", cell[0], "parameters", name) if cell else ("parameters", name)
                 self._say(at, "has a meaning of its own; use another name")
-        for name in self.tables.populations:
-            if name in taken:
-                self._say(("populations", name), "has a meaning of its own; use another name")
+        tables = {"populations": taken | {"layer"}, "projections": {*TRACED}, "cells": set()}
+        for table, owned in tables.items():
+            for name in getattr(self.tables, table):
+                if name in owned:
+                    self._say((table, name), "has a meaning of its own; use another name")
+                elif not NAME.fullmatch(name):
+                    message = "expected letters, digits and _, a letter first and no digit last"
+                    self._say((table, name), f"{name!r} cannot be a name; {message}")
         if not self.tables.populations:
             self._say(("populations",), 'missing; expected such as pyramidal = "hidden"')
         if not self.tables.projections:

@@ -59,6 +59,10 @@ def analysis_figure(found: Analysis) -> Figure:
     text = (
         f"{found.name}: {found.model}, layers {layers}, {found.moment} weights, seed {found.seed}"
     )
+    if not found.signals:  # of circuits, whose rules are their own
+        figure = new_figure(text, 5.4, 3.8)
+        _spectrum(figure.subplots(), found)
+        return figure
     figure = new_figure(text, 12.6, 3.8)
     spectrum, norms, angles = figure.subplots(1, 3)
     _spectrum(spectrum, found)
