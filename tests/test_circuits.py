@@ -405,6 +405,7 @@ def test_a_run_of_text_resumes_and_is_analyzed_from_its_trace_alone(protocol, tm
         assert "dsoma/dt" in str(file["provenance/protocol_json"][()])
 
 
+@pytest.mark.long
 def test_every_command_takes_what_circuits_leave_behind(tmp_path, monkeypatch):
     """Populations beside those of layers, several seeds, figures: no command falls over them."""
     from typer.testing import CliRunner
@@ -425,7 +426,7 @@ def test_every_command_takes_what_circuits_leave_behind(tmp_path, monkeypatch):
     for command in (
         ["run", "three.toml", "--level", "rate", "--seeds", "0:2", "--out", "a.h5", *given],
         ["inspect", "a.h5"],
-        ["inspect", "a.h5", "--plot"],
+        ["inspect", "a.h5", "--plot", "overview"],
         ["compare", "a.h5", "a.h5"],
         ["analyze", "a.h5", "--samples", "1", "--starts", "0"],
         ["check", "three.toml"],
@@ -448,7 +449,9 @@ def test_every_command_takes_what_circuits_leave_behind(tmp_path, monkeypatch):
         ("up       = soma", "up = f + g", "equations", "an algebraic loop"),
         ('like = "pyramidal"', 'like = "pyramid"', "like", "did you mean 'pyramidal'?"),
         ('output    = "output"', 'outputs = "output"', "outputs", "unknown cell 'outputs'"),
-        ('tau_soma = "20 ms"', 'tau_soma = "20 mm"', "tau_soma", "is no quantity"),
+        ('tau_soma = "20 ms"', 'tau_soma = "20 mm"', "parameters", "unknown unit 'mm'"),
+        ("mu       = 0.2", 'mu       = "2 mm"', "parameters.mu", "is no quantity"),
+        ('tau_soma = "20 ms"', 'tau_soma = "20 mV"', "parameters", "has the wrong dimension"),
         ("mu       = 0.2", "target = 0.2", "target", "has a meaning of its own"),
         ('+ 1 - i)"\n\n[cells', '+ 1 - k)"\n\n[cells', "attenuation", "unknown name 'k'"),
         ('+ 1 - i)"\n\n[projections.Q', '+ 1 - k)"\n\n[projections.Q', "rate", "name 'k'"),
@@ -805,6 +808,59 @@ def change(run, name):
     with h5py.File(run.path) as file:
         array = file[f"weights/{name}"][()]
     return array[1] - array[0]
+
+
+@pytest.mark.long
+def test_bursts_and_events_carry_two_quantities(tmp_path):
+    """Of a multiplexing cell as text: what is learned from spikes is what is learned from rates."""
+    equations = MULTIPLEXING.replace(" + bias", "").replace("bias)", "0)")
+    cells = {"layers": "hidden", "spikes": ["f", "g"]}
+    phase = {"duration": "1 s", "until": "duration"}
+    taught = {"like": "pyramidal", "equations": "g = teach*target + (1 - teach)*f"}
+    own = {
+        "model": {
+            "cells": {"pyramidal": {"equations": equations}, "output": taught},
+            "populations": {"pyramidal": cells, "output": cells | {"layers": "output"}},
+            "projections": {
+                "W": {
+                    "wire": "up[i-1] -> forward[i]",
+                    "init": "orthogonal",
+                    "gain": 0.5,
+                    "post": RULE.format("g"),
+                    "rate": 0.05,
+                },
+                "Q": {"wire": "down[i+1] -> feedback[i]", "init": "pinv(W[i+1])"},
+            },
+            "parameters": {"tau_basal": "20 ms", "tau_apical": "20 ms"},
+            "layers": [5, 6, 4],
+            "output": "linear",
+            "loss": "squared",
+            "target_step": 0.2,
+        },
+        "model.spiking": {
+            "neurons": 100,
+            "base_rate": "15 Hz",
+            "gain": "5 Hz",
+            "max_rate": "35 Hz",
+        },
+        "task": {"name": "student-teacher", "layers": [5, 6, 4], "train": 8, "test": 4},
+        "batch": 4,
+        "stages.0.epochs": None,
+        "stages.0.presentations": 1,
+        "stages.0.phases": [
+            {"name": "free"} | phase,
+            {"name": "learning", "teaching": "frozen", "plastic": ["W"]} | phase,
+        ],
+        "record.presentations": 0,
+        "spiking": {"window": "500 ms", "target": "numpy"},
+    }
+    protocol = ns.load_protocol("quickstart", own)
+    rate, spiking = (
+        ns.run(protocol, level=level, out=tmp_path / f"{level}.h5") for level in ("rate", "spiking")
+    )
+    for name in ("W1", "W2"):
+        a, b = change(rate, name), change(spiking, name)
+        assert np.vdot(a, b) / np.linalg.norm(a) / np.linalg.norm(b) > 0.9, name
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pydantic import (
 
 from neurosim.spec.common import LearningRate, Spec, _read_rate, _write_rate
 from neurosim.spec.layers import Optimizer
-from neurosim.units import parse_any
+from neurosim.units import Quantity, parse_any
 
 
 def _read_parameter(value: Any) -> Any:
@@ -58,6 +58,22 @@ ParameterField = Annotated[
 ]
 
 
+def _times(given: Any) -> Any:
+    """Time constants, `tau…`, that have a unit must have one of time."""
+    for name, value in given.items() if isinstance(given, dict) else ():
+        texts = value.values() if isinstance(value, dict) else [value]
+        for text in texts:
+            if name.startswith("tau") and isinstance(text, str) and not text.endswith(".npz"):
+                try:
+                    Quantity("time", "non-negative").read(text)
+                except ValueError as problem:
+                    raise ValueError(f"{name} is a time constant; {problem}") from None
+    return given
+
+
+Parameters = Annotated[dict[str, ParameterField], BeforeValidator(_times)]
+
+
 class CellSpec(Spec):
     """Equations of a neuron as text. like: the cell whose other lines it takes over.
 
@@ -66,7 +82,7 @@ class CellSpec(Spec):
 
     equations: str = ""
     like: str | None = None
-    parameters: dict[str, ParameterField] = {}
+    parameters: Parameters = {}
 
 
 class PopulationSpec(Spec):

@@ -11,7 +11,7 @@ from pydantic import (
 
 from neurosim.errors import either, unknown
 from neurosim.families import FAMILIES
-from neurosim.spec.circuits import CellSpec, ParameterField, PopulationField, ProjectionSpec
+from neurosim.spec.circuits import CellSpec, Parameters, PopulationField, ProjectionSpec
 from neurosim.spec.common import ByName, Spec, describe
 from neurosim.spec.layers import (
     ActivationField,
@@ -48,7 +48,7 @@ class ModelSpec(Spec):
     name: str = "unnamed"
     source: str = ""
     cells: dict[str, CellSpec] = {}
-    parameters: dict[str, ParameterField] = {}
+    parameters: Parameters = {}
     populations: dict[str, PopulationField] = {}
     projections: dict[str, ProjectionSpec] = {}
     readout: str | None = None
