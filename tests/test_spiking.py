@@ -124,10 +124,13 @@ def test_a_leak_pulls_the_soma_to_zero():
 
 @pytest.mark.parametrize("compartment", ["soma", "basal", "apical"])
 def test_noise_in_a_compartment_is_that_of_the_closed_form(compartment):
-    """An Ornstein–Uhlenbeck process of its Euler steps, the same in no two units or copies."""
+    """Of deviation σ under its Euler steps of τ/4, which noise of √(2/τ) would make 7 % too large.
+
+    It is the same in no two units or copies.
+    """
     network = Network((1, 4, 4), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
     silent = Weights((np.zeros((4, 1)), np.zeros((4, 4))), (), (np.zeros((4, 4)),))
-    sigma, dt, tau, mu = 0.3, 1e-3, 0.01, 0.2
+    sigma, dt, tau, mu = 0.3, 1e-3, 0.004, 0.2
     dynamics = Mixture(mu, tau, tau, tau, sigma={compartment: sigma})
     machine = Machine(dynamics, network, None, dt, 300, target="numpy")
     seen = []
@@ -144,9 +147,7 @@ def test_noise_in_a_compartment_is_that_of_the_closed_form(compartment):
             seen.append(machine.array(1, compartment).copy())
 
     machine.run(program(), 1600)
-    per_step = dt / tau
-    expected = sigma**2 / (1 - per_step / 2)
-    assert np.var(seen) == pytest.approx(expected, rel=0.03)
+    assert np.var(seen) == pytest.approx(sigma**2, rel=0.03)
     between = np.corrcoef(np.array(seen).reshape(-1, 4).T)[np.triu_indices(4, 1)]
     assert np.abs(between).max() < 0.05
 
