@@ -44,9 +44,9 @@ def came(synapses: Synapses) -> str:
 class Text:
     """What is written for the groups of a circuit.
 
-    neurons: by population, for those that spike. dt: step (s). changed: parameters that phases change. watched:
-    by group, the quantities whose mean over a while is wanted. traced: whether those that follow at
-    once are also wanted at any moment, smoothed as spikes are.
+    neurons: by population, for those that spike. dt: step (s). changed: parameters that phases
+    change. watched: by group, the quantities whose mean over a while is wanted. traced: whether
+    those that follow at once are also wanted at any moment, smoothed as spikes are.
     """
 
     def __init__(
