@@ -57,7 +57,7 @@ def run(
         computing(protocol.spec, device),
     ):
         samples, drawn = prepare(protocol, chosen)
-        draws.warn_of_left_out(protocol, samples.size)
+        draws.warn_of(protocol, drawn[0])
         weights = initial_weights(protocol, chosen, drawn)
         about = origin(protocol, chosen, fingerprint(drawn))
         loop = Loop(Setting(protocol, chosen, path, samples, weights, about, display))
