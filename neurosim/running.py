@@ -87,7 +87,7 @@ def computing(spec: ProtocolSpec, device: str | None) -> Iterator[None]:
     Raises:
         InputError: JAX cannot compute there (see `devices.on`), or its memory is too small.
     """
-    with programs.kept(), jax.enable_x64(spec.precision == "float64"), devices.on(device):
+    with programs.kept(), devices.numbers(spec.precision == "float64"), devices.on(device):
         try:
             with draws.fitting(spec):
                 yield
