@@ -61,7 +61,7 @@ def analyze(
         DivergedError: no sample has a fixed point that was found.
     """
     seed, at, samples, starts = plain([seed, at, samples, starts])
-    with programs.kept(), jax.enable_x64(True), devices.on(None):
+    with programs.kept(), devices.numbers(x64=True), devices.on(None):
         return _analyze(subject(what, overrides or {}, seed, at, samples), starts)
 
 

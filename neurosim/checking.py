@@ -60,7 +60,7 @@ def check(
         _, drawn = draws.data(protocol, chosen)
         next(draws.weights(protocol, chosen[:1], drawn[:1]))
         samples = len(drawn[0].x_train)
-        draws.warn_of_left_out(protocol, samples)
+        draws.warn_of(protocol, drawn[0])
         plan = Plan(spec, samples // spec.batch)
         observed = facts.observed(spec.model)
     costs = None

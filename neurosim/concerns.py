@@ -7,7 +7,9 @@ import numpy as np
 
 from neurosim.credit import named
 from neurosim.facts import Cell, facts
+from neurosim.ingredients import neurons
 from neurosim.levels.schemes import SCHEMES
+from neurosim.levels.spiking.neurons import COUNTED
 from neurosim.spec import (
     ModelSpec,
     ProtocolSpec,
@@ -119,8 +121,17 @@ def _transient_concerns(
 
 
 def _spiking_concerns(spec: ProtocolSpec) -> Iterator[Concern]:
-    """Where counting begins with the phase, before anything has settled."""
-    window = spec.spiking.window
+    """Times of neurons that steps round; counting that begins before anything has settled."""
+    window, made = spec.spiking.window, neurons(spec)
+    for key in COUNTED[made.kind]:
+        asked, taken = getattr(spec.model.spiking, key), getattr(made, key)
+        if abs(taken - asked) > 1e-9 * asked:
+            yield Concern(
+                ("model", "spiking", key),
+                f"{format_time(asked)} is no multiple of spiking.dt = {format_time(made.dt)} and "
+                f"is taken as {format_time(round(taken, 12))}",
+                fatal=False,
+            )
     for number, stage in enumerate(spec.stages):
         for k, phase in enumerate(stage.phases):
             if phase.duration is not None and phase.duration <= window:

@@ -1,6 +1,7 @@
 """What a protocol asks for that cannot be had, key by key."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,9 @@ from neurosim.conditions import Problem, credit_problems, phase_problems, unknow
 from neurosim.credit import named
 from neurosim.errors import unknown
 from neurosim.facts import facts, invertible, spiking
+from neurosim.ingredients import neurons
 from neurosim.levels.schemes import SCHEMES
+from neurosim.levels.spiking.neurons import COUNTED
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
 from neurosim.spec import (
     ModelSpec,
@@ -226,17 +229,23 @@ def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             (*where, "max_rate"),
             f"{given.max_rate:g} Hz is not above the base rate of {given.base_rate:g} Hz",
         )
-    longest = 1 / given.max_rate
+    longest, made = 1 / given.max_rate, neurons(spec)
+    yield from _step_problems(spec, made.kind)
     if model.bursting:
-        dead = given.burst_interval + given.burst_limit
-        if longest < 1.25 * dead:
+        dead = made.dead_time - made.dt
+        least = max(1.25 * dead, made.dead_time)
+        if longest < least:
             yield (
                 (*where, "max_rate"),
                 f"events {format_time(round(longest, 6))} apart cannot be told from bursts, which "
-                f"take {format_time(dead)}; expected at most {0.8 / dead:.0f} Hz",
+                f"take {format_time(round(dead, 9))}; expected at most {1 / least:.0f} Hz",
             )
-        if given.burst_interval >= given.burst_limit:
-            yield (*where, "burst_interval"), "must be shorter than burst_limit"
+        if made.burst_interval >= made.burst_limit:
+            yield (
+                (*where, "burst_interval"),
+                f"must be shorter than burst_limit in steps of {format_time(made.dt)}, and is "
+                f"{made.interval_steps} against {made.limit_steps}",
+            )
     elif given.soma == "lif" and longest <= 1.05 * given.refractory:
         yield (
             (*where, "max_rate"),
@@ -253,6 +262,31 @@ def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             steps(getattr(spec.spiking, key), spec.spiking.dt)
         except ValueError as problem:
             yield ("spiking", key), str(problem).replace("dt =", "spiking.dt =")
+
+
+def _step_problems(spec: ProtocolSpec, kind: str) -> Iterator[Problem]:
+    """Times of neurons and compartments that a step of the spiking level passes over."""
+    model, given, dt = spec.model, spec.model.spiking, spec.spiking.dt
+    shorter = f"of spiking.dt = {format_time(dt)}; expected a longer time or shorter steps"
+    for key in COUNTED[kind]:
+        time = getattr(given, key)
+        if time < dt / 2:
+            yield (
+                ("model", "spiking", key),
+                f"{format_time(time)} is less than half a step {shorter}",
+            )
+    own = ("tau_soma", "tau_basal", "tau_apical")
+    taus: dict[tuple[str, ...], Any] = {(name,): getattr(model, name) for name in own}
+    filters = model.circuit or None in (model.tau_basal, model.tau_apical)
+    taus["spiking", "tau_synapse"] = given.tau_synapse if filters else 0
+    taus["spiking", "tau_membrane"] = given.tau_membrane if kind == "lif" else 0
+    for place, tau in taus.items():
+        if tau and tau < dt:
+            yield (
+                ("model", *place),
+                f"{format_time(tau)}, which decays within a step, is overshot by Euler's steps "
+                f"{shorter}",
+            )
 
 
 def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Problem]:

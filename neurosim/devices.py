@@ -1,7 +1,8 @@
-"""Where JAX computes: on which device, and in which process."""
+"""Where JAX computes and how: on which device, in which process, with which numbers."""
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import jax
@@ -40,6 +41,29 @@ def on(device: str | None) -> AbstractContextManager[Any]:
             f"JAX sees {', '.join(sorted({found.platform for found in have}))}"
             + ("; for a GPU install neurosim[cuda]" if device != "cpu" else "")
         ) from None
+
+
+@contextmanager
+def numbers(x64: bool) -> Iterator[None]:
+    """In which a protocol decides what JAX computes, whatever the user's settings of JAX are.
+
+    Draws are Threefry's, as JAX has them by default, without an offset of seeds. Products of
+    matrices have the precision of their entries: by default a GPU rounds those of float32 to the
+    ten bits of TF32, which learning signals as small differences do not survive.
+    """
+    config: Any = jax.config
+    offset = config.jax_random_seed_offset
+    config.update("jax_random_seed_offset", 0)
+    try:
+        with (
+            jax.enable_x64(x64),
+            jax.default_prng_impl("threefry2x32"),
+            jax.threefry_partitionable(True),
+            jax.default_matmul_precision("highest"),
+        ):
+            yield
+    finally:
+        config.update("jax_random_seed_offset", offset)
 
 
 def _refuse_forked() -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from neurosim import ingredients
 from neurosim.contents import Plan
 from neurosim.errors import InputError, NeurosimWarning
@@ -13,6 +15,9 @@ from neurosim.seeds import host_stream
 from neurosim.spec import ProtocolSpec
 from neurosim.tasks.data import Data
 from neurosim.toml import split_key
+
+UNSCALED = 5.0
+"""Root mean square of inputs from which on nobody can have scaled them."""
 
 
 def data(protocol: Protocol, seeds: list[int]) -> tuple[bool, list[Data]]:
@@ -61,9 +66,9 @@ def weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Iterator
         yield found
 
 
-def warn_of_left_out(protocol: Protocol, samples: int) -> None:
-    """Warn of what is given and never used. samples: to train on."""
-    spec = protocol.spec
+def warn_of(protocol: Protocol, data: Data) -> None:
+    """Warn of what is given and never used, and of one's own data on a scale of its own."""
+    spec, samples = protocol.spec, len(data.x_train)
     found = {}
     rest = samples % spec.batch
     if rest and not spec.shuffle:
@@ -77,6 +82,12 @@ def warn_of_left_out(protocol: Protocol, samples: int) -> None:
         found["record.presentations"] = (
             f"{', '.join(map(str, beyond))} past the end; the run has the presentations 0 to "
             f"{total - 1}"
+        )
+    size = float(np.sqrt(np.mean(data.x_train**2)))
+    if size > UNSCALED and isinstance(spec.task, dict) and spec.task["name"] == "arrays":
+        found["task"] = (
+            f"inputs have a root mean square of {size:.3g}, and weights start for one near 1; "
+            "standardise = true scales them"
         )
     for key, message in found.items():
         place = protocol.where(split_key(key))

@@ -48,7 +48,10 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def environment(level: str) -> dict[str, str]:
-    """Everything that must stay the same for a run to go on bit for bit."""
+    """Everything that must stay the same for a run to go on bit for bit.
+
+    Settings of JAX are not among it: `devices.numbers` fixes those that decide numbers.
+    """
     (device,) = jax.numpy.zeros(()).devices()
     return {
         "neurosim": version("neurosim"),
@@ -56,6 +59,8 @@ def environment(level: str) -> dict[str, str]:
         **versions(level),
         "device": device.device_kind,
         "processor": processor(),
+        "cores": str(cores()),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }
 
 
@@ -64,11 +69,16 @@ def processor() -> str:
     return _told("model name") or platform.processor() or platform.machine()
 
 
+def cores() -> int:
+    """How many cores the process may use: sums are split among them, and round differently."""
+    usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return len(usable(0))
+
+
 def features() -> str:
     """What a compiled program depends on beside its text: processor, instructions, cores."""
-    usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
     known = _told("flags") or _told("Features")  # as x86 and ARM call them
-    return "\n".join([platform.machine(), processor(), known, str(len(usable(0)))])
+    return "\n".join([platform.machine(), processor(), known, str(cores())])
 
 
 @cache

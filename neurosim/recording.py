@@ -41,6 +41,7 @@ def provenance(
     texts = {
         "protocol_json": spec.model_dump_json(exclude_none=True),
         "overrides": json.dumps({key: str(value) for key, value in protocol.overrides.items()}),
+        "environment": json.dumps(origin["environment"]),
     }
     return attributes, texts
 

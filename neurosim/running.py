@@ -57,7 +57,7 @@ def run(
         computing(protocol.spec, device),
     ):
         samples, drawn = prepare(protocol, chosen)
-        draws.warn_of_left_out(protocol, samples.size)
+        draws.warn_of(protocol, drawn[0])
         weights = initial_weights(protocol, chosen, drawn)
         about = origin(protocol, chosen, fingerprint(drawn))
         loop = Loop(Setting(protocol, chosen, path, samples, weights, about, display))
@@ -87,7 +87,7 @@ def computing(spec: ProtocolSpec, device: str | None) -> Iterator[None]:
     Raises:
         InputError: JAX cannot compute there (see `devices.on`), or its memory is too small.
     """
-    with programs.kept(), jax.enable_x64(spec.precision == "float64"), devices.on(device):
+    with programs.kept(), devices.numbers(spec.precision == "float64"), devices.on(device):
         try:
             with draws.fitting(spec):
                 yield

@@ -91,7 +91,8 @@ class Trace:
     def __init__(self, path: str | PathLike[str], tree: Any) -> None:
         self.path, self.tree = path, tree
         self.summary = json.loads(tree.attrs.get("summary", "{}"))
-        self.model = json.loads(str(tree["provenance/protocol_json"].values))["model"]
+        self.protocol = json.loads(str(tree["provenance/protocol_json"].values))
+        self.model = self.protocol["model"]
         self.seeds = [int(s) for s in str(tree.attrs["seeds"]).split(",")]
         self.flags = tree["phases/phase"].attrs["flag_meanings"].split()
         self.lost = np.full(len(self.seeds), np.inf)

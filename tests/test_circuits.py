@@ -286,6 +286,29 @@ def test_a_nonlinear_compartment_is_drawn_where_newton_goes():
     np.testing.assert_allclose(found, 1 + (drive.basal["W1"] - 1) / 3, rtol=1e-14)
 
 
+@pytest.mark.usefixtures("double_precision")
+def test_sigma_is_held_under_steps_and_written_noise_is_as_written():
+    """Heun with a = dt/τ: v ← (1 − a + a²/2) v + (1 − a/2) s√dt ξ has variance σ² exactly."""
+    noisy = model(
+        "mixture",
+        cells={
+            "pyramidal": {"equations": "dsoma/dt = (forward - soma)/tau_soma\nup = soma"},
+            "output": {"equations": "dsoma/dt = (forward - soma)/tau_soma + 3*xi\nup = soma"},
+        },
+        projections={"W": {"wire": "up[i-1] -> forward[i]"}},
+        noise={"pyramidal.soma": 0.5},
+    )
+    dynamics, net, dt = build.dynamics(noisy), network("linear"), 0.01
+    state = rest(dynamics, net, jnp.float64)
+    level = Rate("heun", dt, False, 1e-6, 1e-9, 1e-3)
+    spread = level.noise(dynamics, net, state, jax.random.key(0)).spread
+    a = dt / dynamics.parameters["tau_soma"]
+    for s in spread["pyramidal.soma"]:
+        variance = ((1 - a / 2) * s) ** 2 * dt / (1 - (1 - a + a**2 / 2) ** 2)
+        assert float(variance) == pytest.approx(0.5**2, rel=1e-12)
+    assert [float(s) for s in spread["output.soma"]] == [3.0]
+
+
 # --------------------------------------------------------------------------- models as files
 
 MODEL = f"""

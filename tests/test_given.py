@@ -163,6 +163,16 @@ def test_presentations_past_the_end_are_said():
         check(**{"record.presentations": [0, 9, 10, 12]})
 
 
+def test_own_data_on_a_scale_of_their_own_are_said():
+    rng = np.random.default_rng(0)
+    np.savez("mine.npz", x=rng.normal(200, 50, (80, 3)), y=rng.normal(size=(80, 4)))
+    task = {"name": "arrays", "path": "mine.npz"}
+    said = r"inputs have a root mean square of 20\d, .*; standardise = true scales them"
+    with pytest.warns(NeurosimWarning, match=said):
+        check(task=task)
+    check(task=task | {"standardise": True})
+
+
 # --- the data of a trace -------------------------------------------------------------------------
 
 

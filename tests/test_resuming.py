@@ -211,6 +211,23 @@ def test_a_changed_version_or_machine_is_refused(stopped, monkeypatch):
         ns.resume(stopped)
 
 
+def test_other_cores_or_flags_of_the_compiler_are_refused_and_in_the_trace(stopped, monkeypatch):
+    """Sums are split among cores; what they round to differs in the last digits."""
+    with ns.open_trace(stopped) as trace:
+        found = json.loads(str(trace["provenance/environment"].values))
+    usable = len(os.sched_getaffinity(0))
+    assert found["cores"] == str(usable)
+    flags = os.environ.get("XLA_FLAGS", "")
+    assert found["XLA_FLAGS"] == flags
+    monkeypatch.setenv("XLA_FLAGS", f"{flags} --xla_cpu_enable_fast_math=true")
+    with pytest.raises(InputError, match=r"XLA_FLAGS: was '.*', is '.*fast_math=true'"):
+        ns.resume(stopped)
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(usable + 1))
+    with pytest.raises(InputError, match=f"cores: was '{usable}', is '{usable + 1}'"):
+        ns.resume(stopped)
+
+
 def test_a_protocol_whose_file_is_gone_is_known_from_the_checkpoint(tiny, stopped, tmp_path):
     tiny.run("whole.h5")
     tiny.file.unlink()

@@ -11,7 +11,7 @@ import xarray
 from small_spikes import FAMILIES, SMALL, arrays, small
 
 import neurosim as ns
-from neurosim import draws
+from neurosim import draws, ingredients
 from neurosim.activations import Linear
 from neurosim.levels.spiking.machine import Machine
 from neurosim.losses import Loss
@@ -135,6 +135,11 @@ def test_every_family_and_plasticity_runs(protocol, changes, tmp_path):
         assert np.abs(moved[1] - moved[0]).max() > 0
 
 
+LIF = {"model.spiking.soma": "lif", "model.spiking.base_rate": "20 Hz"} | {
+    "model.spiking.refractory": "1 ms"
+}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -142,11 +147,48 @@ def test_every_family_and_plasticity_runs(protocol, changes, tmp_path):
         ({"spiking.dt": "2 ms"}, "too long for 150 Hz; expected at most"),
         ({"spiking.window": "1.5 ms"}, "not a multiple of spiking.dt"),
         ({"model.spiking.neuron": 5}, "did you mean 'neurons'"),
+        (
+            {"spiking.dt": "4 ms", "model.spiking.max_rate": "50 Hz"} | LIF,
+            r"refractory: 1 ms is less than half a step of spiking\.dt = 4 ms",
+        ),
+        (
+            {"model.spiking.tau_synapse": "0.4 ms"},
+            r"tau_synapse: 400 us, which decays within a step, .* steps of spiking\.dt = 1 ms",
+        ),
+        (
+            {"model.tau_soma": "0.5 ms"},
+            r"tau_soma: 500 us, which decays within a step, .* steps of spiking\.dt = 1 ms",
+        ),
+        (
+            {"model.spiking.tau_membrane": "0.6 ms"} | LIF,
+            r"tau_membrane: 600 us, which decays within a step, .* of spiking\.dt = 1 ms",
+        ),
     ],
 )
 def test_what_spikes_cannot_do_is_refused(changes, message, tmp_path):
     with pytest.raises(ns.InputError, match=message):
         ns.load_protocol("quickstart", {"level": "spiking"} | changes)
+
+
+def test_bursts_that_steps_round_together_are_refused_and_others_named():
+    """At 4 ms, 5 ms are one step and 16 ms four; 9 and 9.5 ms are two each."""
+    given = {"level": "spiking", "spiking.dt": "4 ms", "model.spiking.max_rate": "30 Hz"}
+    given |= dict.fromkeys(("spiking.window", "stages.0.phases.0.duration"), "352 ms")
+    given |= dict.fromkeys(("spiking.plasticity_every", "record.every"), "4 ms")
+    given |= {"stages.0.phases.1.duration": "352 ms", "model.spiking.base_rate": "15 Hz"}
+    with pytest.warns(ns.NeurosimWarning) as said:
+        loaded = ns.load_protocol("spiking-multiplexing", given)
+    messages = "".join(str(warning.message) for warning in said)
+    assert "burst_interval: 5 ms is no multiple of spiking.dt = 4 ms and is taken as 4 ms" in (
+        messages
+    )
+    assert "burst_limit" not in messages
+    made = ingredients.neurons(loaded.spec)
+    assert (made.interval_steps, made.limit_steps, round(made.dead_time / made.dt)) == (1, 4, 6)
+    close = {"model.spiking.burst_interval": "9 ms", "model.spiking.burst_limit": "9.5 ms"}
+    message = "must be shorter than burst_limit in steps of 4 ms, and is 2 against 2"
+    with pytest.raises(ns.InputError, match=message):
+        ns.load_protocol("spiking-multiplexing", given | close)
 
 
 def test_chosen_samples_and_units_are_those_of_a_whole_recording(finished, tmp_path):

@@ -13,9 +13,10 @@ import jax
 import matplotlib
 import pytest
 from command_line import call
+from tiny_runs import same
 
 import neurosim as ns
-from neurosim import _progress, caller
+from neurosim import _progress, caller, devices
 from neurosim.errors import InputError
 
 CONSOLE = Path(sys.executable).parent / "neurosim"
@@ -34,6 +35,50 @@ def shell(command, **environment):
     return subprocess.run(
         ["bash", "-c", line], capture_output=True, text=True, env=bare | environment, check=False
     )
+
+
+# --- numbers -------------------------------------------------------------------------------------
+
+SETTINGS = {
+    "jax_default_prng_impl": "rbg",
+    "jax_threefry_partitionable": False,
+    "jax_random_seed_offset": 7,
+    "jax_default_matmul_precision": "bfloat16",
+    "jax_enable_x64": True,
+}
+
+
+@pytest.fixture
+def told():
+    """JAX told to compute otherwise."""
+    before = {name: getattr(jax.config, name) for name in SETTINGS}
+    assert not set(before.items()) & set(SETTINGS.items())
+
+    def tell(settings):
+        for name, value in settings.items():
+            jax.config.update(name, value)
+
+    yield lambda: tell(SETTINGS)
+    assert {name: getattr(jax.config, name) for name in SETTINGS} == SETTINGS
+    tell(before)
+
+
+def test_settings_of_jax_decide_no_number(told):
+    """The order of the data is drawn, and with it what the weights become."""
+    run("plain.h5")
+    told()
+    run("other.h5")
+    same("plain.h5", "other.h5")
+
+
+def test_matrices_are_multiplied_in_their_own_precision(told):
+    """Which only a GPU's numbers would show, so that what is asked of the compiler must."""
+    told()
+    with jax.default_matmul_precision("bfloat16"), devices.numbers(x64=False):
+        entries = jax.numpy.ones((2, 2))
+        text = jax.jit(lambda a: a @ a).lower(entries).as_text()
+    assert entries.dtype == "float32"
+    assert "precision = [HIGHEST, HIGHEST]" in text
 
 
 # --- figures -------------------------------------------------------------------------------------

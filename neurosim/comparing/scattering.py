@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neurosim import build, ingredients
+from neurosim import build, devices, ingredients
 from neurosim.comparing.sides import COUNTED, Shown, Side
 from neurosim.compiled import compiled
 from neurosim.dynamics.base import Drive, Dynamics, Target
@@ -104,7 +104,7 @@ class Scattering:
 
     def _at(self, moment: tuple[str, int], kind: str, number: int) -> Scatter | None:
         if (moment, kind) not in self._found:
-            with jax.enable_x64(True):
+            with devices.numbers(x64=True):
                 self._found[moment, kind] = self._near(moment, kind, number)
         return self._found[moment, kind]
 

@@ -26,6 +26,14 @@ from neurosim.network import Layers, Network, Weights
 State = dict[str, Layers]
 """compartment → one array a layer, layer 1 first."""
 
+PerUnit = Callable[[Any], Any]
+"""Rate at which a state decays by itself (1/s) → noise per √s that keeps it at deviation 1."""
+
+
+def white(rate: Scalar | float) -> Scalar | float:
+    """Of white noise in continuous time: √(2 rate), as of an Ornstein–Uhlenbeck process."""
+    return (2 * rate) ** 0.5
+
 
 class Target(eqx.Module):
     """The virtual teaching layer above the output: h_L^trgt as a function of h_L.
@@ -149,8 +157,13 @@ class Dynamics(eqx.Module):
         """What is noisy; empty if nothing is."""
 
     @abstractmethod
-    def deviations(self, network: Network, state: State) -> dict[str, tuple]:
-        """Of every state its noise per √s, None where it is quiet."""
+    def deviations(
+        self, network: Network, state: State, per_unit: PerUnit = white
+    ) -> dict[str, tuple]:
+        """Of every state its noise per √s, None where it is quiet.
+
+        per_unit: by which a stationary deviation of σ is kept up: σ times that.
+        """
 
 
 class Moving(Protocol):
@@ -249,11 +262,13 @@ class Layered(Dynamics):
     def expected(self, network: Network, name: str, number: int) -> Scalar | float:
         return self.attenuation(network, number)
 
-    def deviations(self, network: Network, state: State) -> dict[str, tuple]:
+    def deviations(
+        self, network: Network, state: State, per_unit: PerUnit = white
+    ) -> dict[str, tuple]:
         taus, noise = self.time_constants, self.noise
 
         def of(name: str) -> Scalar | float | None:
-            return noise[name] * (2 / taus[name]) ** 0.5 if name in noise else None
+            return noise[name] * per_unit(1 / taus[name]) if name in noise else None
 
         return {name: tuple(of(name) for _ in layers) for name, layers in state.items()}
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Scalar
 
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.populations import Group, Synapses
-from neurosim.dynamics.base import Drive, Dynamics, State, Target
+from neurosim.dynamics.base import Drive, Dynamics, PerUnit, State, Target, white
 from neurosim.network import Layers, Network, Weights
 
 ELEMENTARY: dict[str, Callable] = {
@@ -149,14 +149,20 @@ class CircuitDynamics(Dynamics):
         }
         return written | self.sigma
 
-    def deviations(self, network: Network, state: State) -> dict[str, tuple]:
-        """Of every state its noise per √s, None where it is quiet: σ √(2/τ), and what `xi` has.
+    def deviations(
+        self, network: Network, state: State, per_unit: PerUnit = white
+    ) -> dict[str, tuple]:
+        """Of every state its noise per √s, None where it is quiet: what σ asks for, and `xi`.
 
-        τ is −1/F' at rest and without input.
+        A state decays by itself at the rate −F' at rest and without input.
         """
         none = Moment(self, network, {}, None, None)
+
+        def of(name: str, index: int) -> Any:
+            return none.deviation(*self._group(name, index), per_unit)
+
         return {
-            name: tuple(none.deviation(*self._group(name, k)) for k in range(1, len(layers) + 1))
+            name: tuple(of(name, k) for k in range(1, len(layers) + 1))
             for name, layers in state.items()
         }
 
@@ -287,15 +293,18 @@ class Moment:
 
         return jax.jvp(velocity, (v,), (jnp.ones_like(v),))
 
-    def deviation(self, group: Group, variable: str) -> Any:
-        """The noise of a state per √s, None where it is quiet."""
+    def deviation(self, group: Group, variable: str, per_unit: PerUnit) -> Any:
+        """The noise of a state per √s, None where it is quiet.
+
+        What the text writes with `xi` has the amplitude that it says.
+        """
         sigma = self.dynamics.sigma.get(
             f"{group.population}.{variable}", self.dynamics.sigma.get(variable)
         )
         found = None
         if sigma is not None:
             _, slope = self._with_slope(group, variable, jnp.zeros(()))
-            found = sigma * jnp.sqrt(-2 * slope)
+            found = sigma * per_unit(-slope)
         if "xi" not in self.circuit.cell(group).right(variable).names:
             return found
 

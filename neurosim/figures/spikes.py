@@ -91,7 +91,9 @@ def _figure(trace: Trace, scene: Scene, number: int, sample: int) -> Figure:
         spikes.plot(times[chosen], nodes[chosen], "|", ms=tall, mew=0.6, color=colour,
                     rasterized=chosen.sum() > MANY)  # fmt: skip
         if bursting:
-            limit = 1e3 * parse(trace.model["spiking"]["burst_limit"], "time")
+            step = parse(trace.protocol["spiking"]["dt"], "time")
+            limit = parse(trace.model["spiking"]["burst_limit"], "time")
+            limit = 1e3 * step * round(limit / step)
             more = chosen & in_burst(times, nodes, limit)
             spikes.plot(times[more], nodes[more], "|", ms=tall, mew=0.9, color=INK,
                         label="second spikes of bursts")  # fmt: skip

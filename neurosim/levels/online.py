@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from neurosim.dynamics.base import Drive, Dynamics, State, field
-from neurosim.levels.rate import Rate, noise_of
+from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Report, imbalance
 from neurosim.network import Network
 
@@ -62,7 +62,7 @@ def integrate(
         d_memory = remember(readout, plastic.memory)
         return Plastic(d_state, d_memory, velocity(weights, readout, plastic.memory))
 
-    noise = noise_of(dynamics, network, start.state, keys)
+    noise = clock.noise(dynamics, network, start.state, keys)
     if noise is not None:
         quiet = jax.tree.map(lambda _: None, (start.memory, start.weights))
         noise = noise._replace(spread=Plastic(noise.spread, *quiet))

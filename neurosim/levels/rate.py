@@ -17,7 +17,7 @@ import lineax as lx
 import numpy as np
 from jaxtyping import PRNGKeyArray, Scalar
 
-from neurosim.dynamics.base import Dynamics, State, field
+from neurosim.dynamics.base import Dynamics, PerUnit, State, field, white
 from neurosim.levels.schemes import SCHEMES
 from neurosim.levels.settling import Problem, Report, Span, imbalance, where
 from neurosim.network import Network
@@ -28,22 +28,41 @@ LOOK_EVERY = 5
 """Fixed steps between two looks at whether a phase has settled; a look costs a vector field."""
 
 
-def amplification(scheme: str, z: np.ndarray) -> np.ndarray:
-    """By which one step multiplies a mode, for z = dt times its eigenvalue: R(z) of the scheme.
+def response(scheme: str, z: Any) -> Any:
+    """What one step adds to a mode, of a push of one a step; z = dt times its eigenvalue.
 
-    1 + z bᵀ(I − zA)⁻¹ 1 for a Runge–Kutta method with the tableau A, b.
+    P(z) = bᵀ(I − zA)⁻¹ 1 for a Runge–Kutta method with the tableau A, b, stage after stage: no
+    stage waits for a later one. Noise, drawn once a step, is such a push.
     """
     if scheme == "euler":
-        return 1 + z
+        return 1 + 0 * z
     tableau = SCHEMES[scheme].make(1e-6, 1e-6).tableau
-    stages = len(tableau.b_sol)
-    A = np.zeros((stages, stages))
-    for i, row in enumerate(tableau.a_lower, start=1):
-        A[i, : len(row)] = row
-    if tableau.a_diagonal is not None:
-        A += np.diag(tableau.a_diagonal)
-    inner = np.eye(stages) - np.asarray(z)[..., None, None] * A
-    return 1 + z * (np.linalg.solve(inner, np.ones((stages, 1)))[..., 0] @ tableau.b_sol)
+    diagonal = np.zeros(len(tableau.b_sol)) if tableau.a_diagonal is None else tableau.a_diagonal
+    stages: list[Any] = []
+    for row, own in zip((np.zeros(0), *tableau.a_lower), diagonal, strict=True):
+        before = sum(a * stage for a, stage in zip(row, stages, strict=True))
+        stages.append((1 + z * before) / (1 - z * own))
+    return sum(b * stage for b, stage in zip(tableau.b_sol, stages, strict=True))
+
+
+def amplification(scheme: str, z: Any) -> Any:
+    """By which one step multiplies a mode: R(z) = 1 + z P(z), the scheme's stability function."""
+    return 1 + z * response(scheme, z)
+
+
+def stepped(scheme: str, dt: float) -> PerUnit:
+    """`white`, for steps of dt (s): what keeps a state at deviation 1 under them.
+
+    v ← R v + P s√dt ξ holds a variance of P² s² dt/(1 − R²): with 1 − R = dt rate P, it is one for
+    s² = rate (1 + R)/P. Steps that amplify the state hold none, and get white noise.
+    """
+
+    def per_unit(rate: Scalar | float) -> Scalar:
+        z = -dt * jnp.asarray(rate)
+        R, P = amplification(scheme, z), response(scheme, z)
+        return jnp.sqrt(jnp.where(jnp.abs(R) < 1, rate * (1 + R) / P, 2 * rate))
+
+    return per_unit
 
 
 class Ended(NamedTuple):
@@ -160,6 +179,19 @@ class Rate(eqx.Module):
         step = self._step(vector_field, start, noise)
         return self._march(step, start, duration, watch)[:3]
 
+    def noise(
+        self, dynamics: Dynamics, network: Network, state: State, key: PRNGKeyArray | None
+    ) -> Noise | None:
+        """The noise of every compartment; None without any.
+
+        A compartment left alone then has the stationary deviation σ_c, whatever the fixed step.
+        """
+        if not dynamics.noise:
+            return None
+        assert key is not None, "noise is drawn with a key"
+        per_unit = white if self.adaptive else stepped(self.scheme, self.dt)
+        return Noise(dynamics.deviations(network, state, per_unit), key)
+
     # --- fixed steps ----------------------------------------------------------------------------
 
     def _step(
@@ -197,7 +229,7 @@ class Rate(eqx.Module):
             return problem.each(lambda problem, v: field(*problem[:4], v), v)
 
         return self._step(
-            all_fields, state, noise_of(problem.dynamics, problem.network, state, key)
+            all_fields, state, self.noise(problem.dynamics, problem.network, state, key)
         )
 
     def _march(self, step, start, duration: float, watch, leading: int = 0, look=None):
@@ -261,7 +293,7 @@ class Rate(eqx.Module):
             lambda v: field(*problem[:4], v),
             state,
             span.duration,
-            noise=noise_of(problem.dynamics, problem.network, state, key),
+            noise=self.noise(problem.dynamics, problem.network, state, key),
             stop=(lambda v: self._look(problem, v)[1]) if span.stop else None,
             watch=watch,
         )
@@ -381,16 +413,3 @@ def _seen_of_each(problem: Problem, span: Span):
         return None
     times, function = span.watch
     return times, lambda v: problem.each(function, v)
-
-
-def noise_of(
-    dynamics: Dynamics, network: Network, state: State, key: PRNGKeyArray | None
-) -> Noise | None:
-    """The noise of every compartment, of deviation σ_c √(2/τ_c) per √s; None without any.
-
-    A compartment left alone is then an Ornstein–Uhlenbeck process of deviation σ_c, whatever dt.
-    """
-    if not dynamics.noise:
-        return None
-    assert key is not None, "noise is drawn with a key"
-    return Noise(dynamics.deviations(network, state), key)

@@ -44,7 +44,7 @@ class CircuitGroups:
         tau_synapse: float,
     ) -> None:
         self.circuit, self.copies, self.dt = dynamics.circuit, copies, dt
-        self.text = Text(dynamics, network, neurons, changed, watched, traced, tau_synapse)
+        self.text = Text(dynamics, network, neurons, dt, changed, watched, traced, tau_synapse)
         self.clock = b2.Clock(dt * b2.second, name="clock")
         self.units = {group: self._units(group) for group in self.circuit.groups}
         spiking = [g for g in self.circuit.groups if g.population in neurons]

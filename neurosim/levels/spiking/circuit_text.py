@@ -44,9 +44,9 @@ def came(synapses: Synapses) -> str:
 class Text:
     """What is written for the groups of a circuit.
 
-    neurons: by population, for those that spike. changed: parameters that phases change. watched:
-    by group, the quantities whose mean over a while is wanted. traced: whether those that follow at
-    once are also wanted at any moment, smoothed as spikes are.
+    neurons: by population, for those that spike. dt: step (s). changed: parameters that phases
+    change. watched: by group, the quantities whose mean over a while is wanted. traced: whether
+    those that follow at once are also wanted at any moment, smoothed as spikes are.
     """
 
     def __init__(
@@ -54,12 +54,13 @@ class Text:
         dynamics: CircuitDynamics,
         network: Network,
         neurons: Mapping[str, Neurons],
+        dt: float,
         changed: frozenset[str],
         watched: Mapping[Group, tuple[str, ...]],
         traced: bool,
         tau_synapse: float,
     ) -> None:
-        self.traced = traced
+        self.dt, self.traced = dt, traced
         self.dynamics, self.circuit, self.network = dynamics, dynamics.circuit, network
         self.neurons, self.changed, self.watched = neurons, changed, watched
         self.tau_synapse = tau_synapse
@@ -152,8 +153,13 @@ class Text:
         return self.circuit.cell(group).right(name).written(names, self._functions(group))
 
     def _noise(self, group: Group, name: str) -> str:
-        """The noise of a state, which the neurons of an ensemble share."""
-        deviation = Moment(self.dynamics, self.network, {}, None, None).deviation(group, name)
+        """The noise of a state, which the neurons of an ensemble share, under Euler's steps."""
+
+        def per_unit(rate):
+            return (rate * (2 - self.dt * rate)) ** 0.5
+
+        at_rest = Moment(self.dynamics, self.network, {}, None, None)
+        deviation = at_rest.deviation(group, name, per_unit)
         if deviation is None:
             return ""
         return f" + {_number(float(deviation))}*xi_{name}*second**-0.5"

@@ -124,9 +124,12 @@ def _dendrite(dynamics: Dynamics, name: str, pull: str, smoothed: bool = False) 
 
 
 def _noise(dynamics: Dynamics, name: str) -> str:
-    """The noise of a compartment, shared by the neurons of an ensemble."""
+    """The noise of a compartment, shared by the neurons of an ensemble.
+
+    Euler's steps of dt hold σ with a little less than √(2/τ).
+    """
     sigma = dynamics.noise.get(name, 0.0)
-    return f" + {sigma!r} * sqrt(2/tau_{name}) * xi_{name}" if sigma else ""
+    return f" + {sigma!r} * sqrt((2 - dt/tau_{name})/tau_{name}) * xi_{name}" if sigma else ""
 
 
 def _decode(network: Network, i: int) -> str:

@@ -18,6 +18,9 @@ import numpy as np
 LONG_AGO = -(1 << 30)
 """A time step before every spike."""
 
+COUNTED = {"poisson": (), "lif": ("refractory",), "bursting": ("burst_interval", "burst_limit")}
+"""Kind → its times that are whole steps."""
+
 
 @dataclass(frozen=True)
 class Neurons:
@@ -29,6 +32,8 @@ class Neurons:
     the free membrane, with reset at 0 and threshold at 1.
     base_probability, probability_gain: p_0 and γ_p; burst_interval: between the two spikes of a
     burst; burst_limit: inter-spike intervals below it belong to a burst.
+    What is `COUNTED` is whole steps, at least one: rounded here, so that what waits for it and what
+    makes up for the wait agree.
     current: of `lif`: the current that makes it fire at k times `table_step`.
     """
 
@@ -46,6 +51,11 @@ class Neurons:
     burst_interval: float = 5e-3
     burst_limit: float = 16e-3
     current: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+
+    def __post_init__(self) -> None:
+        for name in COUNTED[self.kind]:
+            steps = max(1, round(getattr(self, name) / self.dt))
+            object.__setattr__(self, name, steps * self.dt)
 
     @property
     def bursts(self) -> bool:
@@ -132,7 +142,7 @@ class Neurons:
             case "lif":
                 return "v = 0"
             case "bursting":
-                isi, dead = (round(t / self.dt) for t in (self.burst_interval, self.dead_time))
+                isi, dead = self.interval_steps, round(self.dead_time / self.dt)
                 return (
                     f"in_burst = int(t_in_timesteps - last_spike < {self.limit_steps})\n"
                     f"free_at = free_at * pending + (t_in_timesteps + {dead}) * (1 - pending)\n"
@@ -188,6 +198,11 @@ class Neurons:
                 }
             case _:
                 return {}
+
+    @property
+    def interval_steps(self) -> int:
+        """`burst_interval` in steps."""
+        return round(self.burst_interval / self.dt)
 
     @property
     def limit_steps(self) -> int:

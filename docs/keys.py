@@ -1,0 +1,179 @@
+"""The tables of keys in protocols.md: `python docs/keys.py` writes them from the specs.
+
+A table stands below a comment that names it. Its first three columns are made here; the last one,
+what a key means, is written by hand and kept.
+"""
+
+import dataclasses
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import annotated_types as at
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from neurosim import spec
+from neurosim.circuits.starts import DRAWS
+from neurosim.credit import CREDITS
+from neurosim.families import FAMILIES
+from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES, PROBES
+from neurosim.tasks import TASKS
+from neurosim.units import Quantity, format_quantity
+
+PAGE = Path(__file__).with_name("protocols.md")
+
+LOADED = {"model": {"use": ("name or path", "none")}, "task": {"name": (list(TASKS), "needed")}}
+"""Keys that no spec has, as loading takes them out: value and default."""
+
+MODEL = set(spec.ModelSpec.model_fields)
+
+TABLES: dict[str, tuple[type, set[str]]] = {
+    "protocol": (spec.ProtocolSpec, set()),
+    "stages": (spec.StageSpec, set()),
+    "stages.phases": (spec.PhaseSpec, set()),
+    "schedule": (spec.ScheduleSpec, set()),
+    "record": (spec.RecordSpec, set()),
+    "rate": (spec.RateSpec, set()),
+    "equilibrium": (spec.EquilibriumSpec, set()),
+    "spiking": (spec.SpikingSpec, set()),
+    "model": (spec.ModelSpec, set(spec.LAYERED | spec.CIRCUITS)),
+    "layered": (spec.ModelSpec, MODEL - spec.LAYERED),
+    "circuit": (spec.ModelSpec, MODEL - spec.CIRCUITS),
+    "model.activation": (spec.ActivationSpec, set()),
+    "model.weights": (spec.WeightsSpec, set()),
+    "model.forward": (spec.ForwardSpec, set()),
+    "model.feedback": (spec.FeedbackSpec, set()),
+    "model.spiking": (spec.NeuronsSpec, set()),
+    "cells": (spec.CellSpec, set()),
+    "populations": (spec.PopulationSpec, set()),
+    "projections": (spec.ProjectionSpec, set()),
+    "parameters": (spec.SpreadSpec, set()),
+    "task": (object, set()),
+    **{f"task.{name}": (kind, set()) for name, kind in TASKS.items()},
+}
+"""Table → what it lists, and the fields that others list."""
+
+NAMES = {
+    ("layered", "dynamics"): list(FAMILIES),
+    ("layered", "credit"): list(CREDITS),
+    ("model.forward", "rule"): list(FORWARD_RULES),
+    ("model.feedback", "rule"): list(FEEDBACK_RULES),
+    ("projections", "rule"): ["fixed", "tied", *PROBES],
+    ("projections", "init"): [*DRAWS, "expression"],
+    ("task.student-teacher", "activation"): list(spec.FORMULAS),
+}
+"""What may stand where a spec takes any name."""
+
+WORDS = [
+    (spec.PlasticityRate, "number ≥ 0, or rate ≥ 0; or a list"),
+    (spec.ProjectionRate, "number ≥ 0, rate ≥ 0 or expression; or a list"),
+    (spec.ActivationField, "name, or table"),
+    (spec.ByName, "name"),
+    (spec.Parameter, "number, or text with a unit"),
+    (spec.ParameterField, "number, text with a unit, or table"),
+    (spec.PopulationField, "layers, or table"),
+    (str | Path, "path"),
+    (bool, "`true`, `false`"),
+    (int, "integer"),
+    (float, "number"),
+    (str, "text"),
+    (Any, "any"),
+]
+
+BOUNDS = ((at.Ge, "ge", "≥"), (at.Gt, "gt", ">"), (at.Le, "le", "≤"), (at.Lt, "lt", "<"))
+
+
+def value(hint: Any) -> str:
+    """What may be written for a field of such a type, in words, with its range."""
+    for known, words in WORDS:
+        if hint == known:
+            return words
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _ranged(args[0], args[1:])
+    if origin is Literal:
+        return ", ".join(f"`{str(a).lower() if isinstance(a, bool) else a}`" for a in args)
+    if origin in (Union, types.UnionType):
+        return " or ".join(value(a) for a in args if a is not type(None))
+    if origin is list:
+        return f"list of {value(args[0])}" if value(args[0]) != "table" else "list of tables"
+    if origin is dict:
+        return f"table of {value(args[1])}" if value(args[1]) != "table" else "tables by name"
+    if isinstance(hint, type) and issubclass(hint, spec.Spec):
+        return "table"
+    return f"list of {value(args[0])}"  # other sequences, which scripts may give
+
+
+def _ranged(base: Any, about: tuple) -> str:
+    words, bounds = value(base), []
+    for note in about:
+        if isinstance(note, Quantity):
+            words = note.dimension
+            bounds += {"positive": ["> 0"], "non-negative": ["≥ 0"], "any": []}[note.range]
+        for limit in note.metadata if isinstance(note, FieldInfo) else ():
+            bounds += [
+                f"{s} {getattr(limit, a)}" for kind, a, s in BOUNDS if isinstance(limit, kind)
+            ]
+    return " ".join([words, ", ".join(bounds)]).strip()
+
+
+def default(given: Any, hint: Any) -> str:
+    """A default as a file would have it."""
+    if given is PydanticUndefined or given is dataclasses.MISSING:
+        return "needed"
+    if isinstance(given, spec.LearningRate):
+        return ", ".join(f"{v:g}" for v in given.values)
+    if isinstance(given, spec.ActivationSpec):
+        return f"`{given.name}`" + (f", slope {given.slope:g}" if given.slope else "")
+    if given is None or given in ("", [], {}) or isinstance(given, spec.Spec):
+        return "none" if not isinstance(given, spec.Spec) else ""
+    if isinstance(given, bool):
+        return f"`{str(given).lower()}`"
+    if isinstance(given, tuple):
+        return ", ".join(f"`{v}`" if isinstance(v, str) else f"{v:g}" for v in given)
+    for note in get_args(hint)[1:]:
+        if isinstance(note, Quantity):
+            return format_quantity(given, note.dimension)
+    return f"{given:g}" if isinstance(given, int | float) else f"`{given}`"
+
+
+def rows(name: str) -> Iterator[tuple[str, str, str]]:
+    """Of every key of a table: its name, what may be written, its default."""
+    for key, (kinds, usual) in LOADED.get(name, {}).items():
+        words = kinds if isinstance(kinds, str) else ", ".join(f"`{k}`" for k in kinds)
+        yield key, words, usual
+    kind, elsewhere = TABLES[name]
+    if kind is object:
+        return
+    hints = get_type_hints(kind, include_extras=True)
+    fields = getattr(kind, "model_fields", None) or {f.name: f for f in dataclasses.fields(kind)}
+    for key, field in fields.items():
+        if key not in elsewhere:
+            names = [f"`{option}`" for option in NAMES.get((name, key), ())]
+            yield key, ", ".join(names) or value(hints[key]), default(field.default, hints[key])
+
+
+def table(name: str, meanings: dict[str, str]) -> str:
+    """A table of keys, with the meanings that are known."""
+    lines = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
+    for key, words, usual in rows(name):
+        lines.append(f"| `{key}` | {words} | {usual} | {meanings.get(key, '')} |")
+    return "\n".join(lines)
+
+
+def updated(page: str) -> str:
+    """The page with its tables as the specs are now; meanings stay."""
+
+    def again(match: re.Match) -> str:
+        cells = (line.split(" | ") for line in match["rows"].splitlines()[2:])
+        meanings = {first.strip("| `"): rest[-1].removesuffix(" |") for first, *rest in cells}
+        return f"<!-- keys: {match['name']} -->\n{table(match['name'], meanings)}\n"
+
+    return re.sub(r"<!-- keys: (?P<name>\S+) -->\n(?P<rows>(\|.*\n)*)", again, page)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(updated(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
