@@ -229,7 +229,9 @@ class Layered(Dynamics):
         names = self.time_constants
         return [(name, layer) for name in names if layer <= self.layers(network, name)]
 
-    def drive(self, network: Network, weights: Weights, x, target: Target) -> Drive:
+    def drive(
+        self, network: Network, weights: Weights, x: Float[Array, " n_0"], target: Target
+    ) -> Drive:
         return Drive(x, network.potential(weights, 1, x), target)
 
     def at(self, network: Network, weights: Weights, drive: Drive, state: State) -> Moving:
@@ -258,7 +260,7 @@ class Layered(Dynamics):
         return {name: tuple(of(name) for _ in layers) for name, layers in state.items()}
 
 
-def rest(dynamics: Dynamics, network: Network, dtype) -> State:
+def rest(dynamics: Dynamics, network: Network, dtype: Any) -> State:
     """The state before anything is shown: all compartments at zero."""
     shapes = dynamics.shapes(network).items()
     return {name: tuple(jnp.zeros(size, dtype) for size in sizes) for name, sizes in shapes}

@@ -85,10 +85,14 @@ class Report(NamedTuple):
     rescued: Bool[Array, "..."]
 
 
+Looked = tuple[Float[Array, "..."], Bool[Array, "..."]]
+"""Of every sample, how far it is from rest, and whether that counts as settled; see `imbalance`."""
+
+
 def where(chosen: Bool[Array, "..."], there: Any, here: Any) -> Any:
     """`there` for the samples that are chosen, `here` for the others; samples lead."""
 
-    def of_leaf(a, b):
+    def of_leaf(a: Array, b: Array) -> Array:
         return jnp.where(chosen.reshape(chosen.shape + (1,) * (a.ndim - chosen.ndim)), a, b)
 
     return jax.tree.map(of_leaf, there, here)

@@ -3,6 +3,8 @@
 A user's own rule is any object called like these.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -27,7 +29,9 @@ def apical_delta(
     return error.T @ signal.pre / signal.pre.shape[0] - decay * Q
 
 
-def bias(rule, signal: Forward, b: Float[Array, " post"]) -> Float[Array, " post"]:
+def bias(
+    rule: Callable[[Forward, Array], Array], signal: Forward, b: Float[Array, " post"]
+) -> Float[Array, " post"]:
     """A bias is a synapse from a neuron that always sends 1."""
     ones = jnp.ones((signal.pre.shape[0], 1), signal.pre.dtype)
     return rule(signal._replace(pre=ones), b[:, None])[:, 0]
