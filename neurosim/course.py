@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.dynamics.base import Drive, Dynamics, State, Target, rest
 from neurosim.levels import flow, online
@@ -69,7 +69,7 @@ class Course(eqx.Module):
     # -------------------------------------------------------------------------- one batch
 
     def target(
-        self, phase: Phase, label: Float[Array, " n_L"], output: Float[Array, " n_L"]
+        self, phase: Phase, label: Float[Array, " n"], output: Float[Array, " n_L"]
     ) -> Target:
         """The teaching of one sample; `output`: h_L at the end of the free phase."""
         match phase.teaching:
@@ -91,7 +91,7 @@ class Course(eqx.Module):
         self,
         weights: Any,
         batch: Batch,
-        keys: PRNGKeyArray,
+        keys: Key[Array, " seed"],
         moment: Moment,
         watch: tuple[tuple[float, ...], ...] | None = None,
     ) -> tuple[Any, list[Passed], Any]:
@@ -127,7 +127,7 @@ class Course(eqx.Module):
         weights: Any,
         state: State,
         batch: Batch,
-        keys: PRNGKeyArray,
+        keys: Key[Array, "phase seed"],
         watch: tuple[tuple[float, ...], ...] | None,
     ) -> list[Passed]:
         """All phases under fixed weights; every sample is on its own."""
@@ -158,7 +158,7 @@ class Course(eqx.Module):
         settle: Callable[..., tuple[State, Passed]],
         drive: Drive,
         labels: Float[Array, "seed batch n_L"],
-        keys: PRNGKeyArray,
+        keys: Key[Array, "phase seed"],
         start: tuple[State, Array],
     ) -> tuple[tuple[State, Array], list[Passed]]:
         """Phases that differ only in whether and where to their target is fixed, as one loop.
@@ -168,7 +168,7 @@ class Course(eqx.Module):
         clamps = [phase.teaching == "clamped" for phase in phases]
 
         def one(
-            carry: tuple[State, Array], phase: tuple[Array, Array, PRNGKeyArray]
+            carry: tuple[State, Array], phase: tuple[Array, Array, Key[Array, " seed"]]
         ) -> tuple[tuple[State, Array], Passed]:
             state, output = carry
             on, clamped, keys = phase
@@ -192,7 +192,7 @@ class Course(eqx.Module):
         times: tuple[float, ...],
         phase: Phase,
         drive: Drive,
-        keys: PRNGKeyArray,
+        keys: Key[Array, " seed"],
         state: State,
     ) -> tuple[State, Passed]:
         """One phase; its end, and what it leaves behind."""
@@ -216,7 +216,9 @@ class Course(eqx.Module):
         given = self.dynamics, self.network, weights, drive, self.target_step, labels
         return Problem(*given, (seeds, samples))
 
-    def _noise_keys(self, key: PRNGKeyArray, ids: Int[Array, " batch"]) -> PRNGKeyArray | None:
+    def _noise_keys(
+        self, key: PRNGKeyArray, ids: Int[Array, " batch"]
+    ) -> Key[Array, " batch"] | None:
         """A key for every sample, selected by its place in the data set; None without noise."""
         if not self.dynamics.noise:
             return None
@@ -254,7 +256,7 @@ class Course(eqx.Module):
         weights: Any,
         state: State,
         batch: Batch,
-        keys: PRNGKeyArray,
+        keys: Key[Array, "phase seed"],
         moment: Moment,
         watch: tuple[tuple[float, ...], ...] | None,
     ) -> tuple[Any, list[Passed]]:

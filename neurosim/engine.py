@@ -12,7 +12,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.compiled import compiled
 from neurosim.course import FREE, Course
@@ -56,7 +56,7 @@ class Engine(Course):
         self,
         states: RunState,
         batch: Batch,
-        keys: PRNGKeyArray,
+        keys: Key[Array, " seed"],
         first: Int[Array, ""],
     ) -> tuple[RunState, Metrics, Any]:
         """One presentation: all phases, then, quasi-statically, one step of the weights.
@@ -84,8 +84,8 @@ class Engine(Course):
         return RunState(weights, optimizer, states.presentation + 1), metrics, change
 
     def _moments(
-        self, states: RunState, keys: PRNGKeyArray, first: Int[Array, ""]
-    ) -> tuple[PRNGKeyArray, Moment]:
+        self, states: RunState, keys: Key[Array, " seed"], first: Int[Array, ""]
+    ) -> tuple[Key[Array, " seed"], Moment]:
         """The keys of the presentation that comes next, and where it stands, of every seed."""
         keys = jax.vmap(jax.random.fold_in)(keys, states.presentation)
         moment = jax.vmap(lambda p, key: self.moment(p, first, key))(states.presentation, keys)
@@ -159,7 +159,7 @@ class Engine(Course):
         data: tuple[Array, Array],
         data_axis: int | None,
         orders: Int[Array, "seed batches batch"],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " seed"],
         start: Int[Array, ""],
         stop: Int[Array, ""],
         first: Int[Array, ""],
@@ -219,7 +219,7 @@ class Engine(Course):
         weights: Any,
         data: tuple[Array, Array],
         data_axis: int | None,
-        keys: PRNGKeyArray,
+        keys: Key[Array, " seed"],
     ) -> tuple[Float[Array, " seed"], Float[Array, " seed"], Float[Array, " seed"]]:
         """Free phases on a data set, per seed: mean loss, fraction wrong, fraction settled.
 
@@ -261,7 +261,7 @@ class Engine(Course):
         data: tuple[Array, Array],
         data_axis: int | None,
         ids: Int[Array, "seed batch"],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " seed"],
         first: Int[Array, ""],
         times: tuple[tuple[float, ...], ...],
         samples: int,

@@ -58,11 +58,11 @@ class Network(eqx.Module):
         a = weights.W[i - 1] @ below
         return a + weights.b[i - 1] if weights.b else a
 
-    def s(self, i: int, a: Float[Array, " n"]) -> Float[Array, " n"]:
+    def s(self, i: int, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """s_i(a)."""
         return self.activations[i - 1](a)
 
-    def slope(self, i: int, a: Float[Array, " n"]) -> Float[Array, " n"]:
+    def slope(self, i: int, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """s_i'(a), the diagonal of D_i."""
         return self.activations[i - 1].derivative(a)
 
@@ -83,11 +83,11 @@ class Network(eqx.Module):
         """The apical potential of layer i, Q_i times what its synapses receive."""
         return weights.Q[i - 1] @ self.encode(weights, i, above)
 
-    def decode(self, i: int, potential: Float[Array, " n"]) -> Float[Array, " n"]:
+    def decode(self, i: int, potential: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The dendritic rate of an apical potential in layer i."""
         return self.s(i, potential) if self.form == "autoencoder" else potential
 
-    def decode_slope(self, i: int, potential: Float[Array, " n"]) -> Float[Array, " n"]:
+    def decode_slope(self, i: int, potential: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Derivative of `decode`."""
         return self.slope(i, potential) if self.form == "autoencoder" else jnp.ones_like(potential)
 

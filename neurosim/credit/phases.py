@@ -1,6 +1,6 @@
 """Teaching signals read from the phases of the network itself."""
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Scalar
 
 from neurosim.dynamics.base import Readout
 from neurosim.network import Layers, Network, Weights
@@ -12,7 +12,7 @@ def single_phase(
     now: Readout,
     free: Readout | None,
     label: Float[Array, " n_L"],
-    step: float = 1.0,
+    step: Scalar | float = 1.0,
 ) -> Layers:
     """What the teaching made of the neuron minus what its basal dendrite predicted [T 6.17].
 
@@ -27,7 +27,7 @@ def two_phase(
     now: Readout,
     free: Readout,
     label: Float[Array, " n_L"],
-    step: float = 1.0,
+    step: Scalar | float = 1.0,
 ) -> Layers:
     """Learning phase minus free phase, in which reconstruction errors cancel [T 6.35, 6.58]."""
     return tuple(t - f for t, f in zip(now.teacher, free.teacher, strict=True))

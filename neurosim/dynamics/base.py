@@ -15,7 +15,7 @@ All is written for one sample.
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -34,13 +34,15 @@ class Target(eqx.Module):
     kind `following`: h_L^trgt = h_L − η̂ e_L(h_L, y), recomputed all along [T 6.10].
     kind `fixed`: the constant `value` (frozen from an earlier phase, or clamped to y).
     kind `switched`: `fixed` where `on`, else `none`, so that phases can share one program.
+
+    Of one sample; where it is held for many, its arrays have leading axes, as those of a `Drive`.
     """
 
     kind: str = eqx.field(static=True)
-    step: Scalar | float = 0.0
-    label: Float[Array, " n_L"] | None = None
-    value: Float[Array, " n_L"] | None = None
-    on: Bool[Array, ""] | None = None
+    step: Float[Array, "..."] | float = 0.0
+    label: Float[Array, "... n"] | None = None
+    value: Float[Array, "... n_L"] | None = None
+    on: Bool[Array, "..."] | None = None
 
     def __call__(self, network: Network, output: Float[Array, " n_L"]) -> Float[Array, " n_L"]:
         match self.kind:
@@ -72,10 +74,10 @@ class Drive(eqx.Module):
     in a layered network, by projection in a circuit. changed: parameters that this phase changes.
     """
 
-    x: Float[Array, " n_0"]
+    x: Float[Array, "... n_0"]
     basal: Any
     target: Target
-    changed: dict[str, Scalar] = eqx.field(default_factory=dict)
+    changed: dict[str, Float[Array, "..."]] = eqx.field(default_factory=dict)
 
 
 class Readout(NamedTuple):
@@ -153,6 +155,7 @@ class Dynamics(eqx.Module):
         """Of every state its noise per √s, None where it is quiet."""
 
 
+@runtime_checkable
 class Moving(Protocol):
     """How a network moves in a state; by kind of state and its number, from 1."""
 

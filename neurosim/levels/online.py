@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Key
 
 from neurosim.dynamics.base import Drive, Dynamics, State, field
 from neurosim.levels.rate import Rate, noise_of
@@ -38,7 +38,7 @@ def integrate(
     velocity: Callable[[Any, Any, Any], Any],
     remember: Callable[[Any, Any], Any],
     duration: float,
-    keys: PRNGKeyArray | None,
+    keys: Key[Array, " batch"] | None,
     watch: tuple[Any, Callable[[Plastic], Any]] | None,
     constrain: Callable[[Any], Any],
 ) -> tuple[Plastic, Report, Any]:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, Bool, Int, PRNGKeyArray, Scalar
+from jaxtyping import Array, Bool, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.dynamics.base import Dynamics, State, field
 from neurosim.levels.schemes import SCHEMES
@@ -62,7 +62,7 @@ class Noise(NamedTuple):
     """
 
     spread: Any
-    key: PRNGKeyArray
+    key: Key[Array, "..."]
 
 
 class _Brownian(dfx.AbstractBrownianPath):
@@ -70,7 +70,7 @@ class _Brownian(dfx.AbstractBrownianPath):
 
     leaves: list[jax.ShapeDtypeStruct] = eqx.field(static=True)
     noisy: tuple[bool, ...] = eqx.field(static=True)
-    key: PRNGKeyArray
+    key: Key[Array, "..."]
     levy_area: type[dfx.BrownianIncrement] = eqx.field(static=True)
     t0: ClassVar = -jnp.inf
     t1: ClassVar = jnp.inf
@@ -186,7 +186,7 @@ class Rate(eqx.Module):
         return step
 
     def _step_of_each(
-        self, problem: Problem, state: State, key: PRNGKeyArray | None
+        self, problem: Problem, state: State, key: Key[Array, "..."] | None
     ) -> Callable[[Any, State], State]:
         """The same for all samples of a problem."""
         if SCHEMES[self.scheme].implicit:
@@ -414,7 +414,7 @@ def _seen_of_each(problem: Problem, span: Span) -> tuple[Any, Callable[[Any], An
 
 
 def noise_of(
-    dynamics: Dynamics, network: Network, state: State, key: PRNGKeyArray | None
+    dynamics: Dynamics, network: Network, state: State, key: Key[Array, "..."] | None
 ) -> Noise | None:
     """The noise of every compartment, of deviation σ_c √(2/τ_c) per √s; None without any.
 

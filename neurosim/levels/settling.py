@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
+from jaxtyping import Array, Bool, Float, Key, Scalar
 
 from neurosim.dynamics.base import Drive, Dynamics, State, residual
 from neurosim.network import Network
@@ -65,7 +65,7 @@ class Span(NamedTuple):
 
     duration: float
     stop: bool
-    key: PRNGKeyArray | None = None
+    key: Key[Array, "..."] | None = None
     watch: Watch | None = None
 
 

@@ -6,7 +6,7 @@ A user's own rule is any object called like these.
 from collections.abc import Callable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Scalar
 
 from neurosim.plasticity.signals import Feedback, Forward
 
@@ -22,7 +22,7 @@ def delta_over_slope(signal: Forward, W: Float[Array, "post pre"]) -> Float[Arra
 
 
 def apical_delta(
-    signal: Feedback, Q: Float[Array, "post pre"], decay: float
+    signal: Feedback, Q: Float[Array, "post pre"], decay: Scalar | float
 ) -> Float[Array, "post pre"]:
     """ΔQ_i = (t_i' ⊙ (actual − predicted)) pre^T − λ Q_i [T 6.26, A.8, A.9]."""
     error = signal.slope * (signal.actual - signal.predicted)

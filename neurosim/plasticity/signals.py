@@ -3,7 +3,7 @@
 All arrays carry the batch first.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,7 @@ def forward_signals(
 
 
 def reconstruction(
-    network: Network, weights: Weights, readout: Readout, sigma: Scalar | float, key: PRNGKeyArray
+    network: Network, weights: Weights, readout: Readout, sigma: Any, key: Any
 ) -> tuple[Feedback, ...]:
     """The network's own activity: the apical rate against what the neuron sends [T 6.26, 6.37].
 

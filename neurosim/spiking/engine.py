@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from neurosim.dynamics.base import Target
 from neurosim.engine import Engine
@@ -280,7 +280,7 @@ class SpikingEngine:
         data: tuple[Array, Array],
         data_axis: int | None,
         orders: Int[Array, "seed batches batch"],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " seed"],
         start: Int[Array, ""] | int,
         stop: Int[Array, ""] | int,
         first: Int[Array, ""],
@@ -338,7 +338,11 @@ class SpikingEngine:
         return state, metrics, change
 
     def evaluate(
-        self, weights: Any, data: tuple[Array, Array], data_axis: int | None, keys: PRNGKeyArray
+        self,
+        weights: Any,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        keys: Key[Array, " seed"],
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Free phases on a data set; see `Engine.evaluate`. Whether they settled is not known."""
         results = []
@@ -378,7 +382,7 @@ class SpikingEngine:
         data: tuple[Array, Array],
         data_axis: int | None,
         ids: Int[Array, "seed batch"],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " seed"],
         first: Int[Array, ""],
         times: tuple[tuple[float, ...], ...],
         samples: int,

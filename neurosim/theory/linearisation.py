@@ -76,7 +76,7 @@ def jacobian(system: System, state: State) -> Float[Array, "n n"]:
     return jax.jacfwd(flat_field(system, state))(ravel_pytree(state)[0])
 
 
-def spectrum(matrix: Float[Array, "n n"]) -> Modes:
+def spectrum(matrix: Float[Array | np.ndarray, "n n"]) -> Modes:
     """All eigenvalues of a Jacobian."""
     eigenvalues = np.linalg.eigvals(np.asarray(matrix, np.float64)).astype(complex)
     return Modes(eigenvalues[np.argsort(-eigenvalues.real)], True)

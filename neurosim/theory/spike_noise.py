@@ -28,7 +28,7 @@ from neurosim.network import Layers
 from neurosim.theory.linearisation import System, jacobian
 from neurosim.theory.signal_to_noise import diffusion
 
-Intensities = Sequence[Float[np.ndarray, " n_i"]]
+Intensities = Sequence[Float[np.ndarray, " _"]]
 """Of the noise in what the layers 1 … L send, in units of h² s."""
 
 
