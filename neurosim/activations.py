@@ -23,15 +23,15 @@ class Activation(eqx.Module):
         """The open interval of s(a) on which `inverse` exists; None where there is no inverse."""
 
     @abstractmethod
-    def __call__(self, a: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """s(a)."""
 
     @abstractmethod
-    def inverse(self, h: Float[Array, "..."]) -> Float[Array, "..."]:
+    def inverse(self, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """s⁻¹(h); not a number outside `domain`."""
 
     @abstractmethod
-    def derivative(self, a: Float[Array, "..."]) -> Float[Array, "..."]:
+    def derivative(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """s'(a), as a function of the potential a."""
 
 
@@ -40,13 +40,13 @@ class Linear(Activation):
 
     domain = (-inf, inf)
 
-    def __call__(self, a):
+    def __call__(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return a
 
-    def inverse(self, h):
+    def inverse(self, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return h
 
-    def derivative(self, a):
+    def derivative(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.ones_like(a)
 
 
@@ -56,13 +56,13 @@ class LeakyReLU(Activation):
     slope: float = eqx.field(default=0.35, static=True)
     domain = (-inf, inf)
 
-    def __call__(self, a):
+    def __call__(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.where(a > 0, a, self.slope * a)
 
-    def inverse(self, h):
+    def inverse(self, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.where(h > 0, h, h / self.slope)
 
-    def derivative(self, a):
+    def derivative(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.where(a > 0, jnp.ones_like(a), jnp.full_like(a, self.slope))
 
 
@@ -71,13 +71,13 @@ class Tanh(Activation):
 
     domain = (-1.0, 1.0)
 
-    def __call__(self, a):
+    def __call__(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.tanh(a)
 
-    def inverse(self, h):
+    def inverse(self, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.arctanh(h)
 
-    def derivative(self, a):
+    def derivative(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return 1 - jnp.tanh(a) ** 2
 
 
@@ -86,13 +86,13 @@ class Sigmoid(Activation):
 
     domain = (0.0, 1.0)
 
-    def __call__(self, a):
+    def __call__(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jax.nn.sigmoid(a)
 
-    def inverse(self, h):
+    def inverse(self, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.log(h) - jnp.log1p(-h)
 
-    def derivative(self, a):
+    def derivative(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jax.nn.sigmoid(a) * jax.nn.sigmoid(-a)
 
 
@@ -101,13 +101,13 @@ class Softplus(Activation):
 
     domain = (0.0, inf)
 
-    def __call__(self, a):
+    def __call__(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jax.nn.softplus(a)
 
-    def inverse(self, h):
+    def inverse(self, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return h + jnp.log(-jnp.expm1(-h))
 
-    def derivative(self, a):
+    def derivative(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jax.nn.sigmoid(a)
 
 
@@ -122,15 +122,15 @@ class Elementwise(Activation):
     inverse_function: Callable | None = eqx.field(default=None, static=True)
     domain: tuple[float, float] | None = eqx.field(default=None, static=True)
 
-    def __call__(self, a):
+    def __call__(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return self.function(a)
 
-    def inverse(self, h):
+    def inverse(self, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         if self.inverse_function is None:
             raise TypeError(f"{self.function} was given without an inverse")
         return self.inverse_function(h)
 
-    def derivative(self, a):
+    def derivative(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jax.jvp(self.function, (a,), (jnp.ones_like(a),))[1]
 
 
@@ -145,16 +145,16 @@ class Standardized(Activation):
     deviation: Float[Array, " n"]
 
     @property
-    def domain(self):
+    def domain(self) -> tuple[float, float] | None:
         return self.inner.domain
 
-    def __call__(self, a):
+    def __call__(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return (self.inner(a) - self.mean) / self.deviation
 
-    def inverse(self, h):
+    def inverse(self, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return self.inner.inverse(self.deviation * h + self.mean)
 
-    def derivative(self, a):
+    def derivative(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return self.inner.derivative(a) / self.deviation
 
 

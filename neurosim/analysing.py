@@ -10,17 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
 
 from neurosim import build, devices, programs
 from neurosim._plain import plain
 from neurosim.compiled import compiled
 from neurosim.credit import named
 from neurosim.dynamics import DYNAMICS, Mixture
-from neurosim.dynamics.base import Target
+from neurosim.dynamics.base import Dynamics, State, Target
 from neurosim.errors import DivergedError, either
 from neurosim.findings import Analysis, Inverses, LayerAnalysis, PhaseAnalysis
+from neurosim.levels.equilibrium import Equilibrium
 from neurosim.loading import Protocol
-from neurosim.network import Network, standardized
+from neurosim.network import Layers, Network, standardized
 from neurosim.spec import ModelSpec
 from neurosim.subjects import Subject, subject
 from neurosim.theory import fixed_points, linearisation, signal_to_noise, stability
@@ -77,10 +79,10 @@ class _Parts(NamedTuple):
         drive = jax.tree.map(lambda a: a[sample], self.found[kind][0])
         return System(self.dynamics, self.network, self.about.weights, drive)
 
-    def state(self, kind: str, sample: int):
+    def state(self, kind: str, sample: int) -> State:
         return jax.tree.map(lambda a: a[sample], self.found[kind][1].state)
 
-    def readouts(self, kind: str):
+    def readouts(self, kind: str) -> Any:
         """Of all samples."""
         drives, rests = self.found[kind]
         read = jax.vmap(self.dynamics.read, (None, None, 0, 0))
@@ -142,12 +144,19 @@ def _credit_named(model: ModelSpec) -> str:
     return model.credit if isinstance(model.credit, str) else "a credit of your own"
 
 
-def _rests(dynamics, network, about: Subject, kinds: list[str]):
+def _rests(
+    dynamics: Dynamics, network: Network, about: Subject, kinds: list[str]
+) -> dict[str, Any]:
     """Every kind of phase of every sample; the root solver helps where sweeps do not settle."""
 
     @compiled
-    def all_samples(weights, x, y, how):
-        def one(x, y):
+    def all_samples(
+        weights: Any,
+        x: Float[Array, "samples n_0"],
+        y: Float[Array, "samples n_L"],
+        how: Equilibrium,
+    ) -> dict[str, Any]:
+        def one(x: Float[Array, " n_0"], y: Float[Array, " n_L"]) -> dict[str, Any]:
             drive = dynamics.drive(network, weights, x, Target("none"))
             system = System(dynamics, network, weights, drive)
             return fixed_points.phases(system, about.model.target_step, y, kinds, how)
@@ -231,7 +240,9 @@ def _points(parts: _Parts, kind: str, starts: int) -> list[tuple[int, bool]] | N
     return sorted(points, key=lambda point: (not point[1], -point[0]))
 
 
-def _closed_form(parts: _Parts, kind: str, eigenvalues: np.ndarray):
+def _closed_form(
+    parts: _Parts, kind: str, eigenvalues: np.ndarray
+) -> tuple[np.ndarray | None, float | None]:
     """The spectrum of any network with exact inverses, and how far the computed one is from it.
 
     Where layers contract, directions that a layer does not send up end a chain of their own.
@@ -316,7 +327,7 @@ def _signals(parts: _Parts, taught: str) -> list[LayerAnalysis]:
     now = parts.readouts(taught)
     free = parts.readouts("none") if credit.kind == "two-phase" else None
 
-    def one(now, free, y):
+    def one(now: Any, free: Any, y: Float[Array, " n_L"]) -> dict[str, Layers]:
         signal = credit.assign(network, weights, now, free, y, step)
         if credit.own_channel and credit.form is None:
             return gradient_signals(network, weights, now.rate, y, step) | {"signal": signal}
@@ -354,7 +365,7 @@ def _signals(parts: _Parts, taught: str) -> list[LayerAnalysis]:
     return rows
 
 
-def _ratios(parts: _Parts, taught: str, signals, two_phases: bool) -> list[float] | None:
+def _ratios(parts: _Parts, taught: str, signals: Layers, two_phases: bool) -> list[float] | None:
     """Signal-to-noise of every layer: powers, summed over the samples examined."""
     dynamics, network, about = parts.dynamics, parts.network, parts.about
     if not any(dynamics.noise.values()) or flat_size(dynamics, network) > linearisation.DENSE:

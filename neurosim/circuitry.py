@@ -270,7 +270,9 @@ def spiking_problems(model: ModelSpec) -> Iterator[Problem]:
         )
 
 
-def _phase(asked: _Asked, phase: PhaseSpec, passed: list[str], at) -> Iterator[Problem]:
+def _phase(
+    asked: _Asked, phase: PhaseSpec, passed: list[str], at: tuple[str | int, ...]
+) -> Iterator[Problem]:
     made = asked.circuit
     learning = {p.name: p for p in made.projections if p.learns and p.rule != "tied"}
     for number, name in enumerate(phase.plastic):

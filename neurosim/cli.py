@@ -76,7 +76,7 @@ def _columns() -> int:
     return shutil.get_terminal_size().columns
 
 
-def _loaded(name: str, assignments: list[str] | None, level: str | None, seed: int | None):
+def _loaded(name: str, assignments: list[str] | None, level: str | None, seed: int | None) -> Any:
     """The protocol with everything that the options change in it."""
     from neurosim.loading import load_protocol
     from neurosim.toml import parse_assignment

@@ -39,7 +39,7 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
         key = function, tuple(leaves), structure, shapes, jax.config.read("jax_enable_x64")
         if key not in _programs:
 
-            def program(arrays):
+            def program(arrays: Any) -> T:
                 args, more = eqx.combine(arrays, others)
                 return function(*args, **more)
 

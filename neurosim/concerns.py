@@ -98,7 +98,7 @@ def _lost_signals(spec: ProtocolSpec) -> Iterator[Concern]:
 
 
 def _transient_concerns(
-    model: ModelSpec, cell: Cell, stage: StageSpec, where, signal
+    model: ModelSpec, cell: Cell, stage: StageSpec, where: tuple[str | int, ...], signal: np.ndarray
 ) -> Iterator[Concern]:
     """Phases that end before the way to rest is short against the learning signals `signal`."""
     start, loss = None, Distance(model.loss, model.output)

@@ -289,7 +289,9 @@ def _step_problems(spec: ProtocolSpec, kind: str) -> Iterator[Problem]:
             )
 
 
-def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Problem]:
+def _stage_problems(
+    spec: ProtocolSpec, stage: StageSpec, where: tuple[str | int, ...]
+) -> Iterator[Problem]:
     if (stage.epochs is None) == (stage.presentations is None):
         yield where, "give either epochs or presentations"
     names = [phase.name for phase in stage.phases]
@@ -317,7 +319,7 @@ def _stage_problems(spec: ProtocolSpec, stage: StageSpec, where) -> Iterator[Pro
 
 
 def _layered_phase_problems(
-    model: ModelSpec, phase: PhaseSpec, free: bool, at
+    model: ModelSpec, phase: PhaseSpec, free: bool, at: tuple[str | int, ...]
 ) -> Iterator[Problem]:
     """free: whether a phase without teaching comes before."""
     credit = named(model.credit)
@@ -352,7 +354,9 @@ def _descends(model: ModelSpec, phase: PhaseSpec) -> bool:
     return any(made.projection[name].descends for name in circuitry.opened(made, phase.plastic))
 
 
-def _time_problems(spec: ProtocolSpec, phase, at) -> Iterator[Problem]:
+def _time_problems(
+    spec: ProtocolSpec, phase: PhaseSpec, at: tuple[str | int, ...]
+) -> Iterator[Problem]:
     if phase.duration is None:
         yield (
             (*at, "duration"),

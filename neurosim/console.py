@@ -82,7 +82,7 @@ class Output:
         warnings.simplefilter("always", NeurosimWarning)
         show = warnings.showwarning
 
-        def say(message, category, *place, **more) -> None:
+        def say(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if not issubclass(category, NeurosimWarning):
                 show(message, category, *place, **more)
             elif str(message) not in self.warnings:

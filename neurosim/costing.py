@@ -13,8 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from neurosim.looping import CHUNK_SECONDS, Loop, Setting
+from neurosim.simulator import RunState
 
 try:
     import resource
@@ -63,7 +65,9 @@ def cost(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _paced(loop: Loop, stage: int, states, orders, most: int) -> tuple[float, float, int]:
+def _paced(
+    loop: Loop, stage: int, states: RunState, orders: Int[Array, "seed batches batch"], most: int
+) -> tuple[float, float, int]:
     """Seconds to compile, seconds a presentation, and over how many that was measured.
 
     As many presentations as half a chunk holds, from the first on.
@@ -75,7 +79,7 @@ def _paced(loop: Loop, stage: int, states, orders, most: int) -> tuple[float, fl
     return max(0.0, first - one), took, n
 
 
-def _look(loop: Loop, stage: int, states, ids):
+def _look(loop: Loop, stage: int, states: RunState, ids: Int[Array, "seed batch"]) -> Any:
     """All that is done about a recorded presentation but going through it."""
     seen = loop.look(stage, states, ids)
     return seen.traces, loop.angles(stage, states.weights, states.weights, ids)

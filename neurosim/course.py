@@ -4,7 +4,7 @@ Seeds are the first axis of everything, samples the second; what has no loop ins
 one seed and mapped over them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.dynamics.base import Drive, Dynamics, State, Target, rest
 from neurosim.levels import flow, online
@@ -59,7 +59,7 @@ class Course(eqx.Module):
         """function(engine of one seed, its part of `args`) for every seed; args have it first."""
         network = eqx.if_array(0) if self.learning.credit.normalized else None
 
-        def one(network, *args):
+        def one(network: Network, *args: Any) -> Any:
             return function(replace(self, network=network), *args)
 
         return eqx.filter_vmap(one, in_axes=(network, *[eqx.if_array(0)] * len(args)))(
@@ -68,7 +68,9 @@ class Course(eqx.Module):
 
     # -------------------------------------------------------------------------- one batch
 
-    def target(self, phase: Phase, label, output) -> Target:
+    def target(
+        self, phase: Phase, label: Float[Array, " n"], output: Float[Array, " n_L"]
+    ) -> Target:
         """The teaching of one sample; `output`: h_L at the end of the free phase."""
         match phase.teaching:
             case "none":
@@ -89,7 +91,7 @@ class Course(eqx.Module):
         self,
         weights: Any,
         batch: Batch,
-        keys: PRNGKeyArray,
+        keys: Key[Array, " seed"],
         moment: Moment,
         watch: tuple[tuple[float, ...], ...] | None = None,
     ) -> tuple[Any, list[Passed], Any]:
@@ -120,7 +122,14 @@ class Course(eqx.Module):
 
     # ----------------------------------------------------------------- phases, weights at rest
 
-    def _settle(self, weights, state, batch, keys, watch) -> list[Passed]:
+    def _settle(
+        self,
+        weights: Any,
+        state: State,
+        batch: Batch,
+        keys: Key[Array, "phase seed"],
+        watch: tuple[tuple[float, ...], ...] | None,
+    ) -> list[Passed]:
         """All phases under fixed weights; every sample is on its own."""
         free = self._targets(FREE, batch.y, batch.y)
         output = jnp.zeros((*batch.ids.shape, self.network.sizes[-1]), batch.x.dtype)
@@ -143,17 +152,27 @@ class Course(eqx.Module):
             passed += every if watch is None else map(partial(_seen_at, times), watch[alike], every)
         return passed
 
-    def _settle_alike(self, phases, settle, drive, labels, keys, start):
+    def _settle_alike(
+        self,
+        phases: tuple[Phase, ...],
+        settle: Callable[..., tuple[State, Passed]],
+        drive: Drive,
+        labels: Float[Array, "seed batch n_L"],
+        keys: Key[Array, "phase seed"],
+        start: tuple[State, Array],
+    ) -> tuple[tuple[State, Array], list[Passed]]:
         """Phases that differ only in whether and where to their target is fixed, as one loop.
 
         start: the state, and h_L at the end of the last free phase; what comes out first, too.
         """
         clamps = [phase.teaching == "clamped" for phase in phases]
 
-        def one(carry, phase):
+        def one(
+            carry: tuple[State, Array], phase: tuple[Array, Array, Key[Array, " seed"]]
+        ) -> tuple[tuple[State, Array], Passed]:
             state, output = carry
             on, clamped, keys = phase
-            value = self._targets(FROZEN, labels, output).value
+            value: Any = self._targets(FROZEN, labels, output).value
             if any(clamps):
                 value = jnp.where(clamped, labels, value)
             on_all = jnp.broadcast_to(on, labels.shape[:2])
@@ -166,8 +185,18 @@ class Course(eqx.Module):
         every = range(len(phases))
         return carry, [jax.tree.map(lambda a, k=k: a[k], stacked) for k in every]
 
-    def _settle_phase(self, weights, batch, times, phase, drive, keys, state):
+    def _settle_phase(
+        self,
+        weights: Any,
+        batch: Batch,
+        times: tuple[float, ...],
+        phase: Phase,
+        drive: Drive,
+        keys: Key[Array, " seed"],
+        state: State,
+    ) -> tuple[State, Passed]:
         """One phase; its end, and what it leaves behind."""
+        assert self.level is not None, "spikes do not settle"
         problem = self._problem(weights, drive, batch.y)
         noise_keys = self._each(Course._noise_keys, keys, batch.ids)
         watch = (times, self.observe) if times else None
@@ -176,7 +205,9 @@ class Course(eqx.Module):
         readout = problem.each(lambda one, v: one.dynamics.read(*one[1:4], v), state)
         return state, Passed(readout, report, watched)
 
-    def _problem(self, weights: Any, drive: Drive, labels) -> Problem:
+    def _problem(
+        self, weights: Any, drive: Drive, labels: Float[Array, "seed batch n_L"]
+    ) -> Problem:
         """What settles, of every seed and sample."""
         lead = eqx.if_array(0)
         network = lead if self.learning.credit.normalized else None
@@ -185,7 +216,9 @@ class Course(eqx.Module):
         given = self.dynamics, self.network, weights, drive, self.target_step, labels
         return Problem(*given, (seeds, samples))
 
-    def _noise_keys(self, key: PRNGKeyArray, ids: Int[Array, " batch"]) -> PRNGKeyArray | None:
+    def _noise_keys(
+        self, key: PRNGKeyArray, ids: Int[Array, " batch"]
+    ) -> Key[Array, " batch"] | None:
         """A key for every sample, selected by its place in the data set; None without noise."""
         if not self.dynamics.noise:
             return None
@@ -195,24 +228,38 @@ class Course(eqx.Module):
         """The recordable variables of one sample."""
         return self.dynamics.observe(state, self.dynamics.read(*problem[1:4], state))
 
-    def drive(self, weights: Any, x, target: Target, *, phase: Phase) -> Drive:
+    def drive(
+        self, weights: Any, x: Float[Array, " n_0"], target: Target, *, phase: Phase
+    ) -> Drive:
         """What a phase holds fixed for one sample."""
         drive = self.dynamics.drive(self.network, weights, x, target)
         changed = {name: jnp.asarray(v, x.dtype) for name, v in phase.changed}
         return replace(drive, changed=changed)
 
-    def drives(self, weights: Any, x, target: Target, *, phase: Phase) -> Drive:
+    def drives(
+        self, weights: Any, x: Float[Array, "batch n_0"], target: Target, *, phase: Phase
+    ) -> Drive:
         """The same for every sample of a batch of one seed."""
         return jax.vmap(lambda x, t: self.drive(weights, x, t, phase=phase))(x, target)
 
-    def read(self, weights: Any, batch: Batch, target: Target, state: State, *, phase: Phase):
+    def read(
+        self, weights: Any, batch: Batch, target: Target, state: State, *, phase: Phase
+    ) -> Any:
         """What the states of a batch mean, of one seed."""
         drives = self.drives(weights, batch.x, target, phase=phase)
         return read_batch(self.dynamics, self.network, weights, drives, state)
 
     # ------------------------------------------------------------------- phases, weights flowing
 
-    def _flow(self, weights, state, batch, keys, moment, watch) -> tuple[Any, list[Passed]]:
+    def _flow(
+        self,
+        weights: Any,
+        state: State,
+        batch: Batch,
+        keys: Key[Array, "phase seed"],
+        moment: Moment,
+        watch: tuple[tuple[float, ...], ...] | None,
+    ) -> tuple[Any, list[Passed]]:
         """All phases of online plasticity; the samples of a batch share the weights that move."""
         lead, dtype = batch.ids.shape, batch.x.dtype
         memory = self.learning.blank(self.network, lead, dtype)
@@ -236,15 +283,25 @@ class Course(eqx.Module):
         state = rest(self.dynamics, self.network, batch.x.dtype)
         return jax.tree.map(lambda v: jnp.broadcast_to(v, (*batch.ids.shape, *v.shape)), state)
 
-    def _online_phase(self, start, batch, target, key, moment, *, phase, times):
+    def _online_phase(
+        self,
+        start: Plastic,
+        batch: Batch,
+        target: Target,
+        key: PRNGKeyArray,
+        moment: Moment,
+        *,
+        phase: Phase,
+        times: tuple[float, ...] | None,
+    ) -> tuple[Plastic, Report, Any]:
         """A phase of one seed in which weights move too: the batch is one system."""
 
-        def velocity(weights, readout, memory):
+        def velocity(weights: Any, readout: Any, memory: Any) -> Any:
             left = self.learning.recalled(self.phases, readout, memory)
             change = self.change(weights, batch, readout, left, key, moment, phase=phase)
             return self.learning.rated(change, moment.factor)
 
-        def seen(plastic):
+        def seen(plastic: Plastic) -> dict[str, dict[str, Array]]:
             weights = self.learning.constrain(plastic.weights)
             readout = self.read(weights, batch, target, plastic.state, phase=phase)
             return jax.vmap(self.dynamics.observe)(plastic.state, readout)
@@ -252,7 +309,7 @@ class Course(eqx.Module):
         noise_keys = self._noise_keys(key, batch.ids)
         watch = None if times is None else (times, seen)
         drives = partial(self.drives, x=batch.x, target=target, phase=phase)
-        integrate = flow.integrate if isinstance(self.level, Equilibrium) else online.integrate
+        integrate: Any = flow.integrate if isinstance(self.level, Equilibrium) else online.integrate
         plastic, report, watched = integrate(
             self.level,
             self.clock,
@@ -273,7 +330,17 @@ class Course(eqx.Module):
             watched = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), watched)
         return plastic, report, watched
 
-    def change(self, weights, batch, readout, left, key, moment: Moment, *, phase: Phase):
+    def change(
+        self,
+        weights: Any,
+        batch: Batch,
+        readout: Any,
+        left: tuple[Any, ...],
+        key: PRNGKeyArray,
+        moment: Moment,
+        *,
+        phase: Phase,
+    ) -> Any:
         """What the open plasticity of a phase makes of its signals, before rates; of one seed.
 
         left: the readouts of the phases up to this one, in their order.
@@ -294,7 +361,7 @@ def _seen_at(times: tuple[float, ...], own: tuple[float, ...], ended: Passed) ->
 def _alike(phases: tuple[Phase, ...]) -> list[slice]:
     """Runs of phases that differ only in whether and where to their target is fixed."""
 
-    def program(phase: Phase):
+    def program(phase: Phase) -> Hashable:
         follows = phase.teaching == "following"
         return phase.duration, phase.stop, phase.changed, follows and phase
 

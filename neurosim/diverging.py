@@ -22,7 +22,7 @@ EXPLODED = 1e12
 """Activity, weights and losses beyond this have diverged, finite or not."""
 
 
-def inside(array) -> np.ndarray:
+def inside(array: Any) -> np.ndarray:
     """Which numbers are finite and not exploded; false for NaN."""
     return np.abs(np.asarray(array)) < EXPLODED
 

@@ -12,13 +12,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.compiled import compiled
 from neurosim.course import FREE, Course
-from neurosim.dynamics.base import Target, rest
+from neurosim.dynamics.base import Readout, Target, rest
 from neurosim.levels.settling import Report
-from neurosim.network import standardized
+from neurosim.network import Layers, Weights, standardized
 from neurosim.plasticity.iteration import Iteration, Shown, iterate
 from neurosim.plasticity.learning import Moment, nothing
 from neurosim.simulator import Batch, Examined, Metrics, RunState
@@ -39,7 +39,7 @@ class Engine(Course):
     def begin(self, weights: Any, presentation: int) -> RunState:
         """The state of every seed at the start of a stage."""
 
-        def one(weights):
+        def one(weights: Any) -> RunState:
             count = jnp.asarray(presentation, jnp.int32)
             return RunState(weights, self.learning.begin(weights), count)
 
@@ -56,7 +56,7 @@ class Engine(Course):
         self,
         states: RunState,
         batch: Batch,
-        keys: PRNGKeyArray,
+        keys: Key[Array, " seed"],
         first: Int[Array, ""],
     ) -> tuple[RunState, Metrics, Any]:
         """One presentation: all phases, then, quasi-statically, one step of the weights.
@@ -83,19 +83,30 @@ class Engine(Course):
         metrics = jax.vmap(self._metrics)(batch, readouts[0].rate[-1], reports, signals)
         return RunState(weights, optimizer, states.presentation + 1), metrics, change
 
-    def _moments(self, states: RunState, keys: PRNGKeyArray, first) -> tuple[PRNGKeyArray, Moment]:
+    def _moments(
+        self, states: RunState, keys: Key[Array, " seed"], first: Int[Array, ""]
+    ) -> tuple[Key[Array, " seed"], Moment]:
         """The keys of the presentation that comes next, and where it stands, of every seed."""
         keys = jax.vmap(jax.random.fold_in)(keys, states.presentation)
         moment = jax.vmap(lambda p, key: self.moment(p, first, key))(states.presentation, keys)
         return keys, moment
 
-    def _iterate(self, weights, batch, readout, optimizer, key, moment) -> Iteration:
+    def _iterate(
+        self,
+        weights: Weights,
+        batch: Batch,
+        readout: Readout,
+        optimizer: Any,
+        key: PRNGKeyArray,
+        moment: Moment,
+    ) -> Iteration:
         """One step of a credit with a channel of its own, of one seed."""
         (phase,) = self.phases
         learning: Any = self.learning
+        dynamics: Any = self.dynamics
         return iterate(
             learning,
-            self.dynamics,
+            dynamics,
             self.network,
             weights,
             Shown(batch.x, batch.y, readout),
@@ -105,7 +116,9 @@ class Engine(Course):
             phase.plastic,
         )
 
-    def _signals(self, weights, batch, readouts, iteration: Iteration | None) -> dict[str, Array]:
+    def _signals(
+        self, weights: Any, batch: Batch, readouts: list[Any], iteration: Iteration | None
+    ) -> dict[str, Array]:
         """What is measured of the learning of one presentation, of one seed."""
         model = self.learning.credit, self.dynamics, self.network, weights
         given = self.phases, readouts, batch.y, self.target_step
@@ -114,7 +127,9 @@ class Engine(Course):
             found["drift"] = iteration.drift
         return found
 
-    def _metrics(self, batch: Batch, output: Array, reports: list[Report], signals) -> Metrics:
+    def _metrics(
+        self, batch: Batch, output: Array, reports: list[Report], signals: dict[str, Array]
+    ) -> Metrics:
         """Of one seed."""
         residual = jnp.stack([jnp.max(r.residual) for r in reports])
         lost = jnp.where(jnp.isfinite(residual).all(), 0.0, jnp.nan)  # no metrics of no state
@@ -144,7 +159,7 @@ class Engine(Course):
         data: tuple[Array, Array],
         data_axis: int | None,
         orders: Int[Array, "seed batches batch"],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " seed"],
         start: Int[Array, ""],
         stop: Int[Array, ""],
         first: Int[Array, ""],
@@ -158,7 +173,7 @@ class Engine(Course):
         second axis; only those from `start` to `stop` are filled.
         """
 
-        def present(states, p):
+        def present(states: RunState, p: Int[Array, ""] | int) -> tuple[RunState, Metrics, Any]:
             engine, batch = self._shown(states.weights, data, data_axis, orders[:, p])
             return engine._present(states, batch, keys, first)
 
@@ -168,14 +183,22 @@ class Engine(Course):
             lambda s: jnp.full((s.shape[0], count, *s.shape[1:]), jnp.nan, s.dtype), shapes
         )
 
-        def body(p, carry):
+        def body(
+            p: Int[Array, ""], carry: tuple[RunState, Metrics, Any]
+        ) -> tuple[RunState, Metrics, Any]:
             states, metrics, _ = carry
             states, new, change = present(states, p)
             return states, jax.tree.map(lambda m, n: m.at[:, p].set(n), metrics, new), change
 
         return jax.lax.fori_loop(start, stop, body, (states, empty, nothing(states.weights)))
 
-    def _shown(self, weights: Any, data, data_axis: int | None, ids) -> tuple["Engine", Batch]:
+    def _shown(
+        self,
+        weights: Any,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        ids: Int[Array, "seed batch"],
+    ) -> tuple["Engine", Batch]:
         """The samples of every seed at these places of the data, and the engine that sees them.
 
         ids: (seed, batch).
@@ -196,7 +219,7 @@ class Engine(Course):
         weights: Any,
         data: tuple[Array, Array],
         data_axis: int | None,
-        keys: PRNGKeyArray,
+        keys: Key[Array, " seed"],
     ) -> tuple[Float[Array, " seed"], Float[Array, " seed"], Float[Array, " seed"]]:
         """Free phases on a data set, per seed: mean loss, fraction wrong, fraction settled.
 
@@ -209,7 +232,7 @@ class Engine(Course):
         rounds = -(-count // size)
         order = (jnp.arange(rounds * size) % count).reshape(rounds, size)  # the last ones twice
 
-        def one_round(ids):
+        def one_round(ids: Int[Array, " size"]) -> tuple[Array, Array, Array]:
             batch = jax.tree.map(lambda a: a[:, ids], all_samples)
             target = self._targets(FREE, batch.y, batch.y)
             held = partial(Course.drives, phase=self.phases[0])
@@ -218,7 +241,7 @@ class Engine(Course):
             _, ended = engine._settle_phase(weights, batch, (), self.phases[0], drive, keys, start)
             return engine._scores(ended.readout.rate[-1], batch.y, ended.report)
 
-        def mean(scores):
+        def mean(scores: Float[Array, "rounds seed size"]) -> Float[Array, " seed"]:
             return jnp.mean(jnp.moveaxis(scores, 0, 1).reshape(len(keys), -1)[:, :count], axis=1)
 
         loss, wrong, settled = jax.lax.map(one_round, order)
@@ -238,7 +261,7 @@ class Engine(Course):
         data: tuple[Array, Array],
         data_axis: int | None,
         ids: Int[Array, "seed batch"],
-        keys: PRNGKeyArray,
+        keys: Key[Array, " seed"],
         first: Int[Array, ""],
         times: tuple[tuple[float, ...], ...],
         samples: int,
@@ -259,7 +282,7 @@ class Engine(Course):
     def observed(self, weights: Any) -> dict[str, dict[str, int]]:
         """Every place, the variables that can be recorded there, and of how many units."""
 
-        def look():
+        def look() -> dict[str, dict[str, Array]]:
             first = jax.tree.map(lambda w: w[0], weights)
             x = jnp.zeros(self.network.sizes[0])
             drive = self.dynamics.drive(self.network, first, x, Target("none"))
@@ -286,7 +309,7 @@ class Engine(Course):
         engine, batch = self._shown(weights, data, data_axis, ids)
         return engine._each(Engine._against_backprop, weights, change, batch)
 
-    def _against_backprop(self, weights, change, batch: Batch) -> tuple[Array, Array]:
+    def _against_backprop(self, weights: Any, change: Any, batch: Batch) -> tuple[Array, Array]:
         """Of one seed."""
 
         chain, moves = self.dynamics.chain(weights), self.dynamics.chain(change)
@@ -294,7 +317,7 @@ class Engine(Course):
             unknown = jnp.full(self.network.depth, jnp.nan)
             return unknown, unknown
 
-        def loss(W):
+        def loss(W: Layers) -> Float[Array, ""]:
             moved = chain._replace(W=W)
             outputs = jax.vmap(lambda x: self.network.forward_pass(moved, x)[-1])(batch.x)
             return jnp.mean(jax.vmap(self.network.loss)(outputs, batch.y))

@@ -1,7 +1,7 @@
 """What is known of the shipped dynamics before anything computes; `dynamics/` has the equations."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Family(NamedTuple):
@@ -25,12 +25,12 @@ class Family(NamedTuple):
     attenuation: Callable
 
 
-def mixed(mu, layers: int):
+def mixed(mu: Any, layers: int) -> Any:
     """(μ/(1−μ))^{L+1−i} [T 6.15]."""
     return (mu / (1 - mu)) ** layers
 
 
-def unmixed(mu, layers: int) -> float:
+def unmixed(mu: Any, layers: int) -> float:
     """1: nothing decays with depth."""
     return 1.0
 

@@ -81,7 +81,15 @@ def circuit_weights(
     return found
 
 
-def _started(circuit, projection: Projection, begins, parameters, streams, read, found):
+def _started(
+    circuit: Circuit,
+    projection: Projection,
+    begins: tuple[str, float],
+    parameters: Mapping[str, float],
+    streams: Callable[[str], np.random.Generator],
+    read: Callable[[str], Mapping[str, np.ndarray]],
+    found: Mapping[str, list[np.ndarray]],
+) -> list[np.ndarray]:
     """The weights of one projection."""
     kind, gain = begins
     shapes = [

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from neurosim import build, diverging, facts
 from neurosim._progress import Progress
@@ -26,7 +27,7 @@ from neurosim.positions import Position, checkpoint
 from neurosim.recording import Recorder, host
 from neurosim.results import Run
 from neurosim.seeds import device_stream
-from neurosim.simulator import RunState
+from neurosim.simulator import Examined, Metrics, RunState
 from neurosim.stopping import Request, listening
 from neurosim.store import Checkpoint
 
@@ -184,7 +185,7 @@ class Loop:
         if self._order is None or self._order[0] != begin:
             n, batch = self.samples.size, self.spec.batch
 
-            def one(key):
+            def one(key: PRNGKeyArray) -> Int[Array, "batches batch"]:
                 key = jax.random.fold_in(key, begin)
                 order = jax.random.permutation(key, n) if self.spec.shuffle else jnp.arange(n)
                 return order[: n // batch * batch].reshape(-1, batch)
@@ -228,7 +229,14 @@ class Loop:
         self.position = replace(self.position, states=states, done=begin + stop)
         self._report(chunk)
 
-    def advance(self, stage: int, states: RunState, orders, at: int, stop: int):
+    def advance(
+        self,
+        stage: int,
+        states: RunState,
+        orders: Int[Array, "seed batches batch"],
+        at: int,
+        stop: int,
+    ) -> tuple[RunState, Metrics, Any]:
         """Presentations of an epoch; see `Engine.advance`."""
         return self.engines[stage].advance(
             states,
@@ -241,7 +249,7 @@ class Loop:
             jnp.int32(self.plan.stages[stage][0]),
         )
 
-    def look(self, stage: int, states, ids):
+    def look(self, stage: int, states: RunState, ids: Int[Array, "seed batch"]) -> Examined:
         """As much of the next presentation as is recorded in detail."""
         return self.examine(stage, states, ids, int(self.contents.samples[-1]) + 1)
 
@@ -253,7 +261,9 @@ class Loop:
         x, y = (np.asarray(a[where]) for a in self.samples.train)
         return x, y, ids
 
-    def examine(self, stage: int, states, ids, samples: int):
+    def examine(
+        self, stage: int, states: RunState, ids: Int[Array, "seed batch"], samples: int
+    ) -> Examined:
         """The next presentation in detail; see `Engine.examine`."""
         return self.engines[stage].examine(
             states,
@@ -266,13 +276,15 @@ class Loop:
             samples,
         )
 
-    def test(self, stage: int, weights: Any):
+    def test(self, stage: int, weights: Any) -> tuple[Any, Any, Any]:
         """Loss, fraction wrong and fraction settled on the test set; see `Engine.evaluate`."""
         return self.engines[stage].evaluate(
             weights, self.samples.test, self.samples.axis, self.test_keys
         )
 
-    def angles(self, stage: int, weights: Any, change: Any, ids):
+    def angles(
+        self, stage: int, weights: Any, change: Any, ids: Int[Array, "seed batch"]
+    ) -> tuple[Any, Any]:
         """Of a change to the gradient; see `Engine.against_backprop`."""
         return self.engines[stage].against_backprop(
             weights, change, self.samples.train, self.samples.axis, ids
@@ -304,7 +316,7 @@ class Loop:
         """Which seeds have not diverged."""
         return ~np.isin(self.seeds, list(self.position.diverged))
 
-    def _note_settling(self, stage: int, done: int, chunk) -> None:
+    def _note_settling(self, stage: int, done: int, chunk: Mapping[str, np.ndarray]) -> None:
         """The smallest fractions so far, of every seed until it diverges."""
         ends = [self.position.diverged.get(s, {}).get("presentation", math.inf) for s in self.seeds]
         numbers = done + np.arange(chunk["settled"].shape[1])
@@ -315,7 +327,7 @@ class Loop:
             if not math.isnan(worst):  # spikes never settle
                 self.position.settled[name] = min(worst, self.position.settled.get(name, 1.0))
 
-    def _report(self, chunk) -> None:
+    def _report(self, chunk: Mapping[str, np.ndarray]) -> None:
         if self.setting.progress is None:
             return
         living = slice(None) if self._lost() else self._living()
@@ -331,7 +343,15 @@ class Loop:
 
     # --- ends ----------------------------------------------------------------------------------
 
-    def _look_for_divergence(self, stage, before, states, orders, at: int, chunk) -> None:
+    def _look_for_divergence(
+        self,
+        stage: int,
+        before: RunState,
+        states: RunState,
+        orders: Int[Array, "seed batches batch"],
+        at: int,
+        chunk: Mapping[str, np.ndarray],
+    ) -> None:
         """Note which seeds left the bounds in this chunk, when and where."""
         finite = chunk["loss"] < diverging.EXPLODED
         sound = diverging.sound(states.weights)
@@ -350,7 +370,15 @@ class Loop:
             }
             self.recorder.diverged(int(s), number)
 
-    def _first_unsound(self, stage, before, orders, at: int, offset: int, s: int) -> int:
+    def _first_unsound(
+        self,
+        stage: int,
+        before: RunState,
+        orders: Int[Array, "seed batches batch"],
+        at: int,
+        offset: int,
+        s: int,
+    ) -> int:
         """The first presentation of a chunk that left a seed's weights out of bounds.
 
         At most `offset`, where its loss was; found by halving.
@@ -365,7 +393,15 @@ class Loop:
                 high = middle
         return low
 
-    def _locate(self, stage: int, before: RunState, orders, at: int, offset: int, s: int) -> str:
+    def _locate(
+        self,
+        stage: int,
+        before: RunState,
+        orders: Int[Array, "seed batches batch"],
+        at: int,
+        offset: int,
+        s: int,
+    ) -> str:
         """Where in a presentation a state left the bounds, by going through it again."""
         states = before
         if offset:
@@ -391,7 +427,14 @@ class Loop:
         )
         return f"{found.words}{diverging.domain(engine.network)}; {cause}"
 
-    def _lost_weights(self, stage: int, states: RunState, orders, at: int, s: int):
+    def _lost_weights(
+        self,
+        stage: int,
+        states: RunState,
+        orders: Int[Array, "seed batches batch"],
+        at: int,
+        s: int,
+    ) -> diverging.Place:
         """What is left where every state looked at was in bounds."""
         after, _, _ = self.advance(stage, states, orders, at, at + 1)
         weights = diverging.exploded_weights(after.weights, self._arrays, s)
@@ -406,7 +449,7 @@ class Loop:
         loss, error = self.position.test
         living = self._living()
 
-        def of_seeds(values):
+        def of_seeds(values: Any) -> list[float] | float:
             values = np.where(living, values, np.nan)
             return values.tolist() if len(self.seeds) > 1 else float(values[0])
 

@@ -51,16 +51,18 @@ class Network(eqx.Module):
         """L, the number of layers above the input."""
         return len(self.sizes) - 1
 
-    def potential(self, weights: Weights, i: int, below: Float[Array, " below"]):
+    def potential(
+        self, weights: Weights, i: int, below: Float[Array, " below"]
+    ) -> Float[Array, " n"]:
         """a_i = W_i h_{i-1} + b_i, shape (n_i,)."""
         a = weights.W[i - 1] @ below
         return a + weights.b[i - 1] if weights.b else a
 
-    def s(self, i: int, a: Float[Array, " n"]) -> Float[Array, " n"]:
+    def s(self, i: int, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """s_i(a)."""
         return self.activations[i - 1](a)
 
-    def slope(self, i: int, a: Float[Array, " n"]) -> Float[Array, " n"]:
+    def slope(self, i: int, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """s_i'(a), the diagonal of D_i."""
         return self.activations[i - 1].derivative(a)
 
@@ -68,22 +70,24 @@ class Network(eqx.Module):
         """f_i(h_{i-1}) = s_i(a_i) [T 6.2]."""
         return self.s(i, self.potential(weights, i, below))
 
-    def encode(self, weights: Weights, i: int, above: Float[Array, " above"]):
+    def encode(
+        self, weights: Weights, i: int, above: Float[Array, " above"]
+    ) -> Float[Array, " above"]:
         """What the apical synapses of layer i receive when layer i+1 sends `above`."""
         if self.form == "autoencoder":
             return above
         u = self.activations[i].inverse(above)
         return u - weights.b[i] if weights.b else u
 
-    def apical(self, weights: Weights, i: int, above: Float[Array, " above"]):
+    def apical(self, weights: Weights, i: int, above: Float[Array, " above"]) -> Float[Array, " n"]:
         """The apical potential of layer i, Q_i times what its synapses receive."""
         return weights.Q[i - 1] @ self.encode(weights, i, above)
 
-    def decode(self, i: int, potential: Float[Array, " n"]) -> Float[Array, " n"]:
+    def decode(self, i: int, potential: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The dendritic rate of an apical potential in layer i."""
         return self.s(i, potential) if self.form == "autoencoder" else potential
 
-    def decode_slope(self, i: int, potential: Float[Array, " n"]) -> Float[Array, " n"]:
+    def decode_slope(self, i: int, potential: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Derivative of `decode`."""
         return self.slope(i, potential) if self.form == "autoencoder" else jnp.ones_like(potential)
 
@@ -113,7 +117,7 @@ def standardized(
     [T A.1]. These are held fixed: one sample's activity does not move them.
     """
 
-    def moments(h):
+    def moments(h: Float[Array, "batch n"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         return jnp.mean(h, axis=0), jnp.sqrt(jnp.var(h, axis=0) + VARIANCE_FLOOR)
 
     mean, deviation = moments(x)

@@ -106,7 +106,7 @@ def _without_failures(folder: Path) -> Iterator[None]:
         warnings.filterwarnings("always", FAILURE.pattern, UserWarning)
         show = warnings.showwarning
 
-        def look(message, category, *place, **more) -> None:
+        def look(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             failure = FAILURE.match(str(message))
             if failure is None:
                 show(message, category, *place, **more)

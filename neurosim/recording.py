@@ -149,12 +149,12 @@ class Recorder:
                 block = np.moveaxis(full, 0, 1) if self.contents.many else full[0]
             self.writer.write(f"metrics/{name}", where, block)
 
-    def evaluation(self, number: int, loss, error, settled) -> None:
+    def evaluation(self, number: int, loss: Any, error: Any, settled: Any) -> None:
         """The test set after `plan.evaluations[number]` presentations."""
         for name, values in (("loss", loss), ("error", error), ("settled", settled)):
             self.writer.write(f"evaluation/{name}", number, self._own(np.asarray(values, float)))
 
-    def signals(self, presentation: int, angles, norms) -> None:
+    def signals(self, presentation: int, angles: Any, norms: Any) -> None:
         """How the change of a presentation compares with backprop's."""
         row = self.contents.plan.recorded.index(presentation)
         self.writer.write("signals/angle", row, self._own(np.asarray(angles, float)))
@@ -200,7 +200,9 @@ class Recorder:
                 count = len(contents.names)
                 self._write_detail(f"estimates/{place}/{name}", row, place, ends, slots, count)
 
-    def _write_detail(self, path: str, row: int, place: str, values, at, count: int) -> None:
+    def _write_detail(
+        self, path: str, row: int, place: str, values: np.ndarray, at: Any, count: int
+    ) -> None:
         """(seed, samples, moments, units) at the places `at` of `count`: what is kept of it."""
         samples, units = self.contents.samples, self.contents.units[place]
         values = values[:, samples][..., units]

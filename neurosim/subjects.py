@@ -127,7 +127,9 @@ def _of_protocol(
     return Subject(name, "protocol", "initial", inputs, model, protocol.spec, seed, weights, x, y)
 
 
-def _test_samples(protocol: Protocol, seeds: list[int], k: int, samples: int):
+def _test_samples(
+    protocol: Protocol, seeds: list[int], k: int, samples: int
+) -> tuple[Array, Array, list[Data], str]:
     """The first test samples of seed number k, the data of all, and the samples in words."""
     placed, drawn = prepare(protocol, seeds)
     x, y = placed.test if placed.axis is None else (array[k] for array in placed.test)

@@ -201,7 +201,7 @@ def test_chain_is_the_vector_field_of_units_with_unit_weights(dynamics, loss, te
     weights = Weights((one,) * depth, (), (one,) * (depth - 1))
     values = {"frozen": 1 - step, "clamped": 0.0}
     kind = "fixed" if teaching in values else teaching
-    target = Target(kind, step, jnp.zeros(1), jnp.full(1, values.get(teaching, 0)))
+    target = Target(kind, step, jnp.zeros(1), jnp.full(1, values.get(teaching, 0.0)))
     drive = Drive(jnp.ones(1), jnp.ones(1), target)
     state = rest(dynamics, network, jnp.float64)
     zero, whole = ravel_pytree(state)

@@ -109,7 +109,9 @@ def parse(text: str, functions: Mapping[str, int] | None = None) -> Expression:
     return Expression(text, ast.fix_missing_locations(checked))
 
 
-def _written(node: ast.expr, names, functions) -> str:
+def _written(
+    node: ast.expr, names: Mapping[str, str], functions: Mapping[str, Callable[..., str]]
+) -> str:
     """A part of an expression, in brackets where it is more than a name or a number."""
 
     def part(node: ast.expr) -> str:

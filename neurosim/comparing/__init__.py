@@ -5,7 +5,7 @@ two levels, two values of a parameter, two models, two seeds. What can be held a
 unit by unit has its difference; of the rest there is how large it is in both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -239,7 +239,13 @@ def _learning(found: Alignment) -> Iterator[dict[str, Any]]:
         yield row | _learned(found, series, kinds, at, exact)
 
 
-def _learned(found: Alignment, series, kinds: list[str], at, exact: bool) -> dict[str, Any]:
+def _learned(
+    found: Alignment,
+    series: Sequence[Mapping[str, Any]],
+    kinds: list[str],
+    at: tuple[int, int],
+    exact: bool,
+) -> dict[str, Any]:
     """What the test says: the kind of measure that a law is known of, and its verdict."""
     kind = kinds[0] if exact else kinds[-1]
     a, b = (s[kind][1][k] for s, k in zip(series, at, strict=True))

@@ -137,7 +137,14 @@ class Alignment:
                 if pair is not None:
                     yield pair
 
-    def _pair(self, number, common, layer, phases, names) -> Pair | None:
+    def _pair(
+        self,
+        number: int,
+        common: Common,
+        layer: int,
+        phases: tuple[int, int],
+        names: tuple[str, str],
+    ) -> Pair | None:
         shown = self.shown[number]
         ends = [common.of(s, layer, shown[s].ends[layer][names[s]][:, phases[s]]) for s in (0, 1)]
         if not all(np.isfinite(v).any() for v in ends):
@@ -152,7 +159,14 @@ class Alignment:
         a, b = ends
         return Pair(number, phase, layer, variable, a, b, expected, *course)
 
-    def _deviation(self, number, common, layer, phases, names) -> np.ndarray:
+    def _deviation(
+        self,
+        number: int,
+        common: Common,
+        layer: int,
+        phases: tuple[int, int],
+        names: tuple[str, str],
+    ) -> np.ndarray:
         """Of the difference at the end of a phase: (samples, units)."""
         shown, variance = self.shown[number], np.zeros(())
         for s in (0, 1):
@@ -163,7 +177,17 @@ class Alignment:
             variance = variance + self._own(s, number, common, layer, phases, names, level) ** 2
         return np.sqrt(variance)
 
-    def _own(self, s, number, common, layer, phases, names, level, window=None) -> np.ndarray:
+    def _own(
+        self,
+        s: int,
+        number: int,
+        common: Common,
+        layer: int,
+        phases: tuple[int, int],
+        names: tuple[str, str],
+        level: np.ndarray,
+        window: float | None = None,
+    ) -> np.ndarray:
         """What one side scatters near `level` (samples, …, units in common)."""
         shown, side = self.shown[number][s], self.sides[s]
         full = np.zeros((*level.shape[:-1], len(shown.units[layer])))
@@ -173,7 +197,14 @@ class Alignment:
         deviation = self.expectations[s].deviation
         return deviation(shown, layer, names[s], phases[s], full, window)[..., places]
 
-    def _course(self, number, common, layer, phases, names) -> Course | None:
+    def _course(
+        self,
+        number: int,
+        common: Common,
+        layer: int,
+        phases: tuple[int, int],
+        names: tuple[str, str],
+    ) -> Course | None:
         """(a, b, expected, time) at the moments both have; None where one knows no time."""
         shown = self.shown[number]
         if not all(s.timed for s in shown):

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Scalar
 
 from neurosim import build, devices, ingredients
 from neurosim.comparing.sides import COUNTED, Shown, Side
@@ -191,7 +192,15 @@ def variations(times: np.ndarray, nodes: np.ndarray) -> Iterator[float]:
 
 
 @compiled
-def _rests(dynamics, network, weights, x, y, step, kinds):
+def _rests(
+    dynamics: Dynamics,
+    network: Network,
+    weights: Weights,
+    x: Float[Array, " n_0"],
+    y: Float[Array, " n_L"],
+    step: Scalar | float,
+    kinds: tuple[str, ...],
+) -> dict[str, Any]:
     drive = Drive(x, network.potential(weights, 1, x), Target("none"))
     system = System(dynamics, network, weights, drive)
     return fixed_points.phases(system, step, y, kinds)

@@ -1,6 +1,6 @@
 """Backprop: the error channel every biological rule is compared with."""
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Scalar
 
 from neurosim.dynamics.base import Readout
 from neurosim.network import Layers, Network, Weights
@@ -12,7 +12,7 @@ def backprop(
     now: Readout,
     free: Readout | None,
     label: Float[Array, " n"],
-    step: float = 1.0,
+    step: Scalar | float = 1.0,
 ) -> Layers:
     """−∂ℓ/∂h_i for every layer: −e_L at the top, W_{i+1}^T D_{i+1} (·) below [T 5.61]."""
     teaching = [-network.loss.error(now.rate[-1], label)]

@@ -1,6 +1,6 @@
 """Feedback alignment: backprop's errors through weights that are not the transposes."""
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Scalar
 
 from neurosim.dynamics.base import Readout
 from neurosim.network import Layers, Network, Weights
@@ -12,7 +12,7 @@ def feedback_alignment(
     now: Readout,
     free: Readout | None,
     label: Float[Array, " n_L"],
-    step: float = 1.0,
+    step: Scalar | float = 1.0,
 ) -> Layers:
     """−e_L at the top, Q_i D_{i+1} (·) below [T 3.18]; Q_i = W_{i+1}^T would make it backprop."""
     teaching = [-network.loss.error(now.rate[-1], label)]
@@ -27,7 +27,7 @@ def bidirectional_feedback_alignment(
     now: Readout,
     free: Readout | None,
     label: Float[Array, " n_L"],
-    step: float = 1.0,
+    step: Scalar | float = 1.0,
 ) -> Layers:
     """The same errors [T 3.23], where the feedback weights begin with Q_0, of the input."""
     weights = weights._replace(Q=weights.Q[1:])
@@ -40,7 +40,7 @@ def direct_feedback_alignment(
     now: Readout,
     free: Readout | None,
     label: Float[Array, " n_L"],
-    step: float = 1.0,
+    step: Scalar | float = 1.0,
 ) -> Layers:
     """Q_i D_L (−e_L), straight from the output, with Q_i of shape (n_i, n_L) [T 3.21]."""
     error = -network.loss.error(now.rate[-1], label)

@@ -5,7 +5,7 @@ The teaching of layer i is ĥ_i − h_i. `step` is η̂; the output's target is 
 
 from collections.abc import Callable
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Scalar
 
 from neurosim.dynamics.base import Readout
 from neurosim.network import Layers, Network, Weights
@@ -32,7 +32,7 @@ def plain_targets(
     now: Readout,
     free: Readout | None,
     label: Float[Array, " n_L"],
-    step: float,
+    step: Scalar | float,
 ) -> Layers:
     """ĥ_i = g_i(ĥ_{i+1}) [T 4.2, A.4, A.10, A.14]; reconstruction errors of g_i come along."""
     h = now.rate
@@ -48,7 +48,7 @@ def difference_targets(
     now: Readout,
     free: Readout | None,
     label: Float[Array, " n_L"],
-    step: float,
+    step: Scalar | float,
 ) -> Layers:
     """ĥ_i = h_i + g_i(ĥ_{i+1}) − g_i(h_{i+1}), in which they cancel [T 4.101, A.12, A.16, D 18]."""
     h = now.rate
@@ -62,7 +62,7 @@ def gradient_targets(
     now: Readout,
     free: Readout | None,
     label: Float[Array, " n_L"],
-    step: float,
+    step: Scalar | float,
 ) -> Layers:
     """The same below ĥ_{L−1} = h_{L−1} − η̂ ∂ℓ/∂h_{L−1} [D 20]; the output follows its gradient."""
     h = now.rate

@@ -15,7 +15,7 @@ All is written for one sample.
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -42,13 +42,15 @@ class Target(eqx.Module):
     kind `following`: h_L^trgt = h_L − η̂ e_L(h_L, y), recomputed all along [T 6.10].
     kind `fixed`: the constant `value` (frozen from an earlier phase, or clamped to y).
     kind `switched`: `fixed` where `on`, else `none`, so that phases can share one program.
+
+    Of one sample; where it is held for many, its arrays have leading axes, as those of a `Drive`.
     """
 
     kind: str = eqx.field(static=True)
-    step: Scalar | float = 0.0
-    label: Float[Array, " n_L"] | None = None
-    value: Float[Array, " n_L"] | None = None
-    on: Bool[Array, ""] | None = None
+    step: Float[Array, "..."] | float = 0.0
+    label: Float[Array, "... n"] | None = None
+    value: Float[Array, "... n_L"] | None = None
+    on: Bool[Array, "..."] | None = None
 
     def __call__(self, network: Network, output: Float[Array, " n_L"]) -> Float[Array, " n_L"]:
         match self.kind:
@@ -80,10 +82,10 @@ class Drive(eqx.Module):
     in a layered network, by projection in a circuit. changed: parameters that this phase changes.
     """
 
-    x: Float[Array, " n_0"]
+    x: Float[Array, "... n_0"]
     basal: Any
     target: Target
-    changed: dict[str, Scalar] = eqx.field(default_factory=dict)
+    changed: dict[str, Float[Array, "..."]] = eqx.field(default_factory=dict)
 
 
 class Readout(NamedTuple):
@@ -166,6 +168,7 @@ class Dynamics(eqx.Module):
         """
 
 
+@runtime_checkable
 class Moving(Protocol):
     """How a network moves in a state; by kind of state and its number, from 1."""
 
@@ -242,7 +245,9 @@ class Layered(Dynamics):
         names = self.time_constants
         return [(name, layer) for name in names if layer <= self.layers(network, name)]
 
-    def drive(self, network: Network, weights: Weights, x, target: Target) -> Drive:
+    def drive(
+        self, network: Network, weights: Weights, x: Float[Array, " n_0"], target: Target
+    ) -> Drive:
         return Drive(x, network.potential(weights, 1, x), target)
 
     def at(self, network: Network, weights: Weights, drive: Drive, state: State) -> Moving:
@@ -273,7 +278,7 @@ class Layered(Dynamics):
         return {name: tuple(of(name) for _ in layers) for name, layers in state.items()}
 
 
-def rest(dynamics: Dynamics, network: Network, dtype) -> State:
+def rest(dynamics: Dynamics, network: Network, dtype: Any) -> State:
     """The state before anything is shown: all compartments at zero."""
     shapes = dynamics.shapes(network).items()
     return {name: tuple(jnp.zeros(size, dtype) for size in sizes) for name, sizes in shapes}

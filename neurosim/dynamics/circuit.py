@@ -81,7 +81,9 @@ class CircuitDynamics(Dynamics):
 
     # --- a phase ----------------------------------------------------------------------------
 
-    def drive(self, network: Network, weights: CircuitWeights, x, target: Target) -> Drive:
+    def drive(
+        self, network: Network, weights: CircuitWeights, x: Float[Array, " n_0"], target: Target
+    ) -> Drive:
         """What a phase holds fixed for one sample; what the input brings is computed once."""
         brought = {
             f"{s.projection}{s.number}": _through(s, self._weight(weights, s), x)
@@ -278,7 +280,7 @@ class Moment:
         """F(v) and F'(v) of a state, all else that its cell is given being held."""
         cell = self.circuit.cell(group)
 
-        def velocity(v):
+        def velocity(v: Array) -> Array:
             known = {variable: v}
 
             def of(other: str) -> Any:
@@ -326,7 +328,7 @@ def functions(
     i = group.layer + circuit.population[group.population].mirrors
     i = min(max(i, 1), network.depth)
 
-    def inverse(h):
+    def inverse(h: Array) -> Array:
         return network.activations[i - 1].inverse(h)
 
     return ELEMENTARY | {

@@ -6,7 +6,7 @@ What backprop and the target propagation of chapter 4 train; its rest is the pla
 from typing import ClassVar
 
 import equinox as eqx
-from jaxtyping import Scalar
+from jaxtyping import Array, Float, Scalar
 
 from neurosim.dynamics.base import Drive, Layered, Readout, State
 from neurosim.families import FAMILIES, unmixed
@@ -27,17 +27,19 @@ class Feedforward(Layered):
     observed: ClassVar[tuple[str, ...]] = tuple(FAMILIES["feedforward"].observed)
 
     @property
-    def time_constants(self):
+    def time_constants(self) -> dict[str, Scalar | float]:
         return {"basal": self.tau_basal}
 
     @property
-    def noise(self):
+    def noise(self) -> dict[str, Scalar | float]:
         return self.sigma
 
     def layers(self, network: Network, compartment: str) -> int:
         return network.depth
 
-    def pull(self, network: Network, weights: Weights, drive: Drive, state: State, name, i):
+    def pull(
+        self, network: Network, weights: Weights, drive: Drive, state: State, name: str, i: int
+    ) -> Float[Array, " n_i"]:
         if i == 1:
             return drive.basal
         return network.potential(weights, i, network.s(i - 1, state["basal"][i - 2]))
@@ -61,7 +63,7 @@ class Feedforward(Layered):
             apical_potential=(),
         )
 
-    def attenuation(self, network: Network, i: int):
+    def attenuation(self, network: Network, i: int) -> float:
         """1: the error channel of backprop does not mix with activity."""
         return unmixed(None, network.depth + 1 - i)
 

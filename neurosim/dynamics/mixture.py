@@ -6,7 +6,7 @@
 from typing import ClassVar
 
 import equinox as eqx
-from jaxtyping import Scalar
+from jaxtyping import Array, Float, Scalar
 
 from neurosim.dynamics.base import Drive, Layered, Readout, State
 from neurosim.families import FAMILIES, mixed
@@ -33,39 +33,51 @@ class Mixture(Layered):
     observed: ClassVar[tuple[str, ...]] = tuple(FAMILIES["mixture"].observed)
 
     @property
-    def time_constants(self):
+    def time_constants(self) -> dict[str, Scalar | float]:
         taus = {"basal": self.tau_basal, "apical": self.tau_apical, "soma": self.tau_soma}
         return {name: tau for name, tau in taus.items() if tau is not None}
 
     @property
-    def noise(self):
+    def noise(self) -> dict[str, Scalar | float]:
         return self.sigma
 
     def layers(self, network: Network, compartment: str) -> int:
         return network.depth - 1 if compartment == "apical" else network.depth
 
-    def _basal_input(self, network, weights, drive, state, i):
+    def _basal_input(
+        self, network: Network, weights: Weights, drive: Drive, state: State, i: int
+    ) -> Float[Array, " n_i"]:
         return drive.basal if i == 1 else network.potential(weights, i, state["soma"][i - 2])
 
-    def _apical_input(self, network, weights, state, i):
+    def _apical_input(
+        self, network: Network, weights: Weights, state: State, i: int
+    ) -> Float[Array, " n_i"]:
         return network.apical(weights, i, state["soma"][i])
 
-    def _basal_potential(self, network, weights, drive, state, i):
+    def _basal_potential(
+        self, network: Network, weights: Weights, drive: Drive, state: State, i: int
+    ) -> Float[Array, " n_i"]:
         if "basal" in state:
             return state["basal"][i - 1]
         return self._basal_input(network, weights, drive, state, i)
 
-    def _apical_potential(self, network, weights, state, i):
+    def _apical_potential(
+        self, network: Network, weights: Weights, state: State, i: int
+    ) -> Float[Array, " n_i"]:
         if "apical" in state:
             return state["apical"][i - 1]
         return self._apical_input(network, weights, state, i)
 
-    def _apical_rate(self, network, weights, drive, state, i):
+    def _apical_rate(
+        self, network: Network, weights: Weights, drive: Drive, state: State, i: int
+    ) -> Float[Array, " n_i"]:
         if i == network.depth:
             return drive.target(network, state["soma"][-1])
         return network.decode(i, self._apical_potential(network, weights, state, i))
 
-    def pull(self, network: Network, weights: Weights, drive: Drive, state: State, name, i):
+    def pull(
+        self, network: Network, weights: Weights, drive: Drive, state: State, name: str, i: int
+    ) -> Float[Array, " n_i"]:
         match name:
             case "basal":
                 return self._basal_input(network, weights, drive, state, i)
@@ -91,7 +103,7 @@ class Mixture(Layered):
             ),
         )
 
-    def attenuation(self, network: Network, i: int):
+    def attenuation(self, network: Network, i: int) -> Scalar | float:
         """(μ/(1−μ))^{L+1−i} [T 6.15]."""
         return mixed(self.mu, network.depth + 1 - i)
 

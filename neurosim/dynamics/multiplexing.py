@@ -9,7 +9,7 @@ In the inverse form the apical synapses receive s_{i+1}⁻¹(ĥ_{i+1}) and t_i i
 from typing import ClassVar
 
 import equinox as eqx
-from jaxtyping import Scalar
+from jaxtyping import Array, Float, Scalar
 
 from neurosim.dynamics.base import Drive, Layered, Readout, State
 from neurosim.families import FAMILIES, unmixed
@@ -31,25 +31,29 @@ class Multiplexing(Layered):
     observed: ClassVar[tuple[str, ...]] = tuple(FAMILIES["multiplexing"].observed)
 
     @property
-    def time_constants(self):
+    def time_constants(self) -> dict[str, Scalar | float]:
         return {"basal": self.tau_basal, "apical": self.tau_apical}
 
     @property
-    def noise(self):
+    def noise(self) -> dict[str, Scalar | float]:
         return self.sigma
 
     def layers(self, network: Network, compartment: str) -> int:
         return network.depth - 1 if compartment == "apical" else network.depth
 
-    def _event_rate(self, network, state, i):
+    def _event_rate(self, network: Network, state: State, i: int) -> Float[Array, " n_i"]:
         return network.s(i, state["basal"][i - 1])
 
-    def _burst_probability(self, network, drive, state, i):
+    def _burst_probability(
+        self, network: Network, drive: Drive, state: State, i: int
+    ) -> Float[Array, " n_i"]:
         if i == network.depth:
             return drive.target(network, self._event_rate(network, state, i))
         return network.decode(i, state["apical"][i - 1])
 
-    def pull(self, network: Network, weights: Weights, drive: Drive, state: State, name, i):
+    def pull(
+        self, network: Network, weights: Weights, drive: Drive, state: State, name: str, i: int
+    ) -> Float[Array, " n_i"]:
         if name == "basal":
             if i == 1:
                 return drive.basal
@@ -70,7 +74,7 @@ class Multiplexing(Layered):
             apical_potential=state["apical"],
         )
 
-    def attenuation(self, network: Network, i: int):
+    def attenuation(self, network: Network, i: int) -> float:
         """1: nothing decays with depth."""
         return unmixed(None, network.depth + 1 - i)
 

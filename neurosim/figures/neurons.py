@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neurosim.errors import InputError
@@ -73,7 +74,7 @@ def _figure(trace: Trace) -> Figure:
     return figure
 
 
-def _working_range(axes, trace: Trace, base: float, gain: float, top: float) -> None:
+def _working_range(axes: Axes, trace: Trace, base: float, gain: float, top: float) -> None:
     """How often the units of every layer were given which rate."""
     layers, depth = trace.model["layers"], len(trace.model["layers"]) - 1
     every = np.median(np.diff(trace.tree["traces"]["time"].values)) / 1e3

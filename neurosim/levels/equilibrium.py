@@ -4,6 +4,7 @@ Symmetric Gauss–Seidel sweeps, which contract by about 4μ(1−μ)cos²(π/(L+
 or blow up, Newton–Krylov steps on the residual.
 """
 
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -13,11 +14,17 @@ import jax.numpy as jnp
 import lineax as lx
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from neurosim.dynamics.base import State, residual, sweep
 from neurosim.inverses import inverse
-from neurosim.levels.settling import Problem, Report, Span, imbalance, where
+from neurosim.levels.settling import Looked, Problem, Report, Span, imbalance, where
+
+_Sweeping = tuple[State, Looked, Int[Array, "..."], Int[Array, ""]]
+"""What sweeps carry on: the state, the last look at it, sweeps of each sample and of all."""
+
+_Rescuing = tuple[State, Float[Array, "..."], Bool[Array, "..."], Bool[Array, "..."]]
+"""The state, the last look at it, and which samples were rescued."""
 
 
 class Equilibrium(eqx.Module):
@@ -49,23 +56,27 @@ class Equilibrium(eqx.Module):
     def _sought(self, problem: Problem, start: State) -> tuple[State, Report]:
         """Sweeps until every sample has settled, then the root solver where they stalled."""
 
-        def look(state):
+        def look(state: State) -> Looked:
             return problem.each(lambda one, v: imbalance(one, v, self.tolerance), state)
 
-        def moving(looked):
+        def moving(looked: Looked) -> Bool[Array, "..."]:
             worst, settled = looked
             return ~settled & jnp.isfinite(worst)
 
-        def unsettled(carry):
+        def unsettled(carry: _Sweeping) -> Bool[Array, ""]:
             _, looked, _, turn = carry
             return moving(looked).any() & (turn < self.max_sweeps)
 
-        def swept(looked, state, layers):
+        def swept(looked: Looked, state: State, layers: Iterable[int]) -> tuple[State, Looked]:
             """And looked at before those are held still that move no more: it has the same sums."""
-            new = problem.each(lambda one, v: sweep(*one[:4], v, layers), state)
+
+            def each(one: Problem, v: State) -> State:
+                return sweep(*one[:4], v, layers)
+
+            new = problem.each(each, state)
             return where(moving(looked), (new, look(new)), (state, looked))
 
-        def once_more(carry):
+        def once_more(carry: _Sweeping) -> _Sweeping:
             state, looked, sweeps, turn = carry
             if problem.dynamics.cut:
                 new = problem.each(_cut, state)
@@ -90,18 +101,25 @@ class Equilibrium(eqx.Module):
         effort = sweeps.astype(worst.dtype)
         return state, Report(worst, settled, effort, jnp.zeros_like(worst), rescued)
 
-    def _rescue(self, problem: Problem, look, carry, start: State, hopeless):
+    def _rescue(
+        self,
+        problem: Problem,
+        look: Callable[[State], Looked],
+        carry: _Rescuing,
+        start: State,
+        hopeless: Bool[Array, "..."],
+    ) -> _Rescuing:
         """Where sweeps stalled, the root solver; kept only if it does better.
 
         A loop of at most one turn, which costs nothing when no sample needs it. Samples go one
         after the other: they are few, and for all at once it would take long to compile.
         """
 
-        def stalled(carry):
+        def stalled(carry: _Rescuing) -> Bool[Array, "..."]:
             _, _, settled, rescued = carry
             return ~settled & ~rescued & ~hopeless
 
-        def once(carry):
+        def once(carry: _Rescuing) -> _Rescuing:
             state, worst, settled, rescued = carry
             begin = where(jnp.isfinite(worst), state, start)
             found = problem.each(self._newton, begin, stalled(carry))
@@ -116,12 +134,12 @@ class Equilibrium(eqx.Module):
 
         return jax.lax.while_loop(lambda carry: stalled(carry).any(), once, carry)
 
-    def _newton(self, problem: Problem, state: State, stalled) -> State:
+    def _newton(self, problem: Problem, state: State, stalled: Bool[Array, ""]) -> State:
         """The root found from the state of one sample that has stalled; others stay."""
         arrays, others = eqx.partition((problem, state), eqx.is_array)
 
         @jax.custom_batching.sequential_vmap
-        def one(stalled, arrays):
+        def one(stalled: Bool[Array, ""], arrays: Any) -> State:
             problem, state = eqx.combine(arrays, others)
             return jax.lax.cond(stalled, partial(self._root, problem), lambda v: v, state)
 
@@ -150,7 +168,7 @@ def _cut(problem: Problem, state: State) -> State:
     cut = {name: state[name] for name in names}
     flat, whole = ravel_pytree(cut)
 
-    def left(values):
+    def left(values: Float[Array, " n"]) -> tuple[Float[Array, " n"], State]:
         """What the cut states are off, once all others have followed them; those others."""
         layers = range(1, problem.network.depth + 1)
         swept = sweep(*problem[:4], state | whole(values), layers)

@@ -1,5 +1,7 @@
 """Heun's method as diffrax has it, with its two stages written out."""
 
+from typing import Any
+
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,16 @@ class Heun(dfx.Heun):
     small networks longer than to evaluate their field.
     """
 
-    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+    def step(
+        self,
+        terms: dfx.AbstractTerm,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        args: Any,
+        solver_state: Any,
+        made_jump: Any,
+    ) -> tuple[Any, Any, dict[str, Any], None, Any]:
         """One step; see `diffrax.AbstractSolver.step`."""
         control = terms.contr(t0, t1)
         first = terms.vf_prod(t0, y0, args, control)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Key
 
 from neurosim.dynamics.base import Drive, Dynamics, State, field
 from neurosim.levels.rate import Rate
@@ -38,7 +38,7 @@ def integrate(
     velocity: Callable[[Any, Any, Any], Any],
     remember: Callable[[Any, Any], Any],
     duration: float,
-    keys: PRNGKeyArray | None,
+    keys: Key[Array, " batch"] | None,
     watch: tuple[Any, Callable[[Plastic], Any]] | None,
     constrain: Callable[[Any], Any],
 ) -> tuple[Plastic, Report, Any]:
@@ -71,7 +71,9 @@ def integrate(
     )
     end = end._replace(weights=constrain(end.weights))
 
-    def look(d, state, label):
+    def look(
+        d: Drive, state: State, label: Float[Array, " n_L"]
+    ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
         problem = Problem(dynamics, network, end.weights, d, target_step, label)
         return imbalance(problem, state, level.tolerance)
 
@@ -87,6 +89,8 @@ def integrate(
     return end, report, watched
 
 
-def read_batch(dynamics, network, weights, drives, states) -> Any:
+def read_batch(
+    dynamics: Dynamics, network: Network, weights: Any, drives: Drive, states: State
+) -> Any:
     """The readout of a batch, every array with the batch first."""
     return jax.vmap(lambda d, s: dynamics.read(network, weights, d, s))(drives, states)

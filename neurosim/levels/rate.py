@@ -7,7 +7,7 @@ its batch-mates. Time runs in units of `dt`, so that fixed steps are whole numbe
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import diffrax as dfx
 import equinox as eqx
@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import PRNGKeyArray, Scalar
+from jaxtyping import Array, Bool, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.dynamics.base import Dynamics, PerUnit, State, field, white
 from neurosim.levels.schemes import SCHEMES
-from neurosim.levels.settling import Problem, Report, Span, imbalance, where
+from neurosim.levels.settling import Looked, Problem, Report, Span, imbalance, where
 from neurosim.network import Network
 
 MAX_ADAPTIVE_STEPS = 1 << 16
@@ -81,7 +81,7 @@ class Noise(NamedTuple):
     """
 
     spread: Any
-    key: PRNGKeyArray
+    key: Key[Array, "..."]
 
 
 class _Brownian(dfx.AbstractBrownianPath):
@@ -89,12 +89,14 @@ class _Brownian(dfx.AbstractBrownianPath):
 
     leaves: list[jax.ShapeDtypeStruct] = eqx.field(static=True)
     noisy: tuple[bool, ...] = eqx.field(static=True)
-    key: PRNGKeyArray
+    key: Key[Array, "..."]
     levy_area: type[dfx.BrownianIncrement] = eqx.field(static=True)
     t0: ClassVar = -jnp.inf
     t1: ClassVar = jnp.inf
 
-    def evaluate(self, t0, t1=None, left=True, use_levy=False):
+    def evaluate(
+        self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False
+    ) -> list[Array]:
         leading = self.key.ndim
         shapes = [
             jax.ShapeDtypeStruct(leaf.shape[leading:], leaf.dtype)
@@ -102,7 +104,7 @@ class _Brownian(dfx.AbstractBrownianPath):
             if noisy
         ]
 
-        def draw(key):
+        def draw(key: PRNGKeyArray) -> Any:
             return dfx.UnsafeBrownianPath(shapes, key).evaluate(t0, t1)
 
         for _ in range(leading):
@@ -134,13 +136,15 @@ class Rate(eqx.Module):
 
         if self.adaptive:
 
-            def one(problem, state, key):
+            def one(
+                problem: Problem, state: State, key: PRNGKeyArray | None
+            ) -> tuple[State, Any, Ended, Looked]:
                 return self._settle_adaptively(problem, state, span, key)
 
             end, watched, ended, (worst, settled) = problem.each(one, state, span.key)
         else:
 
-            def look(v):
+            def look(v: State) -> Looked:
                 return problem.each(self._look, v)
 
             step = self._step_of_each(problem, state, span.key)
@@ -157,7 +161,7 @@ class Rate(eqx.Module):
         )
         return end, report, watched
 
-    def _look(self, problem: Problem, state: State):
+    def _look(self, problem: Problem, state: State) -> Looked:
         return imbalance(problem, state, self.tolerance)
 
     def integrate(
@@ -202,7 +206,7 @@ class Rate(eqx.Module):
         solver = SCHEMES[self.scheme].make(self.rtol, self.atol)
         shape_of = jax.tree.structure(like)
 
-        def step(k, y):
+        def step(k: Int[Array, ""], y: Any) -> Any:
             leaves = jax.tree.leaves(y)
             t = k.astype(jnp.result_type(float))
             state = solver.init(terms, t, t + 1, leaves, None)
@@ -213,26 +217,39 @@ class Rate(eqx.Module):
 
         return step
 
-    def _step_of_each(self, problem: Problem, state: State, key) -> Callable[[Any, State], State]:
+    def _step_of_each(
+        self, problem: Problem, state: State, key: Key[Array, "..."] | None
+    ) -> Callable[[Any, State], State]:
         """The same for all samples of a problem."""
         if SCHEMES[self.scheme].implicit:
 
-            def one(problem, state, k):
+            def one(problem: Problem, state: State, k: Int[Array, ""]) -> State:
                 return self._step(lambda v: field(*problem[:4], v), state, None)(k, state)
 
-            def step(k, state):
+            def step(k: Int[Array, ""], state: State) -> State:
                 return problem.each(lambda problem, v: one(problem, v, k), state)
 
             return step
 
-        def all_fields(v):
-            return problem.each(lambda problem, v: field(*problem[:4], v), v)
+        def field_of(problem: Problem, v: State) -> State:
+            return field(*problem[:4], v)
+
+        def all_fields(v: State) -> State:
+            return problem.each(field_of, v)
 
         return self._step(
             all_fields, state, self.noise(problem.dynamics, problem.network, state, key)
         )
 
-    def _march(self, step, start, duration: float, watch, leading: int = 0, look=None):
+    def _march(
+        self,
+        step: Callable[[Any, Any], Any],
+        start: Any,
+        duration: float,
+        watch: tuple[Any, Callable[[Any], Any]] | None,
+        leading: int = 0,
+        look: Callable[[Any], Looked] | Literal[False] | None = None,
+    ) -> tuple[Any, Any, Ended, Looked | None]:
         """Fixed steps over the duration, or until every sample has settled.
 
         watch: (times, function of y). leading: axes in front of what is watched. look: y →
@@ -242,8 +259,8 @@ class Rate(eqx.Module):
         steps = round(duration / self.dt)
         moments = _Moments(self, watch, steps, start)
 
-        def go_on(first, last, y, rows):
-            def once(k, carry):
+        def go_on(first: Any, last: Any, y: Any, rows: Any) -> tuple[Any, Any]:
+            def once(k: Int[Array, ""], carry: tuple[Any, Any]) -> tuple[Any, Any]:
                 y, rows = carry
                 return step(k, y), moments.note(rows, k, y)
 
@@ -262,15 +279,15 @@ class Rate(eqx.Module):
                 jnp.zeros(seen[0].shape, jnp.int32),
             )
 
-            def moving(looked):
+            def moving(looked: Looked) -> Bool[Array, "..."]:
                 worst, settled = looked
                 return ~settled & jnp.isfinite(worst)
 
-            def unsettled(carry):
+            def unsettled(carry: Any) -> Bool[Array, ""]:
                 _, _, k, looked, _ = carry
                 return moving(looked).any() & (k < steps)
 
-            def a_few(carry):
+            def a_few(carry: Any) -> Any:
                 y, rows, k, looked, taken = carry
                 last = jnp.minimum(k + LOOK_EVERY, steps)
                 moved, rows = go_on(k, last, y, rows)
@@ -286,7 +303,9 @@ class Rate(eqx.Module):
 
     # --- adaptive steps -------------------------------------------------------------------------
 
-    def _settle_adaptively(self, problem: Problem, state: State, span: Span, key):
+    def _settle_adaptively(
+        self, problem: Problem, state: State, span: Span, key: PRNGKeyArray | None
+    ) -> tuple[State, Any, Ended, Looked]:
         """One sample by itself."""
         watch = span.watch and (span.watch[0], partial(span.watch[1], problem))
         end, watched, ended = self._adaptively(
@@ -299,7 +318,16 @@ class Rate(eqx.Module):
         )
         return end, watched, ended, self._look(problem, end)
 
-    def _adaptively(self, vector_field, start, duration: float, *, noise, watch, stop=None):
+    def _adaptively(
+        self,
+        vector_field: Callable[[Any], Any],
+        start: Any,
+        duration: float,
+        *,
+        noise: Noise | None,
+        watch: tuple[Any, Callable[[Any], Any]] | None,
+        stop: Callable[[Any], Bool[Array, ""]] | None = None,
+    ) -> tuple[Any, Any, Ended]:
         """`integrate`; stop: y → whether to end here. What comes after is seen as at the end."""
         leaves, shape_of = jax.tree.flatten(start)
 
@@ -345,7 +373,7 @@ class Rate(eqx.Module):
         """
         leaves, shape_of = jax.tree.flatten(like)
 
-        def flat_field(t, y, args):
+        def flat_field(t: Any, y: list[Array], args: Any) -> list[Array]:
             rates = jax.tree.leaves(vector_field(jax.tree.unflatten(shape_of, y)))
             return [self.dt * rate for rate in rates]
 
@@ -370,7 +398,9 @@ class Rate(eqx.Module):
 class _Moments:
     """What is to be seen after which fixed steps; everything is empty where nothing is."""
 
-    def __init__(self, level: Rate, watch, steps: int, start: Any) -> None:
+    def __init__(
+        self, level: Rate, watch: tuple[Any, Callable[[Any], Any]] | None, steps: int, start: Any
+    ) -> None:
         self.empty: Any = None
         if watch is None:
             return
@@ -387,18 +417,18 @@ class _Moments:
             jax.eval_shape(self._function, start),
         )
 
-    def note(self, rows, k, y):
+    def note(self, rows: Any, k: Int[Array, ""], y: Any) -> Any:
         """The rows with what is seen of y, as it is before step k."""
         if self.empty is None:
             return None
         slot = self._slots[k]
 
-        def write(rows):
+        def write(rows: Any) -> Any:
             return jax.tree.map(lambda row, v: row.at[slot].set(v), rows, self._function(y))
 
         return jax.lax.cond(slot < len(self._steps), write, lambda rows: rows, rows)
 
-    def seen(self, rows, end, taken, leading: int):
+    def seen(self, rows: Any, end: Any, taken: Int[Array, "..."], leading: int) -> Any:
         """All that was asked for, times behind the leading axes; from its end on, as at its end."""
         if self.empty is None:
             return None
@@ -407,7 +437,7 @@ class _Moments:
         return jax.tree.map(lambda row: jnp.moveaxis(row[self._rows], 0, leading), rows)
 
 
-def _seen_of_each(problem: Problem, span: Span):
+def _seen_of_each(problem: Problem, span: Span) -> tuple[Any, Callable[[Any], Any]] | None:
     """What is watched, as a function of the states of all samples."""
     if span.watch is None:
         return None

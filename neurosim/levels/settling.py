@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
+from jaxtyping import Array, Bool, Float, Key, Scalar
 
 from neurosim.dynamics.base import Drive, Dynamics, State, residual
 from neurosim.network import Network
@@ -65,7 +65,7 @@ class Span(NamedTuple):
 
     duration: float
     stop: bool
-    key: PRNGKeyArray | None = None
+    key: Key[Array, "..."] | None = None
     watch: Watch | None = None
 
 
@@ -85,10 +85,14 @@ class Report(NamedTuple):
     rescued: Bool[Array, "..."]
 
 
+Looked = tuple[Float[Array, "..."], Bool[Array, "..."]]
+"""Of every sample, how far it is from rest, and whether that counts as settled; see `imbalance`."""
+
+
 def where(chosen: Bool[Array, "..."], there: Any, here: Any) -> Any:
     """`there` for the samples that are chosen, `here` for the others; samples lead."""
 
-    def of_leaf(a, b):
+    def of_leaf(a: Array, b: Array) -> Array:
         return jnp.where(chosen.reshape(chosen.shape + (1,) * (a.ndim - chosen.ndim)), a, b)
 
     return jax.tree.map(of_leaf, there, here)

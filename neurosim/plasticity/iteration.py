@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
-from neurosim.dynamics.base import Dynamics, Readout
+from neurosim.dynamics.base import Layered, Readout
 from neurosim.network import Layers, Network, Weights
 from neurosim.plasticity.learning import Learning, Moment, nothing, replaced
 from neurosim.plasticity.rank_one import Pair, factors, refreshed, robust_update
@@ -45,7 +45,7 @@ class Iteration(NamedTuple):
 
 def iterate(
     learning: Learning,
-    dynamics: Dynamics,
+    dynamics: Layered,
     network: Network,
     weights: Weights,
     shown: Shown,
@@ -90,10 +90,12 @@ def _made(learning: Learning, signal: Forward, weights: Weights, i: int, moment:
     return (made, turn * bias(rule, signal, weights.b[i - 1])) if weights.b else (made,)
 
 
-def _as_it_became(network: Network, weights: Weights, i: int, x, readout: Readout) -> Forward:
+def _as_it_became(
+    network: Network, weights: Weights, i: int, x: Float[Array, "batch n_0"], readout: Readout
+) -> Forward:
     """The signals of layer i towards its old target, on what the moved layers below send now."""
 
-    def one(x, target):
+    def one(x: Float[Array, " n_0"], target: Float[Array, " n_i"]) -> Forward:
         below = x
         for k in range(1, i):
             below = network.f(weights, k, below)
@@ -104,7 +106,9 @@ def _as_it_became(network: Network, weights: Weights, i: int, x, readout: Readou
     return jax.vmap(one)(x, readout.teacher[i - 1])
 
 
-def _move_pair(learning: Learning, weights: Weights, i: int, change: Layers, factor) -> Weights:
+def _move_pair(
+    learning: Learning, weights: Weights, i: int, change: Layers, factor: Float[Array, ""]
+) -> Weights:
     """W_i and its inverse Q_{i−1} moved together by a change of rank one."""
     rate = factor * learning.forward_rates[i - 1]
     u, v = factors(change[0])

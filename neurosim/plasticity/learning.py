@@ -179,7 +179,15 @@ class Learning(NamedTuple):
             b=tuple(bias(rule, s, b) for s, b in zip(signals, weights.b, strict=False)),
         )
 
-    def teaching(self, dynamics, network, weights, labels, readout, free) -> Layers:
+    def teaching(
+        self,
+        dynamics: Layered,
+        network: Network,
+        weights: Weights,
+        labels: Float[Array, "batch n_L"],
+        readout: Readout,
+        free: Readout | None,
+    ) -> Layers:
         """The teaching signals of the batch, scaled up by depth where the model says so."""
         axes = (0, None if free is None else 0, 0)
         assign = self.credit.assign
@@ -190,7 +198,14 @@ class Learning(NamedTuple):
             return teaching
         return tuple(t / dynamics.attenuation(network, i) for i, t in enumerate(teaching, start=1))
 
-    def taught(self, dynamics, network: Network, weights, labels, readout: Readout) -> Readout:
+    def taught(
+        self,
+        dynamics: Layered,
+        network: Network,
+        weights: Weights,
+        labels: Float[Array, "batch n_L"],
+        readout: Readout,
+    ) -> Readout:
         """The readout of a network whose credit has a channel of its own, with what it brings.
 
         The teacher becomes the target h_i + teaching_i, and the apical rates what g_i makes of the
@@ -261,7 +276,7 @@ class Learning(NamedTuple):
         return self.constrain(moved), (tuple(states), feedback_state)
 
     def move_layer(
-        self, weights: Weights, i: int, change: Layers, state: Any, factor
+        self, weights: Weights, i: int, change: Layers, state: Any, factor: Float[Array, ""]
     ) -> tuple[Weights, Any]:
         """The weights with W_i and b_i moved by the optimiser's step for their change."""
         step, state = OPTIMIZERS[self.optimizers[0]]().update(change, state)
@@ -270,7 +285,9 @@ class Learning(NamedTuple):
         b = replaced(weights.b, i, weights.b[i - 1] + rate * step[1]) if weights.b else ()
         return weights._replace(W=W, b=b), state
 
-    def move_feedback(self, weights: Weights, change: Layers, state: Any, factor):
+    def move_feedback(
+        self, weights: Weights, change: Layers, state: Any, factor: Float[Array, ""]
+    ) -> tuple[Weights, Any]:
         """The weights with Q moved by the optimiser's step for its change."""
         steps, state = OPTIMIZERS[self.optimizers[1]]().update(change, state)
         rates = zip(weights.Q, self.feedback_rates, steps, strict=True)

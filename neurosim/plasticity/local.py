@@ -19,6 +19,7 @@ from neurosim.circuits.expressions import Expression
 from neurosim.circuits.populations import Group, Projection, Remembered, Synapses
 from neurosim.circuits.starts import Start
 from neurosim.credit import LOCAL, Credit
+from neurosim.dynamics.base import Dynamics
 from neurosim.dynamics.circuit import (
     ELEMENTARY,
     CircuitDynamics,
@@ -119,7 +120,13 @@ class LocalLearning(eqx.Module):
         return change
 
     def _probed(
-        self, projection: Projection, dynamics, network, weights, readout: Signals, key
+        self,
+        projection: Projection,
+        dynamics: Dynamics,
+        network: Network,
+        weights: CircuitWeights,
+        readout: Signals,
+        key: PRNGKeyArray,
     ) -> list[Array]:
         """What a rule that sends noise through the chain of layers makes of it, layer by layer."""
         chain, probe = dynamics.chain(weights), FEEDBACK_RULES[projection.rule].probe

@@ -57,14 +57,18 @@ def refreshed(
     they cost nothing while nobody is due.
     """
 
-    def look(carry):
+    def look(
+        carry: tuple[Bool[Array, ""], Float[Array, "n n"], Float[Array, ""]],
+    ) -> tuple[Bool[Array, ""], Float[Array, "n n"], Float[Array, ""]]:
         _, kept, _ = carry
         return jnp.array(False), kept, drift(Pair(pair.W, kept))
 
     nan = jnp.full((), jnp.nan, pair.W.dtype)
     _, kept, seen = jax.lax.while_loop(lambda c: c[0], look, (due, pair.inverse, nan))
 
-    def renew(carry):
+    def renew(
+        carry: tuple[Bool[Array, ""], Float[Array, "n n"]],
+    ) -> tuple[Bool[Array, ""], Float[Array, "n n"]]:
         return jnp.array(False), inverse(pair.W)
 
     _, kept = jax.lax.while_loop(lambda c: c[0], renew, (seen > limit, kept))

@@ -3,8 +3,10 @@
 A user's own rule is any object called like these.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Scalar
 
 from neurosim.plasticity.signals import Feedback, Forward
 
@@ -20,14 +22,16 @@ def delta_over_slope(signal: Forward, W: Float[Array, "post pre"]) -> Float[Arra
 
 
 def apical_delta(
-    signal: Feedback, Q: Float[Array, "post pre"], decay: float
+    signal: Feedback, Q: Float[Array, "post pre"], decay: Scalar | float
 ) -> Float[Array, "post pre"]:
     """ΔQ_i = (t_i' ⊙ (actual − predicted)) pre^T − λ Q_i [T 6.26, A.8, A.9]."""
     error = signal.slope * (signal.actual - signal.predicted)
     return error.T @ signal.pre / signal.pre.shape[0] - decay * Q
 
 
-def bias(rule, signal: Forward, b: Float[Array, " post"]) -> Float[Array, " post"]:
+def bias(
+    rule: Callable[[Forward, Array], Array], signal: Forward, b: Float[Array, " post"]
+) -> Float[Array, " post"]:
     """A bias is a synapse from a neuron that always sends 1."""
     ones = jnp.ones((signal.pre.shape[0], 1), signal.pre.dtype)
     return rule(signal._replace(pre=ones), b[:, None])[:, 0]

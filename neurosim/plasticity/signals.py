@@ -3,14 +3,14 @@
 All arrays carry the batch first.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from neurosim.dynamics.base import Readout
-from neurosim.network import Network, Weights
+from neurosim.network import Layers, Network, Weights
 
 
 class Forward(NamedTuple):
@@ -40,7 +40,9 @@ class Feedback(NamedTuple):
     slope: Float[Array, "batch post"]
 
 
-def forward_signals(x, readout: Readout, teaching) -> tuple[Forward, ...]:
+def forward_signals(
+    x: Float[Array, "batch n_0"], readout: Readout, teaching: Layers
+) -> tuple[Forward, ...]:
     """The signals of the basal synapses of the layers 1 … L."""
     pre = (x, *readout.rate[:-1])
     return tuple(
@@ -49,7 +51,7 @@ def forward_signals(x, readout: Readout, teaching) -> tuple[Forward, ...]:
 
 
 def reconstruction(
-    network: Network, weights: Weights, readout: Readout, sigma, key
+    network: Network, weights: Weights, readout: Readout, sigma: Any, key: Any
 ) -> tuple[Feedback, ...]:
     """The network's own activity: the apical rate against what the neuron sends [T 6.26, 6.37].
 
@@ -68,7 +70,7 @@ def reconstruction(
 
 
 def white_noise(
-    network: Network, weights: Weights, readout: Readout, sigma, key: PRNGKeyArray
+    network: Network, weights: Weights, readout: Readout, sigma: Scalar | float, key: PRNGKeyArray
 ) -> tuple[Feedback, ...]:
     """Each layer i in turn driven by white noise of deviation σ, once up and back [T A.8].
 
@@ -87,7 +89,9 @@ def there_and_back(
 ) -> Feedback:
     """Activity of layer i sent once up and back: f_{i+1}, then g_i [T 4.91]."""
 
-    def one(h):
+    def one(
+        h: Float[Array, " n_i"],
+    ) -> tuple[Float[Array, " pre"], Float[Array, " n_i"], Float[Array, " n_i"]]:
         pre = network.encode(weights, i, network.f(weights, i + 1, h))
         potential = weights.Q[i - 1] @ pre
         return pre, network.decode(i, potential), network.decode_slope(i, potential)
@@ -97,7 +101,7 @@ def there_and_back(
 
 
 def noise_injected(
-    network: Network, weights: Weights, readout: Readout, sigma, key: PRNGKeyArray
+    network: Network, weights: Weights, readout: Readout, sigma: Scalar | float, key: PRNGKeyArray
 ) -> tuple[Feedback, ...]:
     """Descends ½‖f_{i+1}(g_i(ĥ + σξ)) − (ĥ + σξ)‖² with ĥ the target of layer i+1 [D 17].
 
@@ -108,7 +112,9 @@ def noise_injected(
         target = readout.teacher[i]
         noisy = target + sigma * jax.random.normal(layer_key, target.shape, target.dtype)
 
-        def round_trip(above, i=i):
+        def round_trip(
+            above: Float[Array, " above"], i: int = i
+        ) -> tuple[Float[Array, " pre"], Float[Array, " n_i"], Float[Array, " n_i"]]:
             pre = network.encode(weights, i, above)
             potential = weights.Q[i - 1] @ pre
             slope = network.decode_slope(i, potential)
@@ -123,7 +129,12 @@ def noise_injected(
 
 
 def bidirectional(
-    network: Network, weights: Weights, readout: Readout, sigma, key, data: tuple[Array, Array]
+    network: Network,
+    weights: Weights,
+    readout: Readout,
+    sigma: Scalar | float,
+    key: PRNGKeyArray,
+    data: tuple[Array, Array],
 ) -> tuple[Feedback, ...]:
     """The label sent down to the input, and the error of that sent up again [T 3.25–3.27].
 
@@ -132,7 +143,7 @@ def bidirectional(
     """
     depth = network.depth
 
-    def one(x, label):
+    def one(x: Float[Array, " n_0"], label: Float[Array, " n_L"]) -> tuple[Feedback, ...]:
         h, slopes = {depth: label}, {0: jnp.ones_like(x)}
         for i in range(depth - 1, -1, -1):
             potential = weights.Q[i] @ h[i + 1]
@@ -149,7 +160,7 @@ def bidirectional(
 
 
 def difference_reconstruction(
-    network: Network, weights: Weights, readout: Readout, sigma, key: PRNGKeyArray
+    network: Network, weights: Weights, readout: Readout, sigma: Scalar | float, key: PRNGKeyArray
 ) -> tuple[Feedback, ...]:
     """Noise in layer i travels to the output and back, against the same way without noise.
 
@@ -159,7 +170,9 @@ def difference_reconstruction(
     """
     signals = []
 
-    def there_and_back(h, i):
+    def there_and_back(
+        h: Float[Array, " n_i"], i: int
+    ) -> tuple[Float[Array, " pre"], Float[Array, " n_i"]]:
         """What comes back to the apical dendrite of layer i: (presynaptic, potential)."""
         for k in range(i + 1, network.depth + 1):
             h = network.f(weights, k, h)

@@ -25,7 +25,7 @@ class Spec(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _as_files_have_it(cls, value):
+    def _as_files_have_it(cls, value: Any) -> Any:
         value = plain(value)
         if isinstance(value, str) and "\0" in value:
             raise ValueError(f"{arrived(value)} holds a null character, which HDF5 cannot")

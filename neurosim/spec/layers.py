@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     Field,
     PlainSerializer,
+    ValidationInfo,
     WrapValidator,
     field_validator,
 )
@@ -31,7 +32,7 @@ class ActivationSpec(Spec):
 
     @field_validator("slope")
     @classmethod
-    def _slope_of_leaky_relu(cls, slope, info):
+    def _slope_of_leaky_relu(cls, slope: float | None, info: ValidationInfo) -> float | None:
         if slope is not None and info.data.get("name") not in ("leaky-relu", None):
             raise ValueError(f"{info.data['name']} has no slope; only leaky-relu has")
         return slope

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
+    ValidationInfo,
     field_validator,
     model_serializer,
 )
@@ -78,7 +79,7 @@ class ModelSpec(Spec):
 
     @field_validator("dynamics")
     @classmethod
-    def _known_dynamics(cls, dynamics, info):
+    def _known_dynamics(cls, dynamics: Any, info: ValidationInfo) -> Any:
         cells = info.data.get("cells", {})
         if dynamics is None and not cells:
             raise ValueError(f"missing; expected {either(map(repr, FAMILIES))}, or a table [cells]")
@@ -90,7 +91,7 @@ class ModelSpec(Spec):
 
     @field_validator("mu", "tau_soma", "tau_basal", "tau_apical")
     @classmethod
-    def _parameters_of_the_dynamics(cls, value, info):
+    def _parameters_of_the_dynamics(cls, value: float | None, info: ValidationInfo) -> float | None:
         dynamics = info.data.get("dynamics")
         if dynamics is None:
             if value is not None and info.data.get("cells"):
@@ -107,7 +108,7 @@ class ModelSpec(Spec):
 
     @field_validator("credit")
     @classmethod
-    def _credit_of_layers(cls, credit, info):
+    def _credit_of_layers(cls, credit: Any, info: ValidationInfo) -> Any:
         if credit is None and not info.data.get("cells"):
             raise ValueError("missing; it says where teaching signals come from")
         return credit

@@ -162,7 +162,7 @@ class ProtocolSpec(Spec):
 
     @field_validator("name")
     @classmethod
-    def _names_a_file(cls, name):
+    def _names_a_file(cls, name: str) -> str:
         if not re.fullmatch(r"[^\W_][\w .,+=@()-]{0,99}", name):
             raise ValueError(
                 f"{arrived(name)} cannot name a trace; expected at most 100 letters, digits, "

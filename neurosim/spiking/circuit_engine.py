@@ -100,7 +100,9 @@ class CircuitSpikingEngine(SpikingEngine):
         answer: Any = found[self.circuit.readout]
         return Signals((answer,), of)
 
-    def _mean(self, before: Mapping, after: Mapping, steps: int, group: Group, name: str):
+    def _mean(
+        self, before: Mapping, after: Mapping, steps: int, group: Group, name: str
+    ) -> np.ndarray:
         """Of a quantity over a while: what spikes or bursts say of it, or its own mean."""
         time, neurons = steps * self.settings.dt, self.neurons
 
@@ -137,7 +139,15 @@ class CircuitSpikingEngine(SpikingEngine):
         share = bursts / np.maximum(events, 1e-3 * neurons.base_in_h)
         return (share - neurons.base_probability) / neurons.probability_gain
 
-    def _seen(self, before, after, steps: int, weights, x, target) -> dict[str, dict[str, Any]]:
+    def _seen(
+        self,
+        before: Mapping,
+        after: Mapping,
+        steps: int,
+        weights: Any,
+        x: np.ndarray,
+        target: Target,
+    ) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         for group, name in self.circuit.observed:
             kept = self.machine.state(group, name)
@@ -150,7 +160,16 @@ class CircuitSpikingEngine(SpikingEngine):
             found.setdefault(self.circuit.place(group), {})[name] = values
         return found
 
-    def _ended(self, estimates, before, after, steps: int, weights, x, target):
+    def _ended(
+        self,
+        estimates: Signals,
+        before: Mapping,
+        after: Mapping,
+        steps: int,
+        weights: Any,
+        x: np.ndarray,
+        target: Target,
+    ) -> dict[str, dict[str, Any]]:
         """What rules read is its mean over the while; other states are as they are now."""
         seen = self._seen(before, after, steps, weights, x, target)
         for group, name in self.circuit.observed:

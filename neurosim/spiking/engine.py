@@ -8,14 +8,14 @@ Seeds run one after the other, so that each is what it would be alone. Every pre
 spikes from a stream of its own, so that chunks and recordings change no number.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from neurosim.dynamics.base import Target
 from neurosim.engine import Engine
@@ -110,7 +110,12 @@ class SpikingEngine:
         self.machine.drive(x @ np.asarray(weights.W[0]).T)
 
     def _present(
-        self, state: RunState, batch: Batch, key, first, watch: "_Watch | None" = None
+        self,
+        state: RunState,
+        batch: Batch,
+        key: PRNGKeyArray,
+        first: Int[Array, ""],
+        watch: "_Watch | None" = None,
     ) -> Generator[int, None, Learned]:
         """All phases in turn, as a program of the machine; returns what it left behind."""
         x, y = np.asarray(batch.x), np.asarray(batch.y)
@@ -184,11 +189,11 @@ class SpikingEngine:
         top = self.machine.array(self.network.depth, sender(self.dynamics))
         self.machine.teach(np.asarray(taught(self.rules, target, top)))
 
-    def _estimates(self, before, after, steps: int) -> Any:
+    def _estimates(self, before: Mapping, after: Mapping, steps: int) -> Any:
         """From counts at two moments, `steps` apart."""
         neurons, time = self.neurons, steps * self.settings.dt
 
-        def over(name) -> list[Any]:
+        def over(name: str) -> list[Any]:
             pairs = zip(before[name], after[name], strict=True)
             return [None if a is None or b is None else b - a for a, b in pairs]
 
@@ -229,7 +234,15 @@ class SpikingEngine:
         rates = [e - neurons.base_in_h for e in events]
         return Estimates(tuple(rates), tuple(burst), tuple(basal), tuple(apical))
 
-    def _seen(self, before, after, steps: int, weights, x, target) -> dict[str, dict[str, Any]]:
+    def _seen(
+        self,
+        before: Mapping,
+        after: Mapping,
+        steps: int,
+        weights: Any,
+        x: np.ndarray,
+        target: Target,
+    ) -> dict[str, dict[str, Any]]:
         """The recordable variables now; rates from counts at two moments, 0 of none."""
         machine, layers = self.machine, range(1, self.network.depth + 1)
         zeros = tuple(np.zeros((len(x), n)) for n in self.network.sizes[1:])
@@ -242,7 +255,16 @@ class SpikingEngine:
         )
         return observe(self.rules, weights, x, target, estimates)
 
-    def _ended(self, estimates, before, after, steps: int, weights, x, target):
+    def _ended(
+        self,
+        estimates: Any,
+        before: Mapping,
+        after: Mapping,
+        steps: int,
+        weights: Any,
+        x: np.ndarray,
+        target: Target,
+    ) -> dict[str, dict[str, Any]]:
         """The recordable variables as plasticity reads them, over a while that ends now."""
         return observe(self.rules, weights, x, target, estimates)
 
@@ -253,7 +275,15 @@ class SpikingEngine:
         return self.rules.begin(weights, presentation)
 
     def advance(
-        self, states: RunState, data, data_axis, orders, keys, start, stop, first
+        self,
+        states: RunState,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        orders: Int[Array, "seed batches batch"],
+        keys: Key[Array, " seed"],
+        start: Int[Array, ""] | int,
+        stop: Int[Array, ""] | int,
+        first: Int[Array, ""],
     ) -> tuple[RunState, Metrics, Any]:
         """The presentations `start` … `stop`−1 of an epoch; see `Engine.advance`."""
         start, stop = int(start), int(stop)
@@ -268,7 +298,16 @@ class SpikingEngine:
             changes.append(change)
         return _stacked(ended), _stacked(metrics), _stacked(changes)
 
-    def _advance_seed(self, state: RunState, data, order, key, start: int, stop: int, first):
+    def _advance_seed(
+        self,
+        state: RunState,
+        data: tuple[Array, Array],
+        order: Int[Array, "batches batch"],
+        key: PRNGKeyArray,
+        start: int,
+        stop: int,
+        first: Int[Array, ""],
+    ) -> tuple[RunState, Metrics, Any]:
         length = sum(map(self._steps, self.phases))
         count, phases = order.shape[0], len(self.phases)
         unknown: Any = np.full((count, phases), np.nan)
@@ -285,7 +324,7 @@ class SpikingEngine:
         )
         change = nothing(state.weights)
 
-        def program():
+        def program() -> Generator[int, None, None]:
             nonlocal state, change
             for p in range(start, stop):
                 batch = Batch(data[0][order[p]], data[1][order[p]], order[p])
@@ -298,7 +337,13 @@ class SpikingEngine:
             self.machine.run(program(), (stop - start) * length)
         return state, metrics, change
 
-    def evaluate(self, weights: Any, data, data_axis, keys):
+    def evaluate(
+        self,
+        weights: Any,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        keys: Key[Array, " seed"],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Free phases on a data set; see `Engine.evaluate`. Whether they settled is not known."""
         results = []
         for s in range(len(keys)):
@@ -316,7 +361,7 @@ class SpikingEngine:
         rounds = -(-len(x) // self.copies)
         outputs = []
 
-        def program():
+        def program() -> Generator[int, None, None]:
             for k in range(rounds):
                 ids = np.arange(k * self.copies, (k + 1) * self.copies) % len(x)
                 self._begin(weights, x[ids], (seed + k) % 2**32)
@@ -331,7 +376,17 @@ class SpikingEngine:
         self.machine.run(program(), rounds * length)
         return np.concatenate(outputs)[: len(x)]
 
-    def examine(self, states: RunState, data, data_axis, ids, keys, first, times, samples):
+    def examine(
+        self,
+        states: RunState,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        ids: Int[Array, "seed batch"],
+        keys: Key[Array, " seed"],
+        first: Int[Array, ""],
+        times: tuple[tuple[float, ...], ...],
+        samples: int,
+    ) -> Examined:
         """The presentation that comes next in detail; see `Engine.examine`.
 
         Rates are means since the moment before. Spikes are those of the first seed.
@@ -346,7 +401,12 @@ class SpikingEngine:
             steps = [[round(t / self.settings.dt) for t in phase] for phase in times]
             watch = _Watch(steps, self.machine.tally(), samples)
 
-            def program(state=state, batch=batch, key=keys[s], watch=watch):
+            def program(
+                state: RunState = state,
+                batch: Batch = batch,
+                key: PRNGKeyArray = keys[s],
+                watch: _Watch = watch,
+            ) -> Generator[int, None, None]:
                 yield from self._present(state, batch, key, first, watch)
 
             length = sum(map(self._steps, self.phases))
@@ -358,7 +418,14 @@ class SpikingEngine:
         stopped = np.array([[phase.duration] * samples for phase in self.phases])
         return Examined(_stacked(seen), np.stack([stopped] * len(keys)), spikes, _stacked(ends))
 
-    def against_backprop(self, weights, change, data, data_axis, ids):
+    def against_backprop(
+        self,
+        weights: Any,
+        change: Any,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        ids: Int[Array, "seed batch"],
+    ) -> tuple[Any, Any]:
         """See `Engine.against_backprop`."""
         return self.rules.against_backprop(weights, change, data, data_axis, ids)
 
@@ -370,13 +437,15 @@ class SpikingEngine:
 class _Watch:
     """Looks at a presentation at given steps of every phase."""
 
-    def __init__(self, steps: list[list[int]], tally, samples: int) -> None:
+    def __init__(self, steps: list[list[int]], tally: Mapping, samples: int) -> None:
         self.steps, self.samples = steps, samples
         self._before, self._at = tally, 0
         self._rows: list[list[dict[str, dict[str, Any]]]] = [[] for _ in steps]
         self.ends: list[dict[str, dict[str, Any]]] = []
 
-    def look(self, engine: SpikingEngine, number: int, weights: Any, x, target) -> None:
+    def look(
+        self, engine: SpikingEngine, number: int, weights: Any, x: np.ndarray, target: Target
+    ) -> None:
         """Append what is seen now to the rows of phase `number`."""
         step = self._ended_before(engine, number) + self.steps[number][len(self._rows[number])]
         tally = engine.machine.tally()
@@ -406,9 +475,9 @@ def _seed(key: PRNGKeyArray) -> int:
     return int(jax.random.bits(key, dtype=jnp.uint32))
 
 
-def _of_seed(data, axis: int | None, s: int):
+def _of_seed(data: tuple[Array, Array], axis: int | None, s: int) -> tuple[Array, Array]:
     """The data of one seed."""
-    return data if axis is None else tuple(a[s] for a in data)
+    return data if axis is None else (data[0][s], data[1][s])
 
 
 def _stacked(trees: list[Any]) -> Any:

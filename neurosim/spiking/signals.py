@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from neurosim.compiled import compiled
 from neurosim.dynamics import Multiplexing
@@ -39,17 +40,24 @@ class Learned(NamedTuple):
 
 
 @compiled
-def targets(rules: Engine, phase: Phase, y, output) -> Target:
+def targets(
+    rules: Engine,
+    phase: Phase,
+    y: Float[Array | np.ndarray, "batch n_L"],
+    output: Float[Array | np.ndarray, "batch n_L"],
+) -> Target:
     """The teaching of every sample in a phase; `output`: h_L at the end of the free phase."""
     return jax.vmap(lambda y, h: rules.target(phase, y, h))(y, output)
 
 
 @compiled
-def taught(rules: Engine, target: Target, top) -> Float[Array, "batch n_L"]:
+def taught(
+    rules: Engine, target: Target, top: Float[Array | np.ndarray, "batch n_L"]
+) -> Float[Array, "batch n_L"]:
     """h_L^trgt for what the teacher sees of the output layer: its somata, or basal potentials."""
     network = rules.network
     if isinstance(rules.dynamics, Multiplexing):
-        top = network.s(network.depth, top)
+        top = network.s(network.depth, jnp.asarray(top))
     return jax.vmap(lambda t, h: t(network, h))(target, top)
 
 
@@ -58,7 +66,9 @@ def sender(dynamics: Dynamics) -> str:
     return "basal" if isinstance(dynamics, Multiplexing) else "soma"
 
 
-def _read(rules: Engine, weights: Any, x, target: Target, estimates: Any):
+def _read(
+    rules: Engine, weights: Any, x: Float[Array, "batch n_0"], target: Target, estimates: Any
+) -> tuple[Any, Any]:
     """(states, readouts) of a batch: the equations' own reading, of what spikes say.
 
     What a circuit's spikes say is the readout itself.
@@ -79,9 +89,15 @@ def _read(rules: Engine, weights: Any, x, target: Target, estimates: Any):
 
 
 @compiled
-def observe(rules: Engine, weights: Any, x, target: Target, estimates: Any):
+def observe(
+    rules: Engine,
+    weights: Any,
+    x: Float[Array | np.ndarray, "batch n_0"],
+    target: Target,
+    estimates: Any,
+) -> dict[str, dict[str, Array]]:
     """The recordable variables of a batch."""
-    state, readout = _read(rules, weights, x, target, estimates)
+    state, readout = _read(rules, weights, jnp.asarray(x), target, estimates)
     return jax.vmap(rules.dynamics.observe)(state, readout)
 
 
@@ -94,7 +110,7 @@ def learn(
     passed: list[Any],
     targets: list[Target],
     key: PRNGKeyArray,
-    first,
+    first: Int[Array, ""],
 ) -> Learned:
     """A presentation ends: quasi-static plasticity takes its step; online it has taken it."""
     moment = rules.moment(state.presentation, first)
@@ -129,7 +145,7 @@ def drift(
     target: Target,
     key: PRNGKeyArray,
     state: RunState,
-    first,
+    first: Int[Array, ""],
 ) -> tuple[Any, Any]:
     """Online plasticity over dt: the weights and the memories of the free phase move on."""
     moment = rules.moment(state.presentation, first)
@@ -143,7 +159,12 @@ def drift(
 
 
 @compiled
-def score(rules: Engine, output, y) -> tuple[Array, Array]:
+def score(
+    rules: Engine,
+    output: Float[Array | np.ndarray, "batch n_L"],
+    y: Float[Array | np.ndarray, "batch n"],
+) -> tuple[Array, Array]:
     """Mean loss and fraction classified wrongly."""
+    output, y = jnp.asarray(output), jnp.asarray(y)
     wrong = jnp.argmax(output, -1) != jnp.argmax(y, -1)
     return jnp.mean(jax.vmap(rules.network.loss)(output, y)), jnp.mean(wrong.astype(output.dtype))

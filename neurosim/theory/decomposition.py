@@ -118,7 +118,7 @@ def reconstruction_error(
     layers, to which no g leads [T 5.58, 6.22].
     """
 
-    def from_above(i, v):
+    def from_above(i: int, v: Array) -> Array:
         back, handed_down = _through_g(network, weights, rates, i, v)
         own = back - rates[i - 1]
         return (own if attenuation is None else own / attenuation[i]) + handed_down
@@ -179,7 +179,9 @@ def _slope(network: Network, weights: Weights, rates: Layers, k: int) -> Array:
     return network.slope(k, network.potential(weights, k, rates[k - 2]))
 
 
-def _through_g(network: Network, weights: Weights, rates: Layers, i: int, v: Array):
+def _through_g(
+    network: Network, weights: Weights, rates: Layers, i: int, v: Array
+) -> tuple[Array, Array]:
     """g_i and J_{g_i} v, at f_{i+1}(h_i): what layer i sends up, which in a pass is h_{i+1}."""
     sent = network.f(weights, i + 1, rates[i - 1])
     return jax.jvp(lambda above: network.g(weights, i, above), (sent,), (v,))

@@ -1,6 +1,6 @@
 """How the teaching signals of a batch stand to those of the theory: norms and cosines a layer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -33,7 +33,9 @@ def diagnosis(
     come down through maps g of their own, beside the activity.
     """
 
-    def one(now: Readout, free: Readout | None, label: Array, teaching: Layers):
+    def one(
+        now: Readout, free: Readout | None, label: Array, teaching: Layers
+    ) -> dict[str, Float[Array, " L"]]:
         if targets:
             direct = teaching[len(weights.Q) :] if own_channel else ()
             parts = attribution(dynamics, network, weights, now, free, label, step, direct)
@@ -98,5 +100,5 @@ def angle(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:
     return jnp.degrees(2 * jnp.arctan2(jnp.linalg.norm(a - b), jnp.linalg.norm(a + b)))
 
 
-def _each(function, *layers: Layers) -> Array:
+def _each(function: Callable[..., Array], *layers: Layers) -> Array:
     return jnp.stack([function(*of_layer) for of_layer in zip(*layers, strict=True)])

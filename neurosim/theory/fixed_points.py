@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -103,15 +103,17 @@ def phases(
 
 
 @compiled
-def _roots(system: System, starts: Float[Array, "k n"], like: State, steps: int):
+def _roots(
+    system: System, starts: Float[Array, "k n"], like: State, steps: int
+) -> tuple[Float[Array, "k n"], Float[Array, " k"]]:
     unravel = ravel_pytree(like)[1]
 
-    def unbalanced(v, _):
+    def unbalanced(v: Float[Array, " n"], _: None) -> Float[Array, " n"]:
         return ravel_pytree(residual(*system, unravel(v)))[0]
 
-    def one(start):
+    def one(start: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, ""]]:
         eps = float(jnp.finfo(start.dtype).eps)
-        solver = optx.LevenbergMarquardt(rtol=1e-10, atol=100 * eps)
+        solver: Any = optx.LevenbergMarquardt(rtol=1e-10, atol=100 * eps)
         point = optx.least_squares(unbalanced, solver, start, max_steps=steps, throw=False).value
         return point, imbalance(system, unravel(point))
 

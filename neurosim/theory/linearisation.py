@@ -1,5 +1,6 @@
 """A network near a state: the Jacobian of its vector field, its spectrum and its slowest modes."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -50,7 +51,7 @@ class Modes(NamedTuple):
         return -1 / self.abscissa if self.stable else np.inf
 
 
-def flat_field(system: System, like: State):
+def flat_field(system: System, like: State) -> Callable[[Float[Array, " n"]], Float[Array, " n"]]:
     """dv/dt (1/s) as a function of the flat state, compartment by compartment, layer 1 first."""
     unravel = ravel_pytree(like)[1]
     return lambda v: ravel_pytree(field(*system, unravel(v)))[0]
@@ -75,7 +76,7 @@ def jacobian(system: System, state: State) -> Float[Array, "n n"]:
     return jax.jacfwd(flat_field(system, state))(ravel_pytree(state)[0])
 
 
-def spectrum(matrix: Float[Array, "n n"]) -> Modes:
+def spectrum(matrix: Float[Array | np.ndarray, "n n"]) -> Modes:
     """All eigenvalues of a Jacobian."""
     eigenvalues = np.linalg.eigvals(np.asarray(matrix, np.float64)).astype(complex)
     return Modes(eigenvalues[np.argsort(-eigenvalues.real)], True)

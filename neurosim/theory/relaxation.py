@@ -50,8 +50,8 @@ class Chain(NamedTuple):
     ) -> float:
         """When the transient of every layer is below `small` (s), to a relative `precision`."""
 
-        def there(time):
-            return np.all(self.transient(start, time) <= small)
+        def there(time: float) -> bool:
+            return bool(np.all(self.transient(start, time) <= small))
 
         low, high = 0.0, self.slowest
         while not there(high):
@@ -87,7 +87,7 @@ def chain(cell: Any, depth: int, loss: Any, teaching: str = "none", step: float 
     state = dict(zip(taus, np.split(units[:-1], ends[:-1]), strict=True))
     one = units[-1]
 
-    def target(output):
+    def target(output: np.ndarray) -> np.ndarray:
         match teaching:
             case "none":
                 return output
@@ -110,7 +110,12 @@ def _curvature(loss: Any) -> float:
     return {"half-squared": 1.0, "squared": 2.0}[loss.name]
 
 
-def _mixture(cell, state, one, target):
+def _mixture(
+    cell: Any,
+    state: dict[str, np.ndarray],
+    one: np.ndarray,
+    target: Callable[[np.ndarray], np.ndarray],
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     soma = state["soma"]
     basal_in, apical_in = np.vstack([one, soma[:-1]]), soma[1:]
     basal, apical = state.get("basal", basal_in), state.get("apical", apical_in)
@@ -119,13 +124,23 @@ def _mixture(cell, state, one, target):
     return {"basal": basal_in, "apical": apical_in, "soma": mixed}, soma
 
 
-def _multiplexing(cell, state, one, target):
+def _multiplexing(
+    cell: Any,
+    state: dict[str, np.ndarray],
+    one: np.ndarray,
+    target: Callable[[np.ndarray], np.ndarray],
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     basal = state["basal"]
     bursts = np.vstack([state["apical"], target(basal[-1])])
     return {"basal": np.vstack([one, basal[:-1]]), "apical": bursts[1:]}, bursts
 
 
-def _feedforward(cell, state, one, target):
+def _feedforward(
+    cell: Any,
+    state: dict[str, np.ndarray],
+    one: np.ndarray,
+    target: Callable[[np.ndarray], np.ndarray],
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     basal = state["basal"]
     return {"basal": np.vstack([one, basal[:-1]])}, basal
 

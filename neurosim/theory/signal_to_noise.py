@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Scalar
 from scipy.linalg import expm, solve_continuous_lyapunov
 
 from neurosim.compiled import compiled
@@ -95,12 +95,18 @@ def learning_signal(
 
 
 @compiled
-def _read_by(assign, system: System, state: State, label, step) -> Layers:
+def _read_by(
+    assign: Callable[..., Layers],
+    system: System,
+    state: State,
+    label: Float[Array, " n_L"],
+    step: Scalar | float,
+) -> Layers:
     """How the learning signal of every layer moves with the flat state of one of its phases."""
     flat, unravel = ravel_pytree(state)
     dynamics, network, weights, drive = system
 
-    def teaching(v):
+    def teaching(v: Float[Array, " n"]) -> Layers:
         readout = dynamics.read(network, weights, drive, unravel(v))
         silent = jax.tree.map(jnp.zeros_like, readout)
         return assign(network, weights, readout, silent, label, step)

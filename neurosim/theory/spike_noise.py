@@ -19,15 +19,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from scipy.linalg import expm, solve_continuous_lyapunov
 
 from neurosim.compiled import compiled
 from neurosim.dynamics.base import Drive, State, Target, field
+from neurosim.network import Layers
 from neurosim.theory.linearisation import System, jacobian
 from neurosim.theory.signal_to_noise import diffusion
 
-Intensities = Sequence[Float[np.ndarray, " n_i"]]
+Intensities = Sequence[Float[np.ndarray, " _"]]
 """Of the noise in what the layers 1 … L send, in units of h² s."""
 
 
@@ -126,13 +127,13 @@ class Scatter:
 
 
 @compiled
-def _readings(system: System, state: State):
+def _readings(system: System, state: State) -> dict[str, Layers]:
     """How what is recorded, and what apical synapses receive, moves with the flat state."""
     flat, unravel = ravel_pytree(state)
     dynamics: Any = system.dynamics
     network, weights, drive = system[1:]
 
-    def recorded(v):
+    def recorded(v: Float[Array, " n"]) -> dict[str, Layers]:
         there = unravel(v)
         return dynamics.variables(there, dynamics.read(network, weights, drive, there))
 
@@ -145,11 +146,12 @@ def _readings(system: System, state: State):
 
 
 @compiled
-def _by_target(system: System, state: State):
+def _by_target(system: System, state: State) -> tuple[Array, dict[str, Layers]]:
     """How the flat velocity, and what is recorded, move with a fixed target."""
-    dynamics, network, weights, drive = system
+    dynamics: Any = system.dynamics
+    network, weights, drive = system[1:]
 
-    def under(value):
+    def under(value: Float[Array, " n_L"]) -> tuple[Array, dict[str, Layers]]:
         moved = Drive(drive.x, drive.basal, Target("fixed", value=value))
         velocity = ravel_pytree(field(dynamics, network, weights, moved, state))[0]
         readout = dynamics.read(network, weights, moved, state)

@@ -8,6 +8,7 @@ only difference between the levels.
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from neurosim.circuits.populations import Group, Synapses
 from neurosim.dynamics.circuit import CircuitDynamics, Moment
@@ -155,7 +156,7 @@ class Text:
     def _noise(self, group: Group, name: str) -> str:
         """The noise of a state, which the neurons of an ensemble share, under Euler's steps."""
 
-        def per_unit(rate):
+        def per_unit(rate: Any) -> Any:
             return (rate * (2 - self.dt * rate)) ** 0.5
 
         at_rest = Moment(self.dynamics, self.network, {}, None, None)

@@ -159,7 +159,7 @@ def _write(made: Callable[[], Groups], folder: Path) -> Arrays:
     }
 
 
-def _size(variable) -> int:
+def _size(variable: b2.core.variables.ArrayVariable) -> int:
     """How many numbers; arrays of synapses have no size of their own yet."""
     dynamic = isinstance(variable, b2.core.variables.DynamicArrayVariable)
     return len(variable.owner) if dynamic else variable.size

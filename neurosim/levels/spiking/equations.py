@@ -154,7 +154,7 @@ def filtered_first(network: Network, i: int) -> bool:
     return network.form == "inverse" and not isinstance(network.activations[i - 1], Linear)
 
 
-def _apical(dynamics, network: Network, i: int, neurons: Neurons | None) -> list[str]:
+def _apical(dynamics: Dynamics, network: Network, i: int, neurons: Neurons | None) -> list[str]:
     if i == network.depth:
         return []
     smoothed = neurons is not None and (neurons.bursts or filtered_first(network, i + 1))

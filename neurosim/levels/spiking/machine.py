@@ -7,6 +7,7 @@ rate equations themselves.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -109,7 +110,7 @@ class Machine:
         if target is not None:
             self._set(top, "target", target)
 
-    def _set(self, i: int, name: str, values) -> None:
+    def _set(self, i: int, name: str, values: Any) -> None:
         """A variable of layer i, of shape (copies, n_i); or of one copy or unit, for all alike."""
         self.brian.write(f"units{i}", name, np.asarray(values, float))
 

@@ -90,7 +90,7 @@ class Runtime:
         self._monitors = [self._monitor(cells) for cells in groups.cells]
         self._brian = b2.Network(act, *groups.all, *self._monitors)
 
-    def _monitor(self, cells):
+    def _monitor(self, cells: b2.NeuronGroup) -> b2.SpikeMonitor:
         monitor = b2.SpikeMonitor(cells, name=cells.name.replace("cells", "spikes"))
         monitor.active = False
         return monitor
