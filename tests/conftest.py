@@ -9,9 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from jaxtyping import install_import_hook
 from tiny_runs import TINY
 
 MAPPINGS = 20_000
+
+SHAPED = (
+    "activations", "credit", "inverses", "losses", "network",
+)  # fmt: skip
+"""Where annotations of arrays say their shapes, which are checked whenever a test calls.
+
+By the import hook itself: the workers of pytest-xdist do not hand pytest's option for it on. An int
+counts as a float, as it does for mypy.
+"""
+
+install_import_hook(
+    [f"neurosim.{room}" for room in SHAPED],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
 
 settings.register_profile(
     "brief",
