@@ -51,6 +51,16 @@ def pytest_configure(config):
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def programs_are_kept():
+    """Tests see hundreds of networks, between which a process would drop all that it compiled."""
+    from neurosim import compiled
+
+    compiled.KEPT, kept = 160, compiled.KEPT
+    yield
+    compiled.KEPT = kept
+
+
 def write_idx(path, array):
     header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     content = header + array.astype(np.uint8).tobytes()

@@ -2,6 +2,7 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -242,7 +243,8 @@ def test_transfer_functions_are_those_of_the_networks():
     a = np.linspace(-30, 30, 121)
     for name, transfer in TRANSFERS.items():
         # float32 on the other side.
-        np.testing.assert_allclose(transfer(a), ACTIVATIONS[name]()(a), rtol=1e-5, atol=1e-6)
+        found = ACTIVATIONS[name]()(jnp.asarray(a))
+        np.testing.assert_allclose(transfer(a), found, rtol=1e-5, atol=1e-6)
 
 
 def test_the_hidden_activation_can_be_a_name_a_slope_or_a_function():
