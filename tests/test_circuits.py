@@ -372,7 +372,15 @@ NAMED = 'post = "t_slope(apical)*(soma - g)"                # [T 6.37]'
 RULES = {"reconstruction": NAMED, "white-noise": 'rule = "white-noise"', "tied": 'rule = "tied"'}
 
 
-@pytest.mark.parametrize("rule", [*RULES, "difference"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "reconstruction",
+        "white-noise",
+        pytest.param("tied", marks=pytest.mark.long),
+        pytest.param("difference", marks=pytest.mark.long),
+    ],
+)
 def test_a_model_of_text_learns_as_the_shipped_one(protocol, tmp_path, rule):
     """Ten presentations of two phases, of W by memory of the free one and of Q: bit for bit."""
     (tmp_path / "shipped.toml").write_text(TINY)
@@ -391,6 +399,7 @@ def test_a_model_of_text_learns_as_the_shipped_one(protocol, tmp_path, rule):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.long
 def test_online_plasticity_of_text_is_that_of_the_shipped_one(protocol, tmp_path):
     """Weights that flow, and a slow memory of the free phase."""
     online = {
@@ -640,6 +649,7 @@ def test_every_cell_has_its_own_value_of_a_spread_parameter():
     assert set(build.weights(alike, 0, None, Path())) == {"W", "Q", "b"}
 
 
+@pytest.mark.long
 def test_values_of_cells_are_in_the_trace_and_never_learn(protocol, tmp_path):
     spread = {"model.parameters.tau_soma": {"mean": "20 ms", "spread": "4 ms"}}
     run = ns.run(protocol(**spread), out=tmp_path / "spread.h5", level="rate")
@@ -886,14 +896,8 @@ def test_bursts_and_events_carry_two_quantities(tmp_path):
         assert np.vdot(a, b) / np.linalg.norm(a) / np.linalg.norm(b) > 0.9, name
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, marks=() if path.stem == "segregated" else pytest.mark.long)
-        for path in CIRCUITS
-    ],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.long
+@pytest.mark.parametrize("path", CIRCUITS, ids=lambda path: path.stem)
 def test_one_file_runs_at_three_levels(path, tmp_path):
     """From another folder, with no other change; the levels agree on what is learned."""
     own = tmp_path / path.name

@@ -175,7 +175,11 @@ NETWORKS = {
 
 @pytest.mark.parametrize(
     ("scheme", "dt", "time"),
-    [("euler", 0.005, "discrete"), ("heun", 0.005, "discrete"), ("heun", 0.001, "continuous")],
+    [
+        ("euler", 0.005, "discrete"),
+        ("heun", 0.005, "discrete"),
+        pytest.param("heun", 0.001, "continuous", marks=pytest.mark.long),
+    ],
 )
 @pytest.mark.parametrize("family", NETWORKS)
 def test_a_linear_network_has_the_covariance_of_its_lyapunov_equation(family, scheme, dt, time):

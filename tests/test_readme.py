@@ -16,9 +16,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
+def _marks(text: str):
+    """What is a part of another block is run with those that are long."""
+    return [pytest.mark.long] if text.startswith("[[stages.phases]]") else []
+
+
 def blocks(language: str, pages=PAGES):
     found = [
-        pytest.param(text, id=f"{page.stem}-{number}")
+        pytest.param(text, id=f"{page.stem}-{number}", marks=_marks(text))
         for page in pages
         for number, (tag, text) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")))
         if tag == language

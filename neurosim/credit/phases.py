@@ -11,7 +11,7 @@ def single_phase(
     weights: Weights,
     now: Readout,
     free: Readout | None,
-    label: Float[Array, " n_L"],
+    label: Float[Array, "*batch n_L"],
     step: Scalar | float = 1.0,
 ) -> Layers:
     """What the teaching made of the neuron minus what its basal dendrite predicted [T 6.17].
@@ -26,7 +26,7 @@ def two_phase(
     weights: Weights,
     now: Readout,
     free: Readout,
-    label: Float[Array, " n_L"],
+    label: Float[Array, "*batch n_L"],
     step: Scalar | float = 1.0,
 ) -> Layers:
     """Learning phase minus free phase, in which reconstruction errors cancel [T 6.35, 6.58]."""
