@@ -349,7 +349,7 @@ class Course(eqx.Module):
         learning: Any = self.learning
         model = self.dynamics, self.network, weights
         given = batch.x, batch.y, readout, earlier, key, moment
-        return learning.change(*model, *given, phase.plastic)
+        return learning.change(*model, *given, phase)
 
 
 def _seen_at(times: tuple[float, ...], own: tuple[float, ...], ended: Passed) -> Passed:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from neurosim.circuits.description import Circuit
+from neurosim.circuits.expressions import ELEMENTARY
 from neurosim.circuits.populations import Projection
 from neurosim.circuits.starts import DRAWS, in_order, start
 from neurosim.errors import InputError
@@ -48,9 +49,7 @@ MATRICES: dict[str, Callable[..., Any]] = {
     "inv": np.linalg.inv,
     "transpose": np.transpose,
     "dot": np.matmul,
-    **{n: getattr(np, n) for n in ("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos")},
-    "abs": np.abs,
-    "clip": np.clip,
+    **{name: getattr(np, name) for name in ELEMENTARY if name != "int"},
     "int": lambda condition: condition * 1.0,
 }
 """What an expression for a start may call."""

@@ -98,9 +98,9 @@ class Recorder:
             for phase, k in zip(stage.phases, slots, strict=True):
                 self.writer.write("phases/duration", k, np.float32((phase.duration or 0) * MS))
                 self.writer.write("phases/teaching", k, np.int8(phase.teaching != "none"))
+                opened = self.contents.opened(phase)
                 for kind in self.contents.plastic:
-                    opens = np.int8(kind in self.contents.opened(phase))
-                    self.writer.write(f"phases/{kind}", k, opens)
+                    self.writer.write(f"phases/{kind}", k, np.int8(kind in opened))
 
     def _own(self, array: Any) -> np.ndarray:
         """Without the seed axis (the first) where there is one seed."""

@@ -19,6 +19,7 @@ from neurosim.circuits.description import FUNCTIONS
 from neurosim.circuits.expressions import ExpressionError, parse
 from neurosim.circuits.populations import Group
 from neurosim.circuits.reading import problems
+from neurosim.circuits.starts import problems as start_problems
 from neurosim.circuits.wires import wire
 from neurosim.dynamics.base import Drive, Target, field, residual, rest
 from neurosim.dynamics.circuit import ELEMENTARY
@@ -472,7 +473,7 @@ def test_every_command_takes_what_circuits_leave_behind(tmp_path, monkeypatch):
     ("old", "new", "where", "message"),
     [
         ("mu*g - soma", "nu*g - soma", "equations", "unknown name 'nu' (allowed: "),
-        ("g        = t(apical)", "g = target", "equations", "only the cells that answer, output"),
+        ("g        = t(apical)", "g = target", "equations", "only cells that answer, output"),
         ("up       = soma\n", "", "readout", "unknown quantity of output 'up'"),
         ("f        = s(basal)", "f = s(basal) + f", "equations", "an algebraic loop: f"),
         ("f        = s(basal)", "f = s(basal).real", "equations", "is not allowed"),
@@ -508,6 +509,8 @@ def test_every_command_takes_what_circuits_leave_behind(tmp_path, monkeypatch):
         ("pinv(W[i+1])", "pinv(W[i+1]", "init", "is no expression"),
         ("pinv(W[i+1])", "orthogonall", "init", "did you mean 'orthogonal'?"),
         ("pinv(W[i+1])", "-Q[i]", "init", "waits for itself: Q -> Q"),
+        ("(soma - soma_free)", "(soma - xi)", "post", "unknown name 'xi'"),
+        ('output    = "output"', "output = { layers = [1, 2] }", "equations", "output layer alone"),
         ("(soma - soma_free)", "(soma - some_free)", "post", "unknown name 'some_free'"),
         ("(soma - soma_free)", "(soma - target)", "post", "unknown name 'target'"),
         (
@@ -537,6 +540,29 @@ def test_starts_that_do_not_fit_are_refused_when_they_are_drawn(protocol, tmp_pa
             continue
         with pytest.raises(ns.InputError, match=re.escape(message)):
             ns.run(given, out=tmp_path / "none.h5")
+
+
+def test_starts_that_wait_for_each_other_are_found_whichever_way_the_circle_goes():
+    """A and C are made from each other, and from B before that."""
+    starts = {"A": "B[i] + C[i]", "B": "orthogonal", "C": "B[i] - A[i]"}
+    [(where, message)] = start_problems(starts, ())
+    assert where in ("A", "C")
+    assert message.startswith("waits for itself: ")
+    assert set(message.split(": ")[1].split(" -> ")) == {"A", "C"}
+
+
+def test_a_rule_sees_the_parameters_of_its_phase(protocol, tmp_path):
+    """Twice the factor in the phase that learns, twice the change of the first presentation."""
+    text = MODEL.replace("slope(basal)*(soma", "factor*slope(basal)*(soma") + "factor = 1.0\n"
+    once = {"stages.0.presentations": 1, "record.presentations": 0}
+    changes = []
+    for factor in (1.0, 2.0):
+        given = protocol(text, **once, **{"stages.0.phases.1.parameters": {"factor": factor}})
+        changes.append(
+            change(ns.run(given, level="equilibrium", out=tmp_path / "w.h5", force=True), "W1")
+        )
+    assert np.abs(changes[0]).max() > 0
+    np.testing.assert_allclose(changes[1], 2 * changes[0], rtol=1e-12)
 
 
 def test_check_writes_equations_as_they_stand_in_the_file(protocol, tmp_path):

@@ -358,7 +358,7 @@ class _Reading:
             known = [way.pre.name]
         else:
             cell = self.cells[self._cell_of(group.population)]
-            named = {n for e in cell.equations for n in e.right.names} - set(SIGNALS)
+            named = {n for e in cell.equations for n in e.right.names} - {*SIGNALS, "xi"}
             known = sorted({*cell.defined, *named, *self._parameters(group.population)})
         remembered = {}
         for name in sorted(text.names):
@@ -453,7 +453,7 @@ class _Reading:
                 s.post.population == population.name for s in found.biased.synapses
             ):
                 given.add("bias")
-            if population.name == found.readout[0].population:
+            if population.name == found.readout[0].population and len(population.layers) == 1:
                 given.add("target")
             try:
                 population.cell.check(given, population.cell.defined)
@@ -462,7 +462,10 @@ class _Reading:
 
     def _hint(self, message: str, population: Population, found: Circuit) -> str:
         if "'target'" in message:
-            return f"{message}; only the cells that answer, {found.readout[0].population}, have one"
+            return (
+                f"{message}; only cells that answer, {found.readout[0].population}, and stand in "
+                "the output layer alone have one"
+            )
         if "'bias'" in message:
             return (
                 f"{message}; bias = true of a projection that reaches {population.name} gives one"
@@ -471,9 +474,10 @@ class _Reading:
 
     def _check_loops(self, found: Circuit) -> None:
         nodes = [(g, n) for g in found.groups for n in found.cell(g).defined]
-        nodes += [(g, n) for g, n in found.arriving]
-        try:
-            found.ordered(nodes)
-        except ExpressionError as error:
-            group = nodes[0][0]
-            self._say(("cells", self._cell_of(group.population), "equations"), str(error))
+        for group, name in (*nodes, *found.arriving):
+            try:
+                found.ordered([(group, name)])
+            except ExpressionError as error:
+                key = "cells", self._cell_of(group.population), "equations"
+                self._say(key, str(error))
+                return

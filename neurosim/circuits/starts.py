@@ -9,6 +9,7 @@ init = "W[i+1]*g_b/(g_b + g_l)"          with parameters, i and L
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from neurosim.circuits.description import Circuit
@@ -89,25 +90,20 @@ def start(text: str) -> Start:
 
 
 def in_order(starts: Mapping[str, str]) -> list[str]:
-    """The projections, each after those that its weights are made from. starts: by name."""
-    found: list[str] = []
+    """The projections, each after those that its weights are made from. starts: by name.
 
-    def visit(name: str) -> None:
-        if name in found or name not in starts:
-            return
-        if starts[name] not in DRAWS:
-            for other in start(starts[name]).projections:
-                visit(other)
-        found.append(name)
-
-    for name in starts:
-        visit(name)
-    return found
+    Raises:
+        CycleError: some are made from each other in a circle, which is its second argument.
+    """
+    made_from = {
+        name: () if text in DRAWS else start(text).projections for name, text in starts.items()
+    }
+    return [name for name in TopologicalSorter(made_from).static_order() if name in starts]
 
 
 def problems(starts: Mapping[str, str], parameters: Iterable[str]) -> Iterator[tuple[str, str]]:
     """What is wrong with the starts of projections that have weights: which one, and what."""
-    waits: dict[str, tuple[str, ...]] = {}
+    sound = True
     known = ["i", "L", *parameters]
     for name, text in starts.items():
         if text in DRAWS:
@@ -115,25 +111,22 @@ def problems(starts: Mapping[str, str], parameters: Iterable[str]) -> Iterator[t
         if "[" not in text and "(" not in text:
             hint = ", or an expression over other projections such as 'pinv(W[i+1])'"
             yield name, unknown("start", text, DRAWS) + hint
+            sound = False
             continue
         try:
             found = start(text)
         except ExpressionError as error:
             yield name, str(error)
+            sound = False
             continue
         for other in found.projections:
             if other not in starts:
                 yield name, unknown("projection with weights", other, starts)
         for other in sorted(found.names - set(known)):
             yield name, unknown("name", other, known)
-        waits[name] = found.projections
-    for name in waits:
-        way = [name]
-        while way:
-            following = [n for n in waits.get(way[-1], ()) if n in waits]
-            if name in following:
-                yield name, f"waits for itself: {' -> '.join((*way, name))}"
-                break
-            if not following or len(way) > len(waits):
-                break
-            way.append(following[0])
+    if sound:
+        try:
+            in_order(starts)
+        except CycleError as error:
+            circle = error.args[1]
+            yield circle[0], f"waits for itself: {' -> '.join(circle)}"

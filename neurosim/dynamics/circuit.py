@@ -8,17 +8,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
+from neurosim.circuits import expressions
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.populations import Group, Synapses
 from neurosim.dynamics.base import Drive, Dynamics, PerUnit, State, Target, white
 from neurosim.network import Layers, Network, Weights
 
 ELEMENTARY: dict[str, Callable] = {
-    **{n: getattr(jnp, n) for n in ("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos")},
-    "abs": jnp.abs,
-    "clip": jnp.clip,
-    "int": lambda condition: condition * 1.0,
-}
+    name: getattr(jnp, name) for name in expressions.ELEMENTARY if name != "int"
+} | {"int": lambda condition: condition * 1.0}
 
 CircuitWeights = dict[str, Layers]
 """Projection → its weights in the order of their numbers, (n_post, n_pre) each, (n,) where one
@@ -40,7 +38,7 @@ class CircuitDynamics(Dynamics):
     """The cells of a circuit with their parameters.
 
     parameters: by name; times in s. sigma: of noise, by compartment, the stationary deviation of
-    one left alone. looked_at: the quantities that rules look at. observed: those to be recorded.
+    one left alone. looked_at: the quantities that rules look at.
     """
 
     circuit: Circuit = eqx.field(static=True)
@@ -102,10 +100,6 @@ class CircuitDynamics(Dynamics):
     def at(self, network: Network, weights: CircuitWeights, drive: Drive, state: State) -> "Moment":
         """Everything at a moment."""
         return Moment(self, network, weights, drive, state)
-
-    def fixed_point(self, network: Network, weights: CircuitWeights, drive: Drive) -> None:
-        """Left to the solver."""
-        return None
 
     def read(
         self, network: Network, weights: CircuitWeights, drive: Drive, state: State

@@ -124,17 +124,17 @@ class Learning(NamedTuple):
         earlier: Earlier,
         key: PRNGKeyArray,
         moment: Moment,
-        plastic: tuple[str, ...],
+        phase: Phase,
     ) -> Weights:
-        """What the rules make of the signals of a phase, before rates. plastic: what is open."""
+        """What the rules make of the signals of a phase, before rates."""
         change = nothing(weights)
-        free = [left for phase, left in earlier if phase.teaching == "none"]
+        free = [left for passed, left in earlier if passed.teaching == "none"]
         if self.credit.own_channel:
             readout = self.taught(dynamics, network, weights, labels, readout)
-        if "forward" in plastic:
+        if "forward" in phase.plastic:
             given = x, labels, readout, free[-1] if free else None
             change = self.forward_change(dynamics, network, weights, *given)
-        if "feedback" in plastic:
+        if "feedback" in phase.plastic:
             feedback = self.feedback_change(network, weights, readout, key, moment.turn)
             change = change._replace(Q=feedback.Q)
         return change

@@ -96,15 +96,17 @@ class LocalLearning(eqx.Module):
         earlier: Earlier,
         key: PRNGKeyArray,
         moment: Moment,
-        plastic: tuple[str, ...],
+        phase: Phase,
     ) -> CircuitWeights:
-        """What the rules make of the signals of a phase, before rates. plastic: what is open."""
-        before = {phase.name: left for phase, left in earlier}
+        """What the rules make of the signals of a phase, before rates."""
+        before = {passed.name: left for passed, left in earlier}
+        parameters = self.parameters | dict(phase.changed)
         change = nothing(weights)
         for projection in self.circuit.projections:
-            if projection.name not in plastic or projection.rule == "tied":
+            if projection.name not in phase.plastic or projection.rule == "tied":
                 continue
-            sides = _Sides(self, network, projection, x, readout, before, weights)
+            given = x, readout, before, weights, parameters
+            sides = _Sides(self.circuit, network, projection, *given)
             if projection.post is None:
                 made = self._probed(projection, dynamics, network, weights, readout, key)
             else:
@@ -287,16 +289,17 @@ class _Sides:
 
     def __init__(
         self,
-        learning: LocalLearning,
+        circuit: Circuit,
         network: Network,
         projection: Projection,
         x: Float[Array, "batch n_0"],
         now: Signals,
         before: Mapping[str, Signals],
         weights: CircuitWeights,
+        parameters: Mapping[str, Any],
     ) -> None:
-        self.weights = weights
-        self.learning, self.circuit, self.network = learning, learning.circuit, network
+        self.circuit, self.network = circuit, network
+        self.weights, self.parameters = weights, parameters
         self.projection, self.x, self.now, self.before = projection, x, now, before
         self.remembered = dict(projection.remembered)
 
@@ -335,7 +338,7 @@ class _Sides:
                 return self.weights[own][self.circuit.values[own].index(group)]
             key = self.circuit.parameter(group.population, name)
             if key is not None:
-                return self.learning.parameters[key]
+                return self.parameters[key]
             return self.now.of[f"{place}.{name}"]
 
         called = functions(self.circuit, self.network, group)
