@@ -9,40 +9,13 @@ from measure import Row, interleaved, ratio
 
 from neurosim import build
 from neurosim.dynamics.base import Target, field, rest
-from neurosim.dynamics.circuit import CircuitDynamics
-from neurosim.levels.spiking.circuit_machine import CircuitMachine
+from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
-from neurosim.loading import load_protocol
+from neurosim.loading import load_model, load_protocol
 from neurosim.running import initial_weights, prepare
-from neurosim.spec import ModelSpec
 
 EVALUATIONS, REPEATS = 40, 30
-CELL = """
-basal    = forward
-apical   = feedback
-f        = s(basal)
-g        = t(apical)
-dsoma/dt = ((1 - mu)*f + mu*g - soma)/tau_soma
-up       = soma
-down     = encode(soma, 0)
-"""
-
-
-def model(layers: list[int]) -> dict:
-    """The mixture model as a circuit that learns in two phases."""
-    taught = {"like": "pyramidal", "equations": "g = teach*target + (1 - teach)*soma"}
-    up = {"wire": "up[i-1] -> forward[i]", "post": "slope(basal)*(soma - soma_free)", "rate": 0.01}
-    down = {"wire": "down[i+1] -> feedback[i]", "init": "transpose(W[i+1])", "post": "soma - g"}
-    return {
-        "layers": layers,
-        "output": "linear",
-        "loss": "squared",
-        "attenuation": "(mu/(1 - mu))**(L + 1 - i)",
-        "cells": {"pyramidal": {"equations": CELL}, "output": taught},
-        "populations": {"pyramidal": "hidden", "output": "output"},
-        "projections": {"W": up | {"init": "orthogonal"}, "Q": down | {"rate": 0.01}},
-        "parameters": {"mu": 0.3, "tau_soma": "20 ms"},
-    }
+MODEL = "mixture-two-phase"
 
 
 def circuits(device: str) -> list[Row]:
@@ -57,8 +30,8 @@ def circuits(device: str) -> list[Row]:
 
 
 def _made(layers: list[int]):
-    spec = ModelSpec.model_validate(model(layers))
-    dynamics: CircuitDynamics = build.dynamics(spec)
+    spec = load_model(MODEL, {"layers": layers, "parameters.mu": 0.3})
+    dynamics = build.dynamics(spec)
     return dynamics, build.network(spec), build.weights(spec, 0, None, None)  # type: ignore[arg-type]
 
 
@@ -105,7 +78,8 @@ def _depth(level: str) -> Row:
 def _compiling(level: str, depth: int) -> float:
     sizes = [16] * (depth + 1)
     task = {"name": "student-teacher", "layers": sizes, "train": 64, "test": 16}
-    given = {"model": model(sizes), "task": task, "batch": 16, "level": level}
+    model = {"use": MODEL, "layers": sizes, "output": "linear", "loss": "squared"}
+    given = {"model": model, "task": task, "batch": 16, "level": level}
     given |= {"stages.0.phases.0.duration": "2 s", "stages.0.phases.1.duration": "2 s"}
     protocol = load_protocol("quickstart", given)
     with jax.enable_x64(True):
@@ -124,14 +98,8 @@ def _spikes() -> Row:
     """Processor seconds per simulated second of 32 copies of 18 units of 20 Poisson neurons."""
     dynamics, network, weights = _made([6, 6, 6, 6])
     neurons = Neurons("poisson", 20, 50.0, 20.0, 150.0, 5e-4)
-    machine = CircuitMachine(
-        dynamics,
-        network,
-        dict.fromkeys(("pyramidal", "output"), neurons),
-        5e-4,
-        32,
-        tau_synapse=5e-3,
-    )
+    of = dict.fromkeys(("pyramidal", "output"), neurons)
+    machine = Machine(dynamics, network, of, 5e-4, 32, tau_synapse=5e-3)
     x = np.random.default_rng(0).standard_normal((32, 6))
 
     def program():

@@ -44,9 +44,7 @@ def _images(method: str):
         "model.activation": "tanh",
         "model.output": "softmax",
         "model.loss": "cross-entropy",
-        "model.weights": {"init": "orthogonal"},
-        "model.forward": {"rate": 0.001, "optimizer": "rmsprop"},
-        "model.feedback": {},
+        "model.projections.W": {"init": "orthogonal", "rate": 0.001, "optimizer": "rmsprop"},
         "precision": "float32",
         "batch": 50,
         "task": Images(),
@@ -54,7 +52,7 @@ def _images(method: str):
         "record.decomposition": False,
     }
     if method in LIMITED:
-        own["model.feedback"] = {"rate": 0.001, "optimizer": "rmsprop"}
+        own |= {"model.credit.rate": 0.001, "model.credit.optimizer": "rmsprop"}
     else:
         own["stages.0.phases.0.plastic"] = ["forward"]
     return protocol("target-propagation", own)

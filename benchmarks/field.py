@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from measure import Row, interleaved, ratio
 
 from neurosim import build
-from neurosim.dynamics.base import Drive, Target, field, rest
+from neurosim.dynamics.base import Target, field, rest
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.loading import load_model
@@ -34,10 +34,10 @@ def _one(name: str, n: int, batch: int) -> list[Row]:
     dt = 1e-3
     level = Rate("heun", dt, adaptive=False, rtol=1e-6, atol=1e-9, tolerance=1e-3)
     # W_1 x stands still during a phase; the other layers and the apical ones move.
-    matrices = (*weights.W[1:], *weights.Q)
+    matrices = (*weights["W"][1:], *weights["Q"])
 
     def drive(weights, x):
-        return Drive(x, network.potential(weights, 1, x), Target("none"))
+        return dynamics.drive(network, weights, x, Target("none"))
 
     @jax.jit
     def products(matrices, activities):

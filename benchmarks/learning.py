@@ -20,11 +20,11 @@ CASES = {
     "backprop-digits, 64-32-32-10": ("backprop-digits", DEEP),
     "quickstart, rate, 64-32-32-10": (
         "quickstart",
-        DEEP | {"model.mu": 0.08, "model.forward.rate": 0.1},
+        DEEP | {"model.parameters.mu": 0.08, "model.projections.W.rate": 0.1},
     ),
     "multiplexing-digits, rate, 64-32-32-10": (
         "multiplexing-digits",
-        DEEP | {"model.forward.rate": 5.0},
+        DEEP | {"model.projections.W.rate": 5.0},
     ),
 }
 

@@ -6,21 +6,23 @@ import jax
 import jax.numpy as jnp
 from bench import Bench
 
-from neurosim.network import Weights
+from neurosim.dynamics.circuit import CircuitWeights
 from neurosim.spec import ProtocolSpec
 
 
-def plain_epoch(spec: ProtocolSpec, bench: Bench) -> Callable[[], Weights]:
+def plain_epoch(spec: ProtocolSpec, bench: Bench) -> Callable[[], CircuitWeights]:
     """One epoch of the two-phase mixture network for a single seed, Heun steps, on batches.
 
     Only what quickstart needs: two layers of neurons, leaky ReLU, softmax, frozen targets,
     dendrites without time constants, white-noise feedback plasticity, a linear schedule.
     """
     model, rate = spec.model, spec.rate
-    assert rate is not None and model.mu and model.tau_soma
-    mu, step, dt = model.mu, model.target_step, rate.dt / model.tau_soma
-    forward = [model.forward.rate.of_layer(i) for i in (1, 2)]
-    feedback, sigma = model.feedback.rate.of_layer(1), model.feedback.noise
+    assert rate is not None
+    mu, tau = (model.parameters[name] for name in ("mu", "tau_soma"))
+    step, dt = model.target_step, rate.dt / tau
+    W, Q = (model.projections[name] for name in "WQ")
+    forward = [W.rate.of_layer(i) for i in (1, 2)]
+    feedback, sigma, forgetting = Q.rate.of_layer(1), Q.noise, Q.decay
     slope = model.activation.slope
     durations = [phase.duration for phase in spec.stages[0].phases]
     count = bench.engine.presentations
@@ -69,17 +71,17 @@ def plain_epoch(spec: ProtocolSpec, bench: Bench) -> Callable[[], Weights]:
         return (
             W1 + factor * forward[0] * e1.T @ x / len(x),
             W2 + factor * forward[1] * e2.T @ h1 / len(x),
-            Q + factor * feedback * (missed.T @ returned / len(x) - model.feedback.decay * Q),
+            Q + factor * feedback * (missed.T @ returned / len(x) - forgetting * Q),
         )
 
     @jax.jit
     def epoch(weights):
         return jax.lax.fori_loop(0, len(order), present, weights)
 
-    start = tuple(a[0] for a in (*bench.weights.W, *bench.weights.Q))
-    return lambda: Weights(*_grouped(epoch(start)))
+    start = tuple(a[0] for a in (*bench.weights["W"], *bench.weights["Q"]))
+    return lambda: _grouped(epoch(start))
 
 
 def _grouped(arrays):
     W1, W2, Q = arrays
-    return (W1, W2), (), (Q,)
+    return {"W": (W1, W2), "Q": (Q,)}

@@ -30,8 +30,9 @@ def main(count: str, device: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(int(count)):
             layers = [6, 7 + number, 6]
-            shape = {"task.layers": layers, "model.layers": layers, "model.weights.init": "lecun"}
-            changes = {"model.feedback.init": "pseudo-inverse", "level": "equilibrium"}
+            shape = {"task.layers": layers, "model.layers": layers}
+            changes = {"model.projections.W.init": "lecun", "level": "equilibrium"}
+            changes |= {"model.projections.Q.init": "pinv(W[i+1])"}
             changes |= {"equilibrium.max_newton": 0}  # which takes longest to compile
             given = protocol("student-teacher", small | shape | changes)
             ns.run(given, out=Path(folder) / "trace.h5", force=True, device=device)

@@ -5,7 +5,9 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import handwritten
 import jax
@@ -13,22 +15,21 @@ import jax.numpy as jnp
 import numpy as np
 from measure import Row
 
-from neurosim.activations import Sigmoid
-from neurosim.dynamics import Mixture
-from neurosim.dynamics.base import Drive, Target, field, rest
-from neurosim.initialisers import feedback_weights, forward_weights
+from neurosim import build
+from neurosim.dynamics.base import Target, field, rest
+from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights
+from neurosim.initialisers import drawn
 from neurosim.levels.rate import Rate
 from neurosim.levels.spiking.calibration import calibrated
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.levels.spiking.standalone import Standalone
-from neurosim.losses import Loss
-from neurosim.network import Network, Weights
+from neurosim.loading import load_model
+from neurosim.network import Network
 from neurosim.spiking.curves import fi_curve
 
 DT, COPIES, SEEDS = 5e-4, 16, range(5)
 BASE, GAIN = 1.0, 98.0
-SOMA = Mixture(mu=0.2, tau_soma=0.02, tau_basal=0.005, tau_apical=0.005)
 LIMITS = {
     ("poisson", 20): 0.045,
     ("poisson", 100): 0.02,
@@ -38,28 +39,42 @@ LIMITS = {
 }
 
 
-def network(sizes: tuple[int, ...]) -> Network:
-    """Sigmoid units with feedback in autoencoder form."""
-    activations = (Sigmoid(),) * (len(sizes) - 1)
-    return Network(sizes, activations, "autoencoder", Loss("half-squared", "linear"))
+def network(sizes: tuple[int, ...]) -> tuple[CircuitDynamics, Network]:
+    """Mixing somata of sigmoid units, with feedback in autoencoder form."""
+    changes = {"layers": list(sizes), "activation": "sigmoid", "output_activation": "sigmoid"}
+    changes |= {"form": "autoencoder", "parameters.mu": 0.2, "output": "linear"}
+    model = load_model("mixture-dendrites", changes | {"loss": "half-squared"})
+    return build.dynamics(model), build.network(model)
 
 
-def drawn(sizes: tuple[int, ...], seed: int, copies: int) -> tuple[Weights, np.ndarray]:
+def weights_of(sizes: tuple[int, ...], seed: int, copies: int) -> tuple[CircuitWeights, np.ndarray]:
     """Random weights and inputs."""
-    rng = np.random.default_rng(seed)
-    W = forward_weights("xavier", sizes, 1, rng)
-    Q = feedback_weights("random", W, 1, rng)
-    weights = Weights(tuple(map(jnp.asarray, W)), (), tuple(map(jnp.asarray, Q)))
+    rng, pairs = np.random.default_rng(seed), list(pairwise(sizes))
+    W = [drawn("xavier", (n, below), rng) for below, n in pairs]
+    Q = [drawn("normal", (below, n), rng) for below, n in pairs[1:]]
+    weights = {"W": tuple(map(jnp.asarray, W)), "Q": tuple(map(jnp.asarray, Q))}
     return weights, rng.standard_normal((copies, sizes[0]))
 
 
-def started(machine: Machine, weights: Weights, x: np.ndarray, seed: int) -> None:
+def machine_of(sizes: tuple[int, ...], neurons: Neurons, copies: int, **more: Any) -> Machine:
+    """Copies of the network side by side, each unit with such neurons."""
+    of = dict.fromkeys(("pyramidal", "output"), neurons)
+    return Machine(*network(sizes), of, DT, copies, **more)
+
+
+def started(machine: Machine, weights: CircuitWeights, x: np.ndarray, seed: int) -> None:
     """A free phase begins."""
     machine.reseed(seed)
     machine.rest(np.random.default_rng(seed))
     machine.write_weights(weights)
-    machine.drive(x @ np.asarray(weights.W[0]).T)
+    machine.drive(weights, x)
     machine.teach(None)
+
+
+def spikes(machine: Machine) -> list[np.ndarray]:
+    """How many there were so far, layer by layer."""
+    tally = machine.tally()
+    return [tally[group, "spike_count"] for group in machine.spiking]
 
 
 def ensemble(kind: str, count: int) -> Neurons:
@@ -76,21 +91,20 @@ def spiking(device: str) -> list[Row]:
 
 def _accuracy() -> list[Row]:
     sizes, rows, slopes = (6, 6, 6), [], []
-    net = network(sizes)
     for (kind, count), limit in LIMITS.items():
-        machine = Machine(SOMA, net, ensemble(kind, count), DT, COPIES)
+        machine = machine_of(sizes, ensemble(kind, count), COPIES)
         errors: dict[float, list[np.ndarray]] = {0.25: [], 1.0: []}
         correlations = []
         for seed in SEEDS:
-            weights, x = drawn(sizes, seed, COPIES)
-            expected = _rates(net, weights, x)
+            weights, x = weights_of(sizes, seed, COPIES)
+            expected = _rates(sizes, weights, x)
             tallies = []
 
             def program(machine=machine, weights=weights, x=x, seed=seed, tallies=tallies):
                 started(machine, weights, x, seed)
                 for _ in range(5):
                     yield 500
-                    tallies.append(machine.tally()["spike_count"])
+                    tallies.append(spikes(machine))
 
             machine.run(program(), 2500)
             for window, last in ((0.25, 1), (1.0, 4)):
@@ -118,25 +132,26 @@ def _accuracy() -> list[Row]:
     return rows
 
 
-def _rates(net: Network, weights: Weights, x: np.ndarray) -> np.ndarray:
+def _rates(sizes: tuple[int, ...], weights: CircuitWeights, x: np.ndarray) -> np.ndarray:
     """The settled rates of the rate model, (copies, all units)."""
+    dynamics, net = network(sizes)
 
     def solve(x):
-        drive = Drive(x, net.potential(weights, 1, x), Target("none"))
+        drive = dynamics.drive(net, weights, x, Target("none"))
         level = Rate("heun", 1e-3, False, 1e-6, 1e-9, 1e-3)
-        state = rest(SOMA, net, jnp.float64)
-        return level.integrate(lambda v: field(SOMA, net, weights, drive, v), state, 1.0)[0]
+        state = rest(dynamics, net, jnp.float64)
+        return level.integrate(lambda v: field(dynamics, net, weights, drive, v), state, 1.0)[0]
 
-    return np.concatenate(jax.jit(jax.vmap(solve))(jnp.asarray(x))["soma"], axis=1)
+    state = jax.jit(jax.vmap(solve))(jnp.asarray(x))
+    return np.concatenate([*state["pyramidal.soma"], *state["output.soma"]], axis=1)
 
 
 def _cost() -> list[Row]:
     """Of 32 copies of 18 units of 20 neurons; starting a run apart."""
     sizes, rows = (6, 6, 6, 6), []
-    net = network(sizes)
-    weights, x = drawn(sizes, 0, 32)
+    weights, x = weights_of(sizes, 0, 32)
     for kind, limit in (("poisson", ("<=", 0.4)), ("lif", None)):
-        machine = Machine(SOMA, net, ensemble(kind, 20), DT, 32)
+        machine = machine_of(sizes, ensemble(kind, 20), 32)
 
         def program(steps, machine=machine):
             started(machine, weights, x, 0)
@@ -159,15 +174,14 @@ def _cost() -> list[Row]:
 def _standalone() -> list[Row]:
     """The same networks as programs of their own: compiling them, and against Cython by turns."""
     sizes, rows = (6, 6, 6, 6), []
-    net = network(sizes)
-    weights, x = drawn(sizes, 0, 32)
+    weights, x = weights_of(sizes, 0, 32)
     for kind in ("poisson", "lif"):
         neurons = ensemble(kind, 20)
         with TemporaryDirectory() as empty, _cache(empty):
             began = _processor()
-            there = Machine(SOMA, net, neurons, DT, 32, target="standalone")
+            there = machine_of(sizes, neurons, 32, target="standalone")
             compiling = _processor() - began
-            machines = {"cython": Machine(SOMA, net, neurons, DT, 32), "standalone": there}
+            machines = {"cython": machine_of(sizes, neurons, 32), "standalone": there}
             spent: dict[str, list[float]] = {name: [] for name in machines}
             for _ in range(4):
                 for name, machine in machines.items():
@@ -201,7 +215,7 @@ def _processor() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def _second(machine: Machine, weights: Weights, x: np.ndarray) -> float:
+def _second(machine: Machine, weights: CircuitWeights, x: np.ndarray) -> float:
     """Processor seconds of a simulated second, starting apart, here and in child processes."""
 
     def program(steps):
@@ -222,14 +236,13 @@ def _second(machine: Machine, weights: Weights, x: np.ndarray) -> float:
 def _overhead() -> list[Row]:
     """Against the same network and presentations written by hand, run by turns; no learning."""
     sizes, phase, window, presentations = (6, 6, 6, 6), 0.5, 0.25, 8
-    net = network(sizes)
-    weights, x = drawn(sizes, 0, 32)
-    arrays = [[np.asarray(w) for w in matrices] for matrices in (weights.W, weights.Q)]
+    weights, x = weights_of(sizes, 0, 32)
+    arrays = [[np.asarray(w) for w in matrices] for matrices in (weights["W"], weights["Q"])]
     targets = np.random.default_rng(1).random((presentations, 32, sizes[-1]))
     by_hand = handwritten.network(sizes, 32, 20, DT, phase, window)
-    machine = Machine(SOMA, net, ensemble("poisson", 20), DT, 32)
+    machine = machine_of(sizes, ensemble("poisson", 20), 32)
     length, opening = round(phase / DT), round((phase - window) / DT)
-    tallies: list[dict] = []
+    tallies: list[list[np.ndarray]] = []
 
     def program():
         for target in targets:
@@ -237,9 +250,9 @@ def _overhead() -> list[Row]:
             for taught in (None, target):
                 machine.teach(taught)
                 yield opening
-                tallies.append(machine.tally())
+                tallies.append(spikes(machine))
                 yield length - opening
-                tallies.append(machine.tally())
+                tallies.append(spikes(machine))
 
     def ours():
         machine.run(program(), 2 * presentations * length)
@@ -253,8 +266,7 @@ def _overhead() -> list[Row]:
     ratio = min(spent["ours"][1:]) / min(spent["by hand"][1:])  # the first time compiles
     rates = by_hand(*arrays, x, targets)
     ends = [
-        (b["spike_count"][0] - a["spike_count"][0]) / (20 * window)
-        for a, b in zip(tallies[0::2], tallies[1::2], strict=True)
+        (b[0] - a[0]) / (20 * window) for a, b in zip(tallies[0::2], tallies[1::2], strict=True)
     ]
     apart = np.mean([r[0].ravel() for r in rates]) / np.mean(ends)
     return [

@@ -18,7 +18,7 @@ def main(device: str) -> None:
     errors = {}
     with tempfile.TemporaryDirectory() as folder:
         for mu in (0.04, 0.05, 0.06, 0.07, 0.08):
-            given = protocol("quickstart", {"model.mu": mu, "stages.0.epochs": 3})
+            given = protocol("quickstart", {"model.parameters.mu": mu, "stages.0.epochs": 3})
             path = Path(folder) / f"mu-{mu}.h5"
             run = ns.run(given, level="equilibrium", seeds=range(5), out=path, device=device)
             errors[mu] = run.metrics["test_error"]

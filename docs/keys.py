@@ -16,19 +16,19 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from neurosim import spec
-from neurosim.circuits.starts import DRAWS
+from neurosim.circuits.starts import NAMED
 from neurosim.credit import CREDITS
-from neurosim.families import FAMILIES
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES, PROBES
 from neurosim.tasks import TASKS
 from neurosim.units import Quantity, format_quantity
 
 PAGE = Path(__file__).with_name("protocols.md")
 
-LOADED = {"model": {"use": ("name or path", "none")}, "task": {"name": (list(TASKS), "needed")}}
+LOADED = {
+    "model": {"use": ("name or path", "none"), "like": ("name or path", "none")},
+    "task": {"name": (list(TASKS), "needed")},
+}
 """Keys that no spec has, as loading takes them out: value and default."""
-
-MODEL = set(spec.ModelSpec.model_fields)
 
 TABLES: dict[str, tuple[type, set[str]]] = {
     "protocol": (spec.ProtocolSpec, set()),
@@ -39,33 +39,29 @@ TABLES: dict[str, tuple[type, set[str]]] = {
     "rate": (spec.RateSpec, set()),
     "equilibrium": (spec.EquilibriumSpec, set()),
     "spiking": (spec.SpikingSpec, set()),
-    "model": (spec.ModelSpec, set(spec.LAYERED | spec.CIRCUITS)),
-    "layered": (spec.ModelSpec, MODEL - spec.LAYERED),
-    "circuit": (spec.ModelSpec, MODEL - spec.CIRCUITS),
-    "model.activation": (spec.ActivationSpec, set()),
-    "model.weights": (spec.WeightsSpec, set()),
-    "model.forward": (spec.ForwardSpec, set()),
-    "model.feedback": (spec.FeedbackSpec, set()),
-    "model.spiking": (spec.NeuronsSpec, set()),
+    "model": (spec.ModelSpec, set()),
     "cells": (spec.CellSpec, set()),
     "populations": (spec.PopulationSpec, set()),
     "projections": (spec.ProjectionSpec, set()),
     "parameters": (spec.SpreadSpec, set()),
+    "credit": (spec.CreditSpec, set()),
+    "model.activation": (spec.ActivationSpec, set()),
+    "model.spiking": (spec.NeuronsSpec, set()),
     "task": (object, set()),
     **{f"task.{name}": (kind, set()) for name, kind in TASKS.items()},
 }
 """Table → what it lists, and the fields that others list."""
 
 NAMES = {
-    ("layered", "dynamics"): list(FAMILIES),
-    ("layered", "credit"): list(CREDITS),
-    ("model.forward", "rule"): list(FORWARD_RULES),
-    ("model.feedback", "rule"): list(FEEDBACK_RULES),
-    ("projections", "rule"): ["fixed", "tied", *PROBES],
-    ("projections", "init"): [*DRAWS, "expression"],
+    ("projections", "rule"): ["fixed", "tied", *PROBES, *FORWARD_RULES],
+    ("credit", "name"): list(CREDITS),
+    ("credit", "rule"): list(FEEDBACK_RULES),
     ("task.student-teacher", "activation"): list(spec.FORMULAS),
 }
 """What may stand where a spec takes any name."""
+
+OPEN = {("projections", "init"): (NAMED, "expression"), ("model", "credit"): ((), "name, or table")}
+"""What may stand where a spec takes any text or table: names, and what else."""
 
 WORDS = [
     (spec.PlasticityRate, "number ≥ 0, or rate ≥ 0; or a list"),
@@ -152,8 +148,10 @@ def rows(name: str) -> Iterator[tuple[str, str, str]]:
     fields = getattr(kind, "model_fields", None) or {f.name: f for f in dataclasses.fields(kind)}
     for key, field in fields.items():
         if key not in elsewhere:
-            names = [f"`{option}`" for option in NAMES.get((name, key), ())]
-            yield key, ", ".join(names) or value(hints[key]), default(field.default, hints[key])
+            listed, more = OPEN.get((name, key), (NAMES.get((name, key), ()), ""))
+            names = [f"`{option}`" for option in listed]
+            words = " or ".join(filter(None, [", ".join(names), more])) or value(hints[key])
+            yield key, words, default(field.default, hints[key])
 
 
 def table(name: str, meanings: dict[str, str]) -> str:

@@ -12,17 +12,19 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from neurosim import build, devices, programs
+from neurosim import build, circuitry, devices, programs
 from neurosim._plain import plain
+from neurosim.circuits.chain import links
 from neurosim.compiled import compiled
 from neurosim.credit import named
-from neurosim.dynamics import DYNAMICS, Mixture
-from neurosim.dynamics.base import Dynamics, State, Target
+from neurosim.dynamics.base import Readout, State, Target
+from neurosim.dynamics.circuit import CircuitDynamics, Signals
 from neurosim.errors import DivergedError, either
 from neurosim.findings import Analysis, Inverses, LayerAnalysis, PhaseAnalysis
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.loading import Protocol
-from neurosim.network import Layers, Network, standardized
+from neurosim.network import Layers, Network, Weights, standardized
+from neurosim.plasticity.local import teaching
 from neurosim.spec import ModelSpec
 from neurosim.subjects import Subject, subject
 from neurosim.theory import fixed_points, linearisation, signal_to_noise, stability
@@ -33,9 +35,6 @@ from neurosim.theory.relaxation import chain
 
 SMALL = 256
 """States up to which every sample's spectrum is computed; of larger networks the first two's."""
-
-SHIPPED = tuple(DYNAMICS.values())
-"""Families that have a chain to compare with; a user's own may not be made for one unit a layer."""
 
 SEARCHED = 400
 """States up to which other fixed points are sought."""
@@ -71,7 +70,7 @@ class _Parts(NamedTuple):
     """What everything is computed from."""
 
     about: Subject
-    dynamics: Any
+    dynamics: CircuitDynamics
     network: Network
     found: dict[str, Any]
 
@@ -88,6 +87,16 @@ class _Parts(NamedTuple):
         read = jax.vmap(self.dynamics.read, (None, None, 0, 0))
         return read(self.network, self.about.weights, drives, rests.state)
 
+    def layers(self, kind: str) -> Readout:
+        """What the readouts say of the layers of a chain."""
+        return self.dynamics.layers(self.network, self.readouts(kind))
+
+    @property
+    def chain(self) -> Weights | None:
+        """The weights of a chain of layers, of which alone inverses and signals are known."""
+        known = links(self.dynamics.circuit) is not None
+        return self.dynamics.chain(self.about.weights) if known else None
+
     @property
     def examined(self) -> range:
         """The samples whose spectra are computed."""
@@ -97,28 +106,29 @@ class _Parts(NamedTuple):
 
 def _analyze(about: Subject, starts: int) -> Analysis:
     model = about.model
-    dynamics, network = build.dynamics(model), build.network(model)
+    dynamics, network = build.dynamics(model).with_layers(), build.network(model)
     kinds, taught = ["none"], None
     credit = named(model.credit)
     if credit.normalized:
-        network, x = standardized(network, about.weights, about.x)
+        chain = dynamics.chain(about.weights)
+        assert chain is not None, "checked at load"
+        network, x = standardized(network, chain, about.x)
         about = replace(about, x=x)
     if not credit.own_channel:
         stages = about.protocol.stages if about.protocol else []
         used = [phase.teaching for stage in stages for phase in stage.phases]
-        default = "frozen" if credit.kind == "two-phase" else "following"
+        default = "frozen" if _remembered(dynamics) else "following"
         taught = next((kind for kind in used if kind in ("following", "frozen")), default)
         kinds = list(dict.fromkeys(["none", *used, taught, "clamped"]))
     parts = _bounded(_Parts(about, dynamics, network, _rests(dynamics, network, about, kinds)))
     about = parts.about
-    sends = not model.circuit and (taught is not None or credit.form is not None)
-    inverses = _inverses(parts, taught or "none") if sends else None
+    inverses = _inverses(parts, taught or "none") if _has_inverses(parts) else None
     exact = inverses is not None and max(inverses.errors, default=0.0) < 1e-8
     return Analysis(
         name=about.name,
         kind=about.kind,
         model=model.name,
-        dynamics=_named(model, dynamics),
+        populations=list(model.populations),
         layers=list(model.layers),
         states=flat_size(dynamics, network),
         seed=about.seed,
@@ -127,25 +137,55 @@ def _analyze(about: Subject, starts: int) -> Analysis:
         phases=[_phase(parts, kind, starts, exact) for kind in kinds],
         credit=_credit_named(model),
         taught=taught,
-        signals=[] if model.circuit else _signals(parts, taught or "none"),
+        signals=_signals(parts, taught or "none") if _has_signals(parts) else [],
         inverses=inverses,
     )
 
 
-def _named(model: ModelSpec, dynamics: Any) -> str:
-    if model.circuit:
-        return f"circuit of {', '.join(model.populations)}"
-    return model.dynamics if isinstance(model.dynamics, str) else type(dynamics).__name__
+def _remembered(dynamics: CircuitDynamics) -> list[str]:
+    """The phases whose ends the rule of W compares with."""
+    forward = dynamics.circuit.projection.get("W")
+    return [] if forward is None else [recalled.phase for _, recalled in forward.remembered]
+
+
+def _has_inverses(parts: _Parts) -> bool:
+    """Whether there are maps g, down a chain of layers, that should be inverses."""
+    credit = named(parts.about.model.credit)
+    if parts.chain is None or not parts.chain.Q:
+        return False
+    if credit.own_channel:
+        return credit.form is not None
+    feedback = parts.dynamics.circuit.projection["Q"]
+    heard = {s.post.layer: 0 if s.pre is None else s.pre.layer for s in feedback.synapses}
+    neighbors = {i: i + 1 for i in range(1, parts.network.depth)}
+    return feedback.wire.dense and heard == neighbors and _encodes(parts)
+
+
+def _encodes(parts: _Parts) -> bool:
+    """Whether what comes down is encoded as the form says, so that g is what the cells do."""
+    circuit = parts.dynamics.circuit
+    feedback = circuit.projection["Q"]
+    groups = [s.pre for s in feedback.synapses if s.pre is not None]
+    return all("encode" in circuit.cell(g).right(feedback.wire.pre.name).functions for g in groups)
+
+
+def _has_signals(parts: _Parts) -> bool:
+    """Whether a chain of layers is taught, by a rule that is text or by a credit."""
+    if parts.chain is None:
+        return False
+    if named(parts.about.model.credit).own_channel:
+        return True
+    return parts.dynamics.circuit.projection["W"].post is not None and _has_inverses(parts)
 
 
 def _credit_named(model: ModelSpec) -> str:
-    if model.circuit:
+    if model.credit is None:
         return "local rules"
-    return model.credit if isinstance(model.credit, str) else "a credit of your own"
+    return model.credit.name if isinstance(model.credit.name, str) else "a credit of your own"
 
 
 def _rests(
-    dynamics: Dynamics, network: Network, about: Subject, kinds: list[str]
+    dynamics: CircuitDynamics, network: Network, about: Subject, kinds: list[str]
 ) -> dict[str, Any]:
     """Every kind of phase of every sample; the root solver helps where sweeps do not settle."""
 
@@ -188,7 +228,7 @@ def _bounded(parts: _Parts) -> _Parts:
     if not ok.any():
         raise DivergedError(
             f"{about.name}: no fixed point was found for any of {len(ok)} samples: with teaching "
-            f"{either(lost)} the state leaves all bounds; a smaller weights.gain or mu, or "
+            f"{either(lost)} the state leaves all bounds; a smaller gain of the weights or mu, or "
             "feedback closer to inverses may keep it in"
         )
     kept = np.flatnonzero(ok)
@@ -247,20 +287,16 @@ def _closed_form(
 
     Where layers contract, directions that a layer does not send up end a chain of their own.
     """
-    dynamics, network = parts.dynamics, parts.network
-    if not isinstance(dynamics, SHIPPED):
-        return None, None
-    step = parts.about.model.target_step
-    matrices = [chain(dynamics, network.depth, network.loss, kind, step).A]
+    model, network = parts.about.model, parts.network
     if kind == "following" and network.loss.output == "softmax":
         return None, None  # the target bends with the output, unit by unit
+    way = None if circuitry.spreads(model) else chain(model, kind)
+    if way is None:  # cells that differ have no unit that stands for all
+        return None, None
     sizes = network.sizes[1:]
-    for i in range(1, network.depth):
-        if sizes[i - 1] > sizes[i]:
-            matrices.append(chain(dynamics, i, network.loss, "clamped", step).A)
-    apical = dynamics.time_constants.get("apical")
-    if len(matrices) > 1 and apical is not None:
-        matrices.append(np.array([[-1 / float(apical)]]))
+    contracting = [i for i in range(1, network.depth) if sizes[i - 1] > sizes[i]]
+    ends = [chain(model, kind, i) for i in contracting]
+    matrices = [way.A, *(end.A for end in ends if end is not None)]
     closed = np.concatenate([np.linalg.eigvals(matrix) for matrix in matrices])
     closed = closed[np.argsort(-closed.real)]
     gaps = np.abs(eigenvalues[:, None] - closed[None, :]).min(axis=1)
@@ -283,12 +319,12 @@ def _durations(parts: _Parts, kind: str) -> dict[str, float]:
 def _needed(parts: _Parts, kind: str) -> float | None:
     """How long the phase takes to settle to a hundredth of the learning signal (s)."""
     dynamics, network, model = parts.dynamics, parts.network, parts.about.model
-    if not isinstance(dynamics, SHIPPED) or named(model.credit).own_channel:
+    free, way = chain(model), chain(model, kind)
+    if free is None or way is None or named(model.credit).own_channel:
         return None
-    way = chain(dynamics, network.depth, network.loss, kind, model.target_step)
-    start = np.zeros_like(way.b)
-    if kind in ("frozen", "clamped"):
-        start = chain(dynamics, network.depth, network.loss).rest
+    if not np.isfinite([free.slowest, way.slowest]).all():
+        return None
+    start = free.rest if kind in ("frozen", "clamped") else np.zeros_like(way.b)
     layers = range(1, network.depth + 1)
     signal = model.target_step * np.array([float(dynamics.attenuation(network, i)) for i in layers])
     return way.until(start, 1e-2 * signal)
@@ -298,55 +334,70 @@ def _needed(parts: _Parts, kind: str) -> float | None:
 
 
 def _inverses(parts: _Parts, taught: str) -> Inverses | None:
-    network, readouts = parts.network, parts.readouts(taught)
+    network, weights, layers = parts.network, parts.chain, parts.layers(taught)
+    assert weights is not None, "asked of chains"
     per_sample = [
-        stability.bearings(
-            network, parts.about.weights, jax.tree.map(lambda a, k=k: a[k], readouts)
-        )
+        stability.bearings(network, weights, jax.tree.map(lambda a, k=k: a[k], layers))
         for k in range(len(parts.about.x))
     ]
     if not per_sample[0]:
         return None
     by_layer = list(zip(*per_sample, strict=True))
-    tolerated = None
-    mixes = isinstance(parts.dynamics, Mixture) and network.form == "inverse"
+    tolerated, share = None, _share(parts)
+    mixes = share > 0 and network.form == "inverse"
     if mixes and flat_size(parts.dynamics, network) <= SMALL:
         tolerated = stability.tolerated_error(parts.system(taught, 0), parts.state(taught, 0))
     return Inverses(
         errors=[max(b.error for b in layer) for layer in by_layer],
         gains=[max(b.gain for b in layer) for layer in by_layer],
         straddling=[float(np.mean([b.straddling for b in layer])) for layer in by_layer],
-        kink_gain=stability.worst_kink_gain(parts.dynamics, network),
+        kink_gain=stability.worst_kink_gain(share, network),
         tolerated=tolerated,
     )
 
 
-def _signals(parts: _Parts, taught: str) -> list[LayerAnalysis]:
-    about, network, weights = parts.about, parts.network, parts.about.weights
-    step, credit = about.model.target_step, named(about.model.credit)
-    now = parts.readouts(taught)
-    free = parts.readouts("none") if credit.kind == "two-phase" else None
+def _share(parts: _Parts) -> float:
+    """μ of a network that mixes, whose attenuation is (μ/(1−μ))^{L+1−i} [T 6.15]; 0 of others."""
+    depth = parts.network.depth
+    found = [float(parts.dynamics.attenuation(parts.network, i)) for i in range(1, depth + 1)]
+    mixed = [found[-1] ** (depth + 1 - i) for i in range(1, depth + 1)]
+    return found[-1] / (1 + found[-1]) if found[-1] < 1 and np.allclose(found, mixed) else 0.0
 
-    def one(now: Any, free: Any, y: Float[Array, " n_L"]) -> dict[str, Layers]:
-        signal = credit.assign(network, weights, now, free, y, step)
+
+def _signals(parts: _Parts, taught: str) -> list[LayerAnalysis]:
+    about, network, dynamics, weights = parts.about, parts.network, parts.dynamics, parts.chain
+    assert weights is not None, "asked of chains"
+    step, credit = about.model.target_step, named(about.model.credit)
+    now = parts.layers(taught)
+    free = parts.layers("none") if _remembered(dynamics) and not credit.own_channel else None
+    if credit.own_channel:
+        assign = jax.vmap(lambda now, y: credit.assign(network, weights, now, y, step))
+        signal = assign(now, about.y)
+    else:
+        given = network, about.weights, parts.readouts(taught), _before(parts)
+        signal = teaching(dynamics, *given)
+
+    def one(
+        now: Readout, free: Readout | None, y: Float[Array, " n_L"], signal: Layers
+    ) -> dict[str, Layers]:
         if credit.own_channel and credit.form is None:
             return gradient_signals(network, weights, now.rate, y, step) | {"signal": signal}
         direct = signal[len(weights.Q) :] if credit.own_channel else ()
-        found = attribution(parts.dynamics, network, weights, now, free, y, step, direct)
+        found = attribution(dynamics, network, weights, now, free, y, step, direct)
         known = zip(signal, found["tp"], found["rec"], strict=True)
         return found | {"signal": signal, "taylor": tuple(s - t - r for s, t, r in known)}
 
-    found = jax.vmap(one, (0, None if free is None else 0, 0))(now, free, about.y)
+    found = jax.vmap(one, (0, None if free is None else 0, 0, 0))(now, free, about.y, signal)
 
     norm = lambda layer: float(jnp.mean(jnp.linalg.norm(layer, axis=-1)))  # noqa: E731
     between = lambda a, b: float(jnp.nanmean(jax.vmap(angle)(a, b)))  # noqa: E731
-    ratios = _ratios(parts, taught, found["signal"], free is not None)
+    ratios = _ratios(parts, taught, found["signal"])
     precision = about.protocol.precision if about.protocol else "float32"
     rows = []
     for i in range(network.depth):
         part = {name: layers[i] for name, layers in found.items()}
         size, targets = norm(part["signal"]), "tp" in part
-        resolution = float(np.finfo(precision).eps) * norm(now.teacher[i])
+        resolution = float(np.finfo(precision).eps) * norm(now.rate[i])
         digits = math.log10(size / resolution) if size and resolution else math.nan
         rows.append(
             LayerAnalysis(
@@ -365,21 +416,40 @@ def _signals(parts: _Parts, taught: str) -> list[LayerAnalysis]:
     return rows
 
 
-def _ratios(parts: _Parts, taught: str, signals: Layers, two_phases: bool) -> list[float] | None:
+def _before(parts: _Parts) -> dict[str, Signals]:
+    """What the rule of W remembers: of phases by name, those of a protocol as they are taught."""
+    protocol = parts.about.protocol
+    stages = protocol.stages if protocol else []
+    taught = {phase.name: phase.teaching for stage in stages for phase in stage.phases}
+    names = dict.fromkeys(_remembered(parts.dynamics))
+    return {name: parts.readouts(taught.get(name, "none")) for name in names}
+
+
+def _ratios(parts: _Parts, taught: str, signals: Layers) -> list[float] | None:
     """Signal-to-noise of every layer: powers, summed over the samples examined."""
-    dynamics, network, about = parts.dynamics, parts.network, parts.about
+    dynamics, network = parts.dynamics, parts.network
     if not any(dynamics.noise.values()) or flat_size(dynamics, network) > linearisation.DENSE:
         return None
-    step = about.model.target_step
-    credit, powers = named(about.model.credit), np.zeros((2, network.depth))
+    powers = np.zeros((2, network.depth))
     for k in parts.examined:
-        kinds = ["none", taught] if two_phases else [taught]
-        ratios = signal_to_noise.learning_signal(
-            [(parts.system(kind, k), parts.state(kind, k)) for kind in kinds],
-            credit.assign,
-            about.y[k],
-            step,
-            tuple(layer[k] for layer in signals),
-        )
+        phases = [
+            (parts.system(kind, k), parts.state(kind, k), reading)
+            for kind, reading in _readings(parts, taught, k)
+        ]
+        signal = tuple(layer[k] for layer in signals)
+        ratios = signal_to_noise.learning_signal(phases, signal)
         powers += np.array([[r.signal**2 for r in ratios], [r.noise**2 for r in ratios]])
     return [float(s / n) if n else math.inf for s, n in powers.T]
+
+
+def _readings(
+    parts: _Parts, taught: str, k: int
+) -> list[tuple[str, signal_to_noise.OfPhases | signal_to_noise.OfChannel]]:
+    """The phases that the learning signal of a sample compares, and how it reads each."""
+    about, credit = parts.about, named(parts.about.model.credit)
+    if credit.own_channel:
+        step = about.model.target_step
+        return [(taught, signal_to_noise.OfChannel(credit, about.y[k], step))]
+    now, before = jax.tree.map(lambda a: a[k], (parts.readouts(taught), _before(parts)))
+    kinds = [(taught, None), *(("none", name) for name in before)]
+    return [(kind, signal_to_noise.OfPhases(name, now, before)) for kind, name in kinds]

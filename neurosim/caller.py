@@ -70,5 +70,5 @@ def option(name: str, value: str = "") -> str:
 
 
 def override(key: str) -> str:
-    """What changed a key of a file: `--set model.mu`, or `override model.mu`."""
+    """What changed a key of a file: `--set model.parameters.mu`, or `override model.mu`."""
     return f"--set {key}" if is_command_line() else f"override {key}"

@@ -7,18 +7,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from neurosim import _words, caller, circuitry, draws, facts, ingredients, outline
+import numpy as np
+
+from neurosim import _words, caller, draws, facts, ingredients, outline
 from neurosim.contents import Contents, Plan
 from neurosim.credit import named
 from neurosim.errors import InputError, NeurosimWarning, either
-from neurosim.loading import FILES, Protocol, resolve
+from neurosim.loading import Protocol, names_file, resolve
 from neurosim.naming import located
 from neurosim.spec import ModelSpec, ProtocolSpec
-from neurosim.theory.relaxation import Distance, chain
-from neurosim.toml import written
+from neurosim.theory.relaxation import chain
+from neurosim.toml import KeyPath, written
 
 SHOWN = {"latex": (".tex",), "plot": (".png", ".svg", ".pdf")}
-"""What a circuit can be shown as, and how such files end."""
+"""What the circuit of a model can be shown as, and how such files end."""
 
 
 def check(
@@ -45,12 +47,12 @@ def check(
     layer as a fraction of the output error, and `slowest_s`, the time constant at which a phase
     comes to rest where it has a closed form; both None where they mean nothing; `cost`, None unless
     asked for: what the run would take, measured by running a little of it (see `costing.cost`);
-    `circuit`, who stands where and reaches whom (see `outline.outline`), None for layered models;
-    `latex`, the text, None unless asked for; `files`, those that were written.
+    `circuit`, who stands where and reaches whom (see `outline.outline`); `latex`, the text, None
+    unless asked for; `files`, those that were written.
 
     Raises:
         InputError: what `run` would refuse, but for a trace that exists, of which it warns; `latex`
-            or `plot` of a layered model, of a name that cannot be, or of a file that exists.
+            or `plot` of a name that cannot be, or of a file that exists.
     """
     protocol, chosen, path = resolve(protocol, level, seed, seeds, out)
     spec = protocol.spec
@@ -65,7 +67,7 @@ def check(
         observed = facts.observed(spec.model)
     costs = None
     told = os.environ.get("JAX_PLATFORMS", "cpu") != "cpu"
-    if cost or device is not None or told or observed is None:
+    if cost or device is not None or told:
         observed, costs = _computed(protocol, chosen, path, plan, device, cost)
     contents = Contents(spec, plan, observed, chosen, len(drawn[0].x_test))
     if os.path.exists(path) and not force:
@@ -106,8 +108,6 @@ def _check_file(spec: ProtocolSpec, name: str, file: str | Path | None, force: b
     if file is None:
         return
     given = caller.option(name, os.fspath(file))
-    if not spec.model.circuit:
-        raise InputError(f"{given}: {circuitry.layered(spec.model)}")
     if name == "latex" and str(file) == "-":
         return
     path = located(file)
@@ -178,8 +178,7 @@ def in_words(report: dict[str, Any]) -> str:
     if report["cost"] is not None:
         words += _cost_in_words(report["cost"])
     words.append(f"trace: {report['trace']}, about {_words.size(report['trace_bytes'])}")
-    if report["circuit"] is not None:
-        words += outline.in_words(report["circuit"])
+    words += outline.in_words(report["circuit"])
     if report["files"]:
         words.append(f"written: {', '.join(report['files'])}")
     comments = "\n".join(f"# {_UNCOMMENTED.sub(' ', line)}" for line in words)
@@ -206,13 +205,15 @@ def _cost_in_words(cost: dict[str, Any]) -> list[str]:
 def _resolved(protocol: Protocol) -> dict[str, Any]:
     """The protocol as plain data, with paths that mean the same from everywhere."""
     data = protocol.spec.model_dump(mode="json", exclude_none=True)
-    for *tables, key in FILES:
-        table: Any = data
-        for name in tables:
-            table = table.get(name, {})
-        if isinstance(table, dict) and key in table:
-            table[key] = str(ingredients.located(protocol.folder, table[key]).resolve())
-    return data
+
+    def placed(key: KeyPath, node: Any) -> Any:
+        if isinstance(node, dict):
+            return {name: placed((*key, name), value) for name, value in node.items()}
+        if isinstance(node, str) and key and names_file(key):
+            return str(ingredients.located(protocol.folder, node).resolve())
+        return node
+
+    return placed((), data)
 
 
 def _simulated(spec: ProtocolSpec, plan: Plan) -> float | None:
@@ -234,10 +235,10 @@ def _signal(model: ModelSpec) -> list[float] | None:
 
 
 def _slowest(spec: ProtocolSpec) -> float | None:
-    """The slowest time constant of all phases (s), for exact inverses."""
-    model, cell = spec.model, facts.facts(spec.model).cell
-    if spec.level == "equilibrium" or cell is None:
+    """The slowest time constant of all phases (s), for exact inverses; None where none is known."""
+    if spec.level == "equilibrium":
         return None
-    kinds = {phase.teaching for stage in spec.stages for phase in stage.phases}
-    loss = Distance(model.loss, model.output)
-    return max(chain(cell, model.depth, loss, kind, model.target_step).slowest for kind in kinds)
+    phases = (phase for stage in spec.stages for phase in stage.phases)
+    ways = [chain(spec.model, phase.teaching, changed=phase.parameters) for phase in phases]
+    slowest = max((np.inf if way is None else way.slowest for way in ways), default=np.inf)
+    return slowest if np.isfinite(slowest) else None

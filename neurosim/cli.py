@@ -64,7 +64,9 @@ Out = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. model.mu=0.2; repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key, e.g. model.parameters.mu=0.2; repeatable."
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 Device = Annotated[str | None, typer.Option(metavar="cpu|gpu", help="Where to compute.")]
@@ -460,7 +462,7 @@ def list_(
         str | None,
         typer.Argument(
             metavar="[KIND]",
-            help="models, protocols, tasks, rules, dynamics, activations or solvers; or all.",
+            help="models, protocols, tasks, rules, activations or solvers; or all.",
         ),
     ] = None,
     quiet: Quiet = False,

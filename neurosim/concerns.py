@@ -5,18 +5,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neurosim import circuitry
 from neurosim.credit import named
-from neurosim.facts import Cell, facts
+from neurosim.facts import facts
 from neurosim.ingredients import neurons
 from neurosim.levels.schemes import SCHEMES
 from neurosim.levels.spiking.neurons import COUNTED
 from neurosim.spec import (
     ModelSpec,
+    ProjectionSpec,
     ProtocolSpec,
     StageSpec,
-    WeightsSpec,
 )
-from neurosim.theory.relaxation import Distance, chain
+from neurosim.theory.relaxation import chain
 from neurosim.units import format_time
 
 
@@ -31,24 +32,34 @@ class Concern(NamedTuple):
 def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
     """Everything that is possible and hardly meant."""
     yield from _unused(spec)
+    yield from _nothing_opened(spec)
     yield from _lost_signals(spec)
 
 
 def _unused(spec: ProtocolSpec) -> Iterator[Concern]:
     """Keys that say something, of what another key switches off."""
-    weights, feedback = spec.model.weights, spec.model.feedback
-    read = "file" in (weights.init, feedback.init)
+    read, credit = circuitry.files(spec.model).values(), spec.model.credit
     for key, unused, reader in (
-        (("model", "weights", "file"), weights.file and not read, "weights.init = 'file'"),
-        (
-            ("model", "feedback", "file"),
-            feedback.file and feedback.init != "file",
-            "feedback.init = 'file'",
+        *(
+            (
+                ("model", "projections", name, "file"),
+                given.file and given.file not in read,
+                f"projections.{name}.init = 'file'",
+            )
+            for name, given in spec.model.projections.items()
+        ),
+        *(
+            (
+                ("model", "projections", name, "distance"),
+                given.distance != ProjectionSpec(wire="").distance and given.init != "near-teacher",
+                f"projections.{name}.init = 'near-teacher'",
+            )
+            for name, given in spec.model.projections.items()
         ),
         (
-            ("model", "weights", "distance"),
-            weights.distance != WeightsSpec().distance and weights.init != "near-teacher",
-            "weights.init = 'near-teacher'",
+            ("model", "credit", "file"),
+            credit is not None and credit.file is not None and credit.init != "file",
+            "credit.init = 'file'",
         ),
         *((("rate", key), given, "adaptive = true") for key, given in _idle_tolerances(spec)),
         (
@@ -59,6 +70,34 @@ def _unused(spec: ProtocolSpec) -> Iterator[Concern]:
     ):
         if unused:
             yield Concern(key, f"is not used; {reader} would use it", fatal=False)
+
+
+def _nothing_opened(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Phases that open the plasticity of weights that stay, or follow others, whatever is open."""
+    model = spec.model
+    descends = {p.name: p.descends for p in circuitry.circuit(model).projections if p.weighed}
+    if circuitry.channel(model):
+        descends[circuitry.CHANNEL] = True
+    idle = {
+        direction: ", ".join(name for name, down in descends.items() if down == falls)
+        for direction, falls in (("forward", False), ("feedback", True))
+        if not circuitry.opened(model, [direction])
+    }
+    sides = {"forward": "below", "feedback": "above"}
+    for number, stage in enumerate(spec.stages):
+        for k, phase in enumerate(stage.phases):
+            for at, name in enumerate(phase.plastic):
+                if name in idle:
+                    lack = (
+                        f"for lack of a rule that learns: {idle[name]}; give one, or leave it out"
+                        if idle[name]
+                        else f"as no weights carry anything from {sides[name]}; leave it out"
+                    )
+                    yield Concern(
+                        ("stages", number, "phases", k, "plastic", at),
+                        f"opens nothing, {lack}",
+                        fatal=False,
+                    )
 
 
 def _idle_tolerances(spec: ProtocolSpec) -> list[tuple[str, float | None]]:
@@ -76,10 +115,10 @@ def _lost_signals(spec: ProtocolSpec) -> Iterator[Concern]:
     i is then η̂ attenuation_i of the activity.
     """
     model = spec.model
-    credit, known = named(model.credit), facts(model)
+    credit, attenuation = named(model.credit), facts(model).attenuation
     if credit.own_channel and credit.form is None:
         return
-    signal = model.target_step * np.array(known.attenuation)
+    signal = model.target_step * np.array(attenuation)
     lost = float(np.finfo(spec.precision).eps) / signal[0]
     if lost > 1e-2:
         yield Concern(
@@ -90,20 +129,27 @@ def _lost_signals(spec: ProtocolSpec) -> Iterator[Concern]:
         )
     if spec.level == "spiking":
         yield from _spiking_concerns(spec)
-    timed = spec.level == "rate" and not any(model.noise.values())
-    if timed and known.cell is not None:
+    if spec.level == "rate" and not _noisy(model):
         for number, stage in enumerate(spec.stages):
-            where = "stages", number
-            yield from _transient_concerns(spec.model, known.cell, stage, where, signal)
+            yield from _transient_concerns(spec.model, stage, ("stages", number), signal)
+
+
+def _noisy(model: ModelSpec) -> bool:
+    """Whether noise hides what a transient leaves."""
+    made = circuitry.circuit(model)
+    written = any("xi" in made.cell(group).right(name).names for group, name in made.moving)
+    return written or any(model.noise.values())
 
 
 def _transient_concerns(
-    model: ModelSpec, cell: Cell, stage: StageSpec, where: tuple[str | int, ...], signal: np.ndarray
+    model: ModelSpec, stage: StageSpec, where: tuple[str | int, ...], signal: np.ndarray
 ) -> Iterator[Concern]:
     """Phases that end before the way to rest is short against the learning signals `signal`."""
-    start, loss = None, Distance(model.loss, model.output)
+    start = None
     for k, phase in enumerate(stage.phases):
-        way = chain(cell, model.depth, loss, phase.teaching, model.target_step)
+        way = chain(model, phase.teaching, changed=phase.parameters)
+        if way is None or not np.isfinite(way.slowest):  # nothing is known, or nothing settles
+            return
         start = np.zeros_like(way.b) if start is None else start
         if phase.duration is not None:
             shares = way.transient(start, phase.duration) / signal

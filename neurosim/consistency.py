@@ -1,19 +1,18 @@
 """What a protocol asks for that cannot be had, key by key."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from neurosim import caller, circuitry
-from neurosim.conditions import Problem, credit_problems, phase_problems, unknown_credit
+from neurosim.conditions import Problem, phase_problems
 from neurosim.credit import named
 from neurosim.errors import unknown
 from neurosim.facts import facts, invertible, spiking
 from neurosim.ingredients import neurons
 from neurosim.levels.schemes import SCHEMES
 from neurosim.levels.spiking.neurons import COUNTED
-from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
 from neurosim.spec import (
     ModelSpec,
     PhaseSpec,
@@ -22,26 +21,15 @@ from neurosim.spec import (
     StageSpec,
 )
 from neurosim.units import format_time, steps
-from neurosim.wirings import TIES, WIRINGS
-
-PLASTIC = ("forward", "feedback")
-"""What can learn in a layered model."""
-
-UNTAUGHT = ("fixed", "tied", "sherman-morrison")
-"""Feedback rules that ask for no open feedback plasticity."""
 
 
 def problems(spec: ProtocolSpec) -> Iterator[Problem]:
     """Everything that makes the protocol impossible."""
-    strange = [*(circuitry.problems(spec) if spec.model.circuit else unknown_credit(spec.model))]
+    strange = list(circuitry.problems(spec))
     if strange:
         yield from strange
         return
     yield from _model_problems(spec.model)
-    if not spec.model.circuit:
-        yield from credit_problems(spec, facts(spec.model).credits)
-        yield from _layered_problems(spec.model)
-        yield from _rate_unit_problems(spec)
     yield from _level_problems(spec)
     for number, stage in enumerate(spec.stages):
         yield from _stage_problems(spec, stage, ("stages", number))
@@ -51,108 +39,50 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
 def _model_problems(model: ModelSpec) -> Iterator[Problem]:
     if model.loss == "cross-entropy" and model.output != "softmax":
         yield ("model", "loss"), 'the cross-entropy needs output = "softmax"'
-    if not model.circuit:
-        for key in ("populations", "projections"):
-            if getattr(model, key):
-                yield ("model", key), "belongs to circuits, which have tables [cells] too"
-
-
-def _layered_problems(model: ModelSpec) -> Iterator[Problem]:
-    compartments = facts(model).compartments
-    for name in model.noise:
-        if name not in compartments:
-            message = unknown("noisy compartment", name, compartments)
-            instant = {"basal": model.tau_basal, "apical": model.tau_apical}
-            if name in instant and instant[name] is None:
-                message += f"; a compartment without tau_{name} follows at once and has no noise"
-            yield ("model", "noise", name), message
-    if model.weights.init == "file" and model.weights.file is None:
-        message = "missing; init = 'file' needs an .npz with W1 … WL, or a trace"
-        yield ("model", "weights", "file"), message
-    rule = model.forward.rule
-    if isinstance(rule, str) and rule not in FORWARD_RULES:
-        yield ("model", "forward", "rule"), unknown("forward rule", rule, FORWARD_RULES)
-    entries = len(model.forward.rate.values)
-    if entries not in (1, model.depth):
+    if model.auxiliary >= model.layers[-1]:
         yield (
-            ("model", "forward", "rate"),
-            f"{entries} rates; expected one, or one for each of the {model.depth} layers",
+            ("model", "auxiliary"),
+            f"{model.auxiliary} of the {model.layers[-1]} output units; at least one must have a "
+            "label",
         )
-    if named(model.credit).wiring != "none":
-        yield from _feedback_problems(model)
+    elif model.auxiliary and model.credit is None:
+        yield ("model", "auxiliary"), "phases teach the whole output layer"
+    yield from _inverse_problems(model)
 
 
-def _feedback_problems(model: ModelSpec) -> Iterator[Problem]:
-    feedback, where = model.feedback, ("model", "feedback")
-    credit = named(model.credit)
-    matrices = len(WIRINGS[credit.wiring](model.depth))
-    equal = len(set(model.layers[1:])) == 1
-    if feedback.init == "exact-inverse" and not equal:
-        yield (
-            (*where, "init"),
-            f"exact inverses need layers of equal size; the layers above the input have "
-            f"{model.layers[1:]}; use 'pseudo-inverse'",
-        )
-    if feedback.init == "file" and (feedback.file or model.weights.file) is None:
-        yield (*where, "file"), "missing; init = 'file' needs an .npz with Q1 … Q(L−1), or a trace"
-    if isinstance(feedback.rule, str) and feedback.rule not in FEEDBACK_RULES:
-        yield (*where, "rule"), unknown("feedback rule", feedback.rule, FEEDBACK_RULES)
-    if feedback.rule == "tied" and feedback.init not in TIES:
-        allowed = " or ".join(repr(name) for name in TIES)
-        yield (*where, "rule"), f"'tied' follows the initialiser, which must then be {allowed}"
-    entries = len(feedback.rate.values)
-    if entries not in (1, matrices):
-        yield (
-            (*where, "rate"),
-            f"{entries} rates; expected one, or one for each of the {matrices} feedback matrices",
-        )
-    sends = credit.form is not None or not credit.own_channel
-    if sends and feedback.form == "inverse":
-        for key in _activations(model, 2):
-            if not invertible(getattr(model, key)):
-                yield (
-                    ("model", key),
-                    "has no inverse, which feedback of the inverse form needs; give one, or set "
-                    'feedback.form = "autoencoder"',
-                )
-                break
+def _inverse_problems(model: ModelSpec) -> Iterator[Problem]:
+    """Transfer functions without the inverse that the model asks for."""
+    lowest = _inverted(model)
+    if lowest is None:
+        return
+    for key in _activations(model, lowest):
+        if not invertible(getattr(model, key)):
+            yield (
+                ("model", key),
+                "has no inverse, which feedback of the inverse form needs; give one, or set "
+                'form = "autoencoder"',
+            )
+            break
+
+
+def _inverted(model: ModelSpec) -> int | None:
+    """The lowest layer whose transfer function is inverted; None where none is."""
+    if model.credit is not None:
+        sends = named(model.credit).form is not None
+        return 2 if sends and model.form == "inverse" else None
+    made = circuitry.circuit(model)
+    asks = {"s_inv"} | ({"encode"} if model.form == "inverse" else set())
+    layers = [
+        group.layer + made.population[group.population].mirrors
+        for group in made.groups
+        if any(e.right.functions & asks for e in made.cell(group).equations)
+    ]
+    return min(layers, default=None)
 
 
 def _activations(model: ModelSpec, lowest: int) -> list[str]:
     """The keys of the transfer functions of the layers `lowest` … L."""
     return ["activation"] * (model.depth > lowest) + ["output_activation"] * (model.depth >= lowest)
-
-
-def _rate_unit_problems(spec: ProtocolSpec) -> Iterator[Problem]:
-    online = spec.plasticity == "online"
-    feedback = spec.model.feedback
-    rates = {"forward": spec.model.forward.rate}
-    if feedback.rule not in UNTAUGHT:
-        rates["feedback"] = feedback.rate
-    for key, rate in rates.items():
-        if any(rate.values) and rate.per_second != online:
-            yield (
-                ("model", key, "rate"),
-                'online plasticity needs a rate per second such as "0.5 Hz"'
-                if online
-                else "quasi-static plasticity needs a bare number, the rate per presentation",
-            )
-    if online:
-        for key, optimizer in (
-            ("forward", spec.model.forward.optimizer),
-            ("feedback", spec.model.feedback.optimizer),
-        ):
-            if optimizer != "sgd":
-                yield (
-                    ("model", key, "optimizer"),
-                    f"{optimizer!r} has no continuous form; online plasticity knows 'sgd' only",
-                )
-        if named(spec.model.credit).kind == "two-phase" and spec.model.tau_memory is None:
-            yield (
-                ("model", "tau_memory"),
-                "missing; online, two-phase plasticity reads the free phase from a slow memory, "
-                'whose time constant this is; expected a time such as "20 ms"',
-            )
 
 
 def _level_problems(spec: ProtocolSpec) -> Iterator[Problem]:
@@ -207,15 +137,7 @@ def _solver_problems(rate: RateSpec, precision: str) -> Iterator[Problem]:
 
 def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     model, given = spec.model, spec.model.spiking
-    if model.circuit:
-        yield from circuitry.spiking_problems(model)
-    elif model.dynamics not in ("mixture", "multiplexing"):
-        yield (
-            ("level",),
-            "spiking networks are made of the dynamics 'mixture' and 'multiplexing'; this model's "
-            "runs at the equilibrium and rate levels",
-        )
-        return
+    yield from circuitry.spiking_problems(model)
     for key in _activations(model, 1):
         if not spiking(getattr(model, key)):
             yield (
@@ -275,10 +197,12 @@ def _step_problems(spec: ProtocolSpec, kind: str) -> Iterator[Problem]:
                 ("model", "spiking", key),
                 f"{format_time(time)} is less than half a step {shorter}",
             )
-    own = ("tau_soma", "tau_basal", "tau_apical")
-    taus: dict[tuple[str, ...], Any] = {(name,): getattr(model, name) for name in own}
-    filters = model.circuit or None in (model.tau_basal, model.tau_apical)
-    taus["spiking", "tau_synapse"] = given.tau_synapse if filters else 0
+    own = circuitry.parameters(model).items()
+    taus: dict[tuple[str, ...], Any] = {
+        ("parameters", name): value for name, value in own if name.startswith("tau")
+    }
+    taus["spiking", "tau_synapse"] = given.tau_synapse
+    taus["spiking", "tau_burst"] = given.tau_burst if kind == "bursting" else 0
     taus["spiking", "tau_membrane"] = given.tau_membrane if kind == "lif" else 0
     for place, tau in taus.items():
         if tau and tau < dt:
@@ -313,45 +237,32 @@ def _stage_problems(
                 "'frozen' freezes the target at the end of a free phase (teaching = 'none'), and "
                 "none comes before; use 'following', or put one before",
             )
-        if not spec.model.circuit:
-            yield from _layered_phase_problems(spec.model, phase, free, at)
+        yield from _taught_by_nothing(spec.model, phase, stage.phases[:number], at)
         free |= phase.teaching == "none"
 
 
-def _layered_phase_problems(
-    model: ModelSpec, phase: PhaseSpec, free: bool, at: tuple[str | int, ...]
+def _taught_by_nothing(
+    model: ModelSpec, phase: PhaseSpec, passed: Sequence[PhaseSpec], at: tuple[str | int, ...]
 ) -> Iterator[Problem]:
-    """free: whether a phase without teaching comes before."""
-    credit = named(model.credit)
-    for k, name in enumerate(phase.plastic):
-        if name not in PLASTIC:
-            yield (*at, "plastic", k), unknown("plasticity", name, PLASTIC)
-    if phase.parameters:
-        yield (*at, "parameters"), "belongs to circuits; a layered model has none"
-    if not credit.own_channel and "forward" in phase.plastic:
-        if phase.teaching == "none":
-            yield (*at, "plastic"), "forward plasticity is open in a phase that teaches nothing"
-        elif credit.kind == "two-phase" and not free:
-            yield (
-                (*at, "plastic"),
-                "two-phase credit compares with a free phase (teaching = 'none'), and none "
-                "comes before",
-            )
-    if "feedback" in phase.plastic and credit.wiring == "none":
-        yield (*at, "plastic"), f"{model.credit!r} has no feedback weights to learn"
-    elif "feedback" in phase.plastic and model.feedback.rule in UNTAUGHT:
-        yield (
-            (*at, "plastic"),
-            f"feedback plasticity is open but the feedback rule is {model.feedback.rule!r}",
-        )
+    """Rules that compare a phase without teaching with an earlier one just like it."""
+    made = circuitry.circuit(model)
+    alike = [p.name for p in passed if (p.teaching, p.parameters) == ("none", phase.parameters)]
+    for name in circuitry.opened(model, phase.plastic) if phase.teaching == "none" else ():
+        remembered = made.projection[name].remembered if name in made.projection else ()
+        for written, recalled in remembered:
+            if recalled.phase in alike:
+                yield (
+                    (*at, "plastic"),
+                    f"plasticity of {name} is open in a phase that teaches nothing, as "
+                    f"{recalled.phase!r} did, which its rule compares it with as {written}",
+                )
+                return
 
 
 def _descends(model: ModelSpec, phase: PhaseSpec) -> bool:
     """Whether a phase opens feedback plasticity."""
-    if not model.circuit:
-        return "feedback" in phase.plastic
-    made = circuitry.circuit(model)
-    return any(made.projection[name].descends for name in circuitry.opened(made, phase.plastic))
+    descends = circuitry.learning(model)
+    return any(descends[name] for name in circuitry.opened(model, phase.plastic))
 
 
 def _time_problems(
@@ -416,6 +327,12 @@ def _record_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             steps(every, dt)
         except ValueError as problem:
             yield ("record", "every"), str(problem)
+    if spec.record.decomposition and (spec.plasticity == "online" or spec.level == "spiking"):
+        yield (
+            ("record", "decomposition"),
+            "takes signals apart at the fixed points of the phases, which online plasticity and "
+            "spikes do not have; leave it out",
+        )
     samples, units = spec.record.samples, spec.record.units
     if isinstance(samples, int) and samples > spec.batch:
         yield ("record", "samples"), f"{samples} samples of a batch of {spec.batch}"

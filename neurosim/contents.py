@@ -11,30 +11,17 @@ import numpy as np
 from neurosim import circuitry, ingredients
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.populations import Group
-from neurosim.consistency import PLASTIC
 from neurosim.credit import named
 from neurosim.levels.spiking.calibration import currents
+from neurosim.meanings import MEANINGS, described
 from neurosim.places import layer_of, spelled
 from neurosim.spec import ModelSpec, PhaseSpec, ProtocolSpec
 from neurosim.store import Axis, Variable, size
 from neurosim.theory.measures import measured
 from neurosim.units import steps
 from neurosim.weight_files import ENDS
-from neurosim.wirings import WIRINGS
 
 MS = 1e3
-
-MEANINGS = {
-    "soma": "what the soma sends upwards, h",
-    "rate": "what the neuron sends upwards, h",
-    "event_rate": "what events say, h, as a deviation from the base rate",
-    "burst_signal": "what bursts say, as a deviation from the base probability",
-    "basal": "basal potential, a",
-    "apical": "apical potential",
-    "basal_rate": "rate that the basal dendrite predicts, f = s(a)",
-    "apical_rate": "rate that the apical dendrite calls for, g; of the output layer the target",
-}
-"""Of recorded variables, in whatever family; those of cells of one's own are what they call so."""
 
 
 class Plan:
@@ -164,7 +151,7 @@ class Contents:
         self.neurons = ingredients.neurons(spec) if spec.level == "spiking" else None
         self.credit = named(spec.model.credit)
         self.weights = weights(spec.model)
-        self.plastic = plastic(spec.model)
+        self.plastic = tuple(circuitry.learning(spec.model))
         targets = self.credit.form is not None or not self.credit.own_channel
         self.diagnosed = measured(targets) if spec.record.decomposition else {}
         self.axes = self._axes(seeds)
@@ -176,9 +163,7 @@ class Contents:
 
     def opened(self, phase: PhaseSpec) -> tuple[str, ...]:
         """What learns in a phase."""
-        if not self.spec.model.circuit:
-            return tuple(phase.plastic)
-        return circuitry.opened(circuitry.circuit(self.spec.model), phase.plastic)
+        return circuitry.opened(self.spec.model, phase.plastic)
 
     def _populations(self) -> dict[str, dict[str, Any]]:
         """Whose spikes are kept, by place, and the numbers behind their node ids."""
@@ -337,7 +322,7 @@ class Contents:
         by_layer = self._dims("presentation", "layer")
         moment = "time" if self.timed else "phase"
         dims = self._dims("presentation", "sample", moment, "unit")
-        dtype = self.spec.precision
+        dtype, meanings = self.spec.precision, described(self.spec.model)
         variables = [
             Variable("signals/angle", by_layer, "degree", "between ΔW_i and backprop's"),
             Variable("signals/norm", by_layer, "1", "Frobenius norm of ΔW_i before its rate"),
@@ -372,8 +357,9 @@ class Contents:
                 )
             )
         for place, name in self.recorded:
-            text = f"{spelled(place)}: {MEANINGS.get(name, name)}"
-            variables.append(Variable(f"traces/{place}/{name}", dims, "1", text, dtype))
+            meaning, about = meanings.get((place, name), (MEANINGS.get(name, name), {}))
+            text = f"{spelled(place)}: {meaning}"
+            variables.append(Variable(f"traces/{place}/{name}", dims, "1", text, dtype, about))
             if self.neurons is not None:
                 ends = self._dims("presentation", "sample", "phase", "unit")
                 text += ": what plasticity reads of the window at the end of the phase"
@@ -394,14 +380,6 @@ class Contents:
 
 def weights(model: ModelSpec) -> list[tuple[str, tuple[str, ...], str]]:
     """Every array of weights, in the order of the leaves: its name, dimensions and what it is."""
-    if not model.circuit:
-        layers, W, Q = range(1, model.depth + 1), "forward weights", "feedback weights"
-        wires = WIRINGS[named(model.credit).wiring](model.depth)
-        return [
-            *((f"W{i}", (f"unit{i}", f"unit{i - 1}"), W) for i in layers),
-            *((f"b{i}", (f"unit{i}",), "biases") for i in layers if model.bias),
-            *((f"Q{i}", (f"unit{i}", f"unit{above}"), Q) for i, above in wires),
-        ]
     made = circuitry.circuit(model)
     found = {}
     for projection in made.projections:
@@ -414,6 +392,16 @@ def weights(model: ModelSpec) -> list[tuple[str, tuple[str, ...], str]]:
                 )
                 for s in projection.synapses
             ]
+    wires = circuitry.channel(model)
+    if wires:
+        found[circuitry.CHANNEL] = [
+            (
+                f"{circuitry.CHANNEL}{i}",
+                (f"unit{i}", f"unit{above}"),
+                "weights of the channel",
+            )
+            for i, above in wires
+        ]
     if made.biased is not None:
         found["b"] = [
             (f"b{s.post.layer}", (_end(made, s.post),), "biases") for s in made.biased.synapses
@@ -428,11 +416,10 @@ def weights(model: ModelSpec) -> list[tuple[str, tuple[str, ...], str]]:
 def ends(model: ModelSpec) -> dict[str, tuple[int, str]]:
     """The dimensions of weights: how many units, and what they are."""
     found = {f"unit{i}": (n, f"unit of layer {i}") for i, n in enumerate(model.layers)}
-    if model.circuit:
-        made = circuitry.circuit(model)
-        for group in made.groups:
-            place = made.place(group)
-            found[_end(made, group)] = made.size(group), f"unit of {spelled(place)}"
+    made = circuitry.circuit(model)
+    for group in made.groups:
+        place = made.place(group)
+        found[_end(made, group)] = made.size(group), f"unit of {spelled(place)}"
     return found
 
 
@@ -444,17 +431,8 @@ def _end(made: Circuit, group: Group | None) -> str:
     return f"unit{group.layer}" if place == f"layer{group.layer}" else f"unit_{place}"
 
 
-def plastic(model: ModelSpec) -> tuple[str, ...]:
-    """The names of what can learn."""
-    if not model.circuit:
-        return PLASTIC
-    return tuple(p.name for p in circuitry.circuit(model).projections if p.learns)
-
-
 def spiking(model: ModelSpec) -> dict[str, int]:
     """Every place with spikes, and of how many units."""
-    if not model.circuit:
-        return {f"layer{i}": n for i, n in enumerate(model.layers[1:], start=1)}
     made = circuitry.circuit(model)
     return {
         made.place(group): made.size(group)

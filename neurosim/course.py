@@ -16,14 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
 
-from neurosim.dynamics.base import Drive, Dynamics, State, Target, rest
+from neurosim.dynamics.base import Drive, State, Target, rest
+from neurosim.dynamics.circuit import CircuitDynamics
 from neurosim.levels import flow, online
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.online import Plastic, read_batch
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Report, Span
 from neurosim.network import Network
-from neurosim.plasticity.learning import Learning, Moment
+from neurosim.plasticity.channel import ChannelLearning
+from neurosim.plasticity.learning import Moment
 from neurosim.plasticity.local import LocalLearning
 from neurosim.simulator import Batch, Phase
 
@@ -43,14 +45,17 @@ class Passed(NamedTuple):
 class Course(eqx.Module):
     """A model under the phases of one stage of a protocol, at one of the JAX levels.
 
+    changes: of every phase, the values of the parameters that it changes.
+
     Abstract: `neurosim.engine.Engine` says what becomes of it.
     """
 
-    dynamics: Dynamics
+    dynamics: CircuitDynamics
     network: Network
     level: Equilibrium | Rate | None
     phases: tuple[Phase, ...] = eqx.field(static=True)
-    learning: Learning | LocalLearning
+    changes: tuple[dict[str, Scalar | float], ...]
+    learning: ChannelLearning | LocalLearning
     target_step: Scalar | float
     online: bool = eqx.field(static=True)
     clock: Rate | None
@@ -226,15 +231,19 @@ class Course(eqx.Module):
 
     def observe(self, problem: Problem, state: State) -> dict[str, Any]:
         """The recordable variables of one sample."""
-        return self.dynamics.observe(state, self.dynamics.read(*problem[1:4], state))
+        return self.dynamics.look(*problem[1:4], state)
 
     def drive(
         self, weights: Any, x: Float[Array, " n_0"], target: Target, *, phase: Phase
     ) -> Drive:
         """What a phase holds fixed for one sample."""
         drive = self.dynamics.drive(self.network, weights, x, target)
-        changed = {name: jnp.asarray(v, x.dtype) for name, v in phase.changed}
+        changed = {name: jnp.asarray(v, x.dtype) for name, v in self.changed(phase).items()}
         return replace(drive, changed=changed)
+
+    def changed(self, phase: Phase) -> dict[str, Scalar | float]:
+        """The parameters that a phase changes, and their values in it."""
+        return self.changes[self.phases.index(phase)] if phase.changed else {}
 
     def drives(
         self, weights: Any, x: Float[Array, "batch n_0"], target: Target, *, phase: Phase
@@ -303,8 +312,9 @@ class Course(eqx.Module):
 
         def seen(plastic: Plastic) -> dict[str, dict[str, Array]]:
             weights = self.learning.constrain(plastic.weights)
-            readout = self.read(weights, batch, target, plastic.state, phase=phase)
-            return jax.vmap(self.dynamics.observe)(plastic.state, readout)
+            drives = self.drives(weights, batch.x, target, phase=phase)
+            look = partial(self.dynamics.look, self.network, weights)
+            return jax.vmap(look)(drives, plastic.state)
 
         noise_keys = self._noise_keys(key, batch.ids)
         watch = None if times is None else (times, seen)
@@ -349,7 +359,7 @@ class Course(eqx.Module):
         learning: Any = self.learning
         model = self.dynamics, self.network, weights
         given = batch.x, batch.y, readout, earlier, key, moment
-        return learning.change(*model, *given, phase)
+        return learning.change(*model, *given, phase, self.changed(phase))
 
 
 def _seen_at(times: tuple[float, ...], own: tuple[float, ...], ended: Passed) -> Passed:
@@ -363,7 +373,8 @@ def _alike(phases: tuple[Phase, ...]) -> list[slice]:
 
     def program(phase: Phase) -> Hashable:
         follows = phase.teaching == "following"
-        return phase.duration, phase.stop, phase.changed, follows and phase
+        alone = follows or phase.changed  # whose values may be others in any phase
+        return phase.duration, phase.stop, alone and phase
 
     runs, start = [], 0
     for _, group in groupby(phases, program):

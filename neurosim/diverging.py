@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from neurosim import _words
-from neurosim.dynamics.base import Dynamics, Target, rest
+from neurosim.dynamics.base import Target, rest
+from neurosim.dynamics.circuit import CircuitDynamics
 from neurosim.levels.rate import amplification
 from neurosim.network import Network
 from neurosim.places import spelled
@@ -79,7 +80,7 @@ def place(
 
 def stability(
     spec: ProtocolSpec,
-    dynamics: Dynamics,
+    dynamics: CircuitDynamics,
     network: Network,
     weights: Any,
     x: Float[Array, " n_0"],

@@ -16,10 +16,10 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.compiled import compiled
 from neurosim.course import FREE, Course
-from neurosim.dynamics.base import Readout, Target, rest
+from neurosim.dynamics.base import Target, rest
 from neurosim.levels.settling import Report
-from neurosim.network import Layers, Weights, standardized
-from neurosim.plasticity.iteration import Iteration, Shown, iterate
+from neurosim.network import Layers, standardized
+from neurosim.plasticity.channel import Iteration, Shown
 from neurosim.plasticity.learning import Moment, nothing
 from neurosim.simulator import Batch, Examined, Metrics, RunState
 from neurosim.theory.diagnosis import of_phases
@@ -93,9 +93,9 @@ class Engine(Course):
 
     def _iterate(
         self,
-        weights: Weights,
+        weights: Any,
         batch: Batch,
-        readout: Readout,
+        readout: Any,
         optimizer: Any,
         key: PRNGKeyArray,
         moment: Moment,
@@ -103,10 +103,8 @@ class Engine(Course):
         """One step of a credit with a channel of its own, of one seed."""
         (phase,) = self.phases
         learning: Any = self.learning
-        dynamics: Any = self.dynamics
-        return iterate(
-            learning,
-            dynamics,
+        return learning.iterate(
+            self.dynamics,
             self.network,
             weights,
             Shown(batch.x, batch.y, readout),
@@ -114,13 +112,14 @@ class Engine(Course):
             jax.random.fold_in(key, 0),
             moment,
             phase.plastic,
+            self.changed(phase),
         )
 
     def _signals(
         self, weights: Any, batch: Batch, readouts: list[Any], iteration: Iteration | None
     ) -> dict[str, Array]:
         """What is measured of the learning of one presentation, of one seed."""
-        model = self.learning.credit, self.dynamics, self.network, weights
+        model = self.learning, self.dynamics, self.network, weights
         given = self.phases, readouts, batch.y, self.target_step
         found = of_phases(*model, *given, iteration) if self.decompose else {}
         if iteration is not None and self.learning.credit.exact:
@@ -208,9 +207,8 @@ class Engine(Course):
         )
         if not self.learning.credit.normalized:
             return self, batch
-        network, x = eqx.filter_vmap(lambda w, x: standardized(self.network, w, x))(
-            weights, batch.x
-        )
+        chain = jax.vmap(self.dynamics.chain)(weights)
+        network, x = eqx.filter_vmap(lambda w, x: standardized(self.network, w, x))(chain, batch.x)
         return replace(self, network=network), batch._replace(x=x)
 
     @compiled
@@ -287,8 +285,7 @@ class Engine(Course):
             x = jnp.zeros(self.network.sizes[0])
             drive = self.dynamics.drive(self.network, first, x, Target("none"))
             state = rest(self.dynamics, self.network, x.dtype)
-            readout = self.dynamics.read(self.network, first, drive, state)
-            return self.dynamics.observe(state, readout)
+            return self.dynamics.look(self.network, first, drive, state)
 
         return jax.tree.map(lambda array: array.shape[0], jax.eval_shape(look))
 

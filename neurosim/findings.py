@@ -99,7 +99,7 @@ class Analysis:
     name: str
     kind: str
     model: str
-    dynamics: str
+    populations: list[str]
     layers: list[int]
     states: int
     seed: int
@@ -112,7 +112,7 @@ class Analysis:
     inverses: Inverses | None
 
     def __repr__(self) -> str:
-        return f"<Analysis of {self.name}: {self.dynamics}, layers {self.layers}, seed {self.seed}>"
+        return f"<Analysis of {self.name}: layers {self.layers}, seed {self.seed}>"
 
     @property
     def report(self) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def in_words(found: Analysis, width: int = 80) -> str:
     """What `analyze` returns, as text for people."""
     layers = "-".join(map(str, found.layers))
     about = [
-        ("model", f"{found.model}, {found.dynamics} dynamics, layers {layers}, "
+        ("model", f"{found.model}, populations {', '.join(found.populations)}, layers {layers}, "
                   f"{found.states} states"),
         ("weights", f"{found.moment}, seed {found.seed}"),
         ("samples", found.inputs),

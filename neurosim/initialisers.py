@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,19 +14,12 @@ from neurosim.errors import InputError
 from neurosim.wirings import WIRINGS
 
 
-def forward_weights(
-    kind: str, sizes: tuple[int, ...], gain: float, rng: np.random.Generator
-) -> list[np.ndarray]:
-    """Random W_1 … W_L in float64.
-
-    `lecun`: Gaussian of variance gain²/n_{i-1}; `xavier`: of variance 2 gain²/(n_i + n_{i-1});
-    `orthogonal`: gain times a matrix with orthonormal rows or columns.
-    """
-    return [gain * drawn(kind, (n_out, n_in), rng) for n_in, n_out in pairwise(sizes)]
-
-
 def drawn(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """One random matrix (post, pre), or vector where one reaches one, of gain 1."""
+    """One random matrix (post, pre), or vector where one reaches one, of gain 1.
+
+    `lecun`, `normal`: Gaussian of variance 1/n_pre; `xavier`: of variance 2/(n_post + n_pre);
+    `orthogonal`: orthonormal rows or columns; `uniform`: within ± 1.
+    """
     n_out, n_in = shape if len(shape) == 2 else (*shape, 1)
     if kind == "uniform":
         return rng.uniform(-1, 1, shape)
@@ -41,7 +33,7 @@ def drawn(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nda
             u, _, vt = np.linalg.svd(draw, full_matrices=False)
             return u @ vt
         case _:
-            raise ValueError(f"no forward initialiser {kind!r}")
+            raise ValueError(f"no draw {kind!r}")
 
 
 MATRICES: dict[str, Callable[..., Any]] = {
@@ -60,12 +52,12 @@ def circuit_weights(
     starts: Mapping[str, tuple[str, float]],
     parameters: Mapping[str, float],
     streams: Callable[[str], np.random.Generator],
-    read: Callable[[str], Mapping[str, np.ndarray]],
+    given: Mapping[str, list[np.ndarray]],
 ) -> dict[str, list[np.ndarray]]:
     """The weights of every projection of a circuit that has some, and its biases `b`, in float64.
 
     starts: of every projection, where its weights start, and their gain. streams: the random
-    stream of a projection. read: the arrays of its weights file.
+    stream of a projection. given: those that are there before any is drawn; biases if they are.
 
     Raises:
         InputError: a start does not give the shape that the projection has, or no finite numbers.
@@ -73,11 +65,21 @@ def circuit_weights(
     found: dict[str, list[np.ndarray]] = {}
     weighed = [p.name for p in circuit.projections if p.weighed]
     for name in in_order({name: starts[name][0] for name in weighed}):
-        given = starts[name], parameters, streams, read, found
-        found[name] = _started(circuit, circuit.projection[name], *given)
+        found[name] = given.get(name) or _started(
+            circuit, circuit.projection[name], starts[name], parameters, streams, found
+        )
     if circuit.biased is not None:
-        found["b"] = [np.zeros(circuit.size(s.post)) for s in circuit.biased.synapses]
+        zeros = [np.zeros(circuit.size(s.post)) for s in circuit.biased.synapses]
+        found["b"] = given.get("b", zeros)
     return found
+
+
+def shapes(circuit: Circuit, projection: Projection) -> list[tuple[int, ...]]:
+    """Of the weights of a projection: (post-synaptic, pre-synaptic) units, or one each."""
+    return [
+        (circuit.size(s.post), circuit.size(s.pre)) if s.dense else (circuit.size(s.post),)
+        for s in projection.synapses
+    ]
 
 
 def _started(
@@ -86,31 +88,18 @@ def _started(
     begins: tuple[str, float],
     parameters: Mapping[str, float],
     streams: Callable[[str], np.random.Generator],
-    read: Callable[[str], Mapping[str, np.ndarray]],
     found: Mapping[str, list[np.ndarray]],
 ) -> list[np.ndarray]:
     """The weights of one projection."""
     kind, gain = begins
-    shapes = [
-        (circuit.size(s.post), circuit.size(s.pre)) if s.dense else (circuit.size(s.post),)
-        for s in projection.synapses
-    ]
-    numbers = [s.number for s in projection.synapses]
-    where = f"projections.{projection.name}"
-    if kind == "file":
-        arrays = read(projection.name)
-        found_in = [
-            weights_from_arrays(arrays, projection.name, [shape], f"{where}.file", number)
-            for number, shape in zip(numbers, shapes, strict=True)
-        ]
-        return [array for (array,) in found_in]
+    of, where = shapes(circuit, projection), f"projections.{projection.name}"
     if kind in ("zeros", "ones"):
-        return [np.full(shape, gain if kind == "ones" else 0.0) for shape in shapes]
+        return [np.full(shape, gain if kind == "ones" else 0.0) for shape in of]
     if kind in DRAWS:
         rng = streams(projection.name)
-        return [gain * drawn(kind, shape, rng) for shape in shapes]
+        return [gain * drawn(kind, shape, rng) for shape in of]
     begin, weights = start(kind), []
-    for number, shape in zip(numbers, shapes, strict=True):
+    for number, shape in zip([s.number for s in projection.synapses], of, strict=True):
         given = dict(parameters) | {"L": circuit.depth}
         try:
             array = np.asarray(begin.value(circuit, number, found, given, MATRICES), float) * gain
@@ -172,9 +161,20 @@ def weights_from_arrays(
 
     first: the number that they begin with.
     """
+    wanted = {f"{letter}{k}": shape for k, shape in enumerate(shapes, start=first)}
+    return weights_named(arrays, wanted, where)
+
+
+def weights_named(
+    arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]], where: str
+) -> list[np.ndarray]:
+    """The wanted arrays of a weights file, each of its shape, in float64.
+
+    Raises:
+        InputError: one is missing, of another shape, or not finite.
+    """
     problems, found = [], []
-    for k, shape in enumerate(shapes, start=first):
-        name = f"{letter}{k}"
+    for name, shape in wanted.items():
         if name not in arrays:
             problems.append(f"{where}: array {name!r} is missing; it holds {sorted(arrays)}")
         elif arrays[name].shape != shape:

@@ -5,12 +5,12 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from neurosim.circuits.populations import UNPROBED
 from neurosim.credit import CREDITS
 from neurosim.errors import InputError, unknown
-from neurosim.families import FAMILIES
 from neurosim.levels.schemes import SCHEMES
 from neurosim.loading import bundled
-from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
+from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES, PROBES
 from neurosim.spec import FORMULAS
 from neurosim.tasks import TASKS
 from neurosim.toml import read
@@ -61,11 +61,13 @@ def in_words(entries: list[Entry], width: int | None = None) -> str:
 
 
 def _models() -> Iterator[Entry]:
-    for name, path in bundled("models").items():
+    shipped = bundled("models")
+    for name, path in shipped.items():
         data = read(path).data
-        plain = f"{data['dynamics']} dynamics, {data['credit']} credit"
-        what = data.get("description", plain)
-        yield _entry(name, "model.use", what, data.get("source", "")) | {"path": str(path)}
+        if "like" in data:
+            data = {**read(shipped[data["like"]]).data, **data}
+        what, source = data.get("description", ""), data.get("source", "")
+        yield _entry(name, "model.use", what, source) | {"path": str(path)}
 
 
 def _protocols() -> Iterator[Entry]:
@@ -84,17 +86,12 @@ def _tasks() -> Iterator[Entry]:
 
 def _rules() -> Iterator[Entry]:
     for name, (_, text) in FORWARD_RULES.items():
-        yield _cited(name, "model.forward.rule", text)
+        yield _cited(name, "model.projections.W.rule", text)
     for name, rule in FEEDBACK_RULES.items():
-        yield _cited(name, "model.feedback.rule", rule.source)
+        key = "model.projections.Q.rule" if name in (*PROBES, *UNPROBED) else "model.credit.rule"
+        yield _cited(name, key, rule.source)
     for name, credit in CREDITS.items():
-        yield _cited(name, "model.credit", credit.source)
-
-
-def _dynamics() -> Iterator[Entry]:
-    for name, family in FAMILIES.items():
-        text = family.what + (f" [{family.source}]" if family.source else "")
-        yield _cited(name, "model.dynamics", text)
+        yield _cited(name, "model.credit.name", credit.source)
 
 
 def _activations() -> Iterator[Entry]:
@@ -128,7 +125,6 @@ KINDS: dict[str, Callable[[], Iterator[Entry]]] = {
     "protocols": _protocols,
     "tasks": _tasks,
     "rules": _rules,
-    "dynamics": _dynamics,
     "activations": _activations,
     "solvers": _solvers,
 }

@@ -13,12 +13,13 @@ from pydantic import BaseModel
 
 from neurosim import caller
 from neurosim._plain import plain
+from neurosim.circuits.cells import with_lines
 from neurosim.concerns import concerns
 from neurosim.consistency import problems
 from neurosim.credit import defaults
 from neurosim.errors import InputError, NeurosimWarning, arrived, nearest
 from neurosim.naming import expanded, placed
-from neurosim.spec import LAYERED, ModelSpec, ProtocolSpec
+from neurosim.spec import ModelSpec, ProtocolSpec, named_credit
 from neurosim.toml import (
     Document,
     KeyPath,
@@ -35,12 +36,10 @@ from neurosim.validation import validate
 
 PACKAGE = Path(__file__).parent
 
-FILES: tuple[KeyPath, ...] = (
-    ("task", "path"),
-    ("model", "weights", "file"),
-    ("model", "feedback", "file"),
-)
-"""Keys of a protocol that name a file; in the protocol itself they are meant from its folder."""
+
+def names_file(key: KeyPath) -> bool:
+    """Whether a key of a protocol names a file; there it is meant from the protocol's folder."""
+    return key == ("task", "path") or (key[0] == "model" and key[-1] == "file")
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,26 +144,122 @@ def _with_model(
     if not isinstance(use, str):
         raise InputError(f"{document.path}: model.use: expected the name or path of a model")
     try:
-        model = read(find("models", use, folder))
+        model, documents = _model(use, folder)
     except InputError as error:
         place = document.locate(("model", "use"))[0]
         raise InputError(f"{place}: model.use: {error}") from None
-    rest, base = {key: value for key, value in table.items() if key != "use"}, model.data
-    given = {split_key(key)[1] for key in overrides if key.startswith("model.")}
-    if "cells" in given:  # a circuit in place of the layers of the file
-        base = {key: value for key, value in base.items() if key not in LAYERED}
-    if "cells" in given or ("use" in given and "cells" in base):
-        # What the protocol says of a model is said of its own.
-        rest = {key: value for key, value in rest.items() if key in given}
-    merged = {**data, "model": merge(base, rest)}
-    return merged, Sources((Source(document), Source(model, at=("model",))))
+    rest = {key: value for key, value in table.items() if key != "use"}
+    base = _without_circuit(model) if _another_circuit(overrides) else model
+    merged = {**data, "model": _merged(base, rest)}
+    return merged, Sources((Source(document), *(Source(d, at=("model",)) for d in documents)))
+
+
+CIRCUIT = frozenset(
+    {"cells", "populations", "projections", "parameters", "readout", "cut", "form", "attenuation"}
+    | {"credit"}
+)
+"""Keys of a model that say what its circuit is."""
+
+
+def _kept(model: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a protocol says of its model, as far as overrides do not ask for another one."""
+    if "model.use" in overrides or (_another_circuit(overrides) and "use" in model):
+        return {key: value for key, value in model.items() if key == "use"}
+    return _without_circuit(model) if _another_circuit(overrides) else model
+
+
+def _without(document: Document, gone: Iterable[str]) -> Document:
+    """A protocol in which keys of its model stand nowhere."""
+    keys = {("model", key) for key in gone}
+    lines = {key: line for key, line in document.lines.items() if key[:2] not in keys}
+    return replace(document, lines=lines)
+
+
+def _another_circuit(overrides: Mapping[str, Any]) -> bool:
+    """Whether overrides say a circuit of their own."""
+    parts = [split_key(key) for key in overrides]
+    given = {part[1] for part in parts if part[0] == "model" and len(part) > 1}
+    return {"cells", "populations", "projections"} <= given
+
+
+def _without_circuit(model: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in model.items() if key not in CIRCUIT}
+
+
+def _model(
+    name: str | Path, folder: Path | None = None
+) -> tuple[Mapping[str, Any], list[Document]]:
+    """The data of a model file, and the documents it stands in: its own, and that it is like."""
+    document = read(find("models", name, folder))
+    like, place = document.data.get("like"), document.locate(("like",))[0]
+    if like is None:
+        return document.data, [document]
+    if not isinstance(like, str):
+        raise InputError(f"{place}: like: expected the name or path of a model")
+    try:
+        other = read(find("models", like, document.path.parent))
+    except InputError as error:
+        raise InputError(f"{place}: like: {error}") from None
+    if "like" in other.data:
+        raise InputError(
+            f"{place}: like: {like!r} is itself like {other.data['like']!r}; expected a model that "
+            "says all of its circuit"
+        )
+    own = {key: value for key, value in document.data.items() if key != "like"}
+    cells = dict(_table(own, "cells"))
+    for key, cell in cells.items():
+        given, theirs = _table(cells, key), _table(_table(other.data, "cells"), key)
+        texts = theirs.get("equations"), given.get("equations")
+        if all(isinstance(text, str) for text in texts):
+            cells[key] = {**cell, "equations": with_lines(*texts)}  # type: ignore[arg-type]
+    return _merged(other.data, {**own, "cells": cells} if cells else own), [document, other]
+
+
+def _merged(base: Any, patch: Any) -> Any:
+    """The tables of a model with those of a protocol over them."""
+    if not (isinstance(base, Mapping) and isinstance(patch, Mapping)):
+        return merge(base, patch)
+    projections = _table(patch, "projections")
+    said = {(name, key) for name in projections for key in _table(projections, name)}
+    return merge(_open(base, said), _open(patch, set()))
+
+
+def _open(model: Any, said: set[tuple[str, str]]) -> Any:
+    """The data of a model, open to changes: its credit a table, no rule that a change replaces.
+
+    A rule is said by its name, or by post and pre. said: of projections, the keys that change.
+    """
+    if not isinstance(model, Mapping):
+        return model
+    model = dict(model)
+    if model.get("credit") is not None:
+        model["credit"] = named_credit(model["credit"])
+    projections = dict(_table(model, "projections"))
+    for name, table in projections.items():
+        dropped = {"post", "pre"} if (name, "rule") in said else set()
+        dropped |= {"rule"} if (name, "post") in said else set()
+        if isinstance(table, Mapping):
+            projections[name] = {k: v for k, v in table.items() if k not in dropped}
+    return {**model, "projections": projections} if projections else model
+
+
+def _table(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = data.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _said(keys: Iterable[str], *table: str) -> set[tuple[str, str]]:
+    """Which keys of which projections of a model change. table: where the model stands."""
+    way = (*table, "projections")
+    parts = [split_key(key) for key in keys]
+    return {key[-2:] for key in parts if key[:-2] == way}  # type: ignore[misc]
 
 
 def _from_here(key: KeyPath, value: Any) -> Any:
     """The value of an override, with file names as a shell means them."""
     if isinstance(value, Mapping):
         return {part: _from_here((*key, part), inner) for part, inner in value.items()}
-    if key in FILES and isinstance(value, str):
+    if isinstance(value, str) and names_file(key):
         return os.path.abspath(os.path.expanduser(value))
     return value
 
@@ -176,28 +271,42 @@ def _written(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
     if not isinstance(overrides, Mapping) or not all(isinstance(key, str) for key in overrides):
         raise InputError(
             f"overrides: got {arrived(overrides)}; expected values by dotted key, such as "
-            '{"model.mu": 0.2}'
+            '{"model.parameters.mu": 0.2}'
         )
     return flat(plain(overrides))
+
+
+def _by_name(overrides: dict[str, Any], key: str) -> dict[str, Any]:
+    """The same with a credit that is given alone as its name, beside what is said of it."""
+    if overrides.get(key) is None:
+        return overrides
+    return {f"{key}.name" if k == key else k: value for k, value in overrides.items()}
 
 
 def load_protocol(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Protocol:
     """Read and check a protocol.
 
     name: a path, or the bare name of a shipped protocol. overrides: values by dotted key, such as
-    {"model.mu": 0.2}, or in tables, which are merged into those of the file, as in
-    {"model": {"mu": 0.2}}; where a name of an activation, dynamics, rule or task is expected, the
-    value may be the object itself. Numbers and lists may be NumPy's, file names may be paths; they
-    are meant from the working directory.
+    {"model.target_step": 0.2}, or in tables, which are merged into those of the file, as in
+    {"model": {"target_step": 0.2}}; where a name of an activation, rule, credit or task is
+    expected, the value may be the object itself. Numbers and lists may be NumPy's, file names may
+    be paths; they are meant from the working directory. Of a protocol for which overrides choose
+    another `model.use`, or give cells, populations and projections, what it says of its own model
+    does not count.
 
     Raises:
         InputError: every mistake in the files and overrides, one a line.
     """
-    given = _written(overrides)
+    given = _by_name(_written(overrides), "model.credit")
     overrides = {key: _from_here(split_key(key), value) for key, value in given.items()}
     document = read(find("protocols", name))
     folder = document.path.parent
-    data = override(document.data, overrides)
+    data = dict(document.data)
+    if isinstance(data.get("model"), Mapping):
+        own = _kept(data["model"], overrides)
+        document = _without(document, [key for key in data["model"] if key not in own])
+        data["model"] = _open(own, _said(overrides, "model"))
+    data = override(data, overrides)
     data, sources = _with_model(document, data, folder, overrides)
     data = {**data, "model": with_credit(data["model"])} if "model" in data else data
     spec = validate(ProtocolSpec, data, sources, overrides)
@@ -212,10 +321,10 @@ def load_model(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     Raises:
         InputError: every mistake in the file and overrides, one a line.
     """
-    overrides = _written(overrides)
-    document = read(find("models", name))
-    data = with_credit(override(document.data, overrides))
-    return validate(ModelSpec, data, document, overrides)
+    overrides = _by_name(_written(overrides), "credit")
+    model, documents = _model(name)
+    data = with_credit(override(_open(model, _said(overrides)), overrides))
+    return validate(ModelSpec, data, Sources(tuple(map(Source, documents))), overrides)
 
 
 def with_credit(model: Any) -> Any:

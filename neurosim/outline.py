@@ -6,27 +6,29 @@ from typing import Any
 from neurosim import _words, circuitry
 from neurosim.circuits.methods import Methods, methods
 from neurosim.circuits.populations import Projection
+from neurosim.conditions import UNTAUGHT
+from neurosim.credit import named
 from neurosim.loading import Protocol
 from neurosim.spec import ActivationSpec, ModelSpec, ProtocolSpec
+from neurosim.spec.common import describe
 from neurosim.toml import dotted
 from neurosim.units import base_unit
 
 Outline = dict[str, Any]
 
 
-def outline(spec: ProtocolSpec) -> Outline | None:
-    """Who stands where, who reaches whom, what learns and when; None for layered models.
+def outline(spec: ProtocolSpec) -> Outline:
+    """Who stands where, who reaches whom, what learns and when.
 
     `layers`: n_0 … n_L. `readout`, as in the file. `populations`: their `cell`, `layers` and
     `sizes`, `states` and all `quantities`, and what their `spikes` carry: a list, empty without
     spikes, None where it cannot be told. `projections`: their `wire`, whether they are `dense`,
     the `shapes` of their weights (post, pre), None without weights, where they start (`init`,
     `gain`), their `rule`: `post` and `pre`, a `name`, or None, what it has `remembered` by the name
-    in the rule, its `rate`, `decay` and `limit`, and whether there is a `bias`. `phases`: what each
+    in the rule, its `rate`, `decay` and `limit`, and whether there is a `bias`. `credit`: its
+    `name` and the same of its feedback weights; None where rules alone teach. `phases`: what each
     is `teaching`, which projections are `plastic`, which `parameters` it changes.
     """
-    if not spec.model.circuit:
-        return None
     made = circuitry.circuit(spec.model)
     group, answer = made.readout
     return {
@@ -45,17 +47,35 @@ def outline(spec: ProtocolSpec) -> Outline | None:
             for population in made.populations
         ],
         "projections": [_projection(spec.model, projection) for projection in made.projections],
+        "credit": _credit(spec.model),
         "phases": [
             {
                 "stage": stage.name,
                 "name": phase.name,
                 "teaching": phase.teaching,
-                "plastic": list(circuitry.opened(made, phase.plastic)),
+                "plastic": list(circuitry.opened(spec.model, phase.plastic)),
                 "parameters": dict(phase.parameters),
             }
             for stage in spec.stages
             for phase in stage.phases
         ],
+    }
+
+
+def _credit(model: ModelSpec) -> dict[str, Any] | None:
+    """Teaching by a channel of its own, and the weights of that."""
+    given = model.credit
+    if given is None:
+        return None
+    shapes = [[model.layers[i], model.layers[above]] for i, above in circuitry.channel(model)]
+    return {
+        "name": describe(given.name),
+        "shapes": shapes,
+        "init": given.init,
+        "gain": given.gain,
+        "rule": describe(given.rule),
+        "rate": given.model_dump(mode="json")["rate"],
+        "decay": given.decay,
     }
 
 
@@ -65,7 +85,7 @@ def _projection(model: ModelSpec, projection: Projection) -> dict[str, Any]:
     if projection.post is not None and projection.pre is not None:
         rule = {"post": projection.post.text, "pre": projection.pre.text}
     elif projection.learns:
-        rule = {"name": projection.rule}
+        rule = {"name": describe(projection.rule)}
     shapes = [
         [made.size(s.post), made.size(s.pre)] if s.dense else [made.size(s.post)]
         for s in projection.synapses
@@ -100,6 +120,8 @@ def in_words(found: Outline) -> list[str]:
         first, *rest = _reaching(projection)
         lines.append(f"  {projection['name']:<{longest}}  {first}")
         lines += [f"  {'':<{longest}}  {line}" for line in rest]
+    if found["credit"] is not None:
+        lines += ["teaching by a channel", *(f"  {line}" for line in _taught(found["credit"]))]
     stages: dict[str, list[dict[str, Any]]] = {}
     for phase in found["phases"]:
         stages.setdefault(phase["stage"], []).append(phase)
@@ -108,6 +130,17 @@ def in_words(found: Outline) -> list[str]:
         longest = max(len(phase["name"]) for phase in phases)
         lines += [f"  {phase['name']:<{longest}}  {_opening(phase)}" for phase in phases]
     return lines
+
+
+def _taught(credit: Mapping[str, Any]) -> Iterator[str]:
+    """The credit, then the weights of its channel and how they learn."""
+    yield credit["name"]
+    if credit["shapes"]:
+        shapes = _words.listed(["x".join(map(str, shape)) for shape in credit["shapes"]])
+        rate, rule = credit["rate"], credit["rule"]
+        rates = _words.listed(rate) if isinstance(rate, list) else rate
+        told = "" if rule in UNTAUGHT else f"; rate {rates}"
+        yield f"{circuitry.CHANNEL} {shapes}, from {credit['init']}; rule {rule}{told}"
 
 
 def _standing(population: Mapping[str, Any], found: Outline) -> str:
@@ -173,6 +206,9 @@ def latex(protocol: Protocol) -> str:
         for key in cell.parameters:
             where = ("model", "cells", name, "parameters", key)
             units[f"{name}.{key}"] = _unit(protocol, where)
+    credit = (
+        () if model.credit is None else (describe(model.credit.name), named(model.credit).source)
+    )
     hidden, output = (_transfer(a) for a in (model.activation, model.output_activation))
     return methods(
         Methods(
@@ -183,6 +219,7 @@ def latex(protocol: Protocol) -> str:
             (hidden, output),
             model.form,
             model.noise,
+            credit,
         )
     )
 

@@ -15,6 +15,10 @@ from neurosim.places import is_layer, layer_of
 TEACHERS = {"soma": "basal_rate", "burst_signal": "event_rate"}
 """What the teaching moves, and what it is compared with where there is no free phase."""
 
+SENT = {"soma": "up", "event_rate": "up", "burst_signal": "down", "rate": "graded"}
+"""What neurons send or answer, where a trace does not mark it: what spikes (or events) say goes
+`up`, what bursts say `down`; what no spikes carry is `graded`."""
+
 Layer = dict[str, np.ndarray]
 """Variable → (…, moments, units)."""
 
@@ -35,7 +39,8 @@ class Scene:
     settled: when the sample had in every phase (ms); up to the end of the phase the trace holds
     its state. place: in which phase every moment is. time: of every moment (ms); None at the
     equilibrium level, where the moments are the phases. layers: those recorded, of `depth`. units:
-    of the variables. estimates: of spikes, (phases, units): what plasticity read of every phase.
+    of the variables. sent: those that the neurons of a layer send. estimates: of spikes, (phases,
+    units): what plasticity read of every phase.
     """
 
     title: str
@@ -46,6 +51,7 @@ class Scene:
     layers: dict[int, Layer]
     units: dict[str, str]
     depth: int
+    sent: dict[int, tuple[str, ...]]
     estimates: dict[int, Layer] | None = None
 
 
@@ -121,6 +127,16 @@ class Trace:
         planned = self.tree["traces/presentation"].values if "traces" in self.tree else []
         return [int(p) for p in planned if self.done[p].any()]
 
+    def sent(self, layer: int) -> dict[str, str]:
+        """What the neurons of a layer send or answer, of what was recorded, and how (`SENT`)."""
+        group = self.tree["traces"].children.get(f"layer{layer}")
+        held = {} if group is None else {str(n): v.attrs for n, v in group.data_vars.items()}
+        marked = {name: str(about["sent"]) for name, about in held.items() if "sent" in about}
+        if not marked:
+            return {name: way for name, way in SENT.items() if name in held}
+        ways = list(SENT.values())
+        return {name: marked[name] for name in sorted(marked, key=lambda n: ways.index(marked[n]))}
+
     @property
     def samples(self) -> list[int]:
         """The samples of a batch that are seen in detail, by their place in it."""
@@ -193,7 +209,8 @@ class Trace:
                 i: {str(n): finite(v.isel(where).values[k][done]) for n, v in g.data_vars.items()}
                 for i, g in read
             }
-        return Scene(title, phases, settled, place, time, chosen, units, depth, estimates)
+        sent = {i: tuple(self.sent(i)) for i in chosen}
+        return Scene(title, phases, settled, place, time, chosen, units, depth, sent, estimates)
 
     def check(self, kind: str, wanted: int, known: Iterable[int]) -> None:
         """Raise an `InputError` where `wanted` is not `known`."""

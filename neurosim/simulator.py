@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, Protocol
 
 from jaxtyping import Array, Float, Int
 
-from neurosim.dynamics.base import Dynamics
+from neurosim.dynamics.circuit import CircuitDynamics
 from neurosim.network import Network
 
 
@@ -19,7 +19,7 @@ class Phase(NamedTuple):
     stop: bool
     teaching: str
     plastic: tuple[str, ...]
-    changed: tuple[tuple[str, float], ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 class RunState(NamedTuple):
@@ -85,7 +85,7 @@ class Simulator(Protocol):
     """What the run loop and the recorder ask of a level; `Engine` says what each call means."""
 
     @property
-    def dynamics(self) -> Dynamics: ...
+    def dynamics(self) -> CircuitDynamics: ...
     @property
     def network(self) -> Network: ...
     @property

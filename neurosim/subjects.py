@@ -17,7 +17,6 @@ from neurosim import build
 from neurosim.environment import fingerprint
 from neurosim.errors import InputError, NeurosimError, NeurosimWarning, nearest
 from neurosim.loading import Protocol, bundled, find, load_model, load_protocol
-from neurosim.network import Weights
 from neurosim.running import prepare
 from neurosim.seeds import host_stream
 from neurosim.spec import ModelSpec, ProtocolSpec
@@ -100,9 +99,9 @@ def _of_model(name: str, model: ModelSpec, seed: int | None, samples: int) -> Su
         if classes
         else rng.standard_normal((samples, n_out))
     )
-    if model.weights.init == "near-teacher":
+    if any(given.init == "near-teacher" for given in model.projections.values()):
         raise InputError(
-            f"{name}: weights.init: 'near-teacher' needs a teacher; analyse a protocol with the "
+            f"{name}: init: 'near-teacher' needs a teacher; analyse a protocol with the "
             "student-teacher task"
         )
     data = Data(x, y, x, y, classes=classes)
@@ -144,10 +143,8 @@ def _of_trace(path: Path, seed: int | None, at: str | int | None, samples: int) 
     with interpreting(path), Arrays.of(path) as held:
         spec = validate(ProtocolSpec, json.loads(held.text("provenance/protocol_json")))
         about = held.attributes
-    weights: Any = Weights(*(_layers(arrays, letter) for letter in "WbQ"))
-    if spec.model.circuit:
-        kinds = dict.fromkeys(re.sub(r"\d+$", "", name) for name in arrays)
-        weights = {kind: _layers(arrays, kind) for kind in kinds}
+    kinds = dict.fromkeys(re.sub(r"\d+$", "", name) for name in arrays)
+    weights = {kind: _layers(arrays, kind) for kind in kinds}
     seeds = seeds_of(path)
     chosen = seeds[0] if seed is None else seed
     try:

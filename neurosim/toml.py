@@ -282,11 +282,13 @@ class _Scanner:
 def split_key(key: str) -> tuple[str, ...]:
     """The parts of a dotted key; parts may be quoted as in TOML."""
     if not _KEY.fullmatch(key):
-        raise InputError(f"{key!r} is not a dotted key; expected one such as model.mu")
+        raise InputError(f"{key!r} is not a dotted key; expected one such as model.parameters.mu")
     try:
         return _parts(key)
     except ValueError:
-        raise InputError(f"{key!r} is not a dotted key; expected one such as model.mu") from None
+        raise InputError(
+            f"{key!r} is not a dotted key; expected one such as model.parameters.mu"
+        ) from None
 
 
 def dotted(key: Iterable[str | int]) -> str:
@@ -312,7 +314,7 @@ def merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flat(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes of tables as changes of their keys: `{"model": {"mu": 1}}` as `{"model.mu": 1}`.
+    """Changes of tables as changes of their keys: `{"model": {"cut": 1}}` as `{"model.cut": 1}`.
 
     Tables that say by their `name` what they are stay whole.
 
@@ -347,10 +349,12 @@ def override(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """`"model.mu=0.2"` as key and value: a TOML value, or else the bare text."""
+    """`"model.parameters.mu=0.2"` as key and value: a TOML value, or else the bare text."""
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key or not value:
-        raise InputError(f"{text!r} is not an assignment; write key=value, such as model.mu=0.2")
+        raise InputError(
+            f"{text!r} is not an assignment; write key=value, such as model.parameters.mu=0.2"
+        )
     split_key(key)
     try:
         parsed = tomllib.loads(f"value = {value}")

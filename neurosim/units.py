@@ -168,7 +168,26 @@ class Quantity:
         )
 
 
-def parse_any(text: str) -> float:
+class Measured(float):
+    """A number in SI units that was written with a unit. dimension: of the unit."""
+
+    dimension: Dimension
+
+    def __new__(cls, value: float, dimension: Dimension) -> Measured:
+        made = super().__new__(cls, value)
+        made.dimension = dimension
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Measured, (float(self), self.dimension)
+
+    @property
+    def written(self) -> str:
+        """As text with a unit."""
+        return format_quantity(self, self.dimension)
+
+
+def parse_any(text: str) -> Measured:
     """Read a number with a unit of any dimension into the base unit of its dimension.
 
     Raises:
@@ -178,7 +197,7 @@ def parse_any(text: str) -> float:
     unit = ((match and match["unit"]) or "").replace("\N{MICRO SIGN}", "u")
     for dimension, known in UNITS.items():
         if unit in known:
-            return parse(text, dimension)
+            return Measured(parse(text, dimension), dimension)
     examples = ", ".join(f'"{example}"' for example in EXAMPLES.values())
     raise ValueError(f"{text!r} is no quantity; expected a number, or one with a unit: {examples}")
 

@@ -204,6 +204,9 @@ def _message(fault: _Fault) -> tuple[KeyPath, str]:
         return path, f"missing; expected {_expected(shape)}"
     if kind == "extra_forbidden":
         names = list(_fields(fault.owner))
+        moved = getattr(fault.owner, "elsewhere", {}).get(path[-1])
+        if moved:
+            return path, f"is no key any more; what it said is now said by {moved}"
         guess = _below(fault.owner, str(path[-1])) or nearest(str(path[-1]), names)
         hint = f"; did you mean {guess!r}?" if guess else f" (allowed: {', '.join(names)})"
         return path, f"unknown key {str(path[-1])!r}{hint}"
@@ -280,17 +283,25 @@ def _fields(model: Any) -> dict[str, FieldInfo]:
 
 
 def _below(model: Any, name: str) -> str | None:
-    """The dotted key nearest below `model` whose last part is `name`; of a list the element 0."""
+    """The dotted key nearest below `model` whose last part is `name`, or that says now what it did.
+
+    Of a list it is in the element 0, of a table by name in NAME.
+    """
     level: list[tuple[KeyPath, Any]] = [((), model)]
     while level:
         deeper: list[tuple[KeyPath, Any]] = []
         for at, shape in level:
+            moved = getattr(shape, "elsewhere", {}).get(name, " ")
+            if at and " " not in moved:
+                return f"{dotted(at)}.{moved}"
             for key, field in _fields(shape).items():
                 if at and key == name:
                     return dotted((*at, key))
                 bare, _ = _bare(field)
                 if typing.get_origin(bare) is list:
                     deeper.append(((*at, key, 0), _bare(typing.get_args(bare)[0])[0]))
+                elif typing.get_origin(bare) is dict:
+                    deeper.append(((*at, key, "NAME"), _bare(typing.get_args(bare)[1])[0]))
                 else:
                     deeper.append(((*at, key), bare))
         level = deeper

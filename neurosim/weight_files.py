@@ -82,7 +82,11 @@ def refuse_others(arrays: Mapping[str, np.ndarray], allowed: Iterable[str], wher
     problems = []
     for name in arrays:
         if name not in allowed:
-            hint = "; biases need model.bias = true" if re.fullmatch(r"b\d+", name) else ""
+            hint = (
+                "; biases need bias = true, such as model.projections.W.bias"
+                if re.fullmatch(r"b\d+", name)
+                else ""
+            )
             problems.append(f"{where}: {unknown('array', name, allowed)}{hint}")
     if problems:
         raise InputError(problems)

@@ -22,7 +22,7 @@ OUT = Path("outputs/spiking-learning")
 
 DIGITS = {
     "model.layers": [64, 16, 10],  # so few hidden neurons that they have to learn
-    "model.forward.rate": [0.2, 0.2],
+    "model.projections.W.rate": [0.2, 0.2],
     "spiking.presentations": 60,
 }
 TASKS: dict[str, tuple[str, str, dict[str, Any], float]] = {
@@ -49,7 +49,7 @@ def study(task: str, seeds: int, force: bool) -> dict[str, Any]:
         level, _, frozen = variant.partition("-")
         overrides = {"record.presentations": 0, "spiking.target": "standalone"} | changes
         if frozen:
-            overrides["model.forward.rate"] = [0.0, output_rate]
+            overrides["model.projections.W.rate"] = [0.0, output_rate]
         if level == "rate" and task == "digits":  # the rate model learns as long as the spikes do
             overrides |= {"stages.0.epochs": None, "stages.0.presentations": 60}
         path = OUT / f"{task}-{variant}.h5"

@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from neurosim import scenes
+from neurosim.loading import load_model
 from neurosim.store import Axis, TraceWriter, Variable
 
 SIZES = (5, 8, 4)
@@ -20,7 +21,7 @@ def made(
     level="rate",
     loss="cross-entropy",
     stages=TWO_PHASE,
-    variables=("soma", "basal_rate", "apical_rate"),
+    variables=("soma", "basal", "apical", "basal_rate", "apical_rate"),
     sizes=SIZES,
     layers=None,
     seeds=(0,),
@@ -79,7 +80,7 @@ def made(
             Variable(f"traces/layer{i}/{name}", dims("presentation", "sample", moment, "unit"))
             for i in shown
             for name in variables
-            if name != "apical" or model != "multiplexing" or i < len(sizes) - 1
+            if name != "apical" or i < len(sizes) - 1  # of the output it is the target
         ]
     attributes = {
         "neurosim_version": "0",
@@ -88,7 +89,9 @@ def made(
         "level": level,
         "seeds": ",".join(map(str, seeds)),
     }
-    settings = {"model": {"loss": loss, "layers": list(sizes)}}
+    output = "softmax" if loss == "cross-entropy" else "linear"
+    said = load_model(model, {"layers": list(sizes), "loss": loss, "output": output})
+    settings = {"model": said.model_dump(mode="json", exclude_none=True)}
     writer = TraceWriter(path, axes, held, attributes, {"protocol_json": json.dumps(settings)})
 
     def write(name, where, values):
@@ -185,7 +188,7 @@ KINDS = {
     "deep at equilibrium": DEEP | {"level": "equilibrium"},
     "stages": {"stages": [(4, [("sleep.free", 0)]), (6, [("wake.free", 0), ("wake.learning", 1)])]},
     "no detail": {"recorded": ()},
-    "one variable": {"variables": ("apical",), "layers": (2,)},
+    "one variable": {"variables": ("basal",), "layers": (2,)},
     "early": {"until": 1, "status": "interrupted"},
     "diverged": {"lost": (0,), "status": "diverged"},
 }

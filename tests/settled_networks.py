@@ -6,9 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from chains import circuit
 
 from neurosim.activations import LeakyReLU, Linear, Tanh
-from neurosim.dynamics.base import Drive, Target, rest
+from neurosim.dynamics.base import Target, rest
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.settling import Problem, Span
 from neurosim.losses import Loss
@@ -44,16 +45,17 @@ def random_weights(sizes, seed=0, biases=False, q_noise=0.3) -> Weights:
 def _phase(dynamics, net, weights, x, y, teaching, start, value):
     def one(x, y, state, value):
         target = Target("fixed", value=value) if teaching == "fixed" else Target(teaching, STEP, y)
-        drive = Drive(x, net.potential(weights, 1, x), target)
-        problem = Problem(dynamics, net, weights, drive, STEP, y)
+        own = circuit(weights)
+        drive = dynamics.drive(net, own, x, target)
+        problem = Problem(dynamics, net, own, drive, STEP, y)
         state, report, _ = LEVEL.settle(problem, state, Span(0.0, True))
-        return state, dynamics.read(net, weights, drive, state), report.settled
+        return state, dynamics.read(net, own, drive, state), report.settled
 
     return jax.vmap(one)(x, y, start, value)
 
 
 def settled(dynamics, net, weights, x, y, teaching="none", start=None, value=None):
-    """States and readouts of a batch at the fixed points of a phase."""
+    """States and readouts (`Signals`) of a batch at the fixed points of a phase."""
     if start is None:
         start = jax.vmap(lambda _: rest(dynamics, net, jnp.float64))(x)
     value = jnp.zeros_like(y) if value is None else value

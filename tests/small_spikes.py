@@ -1,12 +1,13 @@
 """What the tests of the spiking level share: families, a small run, whether there is a compiler."""
 
 import shutil
+from functools import partial
 
 import h5py
 import pytest
+from chains import dynamics
 
 import neurosim as ns
-from neurosim.dynamics import Mixture, Multiplexing
 
 missing = [tool for tool in ("g++", "make") if shutil.which(tool) is None]
 compiled = pytest.mark.skipif(bool(missing), reason=f"there is no {' and no '.join(missing)}")
@@ -52,7 +53,10 @@ def arrays(path):
 
 
 FAMILIES = {
-    "mixture": Mixture(mu=0.2, tau_soma=0.02),
-    "dendrites": Mixture(mu=0.2, tau_soma=0.02, tau_basal=0.005, tau_apical=0.01),
-    "multiplexing": Multiplexing(tau_basal=0.01, tau_apical=0.02),
+    "mixture": partial(dynamics, "mixture-two-phase", mu=0.2, tau_soma=0.02),
+    "dendrites": partial(
+        dynamics, "mixture-dendrites", mu=0.2, tau_soma=0.02, tau_basal=0.005, tau_apical=0.01
+    ),
+    "multiplexing": partial(dynamics, "multiplexing", tau_basal=0.01, tau_apical=0.02),
 }
+"""By name, of given sizes."""

@@ -35,7 +35,9 @@ def invoke(*words):
 
 def test_a_model_with_exact_inverses():
     """Verdict, spectra in closed form, error law and its parts; all from a bare model file."""
-    found = ns.analyze("mixture", {"layers": [4, 5, 5, 5], "mu": 0.05}, samples=3, starts=4)
+    found = ns.analyze(
+        "mixture", {"layers": [4, 5, 5, 5], "parameters.mu": 0.05}, samples=3, starts=4
+    )
     assert (found.kind, found.taught, found.states) == ("model", "following", 15)
     assert [phase.teaching for phase in found.phases] == ["none", "following", "clamped"]
     for phase in found.phases:
@@ -57,8 +59,8 @@ def test_a_model_with_exact_inverses():
 
 
 def test_a_protocol_whose_inverses_are_wrong_and_whose_somata_are_noisy():
-    changes = TINY | {"level": "rate", "model.noise": {"soma": 1e-4}, "model.mu": 0.1}
-    changes |= {"model.feedback.init": "random", "stages.0.phases.0.until": "duration"}
+    changes = TINY | {"level": "rate", "model.noise": {"soma": 1e-4}, "model.parameters.mu": 0.1}
+    changes |= {"model.projections.Q.init": "normal", "stages.0.phases.0.until": "duration"}
     changes |= {"stages.0.phases.1.until": "duration"}
     found = ns.analyze(ns.load_protocol("student-teacher", changes), samples=3, starts=0)
     assert found.inputs == "the first 3 of 20 test samples"
@@ -70,7 +72,7 @@ def test_a_protocol_whose_inverses_are_wrong_and_whose_somata_are_noisy():
     assert lower.reconstruction > 0 == upper.reconstruction
 
 
-def test_families_without_mixing_or_teaching():
+def test_models_without_mixing_or_teaching():
     multiplexing = ns.analyze("multiplexing", {"layers": [4, 5, 5, 3]}, samples=2, starts=0)
     assert multiplexing.taught == "frozen" and multiplexing.inverses.tolerated is None
     assert multiplexing.phases[0].time_constant == pytest.approx(TAU)
@@ -91,7 +93,7 @@ CHANNELS = {  # layers that are taught without a map g; whether inverses are exa
 def test_signals_that_have_a_channel_of_their_own(credit):
     """At rest, taken apart where they come down through g; what reaches a layer directly is tp."""
     direct, exact = CHANNELS[credit]
-    sizes = {"model.layers": [6] * 4, "task.layers": [6] * 4, "model.weights": {"init": "xavier"}}
+    sizes = {"model.layers": [6] * 4, "task.layers": [6] * 4, "model.projections.W.init": "xavier"}
     changes = TINY | sizes | {"model.credit": credit, "model.target_step": 1e-4}
     changes |= {"stages.0.phases.0.plastic": ["forward"]}
     changes |= {"batch": 1, "record.samples": 1} if credit == "tp-ei" else {}
@@ -165,8 +167,8 @@ def test_samples_without_a_fixed_point_are_left_out_and_said(tmp_path):
     np.savez(tmp_path / "mine.npz", x=x, y=y, x_test=x_test, y_test=y)
     task = {"name": "arrays", "path": tmp_path / "mine.npz"}
     changes = {"task": task, "model.layers": [3, 4, 4], "batch": 16}
-    changes |= {"model.weights.init": "xavier"}
-    protocol = ns.load_protocol("student-teacher", changes | {"model.weights.gain": 1e200})
+    changes |= {"model.projections.W.init": "xavier"}
+    protocol = ns.load_protocol("student-teacher", changes | {"model.projections.W.gain": 1e200})
     with pytest.raises(ns.DivergedError, match="no fixed point was found for any of 2 samples"):
         ns.analyze(protocol, samples=2, starts=0)
     found = ns.analyze(ns.load_protocol("student-teacher", changes), samples=2, starts=0)
@@ -201,7 +203,7 @@ def test_what_the_command_says(tmp_path):
         (["student-teacher", "--at", "final"], r"at final: a protocol has not run; give its trace"),
         (["mixture", "--at", "3"], r"at 3: a model has not learned; give a trace"),
         (
-            ["mixture", "--set", "weights.init=near-teacher"],
+            ["mixture", "--set", "projections.W.init=near-teacher"],
             r"'near-teacher' needs a teacher; analyse a protocol",
         ),
     ],
@@ -219,7 +221,7 @@ def test_mistakes_about_traces(trace, tmp_path):
     with pytest.raises(ns.InputError, match=r"seed 7 was not run; there are: \[0\]"):
         ns.analyze(trace, seed=7)
     with pytest.raises(ns.InputError, match=r"is a trace, whose keys cannot be changed"):
-        ns.analyze(trace, {"model.mu": 0.1})
+        ns.analyze(trace, {"model.parameters.mu": 0.1})
     with pytest.raises(ns.InputError, match=r"none\.h5: no such file"):
         ns.analyze(tmp_path / "none.h5")
     assert np.isfinite(ns.analyze(trace, samples=1, starts=0).phases[0].time_constant)

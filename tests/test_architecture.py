@@ -12,14 +12,14 @@ PACKAGE = Path(__file__).parents[1] / "neurosim"
 
 RANKS = {
     "errors": 0, "words": 0, "inverses": 0, "seeds": 0, "activations": 0, "losses": 0,
-    "plain": 0, "cache": 0, "caller": 0, "compiled": 0, "deferred": 0, "families": 0, "places": 0,
+    "plain": 0, "cache": 0, "caller": 0, "compiled": 0, "deferred": 0, "places": 0,
     "circuits": 1, "units": 1, "naming": 1, "toml": 1, "progress": 1, "archives": 1, "devices": 1,
     "stopping": 1, "wirings": 1,
     "store": 2, "validation": 2, "spec": 2, "network": 2, "initialisers": 2, "tasks": 2,
     "dynamics": 3, "simulator": 4, "credit": 4, "plasticity": 5,
-    "levels": 6, "theory": 7, "course": 7, "engine": 8, "spiking": 9, "conditions": 9,
-    "weight_files": 8, "circuitry": 10, "ingredients": 11,
-    "build": 12, "facts": 13, "concerns": 14, "consistency": 14,
+    "levels": 6, "conditions": 6, "circuitry": 7, "course": 7, "theory": 8, "weight_files": 8,
+    "engine": 9, "spiking": 10, "ingredients": 11,
+    "build": 12, "facts": 13, "meanings": 13, "concerns": 14, "consistency": 14,
     "loading": 15, "contents": 15, "diverging": 15,
     "environment": 15, "scenes": 15, "outline": 16, "draws": 16, "programs": 16, "positions": 16,
     "recording": 16, "results": 16, "comparing": 16, "findings": 16,

@@ -42,7 +42,13 @@ JUNK = [
 ]  # fmt: skip
 """Values of every type, unit and size, some of them right in places."""
 
-MODEL = (Path(ns.__file__).parents[1] / "models" / "mixture-two-phase.toml").read_text()
+SHIPPED = {
+    path.stem: path.read_text(encoding="utf-8")
+    for path in (Path(ns.__file__).parents[1] / "models").glob("*.toml")
+}
+MODEL = SHIPPED["mixture-two-phase"]
+OTHERS = [SHIPPED[name] for name in ("mixture-dendrites", "multiplexing", "target-propagation")]
+"""Models with other tables: one like another, one of two quantities, one with a credit."""
 
 
 def refused(call, *names):
@@ -94,7 +100,9 @@ def wrong(draw, text):
                     parent.pop(key)
                 )
             case "add" if isinstance(parent, dict):
-                parent[draw(st.sampled_from(["extra", "use", "mu", "noise"]))] = junk()
+                parent[draw(st.sampled_from(["extra", "use", "mu", "noise", "like", "credit"]))] = (
+                    junk()
+                )
     return tomlkit.dumps(data).encode()
 
 
@@ -149,6 +157,15 @@ def test_a_wrong_model_is_refused_in_words(folder, content):
     refused(lambda: ns.check(path, out=folder / "out.h5"), "uses.toml", "bad-model.toml")
 
 
+@given(content=st.sampled_from(OTHERS).flatmap(wrong))
+def test_a_wrong_model_of_another_kind_is_refused_in_words(folder, content):
+    (folder / "bad-model.toml").write_bytes(content)
+    path = folder / "uses.toml"
+    path.write_text(TINY.replace('"mixture-two-phase"', '"bad-model.toml"'))
+    shipped = "mixture-two-phase.toml"  # which one of them is like
+    refused(lambda: ns.check(path, out=folder / "out.h5"), "uses.toml", "bad-model.toml", shipped)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -163,7 +180,11 @@ def test_a_wrong_model_is_refused_in_words(folder, content):
         ("\ntrain = 64", "\nconditioning = 9e9", ":13: task: student-teacher: teacher layer 1, sh"),
         ("layers = [3, 4, 4]\ntrain", "train", ":13: task: student-teacher: layers is missing"),
         ("[3, 4, 4]\ntrain", "[3, true, 4]\ntrain", ":15: task.layers[1]: got true; expected a wh"),
-        ("mu = 0.2", 'weights.init = "file"\nweights.file = "no.npz"', ":6: model: "),
+        (
+            "parameters.mu = 0.2",
+            'projections.W.init = "file"\nprojections.W.file = "no.npz"',
+            ":6: model: ",
+        ),
     ],
 )
 def test_mistakes_are_placed_that_only_show_when_tasks_and_weights_are_made(folder, old, new, said):

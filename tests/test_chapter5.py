@@ -71,16 +71,17 @@ def test_every_method_of_every_figure_is_a_protocol():
     for name, experiment in training.EXPERIMENTS.items():
         for method, (rate, feedback) in experiment.methods.items():
             model = training.protocol(name, method).spec.model
-            assert model.credit == method
-            assert model.forward.rate.of_layer(1) == rate * (1 if "b" in method[:1] else 2)
-            assert model.feedback.rate.of_layer(1) == feedback
+            forward = model.projections["W"].rate
+            assert model.credit.name == method
+            assert forward.of_layer(1) == rate * (1 if "b" in method[:1] else 2)
+            assert model.credit.rate.of_layer(1) == feedback
 
 
 def test_table_3_1(monkeypatch, tmp_path, capsys):
     import table31
 
     for method in table31.METHODS:
-        assert table31.protocol(method, None, 1).spec.model.credit == method
+        assert table31.protocol(method, None, 1).spec.model.credit.name == method
     words = ["--methods", "backprop", "dfa", "--epochs", "3", "--seeds", "2"]
     monkeypatch.setattr(sys, "argv", ["table31.py", *words, "--out", str(tmp_path)])
     table31.main()

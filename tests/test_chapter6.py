@@ -26,7 +26,8 @@ def test_every_method_of_every_task_is_a_protocol(tmp_path):
     for job in jobs(range(3, 5), tmp_path):
         protocol = ns.load_protocol(HERE / f"{TASKS[job.task].protocol}.toml", changes(job))
         phases = [phase.teaching for phase in protocol.spec.stages[0].phases]
-        assert (len(phases) == 2) == (protocol.spec.model.credit == "two-phase")
+        forward = protocol.spec.model.projections["W"]
+        assert (len(phases) == 2) == ("_free" in str(forward.post))
         assert list(job.seeds) == [0, 1, 2, 3, 4]
         seen.add(job.method)
     assert seen == set(METHODS)

@@ -1,6 +1,8 @@
 """Circuits as text: what expressions may say, what cells are, and that they are the models."""
 
 import re
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_networks import DYNAMICS, SIZES, network, samples, weights
+from tiny_networks import SIZES, network, samples, weights
 from tiny_runs import TINY
 
 import neurosim as ns
@@ -28,6 +30,9 @@ from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.loading import load_model
 from neurosim.spec import ModelSpec
+from neurosim.theory.closed_forms import free_spectrum
+from neurosim.theory.fixed_points import phases
+from neurosim.theory.linearisation import System
 
 # ------------------------------------------------------------------------------- expressions
 
@@ -165,9 +170,6 @@ dsoma/dt = ((1 - mu)*f + mu*g - soma)/tau_soma     # [T 6.1]
 up       = soma
 down     = encode(soma, bias)
 """
-DENDRITES = MIXTURE.replace(
-    "basal    = forward + bias", "dbasal/dt = (forward + bias - basal)/tau_basal : 1"
-).replace("apical   = feedback", "dapical/dt = (feedback - apical)/tau_apical")
 MULTIPLEXING = """
 dbasal/dt  = (forward + bias - basal)/tau_basal    # [T 6.43]
 dapical/dt = (feedback - apical)/tau_apical        # [T 6.44]
@@ -176,30 +178,26 @@ g          = t(apical)                             # burst probability
 up         = f
 down       = encode(g, bias)
 """
-TEXTS = {"mixture": MIXTURE, "dendrites": DENDRITES, "multiplexing": MULTIPLEXING}
-PARAMETERS = {"mu": 0.2, "tau_soma": 0.02, "tau_basal": 0.005, "tau_apical": 0.01}
 RULE = "slope(basal)*({0} - {0}_free)"
+TEXTS = {
+    "mixture": "mixture-two-phase",
+    "dendrites": "mixture-dendrites",
+    "multiplexing": "multiplexing",
+}
+"""Family → the model that ships with its text."""
+
+PARAMETERS = {"mu": 0.2, "tau_soma": 0.02, "tau_basal": 0.005, "tau_apical": 0.01}
 
 
 def model(family: str, **changes) -> ModelSpec:
-    """A shipped family as a circuit."""
-    teacher = "g" if family == "multiplexing" else "soma"
-    own = "f" if family == "multiplexing" else "soma"
+    """A shipped model with small layers, biases and parameters of its own."""
+    given = load_model(TEXTS[family]).model_dump(mode="json", exclude_none=True)
+    given["projections"]["W"] |= {"bias": True, "init": "xavier"}
     parameters = PARAMETERS
     if family == "multiplexing":
         parameters = parameters | {"tau_basal": 0.01, "tau_apical": 0.02}
-    taught = {"like": "pyramidal", "equations": f"g = teach*target + (1 - teach)*{own}"}
-    given = {
-        "layers": list(SIZES),
-        "cells": {"pyramidal": {"equations": TEXTS[family]}, "output": taught},
-        "populations": {"pyramidal": "hidden", "output": "output"},
-        "projections": {
-            "W": {"wire": "up[i-1] -> forward[i]", "post": RULE.format(teacher), "bias": True},
-            "Q": {"wire": "down[i+1] -> feedback[i]", "init": "pinv(W[i+1])"},
-        },
-        "parameters": parameters,
-        "attenuation": "1" if family == "multiplexing" else "(mu/(1 - mu))**(L + 1 - i)",
-    }
+    given |= {"layers": list(SIZES), "parameters": parameters}
+    given |= {"output": "linear", "loss": "half-squared"}
     return ModelSpec.model_validate(given | changes)
 
 
@@ -215,57 +213,99 @@ def states(dynamics, net, seed=0):
     return jax.tree.map(lambda v: jnp.asarray(rng.standard_normal(v.shape)), shape)
 
 
-def as_circuit(state):
-    """The state of layers as that of a circuit of pyramidal cells and an output."""
-    found = {}
-    for name, layers in state.items():
-        hidden = layers[: len(SIZES) - 2]
-        found[f"pyramidal.{name}"] = hidden
-        if len(layers) > len(hidden):
-            found[f"output.{name}"] = layers[len(hidden) :]
-    return found
-
-
 TARGETS = {
     "none": lambda y: Target("none"),
     "following": lambda y: Target("following", 0.1, y),
     "fixed": lambda y: Target("fixed", value=y),
 }
+TRANSFERS = {
+    "linear": (lambda a: a, lambda h: h),
+    "leaky": (lambda a: np.where(a > 0, a, 0.35 * a), lambda h: np.where(h > 0, h, h / 0.35)),
+    "tanh": (np.tanh, np.arctanh),
+}
+"""s and s⁻¹ of hidden layers."""
+
+
+def thesis(family, activation, taught, own, x, state):
+    """F of every compartment by T 6.1, or 6.43 to 6.46, and the answer h_L; in NumPy.
+
+    taught: (h_L) → h_L^trgt.
+    """
+    p, L = model(family).parameters, len(SIZES) - 1
+    s, s_inv = ([side] * (L - 1) + [lambda a: a] for side in TRANSFERS[activation])
+    W, b, Q = ([np.asarray(array) for array in own[name]] for name in "WbQ")
+    found = {name: [] for name in state}
+
+    def compartment(name, i):
+        population = "pyramidal" if i < L else "output"
+        layers = state.get(f"{population}.{name}")
+        return None if layers is None else np.asarray(layers[i - 1 if i < L else 0])
+
+    def moves(name, i, velocity):
+        found[f"{'pyramidal' if i < L else 'output'}.{name}"].append(velocity)
+
+    if family == "multiplexing":
+        h = [np.asarray(x)] + [s[i - 1](compartment("basal", i)) for i in range(1, L + 1)]
+        down = [None] + [compartment("apical", i) for i in range(1, L)] + [taught(h[L])]
+    else:
+        h = [np.asarray(x)] + [compartment("soma", i) for i in range(1, L + 1)]
+        down = h
+    for i in range(1, L + 1):
+        a = W[i - 1] @ h[i - 1] + b[i - 1]
+        g = Q[i - 1] @ (s_inv[i](down[i + 1]) - b[i]) if i < L else taught(h[L])
+        if family != "mixture":
+            basal, apical = compartment("basal", i), compartment("apical", i)
+            moves("basal", i, (a - basal) / p["tau_basal"])
+            if i < L:
+                moves("apical", i, (g - apical) / p["tau_apical"])
+            a, g = basal, apical if i < L else g
+        if family != "multiplexing":
+            pull = (1 - p["mu"]) * s[i - 1](a) + p["mu"] * g
+            moves("soma", i, (pull - h[i]) / p["tau_soma"])
+    return found, h[L]
 
 
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("teaching", TARGETS)
-@pytest.mark.parametrize("activation", ["linear", "leaky", "tanh"])
+@pytest.mark.parametrize("activation", TRANSFERS)
 @pytest.mark.parametrize("family", TEXTS)
-def test_text_is_the_shipped_dynamics(family, activation, teaching):
-    """Fields bit for bit, with biases, and rests at the same states."""
-    ours, theirs, net = build.dynamics(model(family)), DYNAMICS[family](), network(activation)
-    x, y = (a[0] for a in samples())
+def test_text_is_the_equations_of_the_thesis(family, activation, teaching):
+    """Fields with biases at any state, what answers, what draws, and rests where fields vanish."""
+    ours, net = build.dynamics(model(family)), network(activation)
+    scale = 0.1 if activation == "tanh" else 1.0  # inverses of tanh want activity below 1
+    x, y = (scale * a[0] for a in samples())
     rng = np.random.default_rng(7)
-    biases = tuple(jnp.asarray(0.1 * rng.standard_normal(n)) for n in SIZES[1:])
-    given = weights()._replace(b=biases)
-    own = {"W": given.W, "b": given.b, "Q": given.Q}
+    own = {"W": weights().W, "Q": weights().Q}
+    own["b"] = tuple(jnp.asarray(0.1 * rng.standard_normal(n)) for n in SIZES[1:])
     target = TARGETS[teaching](y)
-    state = states(theirs, net)
-    scale = 0.3 if activation == "tanh" else 1.0  # inverses of tanh want activity below 1
-    state = jax.tree.map(lambda v: scale * jnp.tanh(v), state)
-    told = ours, net, own, ours.drive(net, own, x, target), as_circuit(state)
-    taken = theirs, net, given, theirs.drive(net, given, x, target), state
-    found, expected = field(*told), as_circuit(field(*taken))
-    assert set(found) == set(expected)
-    for name in expected:
-        for a, b in zip(found[name], expected[name], strict=True):
-            assert np.isfinite(a).all()
-            np.testing.assert_array_equal(a, b)
-    pulls, towards = residual(*told), as_circuit(residual(*taken))
-    for name in towards:
-        for k, (a, b) in enumerate(zip(pulls[name], towards[name], strict=True), start=1):
-            if name == "output.soma" and teaching == "none":
-                b = b / (1 - 0.2)  # it is drawn to itself, which v − F/F' takes into account
-            np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-14)
+
+    def taught(h):
+        value = {"none": h, "following": h - 0.1 * (h - np.asarray(y)), "fixed": np.asarray(y)}
+        return value[teaching]
+
+    state = jax.tree.map(lambda v: scale * jnp.tanh(v), states(ours, net))
+    told = ours, net, own, ours.drive(net, own, x, target), state
+    velocity, answer = thesis(family, activation, taught, own, x, state)
+    found, drawn = field(*told), residual(*told)
+    assert set(found) == set(velocity)
+    p, mixes = model(family).parameters, family != "multiplexing"
+    for name in velocity:
+        tau = p["tau_" + name.partition(".")[2]]
+        for k, expected in enumerate(velocity[name], start=1):
+            np.testing.assert_allclose(found[name][k - 1], expected, rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(drawn[name][k - 1], expected * tau, rtol=1e-12, atol=1e-13)
             layer = k if name.startswith("pyramidal") else net.depth
-            assert float(ours.expected(net, name, k)) == float(theirs.attenuation(net, layer))
-    assert float(theirs.read(*taken[1:]).rate[-1][0]) == float(ours.read(*told[1:]).rate[-1][0])
+            shrunk = (0.2 / 0.8) ** (net.depth + 1 - layer) if mixes else 1.0
+            assert float(ours.expected(net, name, k)) == pytest.approx(shrunk, rel=1e-14)
+    np.testing.assert_allclose(ours.read(*told[1:]).rate[-1], answer, rtol=1e-14)
+    problem = Problem(ours, net, own, ours.drive(net, own, x, target), 0.1, y)
+    start = rest(ours, net, jnp.float64)
+    at_rest, report, _ = Equilibrium(1e-13, 400, 20).settle(problem, start, Span(0.0, True))
+    assert bool(report.settled)
+    velocity, _ = thesis(family, activation, taught, own, x, at_rest)
+    for name, layers in velocity.items():
+        for v in layers:
+            np.testing.assert_allclose(v * p["tau_" + name.partition(".")[2]], 0, atol=1e-12)
 
 
 @pytest.mark.usefixtures("double_precision")
@@ -345,11 +385,11 @@ rate = 0.05
 mu       = 0.2
 tau_soma = "20 ms"
 """
-SHIPPED = {
-    "model.weights.init": "xavier",
-    "model.feedback.rate": 0.05,
-    "model.feedback.rule": "reconstruction",
-}
+SHIPPED = {"model.projections.W.init": "xavier", "model.projections.Q.rate": 0.05}
+
+CHANGED = ["parameters.mu = 0.2\n", 'output = "linear"\n', 'loss = "squared"\n']
+CHANGED += ["projections.W.rate = 0.05\n"]
+"""What `TINY` says of the shipped model, and `MODEL` of itself."""
 
 
 @pytest.fixture
@@ -359,9 +399,9 @@ def protocol(tmp_path):
     def made(model=MODEL, **changes):
         (tmp_path / "mine.toml").write_text(model)
         own = TINY.replace('use = "mixture-two-phase"', f'use = "{tmp_path / "mine.toml"}"')
-        own = own.replace(
-            'mu = 0.2\noutput = "linear"\nloss = "squared"\nforward.rate = 0.05\n', ""
-        )
+        for line in CHANGED:
+            assert line in own
+            own = own.replace(line, "")
         own = own.replace('"feedback"', '"Q"').replace('"forward"', '"W"')
         (tmp_path / "run.toml").write_text(own)
         return ns.load_protocol(tmp_path / "run.toml", changes)
@@ -370,7 +410,12 @@ def protocol(tmp_path):
 
 
 NAMED = 'post = "t_slope(apical)*(soma - g)"                # [T 6.37]'
-RULES = {"reconstruction": NAMED, "white-noise": 'rule = "white-noise"', "tied": 'rule = "tied"'}
+PREDICTS = "t_slope(apical)*(soma - apical_rate)"
+COMPENSATED = [
+    ("(soma - soma_free)", "((soma - soma_free)/attenuation)"),
+    ('"0.05*((1 - mu)/mu)**(L + 1 - i)"', "0.05"),
+]
+"""The same depth compensation as the shipped rule has, to the last bit."""
 
 
 @pytest.mark.parametrize(
@@ -386,10 +431,14 @@ def test_a_model_of_text_learns_as_the_shipped_one(protocol, tmp_path, rule):
     """Ten presentations of two phases, of W by memory of the free one and of Q: bit for bit."""
     (tmp_path / "shipped.toml").write_text(TINY)
     shut = {"stages.0.phases.0.plastic": []} if rule == "tied" else {}
-    shipped = SHIPPED | {"model.feedback.rule": rule} | shut
+    named = {"post": PREDICTS} if rule == "reconstruction" else {"rule": rule}
+    shipped = SHIPPED | {f"model.projections.Q.{k}": v for k, v in named.items()} | shut
     shipped = ns.load_protocol(tmp_path / "shipped.toml", shipped)
-    assert NAMED in MODEL
-    own = protocol(MODEL.replace(NAMED, RULES.get(rule, f'rule = "{rule}"')), **shut)
+    text = MODEL if rule == "reconstruction" else MODEL.replace(NAMED, f'rule = "{rule}"')
+    for old, new in COMPENSATED:
+        assert old in text
+        text = text.replace(old, new)
+    own = protocol(text, **shut)
     traces = []
     for number, given in enumerate((own, shipped)):
         run = ns.run(given, level="rate", out=tmp_path / f"{number}.h5")
@@ -398,6 +447,29 @@ def test_a_model_of_text_learns_as_the_shipped_one(protocol, tmp_path, rule):
             traces.append([file[name][()] for name in names])
     for ours, theirs in zip(*traces, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+CHECK = """
+import sys
+from neurosim.cli import app
+try:
+    app(["check", sys.argv[1]])
+finally:
+    assert "jax" not in sys.modules
+"""
+
+
+def test_check_says_how_slow_a_circuit_is_and_imports_no_jax(protocol, tmp_path):
+    """The free phase of two layers with exact inverses; a phase too short for it is doubtful."""
+    protocol()
+    command = [sys.executable, "-c", CHECK, str(tmp_path / "run.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "# slowest time constant: 41 ms" in done.stdout.splitlines()
+    assert ns.check(tmp_path / "run.toml")["slowest_s"] == pytest.approx(
+        -0.02 / free_spectrum(0.2, 2)[0]
+    )
+    with pytest.warns(ns.NeurosimWarning, match="the transient is still about .* of layer 1"):
+        protocol(**{"stages.0.phases.0.duration": "150 ms"})
 
 
 @pytest.mark.long
@@ -410,7 +482,8 @@ def test_online_plasticity_of_text_is_that_of_the_shipped_one(protocol, tmp_path
         "record.presentations": 0,
     }
     (tmp_path / "shipped.toml").write_text(TINY)
-    rates = {"model.forward.rate": "0.2 Hz", "model.feedback.rate": "0.1 Hz"}
+    rates = {"model.projections.W.rate": "0.2 Hz", "model.projections.Q.rate": "0.1 Hz"}
+    rates |= {"model.projections.Q.post": PREDICTS}
     shipped = ns.load_protocol(tmp_path / "shipped.toml", SHIPPED | online | rates)
     rates = {
         "model.projections.W.rate": "0.2*((1 - mu)/mu)**(L + 1 - i) Hz",
@@ -492,7 +565,7 @@ def test_every_command_takes_what_circuits_leave_behind(tmp_path, monkeypatch):
         ("[projections.Q]", "[projections.b]", "b", "has a meaning of its own"),
         ('output    = "output"', 'layer = "output"', "layer", "has a meaning of its own"),
         ('name = "mine"', 'name = "mine"\nmu = 0.1', "mu", "parameters.mu"),
-        ('name = "mine"', 'name = "mine"\ndynamics = "mixture"', "dynamics", "both"),
+        ('name = "mine"', 'name = "mine"\ndynamics = "mixture"', "dynamics", "[cells]"),
         (
             'name = "mine"',
             'name = "mine"\nreadout = "output.some"',
@@ -583,7 +656,7 @@ STEP, STEPS = 1e-3, 200
 
 def bridged(spec: ModelSpec, dt: float, seed=0):
     """The largest difference of any state after two phases of Euler steps, at JAX and in Brian2."""
-    from neurosim.levels.spiking.circuit_machine import CircuitMachine
+    from neurosim.levels.spiking.machine import Machine
 
     dynamics, net = build.dynamics(spec), build.network(spec)
     own = build.weights(spec, seed, None, Path())
@@ -602,7 +675,7 @@ def bridged(spec: ModelSpec, dt: float, seed=0):
         return state
 
     expected = jax.jit(jax.vmap(solve))(x, y)
-    machine = CircuitMachine(dynamics, net, {}, dt, len(x), target="numpy")
+    machine = Machine(dynamics, net, {}, dt, len(x), target="numpy")
 
     def program():
         machine.rest()
@@ -669,7 +742,7 @@ def test_every_cell_has_its_own_value_of_a_spread_parameter():
     found = field(dynamics, net, own, drive, state)["pyramidal.soma"][0]
     now = dynamics.at(net, own, drive, state)
     group, mu = Group("pyramidal", 1), own["pyramidal.mu"][0]
-    mixed = (1 - mu) * now(group, "f") + mu * now(group, "g")
+    mixed = (1 - mu) * now(group, "basal_rate") + mu * now(group, "apical_rate")
     expected = (mixed - state["pyramidal.soma"][0]) / own["pyramidal.tau_soma"][0]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert set(build.weights(alike, 0, None, Path())) == {"W", "Q", "b"}
@@ -768,6 +841,29 @@ def test_self_predicting_dendrites_are_silent_and_then_speak_the_backprop_error(
         deviations.append(float(jnp.linalg.norm(apical - expected) / jnp.linalg.norm(expected)))
     assert deviations[0] < 0.02
     np.testing.assert_allclose(np.divide(deviations[:-1], deviations[1:]), 10, rtol=0.1)
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_a_target_is_frozen_where_the_free_phase_left_the_answer():
+    """Under the parameters of that phase, whatever the taught one changes."""
+    shifted = MIXTURE.replace("forward", "forward + shift")
+    taught = {"like": "pyramidal", "equations": "g = teach*target + (1 - teach)*soma"}
+    cells = {"pyramidal": {"equations": shifted}, "output": taught}
+    spec = model("mixture", cells=cells, parameters=PARAMETERS | {"shift": 0.0})
+    dynamics, net, own = (
+        build.dynamics(spec),
+        network("linear"),
+        build.weights(spec, 0, None, Path()),
+    )
+    x, y = (a[0] for a in samples())
+    drive = dynamics.drive(net, own, x, Target("none"))
+    system = System(dynamics, net, own, drive)
+    free = {"shift": jnp.asarray(1.0)}
+    found = phases(system, 0.1, y, ("frozen",), free_parameters=free)
+    now, _ = settled(spec, own, x, Target("none"), shift=1.0)
+    expected = 0.9 * now(Group("output", 3), "soma") + 0.1 * y
+    np.testing.assert_allclose(found["frozen"][0].target.value, expected, rtol=1e-9)
+    assert not found["frozen"][0].changed
 
 
 @pytest.mark.usefixtures("double_precision")
@@ -910,7 +1006,7 @@ def test_bursts_and_events_carry_two_quantities(tmp_path):
             {"name": "free"} | phase,
             {"name": "learning", "teaching": "frozen", "plastic": ["W"]} | phase,
         ],
-        "record.presentations": 0,
+        "record.presentations": [0],
         "spiking": {"window": "500 ms", "target": "numpy"},
     }
     protocol = ns.load_protocol("quickstart", own)
@@ -920,6 +1016,53 @@ def test_bursts_and_events_carry_two_quantities(tmp_path):
     for name in ("W1", "W2"):
         a, b = change(rate, name), change(spiking, name)
         assert np.vdot(a, b) / np.linalg.norm(a) / np.linalg.norm(b) > 0.9, name
+    rows = ns.compare(rate.path, spiking.path)["agreement"]
+    ratios = [row["rmse"] / row["expected"] for row in rows if row["variable"] == "f"]
+    assert np.mean(ratios) == pytest.approx(1, abs=0.2)  # of Poisson counts it would be 0.67
+
+
+ADDITIVE = """
+name = "additive"
+layers = [4, 5, 3]
+activation = "tanh"
+target_step = 0.5
+
+[cells.neuron]
+equations = \"\"\"
+rate       = s(forward)
+dburst/dt  = (feedback - burst)/tau_burst
+dsoma/dt   = (rate + kappa*(burst - soma) - soma)/tau_soma
+\"\"\"
+
+[cells.answer]
+equations = "dsoma/dt = (forward + kappa*teach*(target - soma) - soma)/tau_soma"
+
+[populations]
+neuron = { layers = "hidden", spikes = "soma" }
+answer = { layers = "output", spikes = "soma" }
+
+[projections.W]
+wire = "soma[i-1] -> forward[i]"
+init = "orthogonal"
+post = "soma - soma_forward"
+rate = 0.1
+
+[projections.Q]
+wire = "soma[i+1] -> feedback[i]"
+init = "transpose(W[i+1])"
+
+[parameters]
+kappa     = 0.3
+tau_soma  = "20 ms"
+tau_burst = "10 ms"
+"""
+"""A model that there is nowhere else."""
+
+
+def test_adding_a_model_is_one_file(tmp_path):
+    """Written anywhere, it runs at the three levels, which agree on what is learned."""
+    (tmp_path / "additive.toml").write_text(ADDITIVE)
+    levels_agree(tmp_path / "additive.toml", tmp_path)
 
 
 @pytest.mark.long
@@ -928,12 +1071,17 @@ def test_one_file_runs_at_three_levels(path, tmp_path):
     """From another folder, with no other change; the levels agree on what is learned."""
     own = tmp_path / path.name
     own.write_text(path.read_text())
-    spec = load_model(own)
+    levels_agree(own, tmp_path)
+
+
+def levels_agree(path, folder):
+    """One presentation of a model in a file, at rest, moving and spiking."""
+    spec = load_model(path)
     plastic = [name for name, projection in spec.projections.items() if projection.post]
-    text = THREE.format(path=own, layers=spec.layers, plastic=plastic)
-    (tmp_path / "three.toml").write_text(text)
+    text = THREE.format(path=path, layers=spec.layers, plastic=plastic)
+    (folder / "three.toml").write_text(text)
     runs = {
-        level: ns.run(tmp_path / "three.toml", level=level, out=tmp_path / f"{level}.h5")
+        level: ns.run(folder / "three.toml", level=level, out=folder / f"{level}.h5")
         for level in ("equilibrium", "rate", "spiking")
     }
     with h5py.File(runs["rate"].path) as file:

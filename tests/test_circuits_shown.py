@@ -22,7 +22,7 @@ from neurosim.circuits.description import FUNCTIONS
 from neurosim.circuits.expressions import parse
 from neurosim.circuits.latex import called, formula, symbol
 from neurosim.circuits.methods import STARTS, TRANSFER
-from neurosim.circuits.starts import DRAWS
+from neurosim.circuits.starts import NAMED
 from neurosim.dynamics.circuit import ELEMENTARY
 from neurosim.figures.circuits import circuit_figure
 from neurosim.figures.placement import Plan
@@ -40,7 +40,7 @@ readout = "out.rate"
 
 [cells.pyr]
 equations = '''
-dV_m/dt = (ff + skip + bias - V_m + rec*near + far*(kick < 0.5) + xi + 1e-9*back)/tau_m
+dV_m/dt = (ff + skip + bias - V_m + rec*near + far*(kick < 0.5) + sqrt(tau_m)*xi + 1e-9*back)/tau_m
 rate    = s(V_m)
 back    = encode(rate, bias)
 '''
@@ -248,7 +248,7 @@ def test_transfer_functions_are_what_is_computed():
 
 
 def test_every_start_has_words():
-    assert set(STARTS) == set(DRAWS)
+    assert set(STARTS) == set(NAMED)
 
 
 # ---------------------------------------------------------------------------------- the methods
@@ -382,8 +382,11 @@ def test_transfer_functions_of_layers_noise_and_functions_of_a_script():
 
 @pytest.mark.parametrize("name", ALL)
 def test_latex_is_well_formed(name):
+    well_formed(ns.check(protocol(name), latex="-")["latex"])
+
+
+def well_formed(text):
     """Environments and braces close, and every formula is one to another reader of TeX."""
-    text = ns.check(protocol(name), latex="-")["latex"]
     opened = re.findall(r"\\(begin|end)\{(\w+)\}", text)
     stack = []
     for kind, environment in opened:
@@ -515,17 +518,73 @@ def test_what_check_prints_of_a_circuit_is_the_same_protocol(name):
     assert "# projections" in words
 
 
-def test_layered_models_have_none_to_show():
-    report = ns.check("quickstart")
-    assert report["circuit"] is None and report["latex"] is None and report["files"] == []
-    assert "# populations" not in call("check", "quickstart").stdout
-    for option, file in (("--plot", "a.png"), ("--latex", "-"), ("--latex", "a.tex")):
-        result = call("check", "quickstart", option, file)
-        assert result.exit_code == 2
-        assert f"error: {option} {file}: mixture-two-phase is a layered model" in result.stderr
-        assert "expected a circuit" in result.stderr
-    with pytest.raises(ns.InputError, match=r"plot='a\.png': mixture-two-phase is a layered"):
-        ns.check("quickstart", plot="a.png")
+SHIPPED = {
+    "mixture": "mixture-single-phase",
+    "mixture-two-phase": "quickstart",
+    "mixture-dendrites": "quickstart",
+    "multiplexing": "multiplexing-digits",
+    "backprop": "backprop-digits",
+    "target-propagation": "target-propagation",
+}
+"""Every model that ships → a protocol for it."""
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_models_that_ship_are_shown_like_any_other(name):
+    assert set(SHIPPED) == {e["name"] for e in ns.catalog("models")}
+    given = ns.load_protocol(SHIPPED[name], {"model.use": name})
+    report = ns.check(given, latex="-", plot=f"{name}.svg")
+    assert report["files"] == [f"{name}.svg"]
+    made = circuitry.circuit(given.spec.model)
+    found = report["circuit"]
+    assert [p["name"] for p in found["populations"]] == list(made.population)
+    assert [p["name"] for p in found["projections"]] == list(made.projection)
+    well_formed(report["latex"])
+    drawn = Path(f"{name}.svg").read_text(encoding="utf-8")
+    for population in made.population:
+        assert population in drawn
+
+
+def test_the_mixture_as_latex():
+    """T 6.1, 6.17, 6.19 and 6.23, as they stand in the thesis but for names."""
+    rows = sides(ns.check("mixture-single-phase", latex="-")["latex"])
+    f, g, h = (rf"\mathrm{{{name}}}" for name in ("basal", "apical", "soma"))
+    f, g = (rf"{name}_{{\mathrm{{rate}},1}}" for name in (f, g))
+    assert rows[rf"\frac{{\mathrm{{d}}\,{h}_{{1}}}}{{\mathrm{{d}}t}}"] == (
+        rf"\frac{{(1 - \mu)\,{f} + \mu\,{g} - {h}_{{1}}}}{{\tau_{{\mathrm{{soma}}}}}}"
+    )
+    assert rows[r"\mathrm{down}_{1}"] == rf"s^{{-1}}({h}_{{1}}) - \mathrm{{bias}}_{{1}}"
+    assert rows["Q_{1}"] == "W_{2}^{-1}"
+    f = f.replace("1}", "i}")
+    assert rows[r"\Delta W_{i}"] == (
+        rf"\eta_{{W}}\,\left\langle s'(\mathrm{{basal}}_{{i}})\,\frac{{{h}_{{i}} - {f}}}"
+        r"{\alpha_{i}}\,\mathrm{up}_{i-1}^{\top} \right\rangle, && i = 1, \dots, L"
+    )
+    assert rows[r"\alpha_{i}"] == r"\left(\frac{\mu}{1 - \mu}\right)^{L + 1 - i}"
+
+
+def test_a_channel_of_its_own_is_shown():
+    report = ns.check("target-propagation", latex="-")
+    found = report["circuit"]["credit"]
+    assert found["name"] == "dtp-ai" and found["shapes"] == [[6, 6]]
+    assert (found["init"], found["rule"], found["rate"]) == ("pseudo-inverse", "white-noise", 0.05)
+    lines = in_words(report["circuit"])
+    at = lines.index("teaching by a channel")
+    assert lines[at + 1 : at + 3] == [
+        "  dtp-ai",
+        "  Q 6x6, from pseudo-inverse; rule white-noise; rate 0.05",
+    ]
+    said = r"$\mathrm{teaching}$ is what the method \emph{dtp-ai} brings: targets by differences of"
+    assert said in report["latex"]
+    plain = ns.check("backprop-digits")["circuit"]
+    assert plain["credit"]["shapes"] == [] and in_words(plain).count("  backprop") == 1
+    assert ns.check("quickstart")["circuit"]["credit"] is None
+
+
+def test_biases_that_are_none_are_said_to_be_0():
+    assert r"$\mathrm{bias}$ is 0." in ns.check("quickstart", latex="-")["latex"].splitlines()
+    given = ns.load_protocol("quickstart", {"model.projections.W.bias": True})
+    assert r"$\mathrm{bias}$ is 0." not in ns.check(given, latex="-")["latex"]
 
 
 def test_the_command_line_writes_what_the_library_does():
@@ -570,8 +629,6 @@ def test_files_that_cannot_be_are_refused(option, file, message):
 
 
 def test_only_sound_circuits_are_drawn():
-    with pytest.raises(ns.InputError, match="mixture is a layered model; expected a circuit"):
-        circuit_figure(ns.load_model("mixture"))
     wires = {"projections.Q.wire": "controller.u[L] -> fedback[i]", "readout": "output.rates"}
     with pytest.raises(ns.InputError) as error:
         circuit_figure(model("controller", **wires))

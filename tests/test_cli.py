@@ -27,8 +27,8 @@ CONSOLE = Path(sys.executable).parent / "neurosim"
 CHANGES = {
     "stages.0.epochs": 1,
     "model.layers": [64, 16, 10],
-    "model.weights.init": "file",
-    "model.weights.file": "weights.npz",
+    "model.projections.W.init": "file",
+    "model.projections.W.file": "weights.npz",
     "record.samples": 50,
     "equilibrium.max_newton": 0,
 }
@@ -106,7 +106,7 @@ def test_run_quiet_is_silent(finished):
 def test_run_is_one_call_of_the_library(finished):
     report = json.loads(finished.result.stdout)
     weights = str(finished.path.parent / "weights.npz")
-    protocol = ns.load_protocol("quickstart", CHANGES | {"model.weights.file": weights})
+    protocol = ns.load_protocol("quickstart", CHANGES | {"model.projections.W.file": weights})
     done = ns.run(protocol, level="equilibrium", out="mine.h5")
     assert done.metrics == report["metrics"]
     assert done.summary.keys() | {"figures", "warnings"} == report.keys()
@@ -278,11 +278,11 @@ def test_inspect_tells_what_a_run_was(finished):
     assert report["metrics"] == run["metrics"] and report["metrics_after"] == 28
     assert report["neurosim_version"] == version("neurosim")
     free, learning = report["phases"]
-    assert (free["name"], free["taught"], free["plastic"]) == ("free", False, ["feedback"])
+    assert (free["name"], free["taught"], free["plastic"]) == ("free", False, ["Q"])
     assert (learning["name"], learning["taught"], learning["plastic"]) == (
         "learning",
         True,
-        ["forward"],
+        ["W"],
     )
     assert free["settled_worst"] == run["settled"]["free"] <= free["settled_mean"]
     [soma] = [v for v in report["variables"] if v["name"] == "traces/layer1/soma"]
@@ -306,7 +306,7 @@ def test_inspect_prints_the_protocol_that_ran(finished):
     result = call("inspect", finished.path, "--protocol")
     Path("again.toml").write_text(result.stdout)
     weights = str(finished.path.parent / "weights.npz")
-    changes = CHANGES | {"model.weights.file": weights, "level": "equilibrium"}
+    changes = CHANGES | {"model.projections.W.file": weights, "level": "equilibrium"}
     assert ns.load_protocol("again.toml").spec == ns.load_protocol("quickstart", changes).spec
     report = json.loads(call("inspect", finished.path, "--protocol", "--json").stdout)
     assert report["protocol"] == tomllib.loads(result.stdout)
@@ -354,8 +354,22 @@ def test_inspect_refuses_what_is_no_trace():
         (["quickstart", "--level", "rat"], "^--level: unknown level 'rat'; did you mean 'rate'"),
         (["quickstart", "--set", "level=rat"], "^--set level: unknown level 'rat'"),
         (["quickstart", "--set", "model.m=0.2"], "^--set model.m: unknown key 'm'"),
-        (["quickstart", "--set", "model.mu"], "'model.mu' is not an assignment; write key=value"),
-        (["quickstart", "--set", "model.tau_soma=20"], 'a bare number has no unit; write "10 ms"'),
+        (
+            ["quickstart", "--set", "model.parameters.mu"],
+            "'model.parameters.mu' is not an assignment; write key=value",
+        ),
+        (
+            ["quickstart", "--set", "stages.0.phases.0.duration=20"],
+            'a bare number has no unit; write "10 ms"',
+        ),
+        (
+            ["quickstart", "--set", "model.parameters.tau_soma=20 mV"],
+            "^--set model.parameters.tau_soma: '20 mV' has the wrong dimension; expected a time",
+        ),
+        (
+            ["quickstart", "--set", "model.mu=0.2"],
+            "^--set model.mu: is no key any more; what it said is now said by parameters.mu",
+        ),
         (["quickstart", "--set", "model.layers=[9,9,10]"], "does not fit the task, which has 64"),
         (["quickstart", "--seed", "1", "--seeds", "0:2"], "got both; expected one of them"),
         (["quickstart", "--seeds", "5"], "--seeds 5: expected A:B with A less than B"),

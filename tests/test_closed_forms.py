@@ -4,22 +4,26 @@ The bound of every comparison is relative to the learning signal itself, not to 
 1e-8, or 100 times the rounding floor eps |h| / |signal| where that is larger.
 """
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from chains import circuit, dynamics
 
+from neurosim import build
 from neurosim.activations import LeakyReLU, Linear
-from neurosim.credit import CREDITS
-from neurosim.dynamics import Mixture, Multiplexing
-from neurosim.dynamics.base import Drive, Target, rest
+from neurosim.dynamics.base import Target, rest
 from neurosim.initialisers import feedback_weights
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
+from neurosim.loading import load_model
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights
+from neurosim.plasticity.local import teaching
 
 N, STEP, TAU = 5, 0.01, 0.02
 EPS = np.finfo(np.float64).eps
@@ -66,19 +70,30 @@ class Case:
         self.y = jnp.asarray(rng.standard_normal(N))
         self.mu, self.depth = mu, depth
 
-    def settle(self, level, dynamics, target, start=None):
-        """The settled state of a phase and its readout."""
-        potential = self.network.potential(self.weights, 1, self.x)
-        drive = Drive(self.x, potential, target)
-        problem = Problem(dynamics, self.network, self.weights, drive, STEP, self.y)
-        state = rest(dynamics, self.network, jnp.float64) if start is None else start
+    def mixture(self, model, **taus):
+        """Taught in one phase or in two, as the model says."""
+        return dynamics(model, self.network.sizes, mu=self.mu, tau_soma=TAU, **taus)
+
+    def settle(self, level, moving, target, start=None):
+        """The settled state of a phase and what it means."""
+        weights = circuit(self.weights)
+        drive = moving.drive(self.network, weights, self.x, target)
+        problem = Problem(moving, self.network, weights, drive, STEP, self.y)
+        state = rest(moving, self.network, jnp.float64) if start is None else start
         state, readout, report = settle(level, problem, state, LONG)
         assert report.settled, report
         return state, readout
 
-    def jacobian(self, readout, i):
-        """J_{f_i} at the readout."""
-        return readout.slope[i - 1][:, None] * self.weights.W[i - 1]
+    def signals(self, moving, taught, free=None):
+        """What every layer learns from, by the rule of the model."""
+        before = {} if free is None else {"free": free}
+        one = jax.tree.map(lambda a: a[None], (taught, before))
+        found = teaching(moving, self.network, circuit(self.weights), *one)
+        return tuple(signal[0] for signal in found)
+
+    def jacobian(self, layers, i):
+        """J_{f_i} at what is read of the layers."""
+        return layers.slope[i - 1][:, None] * self.weights.W[i - 1]
 
 
 def bound(signal, state) -> float:
@@ -101,51 +116,63 @@ CASES = [
 @pytest.mark.parametrize(("activation", "depth"), CASES)
 def test_laws_of_the_mixture(activation, depth, level):
     """T3, the free phase; T4, the error law; T5, the two-phase law."""
-    case, level, dynamics = Case(activation, depth), LEVELS[level], Mixture(0.1, TAU)
+    case, level = Case(activation, depth), LEVELS[level]
+    one_phase, two_phases = map(case.mixture, ("mixture", "mixture-two-phase"))
+    layers = partial(two_phases.layers, case.network)
     r = case.mu / (1 - case.mu)
 
     # T3: without teaching the fixed point is the plain forward pass.
-    state, free = case.settle(level, dynamics, Target("none"))
-    for h, f in zip(free.rate, case.network.forward_pass(case.weights, case.x), strict=True):
+    state, free = case.settle(level, two_phases, Target("none"))
+    before = layers(free)
+    for h, f in zip(before.rate, case.network.forward_pass(case.weights, case.x), strict=True):
         assert relative(h, f) < 1e-8
 
     # T4: h_i − f_i = −η̂ r^{L+1−i} [Π J⁻¹] e_L, exact for every μ [T 6.15].
-    _, taught = case.settle(level, dynamics, Target("following", STEP, case.y))
-    signals = CREDITS["single-phase"].assign(case.network, case.weights, taught, None, case.y)
-    carried = -STEP * case.network.loss.error(taught.rate[-1], case.y)
+    _, taught = case.settle(level, one_phase, Target("following", STEP, case.y))
+    signals, now = case.signals(one_phase, taught), layers(taught)
+    carried = -STEP * case.network.loss.error(now.rate[-1], case.y)
     for i in range(depth, 0, -1):
         expected = r ** (depth + 1 - i) * carried
-        assert relative(signals[i - 1], expected) < bound(expected, taught.rate[i - 1])
-        carried = jnp.linalg.solve(case.jacobian(taught, i), carried)
+        assert relative(signals[i - 1], expected) < bound(expected, now.rate[i - 1])
+        carried = jnp.linalg.solve(case.jacobian(now, i), carried)
 
     # T5: h^l − h^f = (ρ^i − 1)/(ρ^{L+1} − 1) [Π J⁻¹] d for a target frozen at h_L^f + d; for
     # leaky layers too, since both phases lie in one linear region.
     d = -STEP * case.network.loss.error(free.rate[-1], case.y)
     frozen = Target("fixed", value=free.rate[-1] + d)
-    _, taught = case.settle(level, dynamics, frozen, state)
-    assert all(bool(jnp.all(a == b)) for a, b in zip(free.slope, taught.slope, strict=True))
-    signals = CREDITS["two-phase"].assign(case.network, case.weights, taught, free, case.y)
+    _, taught = case.settle(level, two_phases, frozen, state)
+    slopes = zip(before.slope, layers(taught).slope, strict=True)
+    assert all(bool(jnp.all(a == b)) for a, b in slopes)
+    signals = case.signals(two_phases, taught, free)
     for i in range(depth, 0, -1):
         expected = (r**-i - 1) / (r ** -(depth + 1) - 1) * d
-        assert relative(signals[i - 1], expected) < bound(expected, free.rate[i - 1])
-        d = jnp.linalg.solve(case.jacobian(free, i), d)
+        assert relative(signals[i - 1], expected) < bound(expected, before.rate[i - 1])
+        d = jnp.linalg.solve(case.jacobian(before, i), d)
 
 
-@pytest.mark.parametrize("taus", [(None, None), (0.004, 0.01)], ids=["instant", "dendrites"])
+def with_dendrites(case):
+    """The mixture in one phase with dendrites of 4 and 10 ms."""
+    post = load_model("mixture").projections["W"].post
+    changes = {"layers": list(case.network.sizes), "projections.W.post": post}
+    values = {"mu": case.mu, "tau_soma": TAU, "tau_basal": 0.004, "tau_apical": 0.01}
+    changes |= {f"parameters.{name}": value for name, value in values.items()}
+    return build.dynamics(load_model("mixture-dendrites", changes)).with_layers()
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["instant", "dendrites"])
 @pytest.mark.parametrize("depth", [2, 4])
-def test_rate_at_rest_is_the_equilibrium_in_the_learning_signal(depth, taus):
+def test_rate_at_rest_is_the_equilibrium_in_the_learning_signal(depth, slow):
     """Also with slow dendrites, which change the way but not the fixed point: 1e-6 relative."""
     case = Case(LeakyReLU(0.5), depth, seed=1)
     target = Target("following", STEP, case.y)
     signals = {}
     for name, level in LEVELS.items():
-        dynamics = Mixture(case.mu, TAU, *(taus if name == "rate" else (None, None)))
-        if name == "rate" and taus[0]:
-            level = Rate("heun", 0.25 * taus[0], False, 1e-9, 1e-12, tolerance=1e-10)
-        _, readout = case.settle(level, dynamics, target)
-        signals[name] = CREDITS["single-phase"].assign(
-            case.network, case.weights, readout, None, case.y
-        )
+        moving = case.mixture("mixture")
+        if name == "rate" and slow:
+            moving = with_dendrites(case)
+            level = Rate("heun", 0.25 * 0.004, False, 1e-9, 1e-12, tolerance=1e-10)
+        _, readout = case.settle(level, moving, target)
+        signals[name] = case.signals(moving, readout)
     for rate, fixed in zip(signals["rate"], signals["equilibrium"], strict=True):
         assert relative(rate, fixed) < 1e-6
 
@@ -154,17 +181,16 @@ def test_rate_at_rest_is_the_equilibrium_in_the_learning_signal(depth, taus):
 def test_multiplexing_at_rest_is_a_forward_and_a_feedback_pass(level):
     """Nothing decays: ĥ^l − ĥ^f = −η̂ [Π J⁻¹] e_L [T 6.57], exact for linear layers."""
     case = Case(Linear(), 4)
-    dynamics = Multiplexing(TAU, TAU)
-    state, free = case.settle(LEVELS[level], dynamics, Target("none"))
+    moving = dynamics("multiplexing", case.network.sizes, tau_basal=TAU, tau_apical=TAU)
+    state, free = case.settle(LEVELS[level], moving, Target("none"))
     d = -STEP * case.network.loss.error(free.rate[-1], case.y)
-    _, taught = case.settle(
-        LEVELS[level], dynamics, Target("fixed", value=free.rate[-1] + d), state
-    )
-    for h, f in zip(free.rate, case.network.forward_pass(case.weights, case.x), strict=True):
+    _, taught = case.settle(LEVELS[level], moving, Target("fixed", value=free.rate[-1] + d), state)
+    before = moving.layers(case.network, free)
+    for h, f in zip(before.rate, case.network.forward_pass(case.weights, case.x), strict=True):
         assert relative(h, f) < 1e-8
-    signals = CREDITS["two-phase"].assign(case.network, case.weights, taught, free, case.y)
+    signals = case.signals(moving, taught, free)
     for i in range(4, 0, -1):
-        assert relative(signals[i - 1], d) < bound(d, free.rate[i - 1])
+        assert relative(signals[i - 1], d) < bound(d, before.rate[i - 1])
         d = jnp.linalg.solve(case.weights.W[i - 1], d)
 
 
@@ -184,15 +210,16 @@ def test_reconstruction_errors_cancel_between_the_phases_T6(noise):
         )
         clean = Q
         case.weights = case.weights._replace(Q=Q)
-        dynamics = Mixture(case.mu, TAU)
+        one_phase, two_phases = map(case.mixture, ("mixture", "mixture-two-phase"))
         level = LEVELS["equilibrium"]
-        state, free = case.settle(level, dynamics, Target("none"))
+        state, free = case.settle(level, two_phases, Target("none"))
         d = -STEP * case.network.loss.error(free.rate[-1], case.y)
-        _, taught = case.settle(level, dynamics, Target("fixed", value=free.rate[-1] + d), state)
+        nudged = Target("fixed", value=free.rate[-1] + d)
         for q in reversed(clean):
             d = q @ d
-        for found, credit in ((one, "single-phase"), (two, "two-phase")):
-            signal = CREDITS[credit].assign(case.network, case.weights, taught, free, case.y)[0]
+        for found, moving, before in ((one, one_phase, None), (two, two_phases, free)):
+            _, taught = case.settle(level, moving, nudged, state)
+            signal = case.signals(moving, taught, before)[0]
             found.append(signal @ d / jnp.linalg.norm(signal) / jnp.linalg.norm(d))
     assert np.median(two) > 0.98
     assert abs(np.median(one)) < 0.5

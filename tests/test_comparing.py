@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from made_traces import KINDS, made
+from test_circuits import MIXTURE, RULE
 from typer.testing import CliRunner
 
 import neurosim as ns
@@ -22,8 +23,6 @@ from neurosim.figures.spikes import in_burst
 
 SMALL = {
     "model.layers": [64, 8, 10],
-    "model.tau_basal": "5 ms",
-    "model.tau_apical": "5 ms",
     "model.spiking.neurons": 10,
     "model.spiking.soma": "poisson",
     "batch": 4,
@@ -39,6 +38,35 @@ SMALL = {
     "record.presentations": [0, 2],
     "record.every": "20 ms",
 }
+CIRCUIT = {
+    "model": {
+        "layers": [64, 8, 10],
+        "activation": {"name": "leaky-relu", "slope": 0.35},
+        "output": "softmax",
+        "loss": "cross-entropy",
+        "cells": {
+            "pyramidal": {"equations": MIXTURE},
+            "output": {"like": "pyramidal", "equations": "g = teach*target + (1 - teach)*soma"},
+        },
+        "populations": {"pyramidal": "hidden", "output": "output"},
+        "projections": {
+            "W": {
+                "wire": "up[i-1] -> forward[i]",
+                "init": "orthogonal",
+                "post": RULE.format("soma"),
+                "bias": True,
+            },
+            "Q": {"wire": "down[i+1] -> feedback[i]", "init": "pinv(W[i+1])"},
+        },
+        "parameters": {"mu": 0.1, "tau_soma": "20 ms"},
+        "attenuation": "(mu/(1 - mu))**(L + 1 - i)",
+        "target_step": 5.0,
+        "spiking": {"neurons": 10, "soma": "poisson"},
+    },
+    "stages.0.phases.0.plastic": [],
+    "stages.0.phases.1.plastic": ["W"],
+}
+"""The same network as text, in which spikes are smoothed on their way and not by dendrites."""
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +78,17 @@ def traces(tmp_path_factory):
     folder = tmp_path_factory.mktemp("traces")
     level = {"level": "equilibrium"}
     unspiking = {k: v for k, v in SMALL.items() if "spiking" not in k and "phases" not in k}
+    circuit = {k: v for k, v in SMALL.items() if not k.startswith("model")} | CIRCUIT
     variants = {
+        "circuit rate": ("quickstart", circuit | {"level": "rate"}),
+        "circuit spiking": (
+            "quickstart",
+            circuit | {"level": "spiking", "record.every": "300 ms"},
+        ),
         "equilibrium": ("quickstart", SMALL | level),
         "rate": ("quickstart", SMALL | {"level": "rate"}),
         "spiking": ("quickstart", SMALL | {"level": "spiking", "record.every": "300 ms"}),
-        "mu": ("quickstart", SMALL | level | {"model.mu": 0.2}),
+        "mu": ("quickstart", SMALL | level | {"model.parameters.mu": 0.2}),
         "seed": ("quickstart", SMALL | level | {"seed": 1}),
         "model": ("multiplexing-digits", unspiking | level),
     }
@@ -113,16 +147,25 @@ def spiking_report(traces):
     return ns.compare(traces("rate"), traces("spiking"))
 
 
-def test_spikes_differ_by_what_counting_them_and_their_network_cause(traces, spiking_report):
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        # Of soma and dendrites; the target of the output is no dendrite's.
+        ("", 16),
+        ("circuit ", 16),
+    ],
+)
+def test_spikes_differ_by_what_counting_them_and_their_network_cause(traces, kind, count):
     """Ten Poisson neurons at 50 Hz + 20 Hz h, counted for 200 ms; spikes shake the layer above."""
-    rows = [r for r in spiking_report["agreement"] if r["presentation"] == 0]
-    assert len(rows) == 10, "of soma and dendrites; the target of the output is no dendrite's"
+    report = ns.compare(traces(f"{kind}rate"), traces(f"{kind}spiking"))
+    rows = [r for r in report["agreement"] if r["presentation"] == 0]
+    assert len(rows) == count
     for row in rows:
         assert row["verdict"] == "agree"
         assert row["rmse"] < TOLERANCE * row["expected"] + 1e-3 * row["size"]
         if row["expected"]:
             assert 0.5 < row["rmse"] / row["expected"] < 1.6
-    with ns.open_trace(traces("rate")) as trace:
+    with ns.open_trace(traces(f"{kind}rate")) as trace:
         free = [trace[f"traces/layer{i}/soma"].values[0, :, 15] for i in (1, 2)]
         counting = [(50 + 20 * h) / (10 * 0.2 * 20**2) for h in free]
         brought = np.mean(counting[0] @ trace["weights/W2"].values[0].T ** 2)
@@ -223,7 +266,7 @@ def test_what_is_not_a_number_agrees_with_nothing(traces, tmp_path):
 
 def test_two_values_of_a_parameter_are_one_network_until_it_is_taught(traces):
     report = ns.compare(traces("equilibrium"), traces("mu"))
-    assert report["differs"] == [{"key": "model.mu", "a": 0.1, "b": 0.2}]
+    assert report["differs"] == [{"key": "model.parameters.mu", "a": 0.1, "b": 0.2}]
     rows = [r for r in report["agreement"] if r["presentation"] == 0 and r["variable"] == "soma"]
     assert [r["verdict"] for r in rows] == ["agree", "differ", "agree", "differ"]
     lowest, top = (r for r in report["signals"] if r["presentation"] == 0)
@@ -232,7 +275,11 @@ def test_two_values_of_a_parameter_are_one_network_until_it_is_taught(traces):
     assert lowest["ratio"] == pytest.approx((0.25 / (1 / 9)) ** 2, rel=0.2)
     assert top["cosine"] > 0.99
     words = in_words(report).splitlines()
-    assert words[2] == "they differ in:" and words[4].split() == ["model.mu", "0.1", "0.2"]
+    assert words[2] == "they differ in:" and words[4].split() == [
+        "model.parameters.mu",
+        "0.1",
+        "0.2",
+    ]
     assert report["first"]["time_ms"] is None
 
 
@@ -259,13 +306,14 @@ def test_two_models_are_compared_in_what_their_variables_mean(traces):
     """Free phases of the same weights are the same forward pass, whatever carries it."""
     report = ns.compare(traces("equilibrium"), traces("model"))
     rows = [r for r in report["agreement"] if r["presentation"] == 0]
-    assert {r["variable"] for r in rows} == {"soma / event_rate"}
+    assert {r["variable"] for r in rows} == {"basal", "apical", "soma / event_rate"}
     for row in rows:
         if row["phase"] == "free":
             assert row["rmse"] < 1e-3 * row["size"] and row["verdict"] == "agree"
     assert {r["variable"] for r in report["signals"]} == {"soma / burst_signal"}
     assert all(r["cosine"] > 0.99 for r in report["signals"] if r["presentation"] == 0)
-    assert {"model.dynamics", "model.mu"} <= {row["key"] for row in report["differs"]}
+    keys = {row["key"] for row in report["differs"]}
+    assert {"model.attenuation", "model.parameters.mu", "model.projections.Q.rule"} <= keys
 
 
 def test_only_what_has_nothing_in_common_is_refused(tmp_path):

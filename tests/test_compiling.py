@@ -27,7 +27,15 @@ def test_other_numbers_run_the_same_programs(tmp_path):
     forget()
     file, out = tmp_path / "tiny.toml", tmp_path / "out.h5"
     file.write_text(TINY)
-    start = {"record.presentations": 0, "model.tau_basal": "30 ms", "model.feedback.decay": 0.1}
+    start = {"record.presentations": 0, "model.use": "mixture-dendrites", "model.layers": [3, 4, 4]}
+    start |= {"model.output": "linear", "model.loss": "squared", "model.parameters.mu": 0.2}
+    start |= {
+        "model.parameters.tau_basal": "30 ms",
+        "model.parameters.tau_apical": "30 ms",
+        "model.projections.Q.decay": 0.1,
+        "model.projections.W.rate": 0.05,
+        "stages.0.phases.1.parameters": {"tau_basal": "25 ms"},
+    }
 
     def made(level, **changes):
         own = {key.replace("__", "."): value for key, value in changes.items()}
@@ -36,12 +44,13 @@ def test_other_numbers_run_the_same_programs(tmp_path):
         return lowered(ns.load_protocol(file, {"level": level} | start | own), out)
 
     others = {
-        "model__mu": 0.1,
-        "model__tau_soma": "30 ms",
-        "model__tau_basal": "40 ms",
+        "model__parameters__mu": 0.1,
+        "model__parameters__tau_soma": "30 ms",
+        "model__parameters__tau_basal": "40 ms",
         "model__target_step": 0.2,
-        "model__feedback__decay": 0.2,
-        "model__forward__rate": [0.01, 0.02],
+        "model__projections__Q__decay": 0.2,
+        "model__projections__W__rate": [0.01, 0.02],
+        "stages__0__phases__1__parameters": {"tau_basal": "35 ms"},
         "stages__0__pace": 0.5,
         "stages__0__presentations": 8,
         "seed": 3,
@@ -52,7 +61,7 @@ def test_other_numbers_run_the_same_programs(tmp_path):
         assert made(level, **others, **{f"{level}__tolerance": 1e-4}) == again
     assert made("rate", **others, model__noise={"soma": 0.02}) == again
     for level in ("equilibrium", "rate"):
-        assert made(level, model__tau_apical="30 ms") > again
+        assert made(level, model__projections__Q__rule="difference") > again
 
 
 def test_a_process_drops_its_programs_when_they_are_too_many(monkeypatch):
@@ -105,9 +114,9 @@ print(max(seen[6:15]), max(seen[15:]))
 ENSEMBLE = """
 import sys
 import neurosim as ns
-model = {"model.layers": [64, 32, 32, 10], "model.weights": {"init": "orthogonal"}}
-model |= {"model.mu": 0.05}
-model |= {"model.feedback": {"init": "pseudo-inverse", "rule": "tied"}, "precision": "float64"}
+model = {"model.layers": [64, 32, 32, 10], "model.projections.W": {"init": "orthogonal"}}
+model |= {"model.parameters.mu": 0.05}
+model |= {"model.projections.Q": {"init": "pinv(W[i+1])", "rule": "tied"}, "precision": "float64"}
 model |= {"stages.0.epochs": 10, "stages.0.phases.0.plastic": [], "record.presentations": 0}
 protocol = ns.load_protocol("quickstart", model | {"equilibrium.max_newton": 0})
 ns.run(protocol, level="equilibrium", seeds=range(13), out=sys.argv[1])

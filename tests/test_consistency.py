@@ -1,33 +1,74 @@
 """What a protocol cannot ask for: every refusal and warning by its text; weights from files."""
 
 import warnings
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 import neurosim as ns
-from neurosim import build
+from neurosim import build, circuitry
+from neurosim.loading import bundled, load_model
 from neurosim.spec import ModelSpec
 
 DEEP = [64, 32, 32, 32, 32, 32, 10]
 
+ONLINE = {
+    "plasticity": "online",
+    "model.projections.W.rate": "1 Hz",
+    "model.projections.Q.rate": "1 Hz",
+    "model.tau_memory": "100 ms",
+}
+
 REFUSED = {
-    "mu out of range": ({"model.mu": 0.5}, r"model\.mu: 0\.5 is out of range; expected less than"),
-    "mu missing": ({"model.mu": None}, r"mu: missing; the mixture dynamics needs it"),
-    "parameter of another dynamics": (
-        {"model.use": "multiplexing", "model.mu": 0.1},
-        r"mu: the multiplexing dynamics has no 'mu'",
+    "no share at all": (
+        {"model.parameters.mu": 1},
+        r"attenuation: float division by zero in layer 1, with mu = 1; expected a share of more",
     ),
-    "dynamics": (
-        {"model.dynamics": "mixtur"},
-        r"unknown dynamics 'mixtur'; did you mean 'mixture'",
+    "a share below zero": (
+        {"model.parameters.mu": -1},
+        r"attenuation: -0\.5 in layer 2, with mu = -1; expected a share of more than 0",
     ),
-    "unit": ({"model.tau_soma": "10 mV"}, r"'10 mV' has the wrong dimension; expected a time"),
-    "bare number": ({"model.tau_soma": 10}, r'a bare number has no unit; write "10 ms"'),
-    "exact inverse of unequal layers": (
-        {"model.feedback.init": "exact-inverse"},
-        r"init: exact inverses need layers of equal size; .*\[64, 10\]; use 'pseudo-inverse'",
+    "rate that is no number": (
+        {"model.projections.W.rate": "1/(mu - 0.1)"},
+        r"W\.rate: float division by zero in layer 1, with mu = 0\.1; expected a number",
+    ),
+    "rate of no number at all": (
+        {"model.projections.W.rate": "log(mu - 0.1 - i)"},
+        r"W\.rate: nan in layer 1, with mu = 0\.1; expected a number",
+    ),
+    "parameter of another kind": (
+        {"model.parameters.mu": "some"},
+        r"override model\.parameters\.mu: 'some' is no quantity; expected a number, or one wit",
+    ),
+    "parameter missing": (
+        {"model.parameters": {"mu": 0.1}, "model.attenuation": "nu"},
+        r"attenuation: unknown name 'nu'",
+    ),
+    "parameter of another model": (
+        {"model.use": "multiplexing", "stages.0.phases.0.parameters": {"mu": 0.1}},
+        r"parameters\.mu: unknown parameter 'mu' \(allowed: tau_basal, tau_apical\)",
+    ),
+    "unit": (
+        {"model.parameters.tau_soma": "10 mV"},
+        r"override model\.parameters\.tau_soma: '10 mV' has the wrong dimension; expected a time",
+    ),
+    "unit of a mean": (
+        {"model.parameters.tau_soma": {"mean": "10 mV", "spread": "1 ms"}},
+        r"override model\.parameters\.tau_soma\.mean: '10 mV' has the wrong dimension; expected a",
+    ),
+    "time below zero": (
+        {"model.parameters.tau_soma": -0.02},
+        r"tau_soma: -0\.02 is out of range; expected a time of at least 0",
+    ),
+    "bare number": (
+        {"stages.0.phases.0.duration": 10},
+        r'a bare number has no unit; write "10 ms"',
+    ),
+    "start of another time": (
+        {"model.projections.Q.init": "exact-inverse"},
+        r"Q\.init: unknown start 'exact-inverse' .* or an expression .* such as 'pinv\(W\[i\+1\]\)",
     ),
     "cross-entropy of linear output": (
         {"model.output": "linear"},
@@ -35,28 +76,39 @@ REFUSED = {
     ),
     "credit": (
         {"model.credit": "backprop"},
-        r"credit: this dynamics cannot use 'backprop'; it can single-phase or two-phase",
+        r"W\.post: does not name the teaching that backprop brings; expected such as post = 'slope",
     ),
     "rates": (
-        {"model.forward.rate": [1, 2, 3]},
-        r"3 rates; expected one, or one for each of the 2",
+        {"model.projections.W.rate": [1, 2, 3]},
+        r"3 rates; expected one, or one for each of the 2 weights",
     ),
-    "rate with a unit": ({"model.forward.rate": "2 Hz"}, r"quasi-static plasticity needs a bare"),
+    "rate with a unit": (
+        {"model.projections.W.rate": "2 Hz"},
+        r"quasi-static plasticity needs a bare number, the rate per presentation",
+    ),
     "online without units": (
         {"plasticity": "online"},
-        r'forward\.rate: online plasticity needs a rate per second such as "0\.5 Hz"',
+        r'projections\.W\.rate: online plasticity needs a rate per second such as "0\.5 Hz"',
     ),
     "online at equilibrium": (
-        {"plasticity": "online", "level": "equilibrium"},
+        ONLINE | {"level": "equilibrium"},
         r"phases\.0\.until: online plasticity is open all along the phase",
     ),
     "tied to nothing": (
-        {"model.feedback.rule": "tied", "model.feedback.init": "random"},
-        r"'tied' follows the initialiser, which must then be 'exact-inverse' or",
+        {"model.projections.Q.rule": "tied", "model.projections.Q.init": "normal"},
+        r"Q\.rule: 'tied' keeps weights at an expression over others, which init must then be",
     ),
-    "open but fixed": (
-        {"model.feedback.rule": "fixed"},
-        r"plastic: feedback plasticity is open but the feedback rule is 'fixed'",
+    "online without a memory": (
+        {key: value for key, value in ONLINE.items() if key != "model.tau_memory"},
+        r"tau_memory: missing; online, soma_free of projections\.W is a slow memory, whose time co",
+    ),
+    "compared with nothing": (
+        {"stages.0.phases.0.plastic": ["forward"]},
+        r"the rule of W names soma_free, .* phase 'free', which does not come before .*: none\)",
+    ),
+    "compared with the same": (
+        {"stages.0.phases.1.teaching": "none"},
+        r"phases\.1\.plastic: plasticity of W is open in a phase that teaches nothing, as 'free' d",
     ),
     "frozen from nowhere": (
         {"stages.0.phases.0.teaching": "frozen"},
@@ -89,7 +141,7 @@ REFUSED = {
     ),
     "noise on an instant dendrite": (
         {"model.noise": {"basal": 0.1}},
-        r"unknown noisy compartment 'basal'.*a compartment without tau_basal follows at once",
+        r"unknown noisy compartment 'basal'.*; what follows at once has no noise of its own",
     ),
     "noise at equilibrium": (
         {"model.noise": {"soma": 0.1}, "level": "equilibrium"},
@@ -105,8 +157,12 @@ REFUSED = {
         r"after 100 ms the transient is still about 19 times the learning signal of layer 1; about",
     ),
     "weights without a file": (
-        {"model.weights.init": "file"},
-        r"file: missing; init = 'file' needs an \.npz with W1",
+        {"model.projections.W.init": "file"},
+        r"W\.file: missing; init = 'file' needs an \.npz with W1 …, or a trace",
+    ),
+    "feedback weights without a file": (
+        {"model.projections.Q.init": "file"},
+        r"Q\.file: missing; init = 'file' needs an \.npz with Q1 …, or a trace",
     ),
 }
 
@@ -133,6 +189,23 @@ def test_refused_with_the_reason(case):
             {"stages.0.phases.0.duration": "250 ms"},
             r"after 250 ms the transient is still about 15% of the learning signal of layer 1",
         ),
+        (
+            {"model.projections.Q.rule": "fixed"},
+            r"plastic\.0: opens nothing, for lack of a rule that learns: Q; give one, or leave it",
+        ),
+        (
+            {"model.projections.Q.rule": "tied"},
+            r"quickstart\.toml:\d+: stages\.0\.phases\.0\.plastic\.0: opens nothing, for lack of a",
+        ),
+        (
+            {
+                "model.use": "backprop",
+                "stages.0.phases": [
+                    {"name": "rest", "duration": "1 s", "plastic": ["forward", "feedback"]}
+                ],
+            },
+            r"phases\.0\.plastic\.1: opens nothing, as no weights carry anything from above; leave",
+        ),
     ],
 )
 def test_doubtful_is_warned_of(overrides, message):
@@ -142,14 +215,42 @@ def test_doubtful_is_warned_of(overrides, message):
 
 def test_errors_name_file_and_line(tmp_path):
     path = tmp_path / "mine.toml"
-    text = 'name = "mine"\nbatch = 50\n[model]\nuse = "mixture"\nmu = 0.7\ntau = "5 ms"\n'
+    text = 'name = "mine"\nbatch = 50\n[model]\nuse = "mixture"\ntarget_step = 0\ntau = "5 ms"\n'
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ns.InputError) as caught:
         ns.load_protocol(path)
     lines = str(caught.value).splitlines()
-    assert f"{path}:5: model.mu: 0.7 is out of range; expected less than 0.5" in lines
+    assert f"{path}:5: model.target_step: 0 is out of range; expected greater than 0" in lines
     assert any(line.startswith(f"{path}:6: model.tau: unknown key 'tau'") for line in lines)
     assert any(line.startswith(f"{path}: stages: missing") for line in lines)
+
+
+@pytest.mark.parametrize("key", ModelSpec.elsewhere)
+@pytest.mark.parametrize("kind", ["protocols", "models"])
+def test_keys_of_another_time_say_what_says_it_now(tmp_path, kind, key):
+    """At the line where they stand."""
+    path, shipped = (
+        tmp_path / "old.toml",
+        bundled(kind)["quickstart" if kind == "protocols" else "mixture"],
+    )
+    name = f"model.{key}" if kind == "protocols" else key
+    table = key in ("weights", "forward", "feedback")
+    lines = shipped.read_text(encoding="utf-8").splitlines()
+    if table:
+        lines, line = [*lines, f"[{name}]", "rate = 1"], len(lines) + 1
+    else:
+        line = lines.index("[model]") + 2 if kind == "protocols" else 1
+        lines.insert(line - 1, f"{key} = 1")
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ns.InputError) as caught:
+        (ns.load_protocol if kind == "protocols" else load_model)(path)
+    now = ModelSpec.elsewhere[key]
+    said = f"{name}: is no key any more; what it said is now said by {now}"
+    assert caught.value.messages == (f"{path}:{line}: {said}",)
+    if kind == "protocols":
+        with pytest.raises(ns.InputError) as caught:
+            ns.load_protocol("quickstart", {name: 1})
+        assert caught.value.messages == (f"override {said}",)
 
 
 def test_unknown_protocol_offers_the_nearest():
@@ -158,26 +259,40 @@ def test_unknown_protocol_offers_the_nearest():
 
 
 def model(**changes) -> ModelSpec:
-    given = {"dynamics": "mixture", "credit": "two-phase", "layers": [3, 4, 2], "mu": 0.1}
-    return ModelSpec(**(given | {"tau_soma": "20 ms"} | changes))
+    return load_model("mixture-two-phase", {"layers": [3, 4, 2]} | changes)
 
 
-def weights_file(tmp_path, **arrays):
+def from_file(tmp_path, *projections, **arrays):
     np.savez(tmp_path / "w.npz", **arrays)
-    return {"init": "file", "file": "w.npz"}
+    given = {"init": "file", "file": "w.npz"}
+    return {f"projections.{name}": given for name in projections}
+
+
+ARRAYS = {
+    "W1": np.arange(12.0).reshape(4, 3),
+    "W2": -np.arange(8.0).reshape(2, 4),
+    "Q1": np.sin(np.arange(8.0)).reshape(4, 2),
+    "b1": np.ones(4),
+    "b2": np.zeros(2),
+}
 
 
 def test_weights_from_a_file(tmp_path):
-    rng = np.random.default_rng(0)
-    arrays = {"W1": rng.normal(size=(4, 3)), "W2": rng.normal(size=(2, 4))}
-    arrays |= {"Q1": rng.normal(size=(4, 2)), "b1": np.ones(4), "b2": np.zeros(2)}
-    from_file = weights_file(tmp_path, **arrays)
-    spec = model(weights=from_file, bias=True, feedback={"init": "file"})
+    changes = from_file(tmp_path, "W", **ARRAYS)
+    changes |= {"projections.Q.init": "file", "projections.W.bias": True}  # of the same file
     with jax.enable_x64(True):
-        found = build.weights(spec, 0, None, tmp_path)
-    for letter, layers in (("W", found.W), ("b", found.b), ("Q", found.Q)):
+        found = build.weights(model(**changes), 0, None, tmp_path)
+    assert set(found) == {"W", "Q", "b"}
+    for letter, layers in found.items():
         for i, array in enumerate(layers, start=1):
-            np.testing.assert_array_equal(array, arrays[f"{letter}{i}"])
+            np.testing.assert_array_equal(array, ARRAYS[f"{letter}{i}"])
+
+
+def test_biases_that_a_file_has_not_are_zero(tmp_path):
+    arrays = {name: array for name, array in ARRAYS.items() if name[0] != "b"}
+    changes = from_file(tmp_path, "W", "Q", **arrays) | {"projections.W.bias": True}
+    found = build.weights(model(**changes), 0, None, tmp_path)
+    assert [array.tolist() for array in found["b"]] == [[0.0] * 4, [0.0] * 2]
 
 
 @pytest.mark.parametrize(
@@ -193,15 +308,29 @@ def test_weights_from_a_file(tmp_path):
     ],
 )
 def test_bad_weights_files(tmp_path, arrays, message):
-    spec = model(weights=weights_file(tmp_path, **arrays))
+    spec = model(**from_file(tmp_path, "W", **arrays))
     with pytest.raises(ns.InputError, match=message):
         build.weights(spec, 0, None, tmp_path)
+
+
+def test_weights_of_any_projection_come_from_a_file(tmp_path):
+    circuit = Path(__file__).parent / "circuits" / "microcircuit.toml"
+    plain = load_model(circuit)
+    drawn = build.weights(plain, 0, None, tmp_path)
+    name = next(name for name in drawn if name not in ("W", "Q", "b"))
+    numbers = [synapse.number for synapse in circuitry.circuit(plain).projection[name].synapses]
+    arrays = {f"{name}{i}": 7.0 + np.asarray(w) for i, w in zip(numbers, drawn[name], strict=True)}
+    changes = from_file(tmp_path, name, **arrays) | {f"projections.{name}.rule": "fixed"}
+    changes |= dict.fromkeys([f"projections.{name}.post", f"projections.{name}.pre"])
+    found = build.weights(load_model(circuit, changes), 0, None, tmp_path)
+    for number, array in zip(numbers, found[name], strict=True):
+        np.testing.assert_allclose(array, arrays[f"{name}{number}"], rtol=1e-6)
 
 
 def test_shipped_protocols_raise_no_concern():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for name in ("quickstart", "student-teacher", "multiplexing-digits", "online-plasticity"):
+        for name in bundled("protocols"):
             ns.load_protocol(name)
 
 

@@ -74,9 +74,9 @@ def test_steps_that_are_too_long_are_told_from_an_unstable_network(run):
 
 
 def test_an_unstable_network_is_named_as_such(run):
-    random = {"init": "random", "gain": 40.0}
+    random = {"init": "normal", "gain": 40.0}
     with pytest.raises(ns.DivergedError) as caught:
-        run({"model.feedback": random, "stages.0.phases.0.plastic": []})
+        run({"model.projections.Q": random, "stages.0.phases.0.plastic": []})
     assert re.search(r"the phase is unstable: it grows e-fold in [\d.]+ ms", str(caught.value))
     assert caught.value.exit_code == 1
 
@@ -84,7 +84,7 @@ def test_an_unstable_network_is_named_as_such(run):
 def test_the_other_seeds_go_on_and_the_failed_one_is_marked(run, tmp_path, monkeypatch):
     """The same whether a chunk is one presentation or as many as fit."""
     changes = {
-        "model.feedback": {"init": "random", "gain": 6.0},
+        "model.projections.Q": {"init": "normal", "gain": 6.0},
         "stages.0.phases.0.plastic": [],
         "stages.0.phases.0.duration": "2 s",
     }

@@ -1,6 +1,6 @@
-"""A user's own activation, rule, task and dynamics, given in place of named ones."""
+"""A user's own activation, rule, task and circuit, given in place of shipped ones."""
 
-from typing import ClassVar
+import json
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +8,9 @@ import pytest
 
 import neurosim as ns
 from neurosim.activations import Elementwise
-from neurosim.dynamics.base import Layered, Readout
+from neurosim.checking import in_words
+from neurosim.loading import load_model
+from neurosim.plasticity.signals import white_noise
 from neurosim.tasks.data import Data
 
 SMALL = {
@@ -33,60 +35,47 @@ class TwoBlobs:
         return Data(x[:400], y[:400], x[400:], y[400:], classes=True, teacher=None)
 
 
-class Additive(Layered):
-    """Basal and apical rates add up: τ dh_i/dt = −h_i + f_i(h_{i−1}) + κ (g_i(h_{i+1}) − h_i)."""
-
-    kappa: float
-    tau: float
-
-    credits: ClassVar[tuple[str, ...]] = ("single-phase", "two-phase")
-    observed: ClassVar[tuple[str, ...]] = ("soma",)
-
-    @property
-    def time_constants(self):
-        return {"soma": self.tau}
-
-    @property
-    def noise(self):
-        return {}
-
-    def layers(self, network, compartment):
-        return network.depth
-
-    def _apical(self, network, weights, drive, h, i):
-        top = i == network.depth
-        return drive.target(network, h[-1]) if top else network.g(weights, i, h[i])
-
-    def pull(self, network, weights, drive, state, name, i):
-        h = state["soma"]
-        basal = drive.basal if i == 1 else network.potential(weights, i, h[i - 2])
-        g = self._apical(network, weights, drive, h, i)
-        return network.s(i, basal) + self.kappa * (g - h[i - 1])
-
-    def read(self, network, weights, drive, state):
-        h, layers = state["soma"], range(1, network.depth + 1)
-        a = [drive.basal, *(network.potential(weights, i, h[i - 2]) for i in layers[1:])]
-        return Readout(
-            rate=h,
-            basal=tuple(network.s(i, a_i) for i, a_i in zip(layers, a, strict=True)),
-            slope=tuple(network.slope(i, a_i) for i, a_i in zip(layers, a, strict=True)),
-            apical=tuple(self._apical(network, weights, drive, h, i) for i in layers),
-            teacher=h,
-            downward=h,
-            apical_potential=tuple(network.apical(weights, i, h[i]) for i in layers[:-1]),
-        )
-
-    def attenuation(self, network, i):
-        return self.kappa ** (network.depth + 1 - i)
-
-    def variables(self, state, readout):
-        return {"soma": state["soma"]}
+ADDITIVE = {
+    "model.cells": {
+        "unit": {
+            "equations": """
+basal    = forward + bias
+apical   = feedback
+f        = s(basal)
+g        = t(apical)
+dsoma/dt = (f + kappa*(g - soma) - soma)/tau
+up       = soma
+down     = encode(soma, bias)
+"""
+        },
+        "top": {"like": "unit", "equations": "g = teach*target + (1 - teach)*soma"},
+    },
+    "model.populations": {"unit": "hidden", "top": "output"},
+    "model.projections": {
+        "W": {
+            "wire": "up[i-1] -> forward[i]",
+            "bias": False,
+            "init": "orthogonal",
+            "post": "slope(basal)*(soma - soma_free)/attenuation",
+            "rate": 10.0,
+        },
+        "Q": {
+            "wire": "down[i+1] -> feedback[i]",
+            "init": "pinv(W[i+1])",
+            "rule": "white-noise",
+            "rate": 0.05,
+        },
+    },
+    "model.parameters": {"kappa": 0.1, "tau": "20 ms"},
+    "model.attenuation": "kappa**(L + 1 - i)",
+}
+"""Basal and apical rates add up: τ dh_i/dt = −h_i + f_i(h_{i−1}) + κ (g_i(h_{i+1}) − h_i)."""
 
 
-def half_the_synapses(signal, W):
-    """The delta rule on every other presynaptic neuron."""
-    dW = (signal.slope * signal.teaching).T @ signal.pre / signal.pre.shape[0]
-    return dW * (jnp.arange(W.shape[1]) % 2 == 0)
+def half_the_synapses(post, pre, W):
+    """The two-phase rule on every other presynaptic neuron."""
+    dW = post("slope(basal)*(soma - soma_free)/attenuation").T @ pre("up")
+    return dW / len(pre("up")) * (jnp.arange(W.shape[1]) % 2 == 0)
 
 
 def run(tmp_path, overrides, **options):
@@ -102,7 +91,7 @@ def test_own_task_and_activation(tmp_path):
         "task": TwoBlobs(),
         "model.layers": [4, 16, 2],
         "model.activation": softsign,
-        "model.forward.rate": 2.0,
+        "model.projections.W.rate": 2.0,
         "batch": 20,
     }
     result = run(tmp_path, own, level="equilibrium")
@@ -110,8 +99,8 @@ def test_own_task_and_activation(tmp_path):
 
 
 def test_plain_function_as_activation_needs_no_inverse_in_the_autoencoder_form(tmp_path):
-    own = {"model.activation": jnp.tanh, "model.feedback.form": "autoencoder"}
-    own |= {"model.layers": [64, 16, 10], "model.forward.rate": 1.0}
+    own = {"model.activation": jnp.tanh, "model.form": "autoencoder"}
+    own |= {"model.layers": [64, 16, 10], "model.projections.W.rate": 1.0}
     result = run(tmp_path, own, level="equilibrium")
     assert np.isfinite(result.metrics["test_loss"])
     with pytest.raises(ns.InputError, match=r"activation: has no inverse, which feedback of the"):
@@ -121,7 +110,7 @@ def test_plain_function_as_activation_needs_no_inverse_in_the_autoencoder_form(t
 
 
 def test_own_rule(tmp_path):
-    own = {"model.forward.rule": half_the_synapses, "model.layers": [64, 16, 10]}
+    own = {"model.projections.W.rule": half_the_synapses, "model.layers": [64, 16, 10]}
     result = run(tmp_path, own, level="equilibrium")
     W1 = ns.open_trace(result.path)["weights/W1"].values
     moved = np.abs(W1[1] - W1[0]).max(axis=0)
@@ -130,19 +119,109 @@ def test_own_rule(tmp_path):
     assert np.all(moved[1::2] == 0)
 
 
+def test_own_rule_is_that_of_the_text_it_writes(tmp_path):
+    """A rule of a script with all synapses moves weights as the model's own text does."""
+
+    def all_synapses(post, pre, W):
+        signal = post("slope(basal)*((soma - soma_free)/attenuation)")
+        return jnp.einsum("bi,bj->ij", signal, pre("up")) / signal.shape[0]
+
+    one = {"model.layers": [64, 8, 10], "stages.0.epochs": None, "stages.0.presentations": 4}
+    found = []
+    for own in ({}, {"model.projections.W.rule": all_synapses}):
+        spec = ns.load_protocol("quickstart", SMALL | one | own | {"precision": "float64"})
+        result = ns.run(spec, level="equilibrium", out=tmp_path / "trace.h5", force=True)
+        found.append(ns.open_trace(result.path)["weights/W1"].values[1])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-10, atol=1e-13)
+
+
+def test_own_probe_of_a_credit(tmp_path):
+    """A rule of a script for the feedback weights: here the shipped one, hence the same run."""
+
+    def probe(network, weights, readout, sigma, key):
+        return white_noise(network, weights, readout, sigma, key)
+
+    short = {"stages.0.epochs": None, "stages.0.presentations": 8, "record.presentations": 0}
+    found = []
+    for rule in ("white-noise", probe):
+        protocol = ns.load_protocol("target-propagation", short | {"model.credit.rule": rule})
+        result = ns.run(protocol, out=tmp_path / "trace.h5", force=True)
+        found.append(ns.open_trace(result.path)["weights/Q1"].values)
+    assert np.abs(found[0][1] - found[0][0]).max() > 0
+    np.testing.assert_array_equal(*found)
+
+
 @pytest.mark.parametrize("level", ["equilibrium", "rate"])
-def test_own_dynamics_runs_at_both_levels_and_they_agree(tmp_path, level):
-    own = {
-        "model.dynamics": Additive(kappa=0.1, tau=0.02),
-        "model.mu": None,
-        "model.tau_soma": None,
-        "model.layers": [64, 16, 10],
-        "model.forward.rate": 10.0,
-        "precision": "float64",
-    }
+def test_own_circuit_runs_at_both_levels_and_they_agree(tmp_path, level):
+    own = ADDITIVE | {"model.layers": [64, 16, 10], "precision": "float64"}
     result = run(tmp_path, own, level=level)
     assert result.settled == {"free": 1.0, "learning": 1.0}
     assert result.metrics["test_error"] < 0.25  # ten classes; two epochs of a small net
     trace = ns.open_trace(result.path)
     assert trace.attrs["status"] == "complete"
-    assert "test_extending.Additive" in str(trace["provenance/protocol_json"].values)
+    assert "kappa*(g - soma)" in str(trace["provenance/protocol_json"].values)
+    assert (
+        "mu" not in json.loads(str(trace["provenance/protocol_json"].values))["model"]["parameters"]
+    )
+
+
+def test_levels_agree_about_an_own_circuit(tmp_path):
+    """Phases of two seconds, a hundred time constants: both rest at the same states."""
+    own = ADDITIVE | {
+        "model.layers": [64, 16, 10],
+        "precision": "float64",
+        "stages.0.epochs": None,
+        "stages.0.presentations": 1,
+        "record.presentations": 1,
+        "stages.0.phases.0.duration": "2 s",
+        "stages.0.phases.1.duration": "2 s",
+        "stages.0.phases.0.until": "duration",
+        "stages.0.phases.1.until": "duration",
+    }
+    ends = []
+    for level in ("equilibrium", "rate"):
+        run(tmp_path, own, level=level, force=True)
+        soma = ns.open_trace(tmp_path / "trace.h5")["traces/layer1/soma"].values
+        ends.append(soma[0, :, -1])
+    assert np.abs(ends[0]).max() > 0.1
+    np.testing.assert_allclose(ends[0], ends[1], atol=1e-6)
+
+
+def test_own_circuit_replaces_that_of_the_file_and_what_the_protocol_says_of_it(tmp_path):
+    """Nothing of the old one is left: parameters, credit, rates; what is no circuit stays."""
+    model = ns.load_protocol("quickstart", ADDITIVE).spec.model
+    assert set(model.parameters) == {"kappa", "tau"}
+    assert set(model.cells) == set(model.populations) == {"unit", "top"}
+    assert (model.output, model.loss) == ("softmax", "cross-entropy")
+    taught = {
+        "model.cells": {"unit": {"equations": "dv/dt = (forward - v)/tau\nrate = s(v)"}},
+        "model.populations": {"unit": "all"},
+        "model.projections": {"W": {"wire": "rate[i-1] -> forward[i]", "post": "slope(v)*v"}},
+        "model.parameters": {"tau": "20 ms"},
+    }
+    plain = ns.load_protocol("target-propagation", taught | {"stages.0.phases.0.plastic": []})
+    assert plain.spec.model.credit is None
+    written = tmp_path / "whole.toml"
+    written.write_text(in_words(ns.check("quickstart")), encoding="utf-8")
+    again = ns.load_protocol(written, ADDITIVE).spec.model  # of a protocol that uses no file
+    assert set(again.parameters) == {"kappa", "tau"} and set(again.cells) == {"unit", "top"}
+
+
+def test_another_model_brings_all_that_it_says_itself():
+    """What the protocol says of its model is dropped, and only what overrides say is added."""
+    phases = [{"name": "rest", "duration": "1 s", "plastic": ["forward"]}]
+    shipped = load_model("backprop")
+    for own in ({}, {"model.projections.W.init": "lecun"}, {"model.layers": [64, 8, 10]}):
+        given = {"model.use": "backprop", "stages.0.phases": phases} | own
+        model = ns.load_protocol("quickstart", given).spec.model
+        changes = {key.removeprefix("model."): value for key, value in own.items()}
+        assert model == load_model("backprop", changes)
+        assert model.projections["W"].rate == shipped.projections["W"].rate
+
+
+def test_mistakes_of_another_model_are_not_placed_where_the_protocol_says_the_same_key(tmp_path):
+    (tmp_path / "own.toml").write_text('like = "backprop"\nlayers = [64, 10.5]\n', encoding="utf-8")
+    with pytest.raises(ns.InputError) as refused:
+        ns.load_protocol("quickstart", {"model.use": str(tmp_path / "own.toml")})
+    [message] = refused.value.messages
+    assert message.startswith(f"{tmp_path / 'own.toml'}:2: layers.1: 10.5 has the wrong type")

@@ -1,4 +1,4 @@
-"""What is said of dynamics, rules and functions without importing them is what they are."""
+"""What is said of models, rules and functions without importing them is what they are."""
 
 from types import SimpleNamespace
 
@@ -12,73 +12,65 @@ from neurosim.activations import ACTIVATIONS
 from neurosim.credit import CREDITS
 from neurosim.deferred import Deferred
 from neurosim.draws import data, weights
-from neurosim.dynamics import DYNAMICS, Layered
-from neurosim.families import FAMILIES
+from neurosim.loading import load_model
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
 from neurosim.spec import FORMULAS, ActivationSpec
 from neurosim.tasks import digits
 from neurosim.wirings import TIES
 
-MODELS = ["quickstart", "multiplexing-digits", "backprop-digits"]
-"""Protocols, one of each family."""
-
-
-def test_every_family_has_its_dynamics():
-    assert list(FAMILIES) == list(DYNAMICS)
-    for name, dynamics in DYNAMICS.items():
-        assert dynamics.family == name
-        assert (dynamics.__doc__ or "").partition("\n")[0].rstrip(".") == FAMILIES[name].what
+MODELS = ["mixture", "mixture-two-phase", "mixture-dendrites", "multiplexing", "backprop"]
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("tau", [None, "5 ms"])
-def test_facts_of_a_name_are_those_of_the_object(name, tau):
-    protocol = ns.load_protocol(name)
-    if tau is not None and protocol.spec.model.dynamics == "mixture":
-        protocol = ns.load_protocol(name, {"model.tau_basal": tau, "model.tau_apical": tau})
-    spec, model = protocol.spec, protocol.spec.model
-    given = model.model_copy(update={"dynamics": build.dynamics(model)})
-    said, asked = facts.facts(model), facts.facts(given)
-    assert said[:-1] == asked[:-1]
-    assert len(said.attenuation) == model.depth
-    for parameter in ("mu", "tau_soma", "tau_basal", "tau_apical"):
-        assert getattr(said.cell, parameter) == getattr(asked.cell, parameter, None)
+def test_facts_of_a_model_are_those_of_what_is_built(name):
+    model = load_model(name, {"layers": [6, 6, 6]})
+    said, dynamics, network = facts.facts(model), build.dynamics(model), build.network(model)
+    layers = range(1, model.depth + 1)
+    assert said.attenuation == pytest.approx([dynamics.attenuation(network, i) for i in layers])
+    where = facts.observed(model)
+    assert list(where) == ["layer1", "layer2"]
+    assert set(said.observed) == {name for there in where.values() for name in there}
+    task = {"name": "student-teacher", "layers": [6, 6, 6], "train": 64, "test": 16}
+    plastic = [[], ["forward"]] if name != "backprop" else [["forward"]]
+    given = {
+        "model.use": name,
+        "model.layers": [6, 6, 6],
+        "model.output": "linear",
+        "model.loss": "squared",
+        "task": task,
+        "stages.0.phases": [
+            {
+                "name": "learning" if k or name == "backprop" else "free",
+                "plastic": opened,
+                "teaching": "none" if name == "backprop" or not k else "frozen",
+            }
+            for k, opened in enumerate(plastic)
+        ],
+    }
+    protocol = ns.load_protocol("student-teacher", given)
     _, drawn = data(protocol, [0])
     [first] = weights(protocol, [0], drawn)
-    engine = build.engine(spec, spec.stages[0], 1)
+    engine = build.engine(protocol.spec, protocol.spec.stages[0], 1)
     assert engine.observed(build.stack([build.placed(first)])) == facts.observed(model)
-    assert facts.observed(given) is None
 
 
-def test_the_dynamics_of_a_script_are_asked():
-    class Own(Layered):
-        """Nothing but what a family says of itself."""
+@pytest.mark.parametrize(
+    ("name", "shares"),
+    [
+        ("mixture", [(1 / 9) ** 2, 1 / 9]),  # μ = 0.1: (μ/(1−μ))^{L+1−i} [T 6.15]
+        ("mixture-two-phase", [(1 / 9) ** 2, 1 / 9]),
+        ("multiplexing", [1.0, 1.0]),
+        ("backprop", [1.0, 1.0]),
+    ],
+)
+def test_the_attenuation_of_shipped_models(name, shares):
+    found = facts.facts(load_model(name, {"layers": [6, 6, 6]})).attenuation
+    assert found == pytest.approx(shares)
 
-        credits = ("own-channel",)
-        observed = ("basal",)
-        time_constants = property(lambda self: {"basal": 0.01})
-        noise = property(lambda self: {})
 
-        def layers(self, network, compartment):
-            return network.depth
-
-        def pull(self, *_):
-            raise AssertionError("nothing moves")
-
-        read = variables = pull
-
-        def attenuation(self, network, i):
-            return 0.5 ** (network.depth - i)
-
-    model = ns.load_protocol("backprop-digits").spec.model
-    own = model.model_copy(update={"dynamics": Own()})
-    assert facts.facts(own) == (
-        ("own-channel",),
-        ("basal",),
-        ("basal",),
-        tuple(0.5 ** (own.depth - i) for i in range(1, own.depth + 1)),
-        None,
-    )
+def test_an_attenuation_of_a_script_is_what_its_text_says():
+    model = load_model("backprop", {"attenuation": "0.5**(L - i)", "layers": [3, 4, 4, 4]})
+    assert facts.facts(model).attenuation == (0.25, 0.5, 1.0)
 
 
 def test_formulas_are_those_of_the_functions():
@@ -98,7 +90,6 @@ def test_what_a_name_can_do_is_asked_of_functions_that_have_none():
 def test_every_name_in_the_tables_leads_to_a_function():
     functions = [
         *(credit.assign for credit in CREDITS.values()),
-        *(rule for rule, _ in FORWARD_RULES.values()),
         *(rule.probe for rule in FEEDBACK_RULES.values() if rule.probe is not None),
         *TIES.values(),
     ]
@@ -106,6 +97,12 @@ def test_every_name_in_the_tables_leads_to_a_function():
     for deferred in functions:
         name = getattr(deferred.function, "__name__", deferred.place)
         assert name.rpartition(":")[2] == deferred.place.rpartition(":")[2]
+
+
+def test_rules_by_name_are_text_over_the_teaching():
+    for text, source in FORWARD_RULES.values():
+        assert "teaching" in text.format("basal") and "basal" in text.format("basal")
+        assert "[T" in source
 
 
 def test_a_deferred_function_is_called():

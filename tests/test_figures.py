@@ -213,7 +213,7 @@ def test_a_single_phase_teaches_by_what_the_neuron_did_not_predict(traces):
     [
         ("backprop", ["Rate: presentation 9, sample 0", "Loss", "Test error", "Angle"]),
         ("no detail", ["Loss", "Test error"]),
-        ("one variable", ["Apical: presentation 9, sample 0", "Loss", "Test error", "Angle"]),
+        ("one variable", ["Basal: presentation 9, sample 0", "Loss", "Test error", "Angle"]),
     ],
 )
 def test_panels_without_content_are_left_out(traces, kind, titles):
@@ -310,7 +310,7 @@ def test_variables_default_to_the_last_presentation_the_first_sample_and_all_lay
     [
         (
             {"names": ["somma"]},
-            r"unknown variable 'somma'; did you mean 'soma'\? \(allowed: soma, basal_rate, ",
+            r"unknown variable 'somma'; did you mean 'soma'\? \(allowed: soma, basal, apical, ",
         ),
         ({"presentation": 3}, "presentation 3 was not recorded; there are: 0, 4, 9$"),
         ({"sample": 2}, "sample 2 was not recorded; there are: 0, 1$"),

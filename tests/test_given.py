@@ -11,13 +11,14 @@ from command_line import call
 import neurosim as ns
 from neurosim import ingredients
 from neurosim.errors import InputError, NeurosimWarning
-from neurosim.loading import load_protocol
+from neurosim.loading import load_model, load_protocol
 from neurosim.subjects import subject
 from neurosim.weight_files import of_moment
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
 FROM_RUN = {"init": "file", "file": "runs/a.h5"}
+TAKEN = {"projections.Q.init": "file"}
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +38,10 @@ def copied(runs, tiny):
     shutil.copy(runs, "runs/a.h5")
 
 
-def drawn(seed=0, **changes):
-    """The first weights of a network like the tiny one."""
-    model = load_protocol("tiny.toml", {f"model.{k}": v for k, v in changes.items()}).spec.model
+def drawn(W, seed=0, **changes):
+    """The first weights of a network like the tiny one, by projection. W: what is said of W."""
+    given = {f"model.{k}": v for k, v in ({"projections.W": W} | changes).items()}
+    model = load_protocol("tiny.toml", given).spec.model
     return ingredients.weights(model, seed, None, Path.cwd())
 
 
@@ -58,24 +60,24 @@ def check(**changes):
 def test_weights_come_from_any_moment_of_a_trace(at, group, row):
     tree = ns.open_trace("runs/a.h5")[group]
     for seed in (0, 1):
-        taken = {"init": "file", "file": f"runs/a.h5{at}"}
-        found = drawn(seed, weights=taken, feedback={"init": "file"})
-        for letter, layers in (("W", found.W), ("Q", found.Q)):
+        found = drawn({"init": "file", "file": f"runs/a.h5{at}"}, seed, **TAKEN)
+        assert set(found) == {"W", "Q"}
+        for letter, layers in found.items():
             for i, array in enumerate(layers, start=1):
                 np.testing.assert_array_equal(array, tree[f"{letter}{i}"].values[row, seed])
 
 
 def test_a_run_goes_on_from_the_weights_of_another():
-    changes = {"model.weights": {"init": "file", "file": Path("runs/a.h5")}}
-    changes |= {"model.feedback.init": "file", "level": "equilibrium"}
+    changes = {"model.projections.W": {"init": "file", "file": Path("runs/a.h5")}}
+    changes |= {"model.projections.Q.init": "file", "level": "equilibrium"}
     ns.run(load_protocol("tiny.toml", changes), seed=1, out="b.h5")
     first, last = of_moment(Path("b.h5"), "initial", 1), of_moment(Path("runs/a.h5"), "final", 1)
     assert first.keys() == last.keys() == {"W1", "W2", "Q1"}
     for name, array in last.items():
         np.testing.assert_array_equal(first[name], array)
     # A trace of one seed serves any other.
-    other = drawn(5, weights={"init": "file", "file": "b.h5@initial"}, feedback={"init": "file"})
-    np.testing.assert_array_equal(other.W[0], last["W1"])
+    other = drawn({"init": "file", "file": "b.h5@initial"}, 5, **TAKEN)
+    np.testing.assert_array_equal(other["W"][0], last["W1"])
 
 
 def test_moments_have_names_in_every_reader():
@@ -96,7 +98,7 @@ def test_moments_have_names_in_every_reader():
 )
 def test_moments_that_are_not_there(file, seed, message):
     with pytest.raises(InputError, match=message):
-        drawn(seed, weights={"init": "file", "file": file})
+        drawn({"init": "file", "file": file}, seed)
 
 
 # --- what a network has no place for -------------------------------------------------------------
@@ -105,35 +107,75 @@ def test_moments_that_are_not_there(file, seed, message):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ("b1", r"w\.npz: unknown array 'b1'.*\(allowed: W1, W2\); biases need model\.bias = true"),
-        ("W3", r"w\.npz: unknown array 'W3'.*\(allowed: W1, W2\)$"),
-        ("gain", r"w\.npz: unknown array 'gain' \(allowed: W1, W2\)$"),
+        (
+            "b1",
+            r"w\.npz: unknown array 'b1'.*\(allowed: W1, W2, Q1\); biases need bias = true, such",
+        ),
+        ("W3", r"w\.npz: unknown array 'W3'.*\(allowed: W1, W2, Q1\)$"),
+        ("gain", r"w\.npz: unknown array 'gain' \(allowed: W1, W2, Q1\)$"),
+        ("mu", r"w\.npz: unknown array 'mu' \(allowed: W1, W2, Q1\)$"),
     ],
 )
 def test_arrays_that_a_network_has_no_place_for_are_refused(extra, message):
     np.savez("w.npz", W1=np.eye(4, 3), W2=np.eye(4), **{extra: np.ones(4)})
     with pytest.raises(InputError, match=message):
-        drawn(weights={"init": "file", "file": "w.npz"})
+        drawn({"init": "file", "file": "w.npz"})
 
 
 def test_biases_are_taken_all_or_none():
     np.savez("w.npz", W1=np.eye(4, 3), W2=np.eye(4), b2=np.ones(4))
     with pytest.raises(InputError, match="array 'b1' is missing"):
-        drawn(weights={"init": "file", "file": "w.npz"}, bias=True)
+        drawn({"init": "file", "file": "w.npz", "bias": True})
+    np.savez("w.npz", W1=np.eye(4, 3), W2=np.eye(4))
+    assert [b.tolist() for b in drawn({"init": "file", "file": "w.npz", "bias": True})["b"]] == [
+        [0.0] * 4
+    ] * 2
 
 
 def test_feedback_that_is_not_taken_over_is_said():
-    said = r"a\.h5: Q1 not used, as model\.feedback\.init is 'pseudo-inverse'; 'file' takes them"
+    said = (
+        r"a\.h5: Q1 not used, as model\.projections\.Q\.init is 'pinv\(W\[i\+1\]\)'; 'file' takes"
+    )
     with pytest.warns(NeurosimWarning, match=said):
-        drawn(weights=FROM_RUN, feedback={"init": "pseudo-inverse"})
+        drawn(FROM_RUN)
+
+
+def test_feedback_that_follows_is_not_said_to_be_left():
+    """It is computed from W, as the file's was."""
+    changes = {"projections.W": FROM_RUN, "projections.Q.rule": "tied", "layers": [3, 4, 4]}
+    found = ingredients.weights(load_model("mixture-two-phase", changes), 0, None, Path.cwd())
+    np.testing.assert_allclose(found["Q"][0], np.linalg.pinv(found["W"][1]))
+
+
+def test_weights_of_one_projection_alone_may_come_from_a_file():
+    np.savez("q.npz", Q1=np.arange(16.0).reshape(4, 4))
+    found = drawn({}, **{"projections.Q": {"init": "file", "file": "q.npz"}})
+    np.testing.assert_array_equal(found["Q"][0], np.arange(16.0).reshape(4, 4))
+    np.testing.assert_array_equal(found["W"][0], drawn({})["W"][0])
+    said = r"a\.h5: W1, W2 not used, as model\.projections\.W\.init is 'orthogonal'; 'file' takes"
+    with pytest.warns(NeurosimWarning, match=said):
+        drawn({}, **{"projections.Q": FROM_RUN})
+
+
+def test_the_channel_of_a_credit_has_its_arrays_too():
+    """Q1 … of a file: allowed, taken over where asked for, and said to be left where not."""
+    model = {"layers": [3, 4, 4], "projections.W": FROM_RUN}
+    taken = load_model("target-propagation", model | {"credit.init": "file"})
+    found = ingredients.weights(taken, 0, None, Path.cwd())
+    final = of_moment(Path("runs/a.h5"), "final", 0)
+    np.testing.assert_array_equal(found["Q"][0], final["Q1"])
+    np.testing.assert_array_equal(found["W"][1], final["W2"])
+    said = r"a\.h5: Q1 not used, as model\.credit\.init is 'pseudo-inverse'; 'file' takes"
+    with pytest.warns(NeurosimWarning, match=said):
+        ingredients.weights(load_model("target-propagation", model), 0, None, Path.cwd())
 
 
 @pytest.mark.parametrize(
     ("key", "value", "reader"),
     [
-        ("model.weights.file", "w.npz", "weights.init = 'file'"),
-        ("model.feedback.file", "w.npz", "feedback.init = 'file'"),
-        ("model.weights.distance", 3.0, "weights.init = 'near-teacher'"),
+        ("model.projections.W.file", "w.npz", "projections.W.init = 'file'"),
+        ("model.projections.Q.file", "w.npz", "projections.Q.init = 'file'"),
+        ("model.projections.W.distance", 3.0, "projections.W.init = 'near-teacher'"),
         ("schedule.final", 0.5, "schedule.kind = 'linear' or 'exponential'"),
     ],
 )
@@ -141,6 +183,12 @@ def test_keys_that_another_switches_off_are_said(key, value, reader):
     said = rf"^override {key}: is not used; {reader} would use it$"
     with pytest.warns(NeurosimWarning, match=said):
         load_protocol("tiny.toml", {key: value})
+
+
+def test_a_file_of_a_credit_that_starts_otherwise_is_said():
+    said = r"^override model\.credit\.file: is not used; credit\.init = 'file' would use it$"
+    with pytest.warns(NeurosimWarning, match=said):
+        load_protocol("target-propagation", {"model.credit.file": "w.npz"})
 
 
 # --- samples and presentations -------------------------------------------------------------------

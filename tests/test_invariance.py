@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from chains import circuit, forward, layers
 from tiny_networks import DYNAMICS, STEP, network, present, samples, weights
 
 import neurosim as ns
 from neurosim import build
 from neurosim.contents import phase_times
-from neurosim.dynamics.base import Drive, Target, rest
+from neurosim.dynamics.base import Target, rest
 from neurosim.engine import Engine
-from neurosim.initialisers import forward_weights
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
@@ -52,10 +52,11 @@ def double_precision():
 
 def ways(family: str, activation: str, way: str):
     level, duration, stop = WAYS[way]
-    sigma = {}
+    noise = {}
     if way == "noisy":
-        sigma = dict.fromkeys(DYNAMICS[family]().time_constants, 0.1)
-    return (level, DYNAMICS[family](sigma=sigma), network(activation)), (duration, stop)
+        states = DYNAMICS[family]().circuit.moving
+        noise = dict.fromkeys((name for _, name in states), 0.1)
+    return (level, DYNAMICS[family](noise=noise), network(activation)), (duration, stop)
 
 
 def grid(way: str, until: float = 1.0):
@@ -122,19 +123,18 @@ level = "rate"
 precision = "float64"
 batch = 4
 [model]
-dynamics = "mixture"
-credit = "two-phase"
+use = "mixture-two-phase"
 layers = [4, 4, 3]
-mu = 0.3
-tau_soma = "10 ms"
+output = "linear"
+loss = "half-squared"
+parameters = { mu = 0.3, tau_soma = "10 ms" }
 noise = { soma = 0.01 }
-weights.gain = 0.5
-[model.forward]
+[model.projections.W]
+init = "xavier"
+gain = 0.5
 rate = 0.005
-depth_compensation = true
 optimizer = "momentum"
-[model.feedback]
-rule = "white-noise"
+[model.projections.Q]
 rate = 0.01
 optimizer = "adam"
 [task]
@@ -231,8 +231,8 @@ def test_the_noise_of_a_sample_follows_it_through_the_batch(tmp_path):
     engine = build.engine(spec, spec.stages[0], 15)
     rng = np.random.default_rng(2)
     data = (jnp.asarray(rng.normal(size=(20, 4))), jnp.asarray(rng.normal(size=(20, 3))))
-    W = forward_weights("orthogonal", (4, 4, 3), 0.5, rng)
-    start = Weights(tuple(map(jnp.asarray, W)), (), (jnp.asarray(np.linalg.pinv(W[1])),))
+    W = forward("orthogonal", (4, 4, 3), 0.5, rng)
+    start = circuit(Weights(tuple(map(jnp.asarray, W)), (), (jnp.asarray(np.linalg.pinv(W[1])),)))
     states = engine.begin(jax.tree.map(lambda w: w[None], start), 0)
     keys = jax.random.key(0)[None]
     times = phase_times(spec, spec.stages[0].phases)
@@ -261,18 +261,13 @@ def test_every_length_of_a_phase_can_be_recorded(tmp_path, milliseconds, adaptiv
     (tmp_path / "tiny.toml").write_text(RUN)
     changes = {f"stages.0.phases.{k}.duration": f"{milliseconds} ms" for k in (0, 1)}
     changes |= {"rate.dt": "1 ms", "rate.adaptive": adaptive, "model.noise.soma": 0.0}
-    changes |= {"model.tau_soma": "2 ms"}
+    changes |= {"model.parameters.tau_soma": "2 ms"}
     spec = load_protocol(tmp_path / "tiny.toml", changes).spec
     times = phase_times(spec, spec.stages[0].phases)[0]
     level, dynamics = build.level(spec), build.dynamics(spec.model)
-    problem = Problem(
-        dynamics,
-        build.network(spec.model),
-        Weights((jnp.eye(4), jnp.eye(3, 4)), (), (jnp.eye(4, 3),)),
-        Drive(jnp.ones(4), jnp.ones(4), Target("none")),
-        STEP,
-        jnp.ones(3),
-    )
+    net, own = build.network(spec.model), {"W": (jnp.eye(4), jnp.eye(3, 4)), "Q": (jnp.eye(4, 3),)}
+    drive = dynamics.drive(net, own, jnp.ones(4), Target("none"))
+    problem = Problem(dynamics, net, own, drive, STEP, jnp.ones(3))
     start = rest(dynamics, problem.network, jnp.float64)
     span = Span(spec.stages[0].phases[0].duration, False, None, (times, lambda _, state: state))
     state, _, seen = jax.jit(lambda v: level.settle(problem, v, span))(start)
@@ -296,7 +291,8 @@ def residual_by_hand(family, activation, state, x, y):
     """Largest rms residual of a layer over its expected signal, from the equations in the book."""
     W, _, Q = weights()
     depth = len(W)
-    v = {name: [None, *map(np.asarray, layers)] for name, layers in state.items()}
+    names = {key.partition(".")[2] for key in state}
+    v = {name: [None, *map(np.asarray, layers(state, name))] for name in names}
     kinds = [None, *[activation] * (depth - 1), "linear"]
     pulls = {}
     if family == "dendrites":

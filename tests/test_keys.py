@@ -48,9 +48,11 @@ def test_a_new_key_is_missed_and_keeps_what_is_written(keys):
     [
         ("rate", ("dt", "time > 0", "needed")),
         ("model", ("activation", "name, or table", "`leaky-relu`, slope 0.35")),
-        ("layered", ("mu", "number > 0, < 0.5", "none")),
+        ("model", ("credit", "name, or table", "none")),
+        ("projections", ("distance", "number > 0", "8")),
+        ("projections", ("bias", "`true`, `false`", "none")),
         ("model.spiking", ("tau_synapse", "time ≥ 0", "5 ms")),
-        ("model.feedback", ("gain", "number > 0", "1")),
+        ("credit", ("gain", "number > 0", "1")),
         ("protocol", ("seed", "integer ≥ 0, < 2147483648", "0")),
         ("task.arrays", ("standardise", "`true`, `false`", "`false`")),
         ("task.student-teacher", ("layers", "list of integer", "needed")),

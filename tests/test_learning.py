@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from chains import circuit
 from settled_networks import draws, network, random_weights, settled
 
 from neurosim import build
-from neurosim.dynamics import Mixture
 from neurosim.loading import load_protocol
+from neurosim.simulator import Phase
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -24,15 +25,16 @@ level = "equilibrium"
 precision = "float64"
 batch = 5
 [model]
-dynamics = "mixture"
-credit = "two-phase"
+use = "mixture-two-phase"
 layers = [4, 5, 5, 3]
-mu = 0.2
-tau_soma = "20 ms"
+output = "linear"
+loss = "half-squared"
+parameters.mu = 0.2
+[model.projections.W]
 bias = true
-[model.forward]
 rate = [0.3, 0.2, 0.1]
-[model.feedback]
+post = "slope(basal)*(soma - soma_free)"
+[model.projections.Q]
 rule = "white-noise"
 rate = [0.05, 0.04]
 [task]
@@ -76,25 +78,24 @@ def learning(spec):
 )
 def test_optimisers_are_those_of_optax(spec, name, reference):
     """Five steps, layer by layer, optax minimising with the gradient −Δ; W, b and Q."""
-    rules = learning(spec({"model.forward.optimizer": name, "model.feedback.optimizer": name}))
-    weights = random_weights((4, 5, 5, 3), biases=True)
+    rules = learning(spec({f"model.projections.{of}.optimizer": name for of in "WQ"}))
+    weights = circuit(random_weights((4, 5, 5, 3), biases=True))
     state = rules.begin(weights)
     layers = [("W", 0.3, 0), ("W", 0.2, 1), ("W", 0.1, 2), ("Q", 0.05, 0), ("Q", 0.04, 1)]
     layers += [("b", 0.3, 0), ("b", 0.2, 1), ("b", 0.1, 2)]
     optimisers = [reference(rate) for _, rate, _ in layers]
     states = [
-        o.init(getattr(weights, letter)[i])
-        for o, (letter, _, i) in zip(optimisers, layers, strict=True)
+        o.init(weights[letter][i]) for o, (letter, _, i) in zip(optimisers, layers, strict=True)
     ]
-    arrays = [getattr(weights, letter)[i] for letter, _, i in layers]
+    arrays = [weights[letter][i] for letter, _, i in layers]
     for step in range(5):
         change = jax.tree.map(lambda w, k=step: draws(30 + k, *w.shape), weights)
         weights, state = rules.step(weights, change, state, jnp.array(1.0))
         for k, (letter, _, i) in enumerate(layers):
-            update, states[k] = optimisers[k].update(-getattr(change, letter)[i], states[k])
+            update, states[k] = optimisers[k].update(-change[letter][i], states[k])
             arrays[k] = arrays[k] + update
     for array, (letter, _, i) in zip(arrays, layers, strict=True):
-        np.testing.assert_allclose(getattr(weights, letter)[i], array, rtol=1e-13, atol=1e-15)
+        np.testing.assert_allclose(weights[letter][i], array, rtol=1e-13, atol=1e-15)
 
 
 def test_schedules_scale_every_rate(spec):
@@ -119,16 +120,18 @@ def test_turns_go_from_the_top_down_in_equal_shares(spec):
 
 def test_depth_compensation_undoes_the_attenuation(spec):
     """((1−μ)/μ)^(L+1−i) times the signal of layer i [T 6.19], of W and b alike."""
-    dynamics, net = Mixture(mu=0.2, tau_soma=0.02), network((4, 5, 5, 3))
-    weights = random_weights((4, 5, 5, 3), biases=True)
+    net, weights = network((4, 5, 5, 3)), random_weights((4, 5, 5, 3), biases=True)
     x, y = draws(11, 6, 4), draws(12, 6, 3)
+    posts = "(soma - basal_rate)", "((soma - basal_rate)/attenuation)"
+    specs = [spec({"model.projections.W.post": f"slope(basal)*{post}"}) for post in posts]
+    dynamics = build.dynamics(specs[0].model)
     _, readout = settled(dynamics, net, weights, x, y, "following")
-    both = [
-        learning(
-            spec({"model.credit": "single-phase", "model.forward.depth_compensation": switch})
-        ).forward_change(dynamics, net, weights, x, y, readout, None)
-        for switch in (False, True)
-    ]
+    phase, key = Phase("learning", 0.0, True, "following", ("W",)), jax.random.key(0)
+    both = []
+    for each in specs:
+        rules, own = learning(each), circuit(weights)
+        given = dynamics, net, own, x, y, readout, (), key, rules.moment(jnp.array(0.0)), phase, {}
+        both.append(dynamics.chain(rules.change(*given)))
     for i in (1, 2, 3):
         factor = 4.0 ** (4 - i)
         np.testing.assert_allclose(both[1].W[i - 1], factor * both[0].W[i - 1], rtol=1e-13)
@@ -140,7 +143,7 @@ def test_a_presentation_moves_weights_by_rate_times_schedule_times_change(spec):
     """Engine level: at presentation p of a stage that began at `first`, by layer, W, b and Q."""
     chosen = spec({"schedule.kind": "linear", "schedule.final": 0.5})
     engine = build.engine(chosen, chosen.stages[0], 10)
-    weights = random_weights((4, 5, 5, 3), biases=True, q_noise=0.05)
+    weights = circuit(random_weights((4, 5, 5, 3), biases=True, q_noise=0.05))
     data = (draws(13, 20, 4), draws(14, 20, 3))
     orders = jnp.arange(20).reshape(1, 4, 5)
     for first, number in ((0, 0), (0, 7), (100, 105)):
@@ -158,9 +161,7 @@ def test_a_presentation_moves_weights_by_rate_times_schedule_times_change(spec):
         factor = 1 - 0.5 * (number - first) / 10
         rates = {"W": (0.3, 0.2, 0.1), "b": (0.3, 0.2, 0.1), "Q": (0.05, 0.04)}
         for letter, of_layers in rates.items():
-            before, after = getattr(weights, letter), getattr(states.weights, letter)
-            for rate, w, v, d in zip(
-                of_layers, before, after, getattr(change, letter), strict=True
-            ):
+            arrays = weights[letter], states.weights[letter], change[letter]
+            for rate, w, v, d in zip(of_layers, *arrays, strict=True):
                 np.testing.assert_allclose(v[0], w + rate * factor * d[0], rtol=1e-12, atol=1e-15)
                 assert np.abs(np.asarray(d)).max() > 1e-6

@@ -14,13 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from chains import FEEDFORWARD, circuit, dynamics, forward, layers
 from scipy.linalg import solve_continuous_lyapunov, solve_discrete_lyapunov
 
 from neurosim import build
 from neurosim.activations import Linear
-from neurosim.dynamics import Feedforward, Mixture, Multiplexing
-from neurosim.dynamics.base import Drive, Target, rest
-from neurosim.initialisers import forward_weights
+from neurosim.dynamics.base import Target, rest
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.loading import load_protocol
@@ -40,7 +39,7 @@ def double_precision():
 @cache
 def weights(scale: float) -> Weights:
     rng = np.random.default_rng(0)
-    W = forward_weights("orthogonal", SIZES, 0.8, rng)
+    W = forward("orthogonal", SIZES, 0.8, rng)
     Q = [np.linalg.pinv(w) for w in W[1:]]
     return Weights(tuple(scale * w for w in W), (), tuple(scale * q for q in Q))
 
@@ -50,7 +49,7 @@ TARGET = np.array([1.0, -0.5, 0.3])
 
 
 @eqx.filter_jit
-def spread(level, dynamics, sizes, weights, x, value, duration, seed, times=None):
+def spread(level, moving, sizes, weights, x, value, duration, seed, times=None):
     """Final states of many samples shown the same, and their states at `times`."""
     network = Network(
         sizes, (Linear(),) * (len(sizes) - 1), "inverse", Loss("half-squared", "linear")
@@ -58,10 +57,11 @@ def spread(level, dynamics, sizes, weights, x, value, duration, seed, times=None
 
     def one(sample):
         key = jax.random.fold_in(jax.random.key(seed), sample)
-        drive = Drive(x, network.potential(weights, 1, x), Target("fixed", value=value))
+        own = circuit(weights)
+        drive = moving.drive(network, own, x, Target("fixed", value=value))
         watch = None if times is None else (times, lambda _, state: state)
-        problem = Problem(dynamics, network, weights, drive, 0.1, value)
-        start = rest(dynamics, network, x.dtype)
+        problem = Problem(moving, network, own, drive, 0.1, value)
+        start = rest(moving, network, x.dtype)
         state, _, seen = level.settle(problem, start, Span(duration, False, key, watch))
         return state, seen
 
@@ -104,18 +104,19 @@ def test_a_compartment_alone_has_its_deviation_whatever_the_step(scheme, steps_a
     By Heun (1 − a + a²/2)^k.
     """
     a = 1 / steps_a_tau
-    level, dynamics = stepping(scheme, TAU * a), Feedforward(TAU, sigma={"basal": SIGMA})
     sizes, units = (3, 4), 4
+    level = stepping(scheme, TAU * a)
+    moving = dynamics(FEEDFORWARD, sizes, noise={"basal": SIGMA}, tau_basal=TAU)
     one_layer = Weights(weights(1.0).W[:1], (), ())
     # Twelve time constants leave exp(-24) of the variance's transient.
     times = (12 * TAU, 13 * TAU)
-    state, seen = spread(level, dynamics, sizes, one_layer, X, np.zeros(4), 13 * TAU, 1, times)
-    v = np.asarray(state["basal"][0]) - one_layer.W[0] @ X
+    state, seen = spread(level, moving, sizes, one_layer, X, np.zeros(4), 13 * TAU, 1, times)
+    v = np.asarray(layers(state, "basal")[0]) - one_layer.W[0] @ X
     decay = 1 - a if scheme == "euler" else 1 - a + a**2 / 2
     variance, n = SIGMA**2, SAMPLES * units
     assert abs(v.mean()) < ERRORS * np.sqrt(variance / n)
     assert np.mean(v**2) == pytest.approx(variance, rel=ERRORS * np.sqrt(2 / n))
-    before = np.asarray(seen["basal"][0][:, 0]) - one_layer.W[0] @ X
+    before = np.asarray(layers(seen, "basal")[0][:, 0]) - one_layer.W[0] @ X
     lagged = variance * decay**steps_a_tau
     error = np.sqrt((variance**2 + lagged**2) / n)
     assert np.mean(v * before) == pytest.approx(lagged, abs=ERRORS * error)
@@ -124,17 +125,17 @@ def test_a_compartment_alone_has_its_deviation_whatever_the_step(scheme, steps_a
 # -------------------------------------------------------------------------------- a linear network
 
 
-def system(dynamics):
+def system(family):
     """dv = (A v + c) dt + S dW for a fixed target, and the place of each (compartment, layer)."""
     W, _, Q = weights(1.0)
-    L, taus = len(W), dynamics.time_constants
+    L, taus, sigma = len(W), TIMES[family], SIGMAS[family]
     place, size = {}, 0
     for name in taus:
         for i in range(1, L + (name != "apical")):
             place[name, i] = slice(size, size + SIZES[i])
             size += SIZES[i]
     A, c, S = -np.eye(size), np.zeros(size), np.zeros((size, size))
-    if isinstance(dynamics, Mixture):
+    if "soma" in taus:
         for i in range(1, L + 1):
             soma, unit = place["soma", i], np.eye(SIZES[i])
             A[soma, place["basal", i]] += (1 - MU) * unit
@@ -155,22 +156,26 @@ def system(dynamics):
     for (name, _), where in place.items():
         A[where] /= taus[name]
         c[where] /= taus[name]
-        S[where, where] = dynamics.noise[name] * np.sqrt(2 / taus[name]) * np.eye(A[where].shape[0])
+        S[where, where] = sigma[name] * np.sqrt(2 / taus[name]) * np.eye(A[where].shape[0])
     return A, c, S, place
 
 
-NETWORKS = {
-    "mixture": Mixture(
-        mu=MU,
-        tau_soma=TAU,
-        tau_basal=0.01,
-        tau_apical=0.015,
-        sigma={"soma": 0.3, "basal": 0.1, "apical": 0.2},
-    ),
-    "multiplexing": Multiplexing(
-        tau_basal=0.01, tau_apical=0.02, sigma={"basal": 0.2, "apical": 0.3}
-    ),
+TIMES = {
+    "mixture": {"soma": TAU, "basal": 0.01, "apical": 0.015},
+    "multiplexing": {"basal": 0.01, "apical": 0.02},
 }
+SIGMAS = {
+    "mixture": {"soma": 0.3, "basal": 0.1, "apical": 0.2},
+    "multiplexing": {"basal": 0.2, "apical": 0.3},
+}
+
+
+def noisy(family):
+    """A network of noisy compartments."""
+    values = {f"tau_{name}": tau for name, tau in TIMES[family].items()}
+    values |= {"mu": MU} if family == "mixture" else {}
+    model = {"mixture": "mixture-dendrites"}.get(family, family)
+    return dynamics(model, SIZES, noise=SIGMAS[family], **values)
 
 
 @pytest.mark.parametrize(
@@ -181,11 +186,10 @@ NETWORKS = {
         pytest.param("heun", 0.001, "continuous", marks=pytest.mark.long),
     ],
 )
-@pytest.mark.parametrize("family", NETWORKS)
+@pytest.mark.parametrize("family", TIMES)
 def test_a_linear_network_has_the_covariance_of_its_lyapunov_equation(family, scheme, dt, time):
     """At a coarse dt that of its steps; at a fine one (Heun errs by 0.3 %) that of the SDE."""
-    dynamics = NETWORKS[family]
-    A, c, S, place = system(dynamics)
+    A, c, S, place = system(family)
     if time == "discrete":
         R, N = one_step(scheme, A, S, dt)
         expected = solve_discrete_lyapunov(R, N @ N.T)
@@ -194,8 +198,8 @@ def test_a_linear_network_has_the_covariance_of_its_lyapunov_equation(family, sc
     slowest = -1 / np.linalg.eigvals(A).real.max()
     duration = dt * round(10 * slowest / dt)  # leaves exp(-10) of the start in the mean
     level = stepping(scheme, dt)
-    state, _ = spread(level, dynamics, SIZES, weights(1.0), X, TARGET, duration, seed=2)
-    v = np.concatenate([np.asarray(state[name][i - 1]) for name, i in place], axis=1)
+    state, _ = spread(level, noisy(family), SIZES, weights(1.0), X, TARGET, duration, seed=2)
+    v = np.concatenate([np.asarray(layers(state, name)[i - 1]) for name, i in place], axis=1)
     off = (v.mean(0) + np.linalg.solve(A, c)) / np.sqrt(np.diag(expected) / SAMPLES)
     assert np.abs(off).max() < ERRORS
     assert np.abs(deviations(np.cov(v.T), expected)).max() < ERRORS
@@ -206,11 +210,9 @@ def test_a_linear_network_has_the_covariance_of_its_lyapunov_equation(family, sc
 
 def test_compartments_layers_units_and_samples_have_noise_of_their_own():
     """Without synapses nothing is correlated: r √N stays below five everywhere."""
-    dynamics = NETWORKS["multiplexing"]
-    state, _ = spread(
-        stepping("heun", 0.005), dynamics, SIZES, weights(0.0), X, TARGET, 0.3, seed=3
-    )
-    v = np.concatenate([np.asarray(a) for layers in state.values() for a in layers], axis=1)
+    moving = noisy("multiplexing")
+    state, _ = spread(stepping("heun", 0.005), moving, SIZES, weights(0.0), X, TARGET, 0.3, seed=3)
+    v = np.concatenate([np.asarray(a) for a in jax.tree.leaves(state)], axis=1)
     count = v.shape[1]
     assert count == sum(SIZES[1:]) + sum(SIZES[1:-1])
     one, next_one = v[:-1:2], v[1::2]
@@ -225,12 +227,12 @@ name = "noise"
 batch = 200
 precision = "float64"
 [model]
-dynamics = "multiplexing"
-credit = "two-phase"
+use = "multiplexing"
 layers = [3, 4, 3]
 activation = "linear"
-tau_basal = "10 ms"
-tau_apical = "10 ms"
+output = "linear"
+loss = "half-squared"
+parameters = { tau_basal = "10 ms", tau_apical = "10 ms" }
 noise = { basal = 0.5, apical = 0.5 }
 [task]
 name = "student-teacher"
@@ -260,7 +262,7 @@ def test_seeds_presentations_phases_and_samples_draw_noise_of_their_own(tmp_path
     (tmp_path / "noise.toml").write_text(PROTOCOL)
     spec = load_protocol(tmp_path / "noise.toml").spec
     engine = build.engine(spec, spec.stages[0], 10)
-    zero = Weights((np.zeros((4, 3)), np.zeros((3, 4))), (), (np.zeros((4, 3)),))
+    zero = {"W": (np.zeros((4, 3)), np.zeros((3, 4))), "Q": (np.zeros((4, 3)),)}
     state = engine.begin(jax.tree.map(lambda a: jnp.asarray(a)[None], zero), 0)
     data = (jnp.zeros((400, 3)), jnp.zeros((400, 3)))
     ids = jnp.arange(200)[None]

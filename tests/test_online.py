@@ -2,7 +2,6 @@
 
 import warnings
 from functools import partial
-from types import SimpleNamespace
 
 import equinox as eqx
 import h5py
@@ -10,20 +9,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from chains import FEEDFORWARD, circuit
 from scipy.integrate import solve_ivp
 
 import neurosim as ns
 from neurosim import build
 from neurosim.activations import Linear
-from neurosim.dynamics import Feedforward
 from neurosim.dynamics.base import Target, rest
 from neurosim.errors import NeurosimWarning
 from neurosim.levels import online
 from neurosim.levels.rate import Rate
-from neurosim.loading import load_protocol
+from neurosim.loading import load_model, load_protocol
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights
-from neurosim.plasticity.learning import Learning
+from neurosim.plasticity.local import LocalLearning
 from neurosim.simulator import Phase
 
 MU, STEP, N = 0.3, 0.5, 3
@@ -35,16 +34,17 @@ precision = "float64"
 plasticity = "online"
 batch = 4
 [model]
-dynamics = "mixture"
-credit = "two-phase"
+use = "mixture-two-phase"
 layers = [3, 3, 3]
 activation = "linear"
+output = "linear"
+loss = "half-squared"
 target_step = 0.5
-mu = 0.3
-tau_soma = "20 ms"
 tau_memory = "15 ms"
-[model.forward]
-rate = "1 Hz"
+parameters.mu = 0.3
+projections.W.rate = "1 Hz"
+projections.W.post = "slope(basal)*(soma - soma_free)"
+projections.Q.rule = "fixed"
 [task]
 name = "student-teacher"
 layers = [3, 3, 3]
@@ -66,45 +66,37 @@ scheme = "heun"
 dt = "0.5 ms"
 """
 ONE_PHASE = {"name": "learning", "duration": "500 ms", "until": "duration", "plastic": ["forward"]}
-MODEL = {
-    "layers": [3, 3, 3],
-    "activation": "linear",
-    "target_step": 0.5,
-    "forward": {"rate": "1 Hz"},
-    "mu": None,
-    "tau_soma": None,
+PLAIN = {
+    "model.layers": [3, 3, 3],
+    "model.activation": "linear",
+    "model.output": "linear",
+    "model.loss": "half-squared",
+    "model.target_step": 0.5,
+    "model.projections.W.rate": "1 Hz",
 }
+"""What a case of another model says of its own."""
 CASES = {
     "mixture": {},
     "mixture with apical plasticity": {
-        "model.feedback.rule": "reconstruction",
-        "model.feedback.rate": "1 Hz",
+        "model.projections.Q.post": "t_slope(apical)*(soma - apical_rate)",
+        "model.projections.Q.rate": "1 Hz",
         "stages.0.phases.0.plastic": ["feedback"],
     },
     "mixture with tied inverses": {
-        "model.feedback.init": "exact-inverse",
-        "model.feedback.rule": "tied",
+        "model.projections.Q.init": "inv(W[i+1])",
+        "model.projections.Q.rule": "tied",
     },
     "mixture in one phase": {
-        "model.credit": "single-phase",
+        "model.projections.W.post": "slope(basal)*(soma - basal_rate)",
         "stages.0.phases": [ONE_PHASE | {"teaching": "following"}],
     },
-    "multiplexing": {
-        "model": MODEL
-        | {
-            "dynamics": "multiplexing",
-            "credit": "two-phase",
-            "tau_basal": "20 ms",
-            "tau_apical": "20 ms",
-            "tau_memory": "15 ms",
-        }
+    "multiplexing": PLAIN
+    | {
+        "model.use": "multiplexing",
+        "model.projections.Q.rule": "fixed",
+        "model.tau_memory": "15 ms",
     },
-    "backprop": {
-        "model": MODEL
-        | {"dynamics": "feedforward", "credit": "backprop", "tau_basal": "20 ms"}
-        | {"tau_memory": None},
-        "stages.0.phases": [ONE_PHASE],
-    },
+    "backprop": PLAIN | {"model.use": "backprop", "stages.0.phases": [ONE_PHASE]},
 }
 
 
@@ -145,9 +137,14 @@ def batch(W, count=4):
     return x, x @ (W[1] @ W[0]).T + 2 * rng.standard_normal((count, N))
 
 
+def weights_of(W, Q):
+    """By projection."""
+    return circuit(Weights(*(tuple(map(jnp.asarray, arrays)) for arrays in (W, (), Q))))
+
+
 def advance(engine, W, Q, x, y, presentations, ids=None):
     """Weights after so many presentations of one batch."""
-    weights = Weights(*(tuple(map(jnp.asarray, arrays)) for arrays in (W, (), Q)))
+    weights = weights_of(W, Q)
     states = engine.begin(jax.tree.map(lambda a: a[None], weights), 0)
     ids = np.arange(len(x)) if ids is None else ids
     orders = np.tile(ids, (64, 1))[None]
@@ -161,7 +158,8 @@ def advance(engine, W, Q, x, y, presentations, ids=None):
         jnp.int32(presentations),
         jnp.int32(0),
     )
-    return jax.tree.map(lambda a: np.asarray(a[0]), states.weights)
+    found = jax.tree.map(lambda a: np.asarray(a[0]), states.weights)
+    return Weights(found["W"], (), found.get("Q", ()))
 
 
 # ------------------------------------------------------------------------- the quasi-static limit
@@ -206,6 +204,13 @@ def quasi_static(case, W, Q, x, y, step, presentations):
     return W, Q
 
 
+def with_times(engine, tau):
+    """The same engine whose compartments all have this time constant."""
+    values = engine.dynamics.parameters
+    times = {name: jnp.asarray(tau) for name in values if name.startswith("tau")}
+    return eqx.tree_at(lambda e: e.dynamics.parameters, engine, values | times)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_online_tends_to_quasi_static_at_first_order(engine, case):
     """Both small parameters ε at once: τ/T and (rate · T), while total learning stays the same.
@@ -223,12 +228,7 @@ def test_online_tends_to_quasi_static_at_first_order(engine, case):
     for size in sizes:
         presentations = round(8 / size)
         scaled = np.sqrt(total / presentations / phase)
-        fast = one
-        for name in ("tau_soma", "tau_basal", "tau_apical"):
-            if getattr(one.dynamics, name, None) is not None:
-                fast = eqx.tree_at(
-                    lambda e, name=name: getattr(e.dynamics, name), fast, jnp.asarray(0.02 * size)
-                )
+        fast = with_times(one, 0.02 * size)
         found = advance(fast, W, Q, scaled * x, scaled * y, presentations)
         expected = quasi_static(case, W, Q, x, y, total / presentations, presentations)
         pairs = [*zip(found.W, expected[0], strict=True), *zip(found.Q, expected[1], strict=True)]
@@ -245,7 +245,7 @@ def test_a_nonlinear_network_too(engine):
     leaky = {"model.activation": {"name": "leaky-relu", "slope": 0.5}}
     one = engine(leaky)
     bare = leaky | {"plasticity": "quasi-static", "level": "equilibrium"}
-    bare |= {"model.forward.rate": 0.5, "equilibrium.tolerance": 1e-9}  # 1 Hz for 0.5 s
+    bare |= {"model.projections.W.rate": 0.5, "equilibrium.tolerance": 1e-9}  # 1 Hz for 0.5 s
     still = engine(bare)
     W, Q = start()
     x, y = batch(W)
@@ -254,8 +254,7 @@ def test_a_nonlinear_network_too(engine):
     for size in sizes:
         presentations = round(8 / size)
         scaled = np.sqrt(total / presentations / phase)
-        fast = eqx.tree_at(lambda e: e.dynamics.tau_soma, one, jnp.asarray(0.02 * size))
-        found = advance(fast, W, Q, scaled * x, scaled * y, presentations)
+        found = advance(with_times(one, 0.02 * size), W, Q, scaled * x, scaled * y, presentations)
         expected = advance(still, W, Q, scaled * x, scaled * y, presentations)
         pairs = zip(found.W, expected.W, strict=True)
         differences.append(max(np.abs(a - b).max() for a, b in pairs))
@@ -269,8 +268,9 @@ def test_closed_plasticity_leaves_weights_bitwise(engine):
     """Whatever moves beside them; open plasticity does move them."""
     W, Q = start()
     x, y = batch(W)
-    apical = {"model.feedback.rule": "reconstruction", "model.feedback.rate": "1 Hz"}
-    apical |= {"rate.dt": "1 ms", "model.tau_soma": "4 ms"}
+    apical = {"model.projections.Q.post": "t_slope(apical)*(soma - apical_rate)"}
+    apical |= {"model.projections.Q.rate": "1 Hz"}
+    apical |= {"rate.dt": "1 ms", "model.parameters.tau_soma": "4 ms"}
     free = {"name": "free", "duration": "100 ms", "until": "duration"}
     taught = free | {"name": "learning", "teaching": "frozen"}
     only_apical = engine(apical | {"stages.0.phases": [free | {"plastic": ["feedback"]}, taught]})
@@ -290,41 +290,48 @@ def test_memory_is_a_low_pass_filter_that_can_be_closed():
 
     Held bitwise where closed. The solver keeps 1e-9 a step.
     """
-    tau, tau_memory = 0.02, 0.05
+    tau, tau_memory, key = 0.02, 0.05, "free:layer1.rate"
     network = Network((N, N), (Linear(),), "inverse", Loss("half-squared", "linear"))
-    dynamics = Feedforward(tau)
+    changes = {"layers": [N, N], "credit": None, "parameters.tau_basal": tau}
+    changes |= {"projections.W.post": "slope(basal)*(rate - rate_free)"}
+    dynamics = build.dynamics(load_model(FEEDFORWARD, changes))
     W, _ = start()
-    weights = Weights((jnp.asarray(W[0]),), (), ())
+    weights = {"W": (jnp.asarray(W[0]),)}
     x = jnp.asarray(np.random.default_rng(2).standard_normal((2, N)))
     level = Rate("tsit5", 0.001, True, 1e-9, 1e-9, 1e-3)
     zero = jax.tree.map(lambda v: jnp.stack([v, v]), rest(dynamics, network, jnp.float64))
-    begin = online.Plastic(zero, (jnp.zeros((2, N)),), weights)
+    none = {"W": (jnp.asarray(0.0),)}
+    learning = LocalLearning(
+        dynamics.circuit, {}, none, {"W": 0.0}, {"W": 1.0}, {}, {"W": "sgd"}, (), "constant",
+        1.0, False, tau_memory,
+    )  # fmt: skip
+    begin = online.Plastic(zero, learning.blank(network, (2,), jnp.float64), weights)
+    assert list(begin.memory) == [key]
     times = np.array([0.005, 0.02, 0.05, 0.1])
 
-    def phase(begin, tau_memory):
-        watch = times, lambda plastic: plastic.memory[0]
+    def phase(begin, name):
+        watch = times, lambda plastic: plastic.memory[key]
         still = jax.tree.map(jnp.zeros_like, weights)
 
         def drives(weights):
             return jax.vmap(lambda x: dynamics.drive(network, weights, x, Target("none")))(x)
 
-        one = Phase("free", 0.1, False, "none", ())
-        learning = SimpleNamespace(tau_memory=tau_memory)
+        one = Phase(name, 0.1, False, "none", ())
         return online.integrate(
             level, level, dynamics, network, begin, x, drives, STEP,
-            lambda w, readout, memory: still, partial(Learning.remember, learning, one), 0.1,
+            lambda w, readout, memory: still, partial(learning.remember, one), 0.1,
             None, watch, lambda w: w,
         )  # fmt: skip
 
-    end, _, seen = phase(begin, tau_memory)
+    end, _, seen = phase(begin, "free")
     goal = np.asarray(x) @ W[0].T
     ways = [tau_memory * np.exp(-t / tau_memory) - tau * np.exp(-t / tau) for t in times]
     expected = np.stack([goal * (1 - way / (tau_memory - tau)) for way in ways])
     np.testing.assert_allclose(seen, expected, atol=1e-7)
-    held, _, seen = phase(end, None)
-    np.testing.assert_array_equal(held.memory[0], end.memory[0])
+    held, _, seen = phase(end, "learning")
+    np.testing.assert_array_equal(held.memory[key], end.memory[key])
     for row in seen:
-        np.testing.assert_array_equal(row, end.memory[0])
+        np.testing.assert_array_equal(row, end.memory[key])
 
 
 # -------------------------------------------------------------------------------- tied and batches
@@ -343,8 +350,7 @@ def test_tied_inverses_follow_the_moving_weights(engine):
     assert np.abs(found.W[1] - W[1]).max() > 0.02
     np.testing.assert_allclose(found.Q[0] @ found.W[1], np.eye(N), atol=1e-13)
 
-    weights = Weights(*(tuple(map(jnp.asarray, arrays)) for arrays in (W, (), Q)))
-    states = one.begin(jax.tree.map(lambda a: a[None], weights), 0)
+    states = one.begin(jax.tree.map(lambda a: a[None], weights_of(W, Q)), 0)
     seen = one.examine(
         states,
         (jnp.asarray(x), jnp.asarray(y)),
@@ -372,7 +378,7 @@ def test_a_batch_changes_weights_by_the_mean_over_its_samples(engine):
     changes = {
         "stages.0.phases": [free, taught],
         "rate": {"scheme": "euler", "dt": "1 ms"},
-        "model.tau_soma": "4 ms",
+        "model.parameters.tau_soma": "4 ms",
         "model.tau_memory": "200 ms",  # lags, so that every layer has a signal at once
     }
     with warnings.catch_warnings():  # that one step is no phase to learn from
@@ -395,8 +401,7 @@ def test_the_noise_of_a_sample_follows_it_through_the_batch(engine):
     one = engine({"stages.0.phases": [free], "model.noise": {"soma": 0.1}, "rate.dt": "4 ms"})
     W, Q = start()
     x, y = batch(W)
-    weights = Weights(*(tuple(map(jnp.asarray, arrays)) for arrays in (W, (), Q)))
-    states = one.begin(jax.tree.map(lambda a: a[None], weights), 0)
+    states = one.begin(jax.tree.map(lambda a: a[None], weights_of(W, Q)), 0)
     data = (jnp.asarray(x), jnp.asarray(y))
 
     def final(ids):
@@ -429,8 +434,8 @@ def test_weights_that_flow_at_rest_are_the_gradient_flow(tmp_path):
         "model.activation": "linear",
         "model.output": "linear",
         "model.loss": "half-squared",
-        "model.weights.init": "xavier",
-        "model.forward.rate": "1 Hz",
+        "model.projections.W.init": "xavier",
+        "model.projections.W.rate": "1 Hz",
         "batch": 8,
         "task": task,
         "stages": [{"name": "flow", "presentations": 1, "phases": [learn]}],

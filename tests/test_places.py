@@ -157,7 +157,7 @@ def test_plots_and_comparisons_are_drawn_again_too():
 def compiled_in(monkeypatch, cache):
     """Where Brian2 would keep what it compiles, if its own folder is none that can be written."""
     from neurosim.levels.spiking import runtime
-    from neurosim.levels.spiking.groups import b2, get_cython_cache_dir
+    from neurosim.levels.spiking.brian import b2, get_cython_cache_dir
 
     monkeypatch.setenv("NEUROSIM_CACHE", str(cache))
     before = b2.prefs.codegen.runtime.cython.cache_dir

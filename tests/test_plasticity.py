@@ -1,20 +1,32 @@
 """Plasticity: rules against loops and gradients, fixed points of feedback learning, optimisers."""
 
+from functools import partial
+
 import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from chains import FEEDFORWARD, circuit, dynamics, state_of
 from settled_networks import ACTIVATIONS, SLOPE, STEP, draws, network, random_weights, settled
 
 import neurosim as ns
+from neurosim import build
+from neurosim.activations import Tanh
 from neurosim.credit import CREDITS
-from neurosim.dynamics import Feedforward, Mixture, Multiplexing
-from neurosim.dynamics.base import Drive, Target
-from neurosim.loading import load_protocol
+from neurosim.dynamics.base import Readout, Target
+from neurosim.dynamics.circuit import Signals
+from neurosim.loading import load_model, load_protocol
+from neurosim.losses import Loss
+from neurosim.network import Network
 from neurosim.plasticity import signals as probes
-from neurosim.plasticity.rules import apical_delta, bias, delta
-from neurosim.plasticity.signals import Feedback, Forward, forward_signals
+from neurosim.plasticity.local import Sides
+from neurosim.plasticity.signals import Feedback, apical_delta
+
+RECONSTRUCTION = {
+    "mixture": "t_slope(apical)*(soma - apical_rate)",
+    "multiplexing": "t_slope(apical)*(event_rate - burst_signal)",
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -26,30 +38,52 @@ def double_precision():
 # ------------------------------------------------------------------------------- rules and loops
 
 
-def test_rules_are_means_of_outer_products():
+def sides(moving, net, weights, x, now, before=(), name="W"):
+    """What the cells on both sides of a projection of a circuit say to its rule."""
+    projection = moving.circuit.projection[name]
+    return Sides(moving, net, projection, x, now, dict(before), weights, moving.parameters)
+
+
+def changes(moving, name, *given):
+    """What the rule of a projection makes of its signals, matrix by matrix."""
+    found = sides(moving, *given, name=name)
+    return [found.change(synapses) for synapses in moving.circuit.projection[name].synapses]
+
+
+@pytest.mark.parametrize("rule", ["delta", "delta-over-slope"])
+def test_rules_are_means_of_outer_products(rule):
     """Against loops over samples and synapses; a bias is a synapse from a neuron that sends 1."""
     batch, post, pre = 5, 3, 4
-    forward = Forward(*(draws(k, batch, n) for k, n in enumerate((pre, post, post, post))))
+    x, basal, rate, teaching = (draws(k, batch, n) for k, n in enumerate((pre, post, post, post)))
     feedback = Feedback(*(draws(k, batch, n) for k, n in enumerate((pre, post, post, post), 9)))
     weights = draws(20, post, pre)
+    slope = 1 / np.cosh(np.asarray(basal)) ** 2
     dW, db, dQ = np.zeros((post, pre)), np.zeros(post), np.zeros((post, pre))
     for k in range(batch):
         for i in range(post):
-            signal = float(forward.slope[k, i]) * float(forward.teaching[k, i]) / batch
+            bent = slope[k, i] if rule == "delta" else 1 / slope[k, i]
+            signal = bent * float(teaching[k, i]) / batch
             error = float(feedback.actual[k, i]) - float(feedback.predicted[k, i])
             db[i] += signal
             for j in range(pre):
-                dW[i, j] += signal * float(forward.pre[k, j])
+                dW[i, j] += signal * float(x[k, j])
                 dQ[i, j] += float(feedback.slope[k, i]) * error * float(feedback.pre[k, j]) / batch
     for i in range(post):
         for j in range(pre):
             dQ[i, j] -= 0.7 * float(weights[i, j])
-    np.testing.assert_allclose(delta(forward, weights), dW, atol=1e-15)
-    np.testing.assert_allclose(bias(delta, forward, weights[:, 0]), db, atol=1e-15)
+    given = {"layers": [pre, post], "projections.W.bias": True, "projections.W.rule": rule}
+    moving = build.dynamics(load_model("target-propagation", given))
+    net = Network((pre, post), (Tanh(),), "inverse", Loss("half-squared", "linear"))
+    named = {"basal": basal, "rate": rate, "teaching": teaching}
+    now = Signals((rate,), {f"layer1.{name}": array for name, array in named.items()})
+    own = {"W": (weights,), "b": (weights[:, 0],)}
+    (synapses,) = moving.circuit.projection["W"].synapses
+    found = sides(moving, net, own, x, now)
+    np.testing.assert_allclose(found.change(synapses), dW, atol=1e-15)
+    np.testing.assert_allclose(found.bias(synapses, own["b"][0]), db, atol=1e-15)
     np.testing.assert_allclose(apical_delta(feedback, weights, 0.7), dQ, atol=1e-15)
-    ones = jnp.ones((batch, 1))
-    joined = forward._replace(pre=jnp.concatenate([forward.pre, ones], axis=1))
-    np.testing.assert_allclose(delta(joined, None)[:, -1], db, atol=1e-15)
+    joined = sides(moving, net, own, jnp.concatenate([x, jnp.ones((batch, 1))], axis=1), now)
+    np.testing.assert_allclose(joined.change(synapses)[:, -1], db, atol=1e-15)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -74,39 +108,52 @@ def test_backprop_credit_with_the_delta_rule_is_the_gradient(activation, loss, o
         outputs = jax.vmap(lambda x: net.forward_pass(weights, x)[-1])(x)
         return jnp.mean(jax.vmap(net.loss)(outputs, y))
 
+    moving, own = dynamics(FEEDFORWARD, sizes, bias=True), circuit(weights)
+
     def present(x, y):
         potentials, h = [], x
         for i in range(1, 4):
             potentials.append(net.potential(weights, i, h))
             h = net.s(i, potentials[-1])
-        drive = Drive(x, potentials[0], Target("none"))
-        now = Feedforward(0.01).read(net, weights, drive, {"basal": tuple(potentials)})
-        return now, CREDITS["backprop"].assign(net, weights, now, None, y)
+        drive = moving.drive(net, own, x, Target("none"))
+        now = moving.read(net, own, drive, state_of(moving, basal=potentials))
+        teaching = CREDITS["backprop"].assign(net, weights, moving.layers(net, now), y)
+        brought = {f"layer{i}.teaching": signal for i, signal in enumerate(teaching, start=1)}
+        return now._replace(of=now.of | brought)
 
-    readout, teaching = jax.vmap(present)(x, y)
     gradient = jax.grad(mean_loss)(weights)
-    for i, signal in enumerate(forward_signals(x, readout, teaching)):
-        found = delta(signal, weights.W[i]), bias(delta, signal, weights.b[i])
-        np.testing.assert_allclose(found[0], -gradient.W[i], atol=1e-14)
-        np.testing.assert_allclose(found[1], -gradient.b[i], atol=1e-14)
+    found = sides(moving, net, own, x, jax.vmap(present)(x, y))
+    for i, synapses in enumerate(moving.circuit.projection["W"].synapses):
+        np.testing.assert_allclose(found.change(synapses), -gradient.W[i], atol=1e-14)
+        np.testing.assert_allclose(found.bias(synapses, weights.b[i]), -gradient.b[i], atol=1e-14)
 
 
 @pytest.mark.parametrize("form", ["inverse", "autoencoder"])
-@pytest.mark.parametrize("rule", ["reconstruction", "white_noise"])
+@pytest.mark.parametrize("rule", ["text", "reconstruction", "white_noise"])
 def test_feedback_rules_descend_the_reconstruction_error(rule, form):
     """ΔQ_i = −∂/∂Q_i (½ mean ‖g_i(above) − actual‖² + ½ λ ‖Q_i‖²), above and actual held."""
     sizes = (4, 5, 5, 4)
     net, weights = network(sizes, "tanh", form), random_weights(sizes, q_noise=0.1)
     x, y = 0.3 * draws(3, 9, 4), draws(4, 9, 4)
-    _, readout = settled(Mixture(mu=0.2, tau_soma=0.02), net, weights, x, y)
-    key = jax.random.key(1)
-    found = getattr(probes, rule)(net, weights, readout, 0.5, key)
-    for i, signal in enumerate(found, start=1):
+    post = {"projections.Q.post": RECONSTRUCTION["mixture"], "parameters.mu": 0.2}
+    moving = build.dynamics(load_model("mixture", post | {"layers": list(sizes)})).with_layers()
+    _, now = settled(moving, net, weights, x, y)
+    layers = moving.layers(net, now)
+    if rule == "text":
+        found = changes(moving, "Q", net, circuit(weights), x, now)
+        found = [d - 0.3 * q for d, q in zip(found, weights.Q, strict=True)]
+    else:
+        received = [jax.vmap(partial(net.apical, weights, i))(layers.rate[i]) for i in (1, 2)]
+        apical = tuple(net.decode(i, v) for i, v in enumerate(received, start=1))
+        layers = layers._replace(apical=apical, apical_potential=tuple(received))
+        signals = getattr(probes, rule)(net, weights, layers, 0.5, jax.random.key(1))
+        found = [apical_delta(s, q, 0.3) for s, q in zip(signals, weights.Q, strict=True)]
+    for i, change in enumerate(found, start=1):
         if rule == "white_noise":
-            actual = signal.actual
+            actual = signals[i - 1].actual
             above = jax.vmap(lambda h, i=i: net.f(weights, i + 1, h))(actual)
         else:
-            actual, above = readout.rate[i - 1], readout.rate[i]
+            actual, above = layers.rate[i - 1], layers.rate[i]
 
         def error(Q, i=i, actual=actual, above=above):
             moved = weights._replace(Q=(*weights.Q[: i - 1], Q, *weights.Q[i:]))
@@ -114,9 +161,7 @@ def test_feedback_rules_descend_the_reconstruction_error(rule, form):
             return 0.5 * jnp.mean(jnp.sum((g - actual) ** 2, -1)) + 0.5 * 0.3 * jnp.sum(Q**2)
 
         expected = -jax.grad(error)(weights.Q[i - 1])
-        np.testing.assert_allclose(
-            apical_delta(signal, weights.Q[i - 1], 0.3), expected, atol=1e-13
-        )
+        np.testing.assert_allclose(change, expected, atol=1e-13)
 
 
 def test_inverse_feedback_undoes_biases_too():
@@ -149,10 +194,11 @@ def test_multiplexing_learns_as_difference_target_propagation():
     sizes, depth = (5, 5, 5, 5, 5), 4
     net, weights = network(sizes), random_weights(sizes, seed=3, q_noise=0.05)
     x, y = draws(6, 120, 5), draws(7, 120, 5)
-    dynamics = Multiplexing(tau_basal=0.01, tau_apical=0.02)
-    state, free = settled(dynamics, net, weights, x, y)
+    moving = dynamics("multiplexing", sizes, tau_basal=0.01, tau_apical=0.02)
+    state, free = settled(moving, net, weights, x, y)
     value = free.rate[-1] - STEP * (free.rate[-1] - y)
-    _, taught = settled(dynamics, net, weights, x, y, "fixed", state, value)
+    _, taught = settled(moving, net, weights, x, y, "fixed", state, value)
+    down = [moving.layers(net, now).downward for now in (free, taught)]
     W, Q = [np.asarray(w) for w in weights.W], [np.asarray(q) for q in weights.Q]
 
     h = [np.asarray(x)]
@@ -167,18 +213,17 @@ def test_multiplexing_learns_as_difference_target_propagation():
         targets[i] = h[i] + above @ Q[i - 1].T - plain @ Q[i - 1].T
     one_side = np.ones(len(x), bool)
     for i in range(2, depth):  # activities of layer i enter s⁻¹ on the way down
-        four = np.stack([h[i], targets[i], free.downward[i - 1], taught.downward[i - 1]])
+        four = np.stack([h[i], targets[i], *(layers[i - 1] for layers in down)])
         one_side &= ((four > 0).all(0) | (four < 0).all(0)).all(1)
     assert one_side.sum() >= 20
 
-    teaching = CREDITS["two-phase"].assign(net, weights, taught, free, y)
-    chosen = jax.tree.map(lambda a: a[one_side], (x, taught, teaching))
-    for i, signal in enumerate(forward_signals(*chosen), start=1):
+    chosen = jax.tree.map(lambda a: a[one_side], (x, taught, {"free": free}))
+    for i, change in enumerate(changes(moving, "W", net, circuit(weights), *chosen), start=1):
         pre, goal = h[i - 1][one_side], (targets[i] - h[i])[one_side]
         slope = np.where(h[i][one_side] > 0, 1, 1 if i == depth else SLOPE)
         expected = (slope * goal).T @ pre / len(pre)
         # Differences of activities of order one, some ten operations apart.
-        np.testing.assert_allclose(delta(signal, weights.W[i - 1]), expected, atol=1e-14)
+        np.testing.assert_allclose(change, expected, atol=1e-14)
         assert np.abs(expected).max() > 1e-3
 
 
@@ -201,9 +246,7 @@ def test_white_noise_ends_at_the_damped_pseudo_inverse(activation, sizes):
     decay, sigma, samples = 0.2, 0.6, 20_000
     net, weights = network(sizes, activation), random_weights(sizes)
     W = np.asarray(weights.W[1])
-    shapes = Feedforward(0.01).read(
-        net, weights, None, {"basal": tuple(jnp.zeros((samples, n)) for n in sizes[1:])}
-    )
+    shapes = Readout(tuple(jnp.zeros((samples, n)) for n in sizes[1:]), (), ())
     (signal,) = probes.white_noise(net, weights, shapes, sigma, jax.random.key(2))
     moment = np.asarray(signal.actual.T @ signal.actual / samples)
     best = jnp.asarray(regression(moment, W, decay))
@@ -231,9 +274,7 @@ def test_white_noise_converges_there():
     sizes, decay, sigma = (3, 5, 4), 0.1, 1.0
     net, weights = network(sizes), random_weights(sizes)
     W = np.asarray(weights.W[1])
-    shapes = Feedforward(0.01).read(
-        net, weights, None, {"basal": tuple(jnp.zeros((32, n)) for n in sizes[1:])}
-    )
+    shapes = Readout(tuple(jnp.zeros((32, n)) for n in sizes[1:]), (), ())
 
     def step(Q, t):
         moved = weights._replace(Q=(Q,))
@@ -257,39 +298,44 @@ def test_reconstruction_ends_at_the_regression_on_its_own_activity(family):
     sizes, decay = (4, 5, 3), 0.05
     net, weights = network(sizes, "linear"), random_weights(sizes)
     W = np.asarray(weights.W[1])
-    dynamics = {
-        "mixture": Mixture(mu=0.2, tau_soma=0.02),
-        "multiplexing": Multiplexing(tau_basal=0.01, tau_apical=0.01),
-    }[family]
+    given = {"layers": list(sizes), "projections.Q.post": RECONSTRUCTION[family]}
+    taus = {"mixture": {"mu": 0.2, "tau_soma": 0.02}}
+    taus |= {"multiplexing": {"tau_basal": 0.01, "tau_apical": 0.01}}
+    given |= {f"parameters.{name}": value for name, value in taus[family].items()}
+    moving = build.dynamics(load_model(family, given)).with_layers()
     mixing = draws(8, 4, 4)
     x, y = draws(9, 50, 4) @ mixing, jnp.zeros((50, 3))
+    evoked = {"mixture": "apical_rate", "multiplexing": "burst_signal"}[family]
 
     def activity(Q):
-        return settled(dynamics, net, weights._replace(Q=(Q,)), x, y)[1]
+        return settled(moving, net, weights._replace(Q=(Q,)), x, y)[1]
+
+    def rule(Q, now):
+        own = circuit(weights._replace(Q=(Q,)))
+        (change,) = changes(moving, "Q", net, own, x, now)
+        return change - decay * Q
 
     @jax.jit
     def descend(Q, readout):
         """To the optimum on the activity as it is."""
 
         def step(Q, _):
-            potential = readout.downward[1] @ Q.T
-            moved = readout._replace(apical=(potential, None), apical_potential=(potential,))
-            (signal,) = probes.reconstruction(net, weights, moved, None, None)
-            return Q + 0.05 * apical_delta(signal, Q, decay), None
+            potential = moving.layers(net, readout).downward[1] @ Q.T
+            now = dict.fromkeys(("layer1.apical", f"layer1.{evoked}"), potential)
+            return Q + 0.05 * rule(Q, readout._replace(of=readout.of | now)), None
 
         return jax.lax.scan(step, Q, None, 4000)[0]
 
     Q = weights.Q[0]
     readout = activity(Q)
     found = descend(Q, readout)
-    h = np.asarray(readout.rate[0])
+    h = np.asarray(moving.layers(net, readout).rate[0])
     np.testing.assert_allclose(found, regression(h.T @ h / len(h), W, decay), atol=1e-10)
     # And the rule as the network runs it is at rest where Q regresses the activity that Q makes.
     for _ in range(60):
-        h = np.asarray(activity(Q).rate[0])
+        h = np.asarray(moving.layers(net, activity(Q)).rate[0])
         Q = jnp.asarray(regression(h.T @ h / len(h), W, decay))
-    (signal,) = probes.reconstruction(net, weights, activity(Q), None, None)
-    np.testing.assert_allclose(apical_delta(signal, Q, decay), 0, atol=1e-12)
+    np.testing.assert_allclose(rule(Q, activity(Q)), 0, atol=1e-12)
     if family == "mixture":
         assert np.abs(np.asarray(Q) - np.asarray(found)).max() > 1e-4
 
@@ -313,7 +359,7 @@ def test_difference_reconstruction_regresses_noise_on_what_returns():
     P = {2: W[2], 1: E2 @ Q[1] @ W[2] @ D2 @ W[1]}
 
     rates = (*(jnp.asarray(np.tile(h, (samples, 1))) for h in (h1, s(a2), W[2] @ s(a2))),)
-    readout = Feedforward(0.01).read(net, weights, None, {"basal": rates})._replace(rate=rates)
+    readout = Readout(rates, (), ())
     found = probes.difference_reconstruction(net, weights, readout, sigma, jax.random.key(3))
     for i, signal in enumerate(found, start=1):
         noise = np.asarray(signal.actual)
@@ -340,17 +386,15 @@ level = "equilibrium"
 precision = "float64"
 batch = 20
 [model]
-dynamics = "mixture"
-credit = "two-phase"
+use = "mixture-two-phase"
 layers = [4, 4, 4, 4]
 activation = { name = "leaky-relu", slope = 0.7 }
-mu = 0.1
-tau_soma = "20 ms"
-weights.init = "orthogonal"
-[model.feedback]
-init = "random"
+output = "linear"
+loss = "half-squared"
+[model.projections.Q]
+init = "normal"
 gain = 0.5
-rule = "reconstruction"
+post = "t_slope(apical)*(soma - apical_rate)"
 rate = 0.5
 [task]
 name = "student-teacher"
@@ -404,7 +448,7 @@ def test_asleep_exact_inverses_emerge_from_the_top_down(sleep):
     before, after = sleep({})
     assert (before > 0.5).all()
     assert (after < 1e-3).all()
-    _, held = sleep({"stages.0.order": "together", "model.feedback.rate": [0.5, 0.0]})
+    _, held = sleep({"stages.0.order": "together", "model.projections.Q.rate": [0.5, 0.0]})
     assert held[0] > 0.05
     _, together = sleep({"stages.0.order": "together"})
     assert (together < 1e-3).all()

@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from chains import circuit, dynamics, layers, state_of
 
 from neurosim.activations import Linear
-from neurosim.dynamics import Mixture
-from neurosim.dynamics.base import Drive, Target
+from neurosim.dynamics.base import Target
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.settling import Problem, Span
 from neurosim.losses import Loss
@@ -40,16 +40,20 @@ def settled(newton: int):
     basal, target = rng.standard_normal((2, 3, N))
     expected = rests(basal, W, Q, target)
     network = Network((N, N, N), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
-    weights = Weights((jnp.eye(N), jnp.asarray(W)), (), (jnp.asarray(Q),))
-    taught = jax.vmap(lambda t: Target("fixed", value=t))(target)
+    weights = circuit(Weights((jnp.eye(N), jnp.asarray(W)), (), (jnp.asarray(Q),)))
+    moving = dynamics("mixture-two-phase", (N, N, N), mu=MU, tau_soma=0.02)
+
+    def drive(x, target):
+        return moving.drive(network, weights, x, Target("fixed", value=target))
+
     samples = eqx.if_array(0)
     axes = Problem(None, None, None, samples, None, samples)
-    drive = Drive(jnp.asarray(basal), jnp.asarray(basal), taught)
-    problem = Problem(Mixture(MU, 0.02), network, weights, drive, 0.1, jnp.zeros((3, N)), (axes,))
-    start = {"soma": tuple(jnp.zeros((3, N)).at[1].set(h[1]) for h in expected)}
+    held = jax.vmap(drive)(basal, target)  # W_1 is the unit matrix
+    problem = Problem(moving, network, weights, held, 0.1, jnp.zeros((3, N)), (axes,))
+    start = state_of(moving, soma=[jnp.zeros((3, N)).at[1].set(h[1]) for h in expected])
     level = Equilibrium(1e-9, 10, newton)
     state, report, _ = jax.jit(lambda v: level.settle(problem, v, Span(0.0, True)))(start)
-    return start, state["soma"], report, expected
+    return layers(start, "soma"), layers(state, "soma"), report, expected
 
 
 def test_sweeps_alone_run_away():
@@ -62,6 +66,6 @@ def test_the_root_solver_finds_where_stalled_samples_rest_and_leaves_the_others(
     start, state, report, expected = settled(newton=8)
     assert report.settled.all()
     assert report.rescued.tolist() == [True, False, True]
-    for h, solved, before in zip(state, expected, start["soma"], strict=True):
+    for h, solved, before in zip(state, expected, start, strict=True):
         np.testing.assert_allclose(h, solved, atol=1e-8)
         np.testing.assert_array_equal(h[1], before[1])

@@ -18,12 +18,18 @@ from neurosim.stopping import TOGETHER
 from neurosim.store import Checkpoint
 from neurosim.store.amending import amend
 
-RECONSTRUCT = {"model.feedback": {"init": "random", "rule": "reconstruction", "rate": 0.01}}
+RECONSTRUCT = {
+    "model.projections.Q": {
+        "init": "normal",
+        "post": "t_slope(apical)*(soma - apical_rate)",
+        "rate": 0.01,
+    }
+}
 CASES = {
     "equilibrium": ({"level": "equilibrium"}, ""),
-    "fixed steps, momentum": ({"model.forward.optimizer": "momentum"}, ""),
+    "fixed steps, momentum": ({"model.projections.W.optimizer": "momentum"}, ""),
     "adaptive steps, adam": (
-        {"rate.adaptive": True, "rate.scheme": "tsit5", "model.forward.optimizer": "adam"},
+        {"rate.adaptive": True, "rate.scheme": "tsit5", "model.projections.W.optimizer": "adam"},
         "",
     ),
     "noise, float32": ({"model.noise": {"soma": 0.05}, "precision": "float32"}, ""),
@@ -32,8 +38,8 @@ CASES = {
         {
             "plasticity": "online",
             "model.tau_memory": "20 ms",
-            "model.forward.rate": "0.1 Hz",
-            "model.feedback": {"init": "exact-inverse", "rule": "tied"},
+            "model.projections.W.rate": "0.1 Hz",
+            "model.projections.Q": {"init": "inv(W[i+1])", "rule": "tied"},
             "stages.0.phases.0.plastic": [],
         },
         "",
@@ -157,8 +163,8 @@ def stopped(tiny):
 
 def test_a_changed_protocol_is_refused_unless_forced(tiny, stopped):
     text = tiny.file.read_text()
-    tiny.file.write_text(text.replace("forward.rate = 0.05", "forward.rate = 0.04"))
-    changed = r"model.forward.rate: was 0.05, is 0.04"
+    tiny.file.write_text(text.replace("W.rate = 0.05", "W.rate = 0.04"))
+    changed = r"model.projections.W.rate: was 0.05, is 0.04"
     with pytest.raises(InputError, match=rf"is not what it began as; undo this(.|\n)*\n{changed}"):
         ns.resume(stopped)
     with pytest.warns(NeurosimWarning, match=f"goes on with something else: {changed}"):
@@ -236,10 +242,10 @@ def test_a_protocol_whose_file_is_gone_is_known_from_the_checkpoint(tiny, stoppe
 
 
 def test_objects_of_a_script_must_be_given_again(tmp_path):
-    def strongest(signal, W):
-        return (signal.slope * signal.teaching).T @ signal.pre / signal.pre.shape[0]
+    def strongest(post, pre, W):
+        return post("slope(basal)*(soma - soma_free)").T @ pre("up") / pre("up").shape[0]
 
-    runner = Runner(tmp_path, {"level": "equilibrium", "model.forward.rule": strongest})
+    runner = Runner(tmp_path, {"level": "equilibrium", "model.projections.W.rule": strongest})
     runner.run("whole.h5")
     with pytest.raises(StoppedError):
         runner.run("cut.h5", stop=3)
@@ -268,13 +274,14 @@ def test_without_its_checkpoint_a_run_is_not_resumed(stopped):
 
 @pytest.mark.parametrize("cut", [0.1, 0.5, 0.99])
 def test_a_damaged_checkpoint_is_refused(stopped, cut):
+    """At the end an archive has its list of names, times of day, and the like."""
     path = Checkpoint.path(stopped)
     content = path.read_bytes()
     path.write_bytes(content[: int(cut * len(content))])
     with pytest.raises(InputError, match=r"cut.h5.checkpoint: cannot be read"):
         ns.resume(stopped)
     flipped = bytearray(content)
-    flipped[int(cut * len(content))] ^= 0xFF
+    flipped[int(cut * len(content)) if cut < 0.9 else content.rindex(b".npy")] ^= 0xFF
     path.write_bytes(flipped)
     before = stopped.read_bytes()
     with pytest.raises(InputError, match=r"cut.h5.checkpoint: "):

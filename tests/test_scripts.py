@@ -66,9 +66,9 @@ def test_what_no_file_can_say_stays():
 
 NUMPY = {
     "task.train": np.int64(64),
-    "model.forward.rate": np.float64(0.05),
+    "model.projections.W.rate": np.float64(0.05),
     "model.layers": np.array([3, 4, 4]),
-    "model.mu": np.float32(0.25),
+    "model.parameters.mu": np.float32(0.25),
     "shuffle": np.bool_(True),
     "stages.0.presentations": np.uint16(10),
     "record": {"presentations": np.array([0, 6]), "samples": np.int8(2)},
@@ -76,9 +76,9 @@ NUMPY = {
 }
 PLAIN = {
     "task.train": 64,
-    "model.forward.rate": 0.05,
+    "model.projections.W.rate": 0.05,
     "model.layers": [3, 4, 4],
-    "model.mu": 0.25,
+    "model.parameters.mu": 0.25,
     "shuffle": True,
     "stages.0.presentations": 10,
     "record": {"presentations": [0, 6], "samples": 2},
@@ -105,14 +105,14 @@ def test_a_run_of_numpy_values_is_that_of_plain_ones_and_resumes(tmp_path):
 
 def test_numpy_seeds_and_values_of_models_are_numbers():
     assert run(seed=np.int64(3)).metrics == run(seed=3, out="b.h5").metrics
-    spec = ns.load_model("mixture-two-phase", {"mu": np.float32(0.25), "layers": (3, 4)})
-    assert (spec.mu, spec.layers) == (0.25, [3, 4])
-    direct = spec.model_dump(mode="json", exclude_none=True) | {
-        "mu": np.float32(0.25),
-        "bias": np.bool_(True),
-    }
+    changes = {"target_step": np.float32(0.25), "layers": (3, 4), "parameters.mu": np.float32(0.25)}
+    spec = ns.load_model("mixture-two-phase", changes)
+    assert (spec.target_step, spec.parameters["mu"], spec.layers) == (0.25, 0.25, [3, 4])
+    assert type(spec.parameters["mu"]) is float
+    direct = spec.model_dump(mode="json", exclude_none=True) | {"target_step": np.float32(0.25)}
+    direct["projections"]["W"]["bias"] = np.bool_(True)
     again = ModelSpec.model_validate(direct)
-    assert type(again.mu) is float and again.bias is True
+    assert type(again.target_step) is float and again.projections["W"].bias is True
     protocol = ns.load_protocol("tiny.toml", {"seed": np.int64(2), "level": "equilibrium"})
     assert ns.check(protocol, seeds=jnp.arange(2))["seeds"] == [0, 1]
     assert ns.analyze("tiny.toml", seed=np.int64(2), samples=np.int64(2)).report["seed"] == 2
@@ -122,9 +122,10 @@ def test_numpy_seeds_and_values_of_models_are_numbers():
     ("key", "value", "message"),
     [
         ("task.train", np.float64(0.5), r"task.train.* got 0.5; expected a whole number"),
-        ("model.mu", np.float32(0.75), r"model.mu: 0.75 is out of range"),
+        ("model.target_step", np.float32(-0.75), r"model.target_step: -0.75 is out of range"),
         ("model.layers", np.array(3), r"model.layers: 3 has the wrong type"),
-        ("model.mu", np.complex128(1j), r"model.mu: .* wrong type; expected a number"),
+        ("model.target_step", np.complex128(1j), r"target_step: .* wrong type; expected a number"),
+        ("model.parameters.mu", np.complex128(1j), r"model.parameters.mu: .*; expected a number"),
     ],
 )
 def test_what_is_no_such_number_is_refused_in_words(key, value, message):
@@ -172,7 +173,10 @@ def test_files_may_be_paths_wherever_one_is_named():
     Path("own.toml").write_text(bundled("models")["mixture-two-phase"].read_text())
     changes = {
         "model.use": Path("own.toml"),
-        "model.weights": {"init": "file", "file": Path("w.npz")},
+        "model.layers": [3, 4, 4],
+        "model.output": "linear",
+        "model.loss": "squared",
+        "model.projections.W": {"init": "file", "file": Path("w.npz"), "rate": 0.05},
     }
     done = ns.run(
         ns.load_protocol(Path("tiny.toml"), {"level": "equilibrium"} | changes), out=Path("a.h5")
@@ -186,7 +190,9 @@ def test_files_may_be_paths_wherever_one_is_named():
         )
 
 
-@pytest.mark.parametrize("overrides", ["model.mu=0.1", [("model.mu", 0.1)], {1: 2}, {("a",): 1}])
+@pytest.mark.parametrize(
+    "overrides", ["model.parameters.mu=0.1", [("model.parameters.mu", 0.1)], {1: 2}, {("a",): 1}]
+)
 @pytest.mark.parametrize("load", [ns.load_protocol, ns.load_model])
 def test_overrides_that_are_no_table_are_refused_in_words(load, overrides):
     name = "tiny.toml" if load is ns.load_protocol else "mixture-two-phase"
@@ -196,15 +202,19 @@ def test_overrides_that_are_no_table_are_refused_in_words(load, overrides):
 
 def test_tables_are_merged_into_those_of_the_files_as_dotted_keys_are():
     tables = {
-        "model": {"mu": 0.05, "activation": {"name": "tanh"}, "weights": {"gain": 2.0}},
+        "model": {
+            "parameters": {"mu": 0.05},
+            "activation": {"name": "tanh"},
+            "projections": {"W": {"gain": 2.0}},
+        },
         "task": {"train": 32},
         "stages": {"0": {"presentations": 2, "phases": {1: {"duration": "1 s"}}}},
         "record": {"samples": 1},
     }
     keys = {
-        "model.mu": 0.05,
+        "model.parameters.mu": 0.05,
         "model.activation": "tanh",
-        "model.weights.gain": 2.0,
+        "model.projections.W.gain": 2.0,
         "task.train": 32,
         "stages.0.presentations": 2,
         "stages.0.phases.1.duration": "1 s",
@@ -229,14 +239,16 @@ def test_another_task_or_activation_brings_its_own_keys_only():
 
 def test_a_run_of_tables_resumes(tmp_path):
     before = signal.signal(signal.SIGTERM, lambda *_: None)
-    changes = {"model": {"mu": 0.05, "forward": {"rate": np.float64(0.02)}}}
+    changes = {
+        "model": {"parameters": {"mu": 0.05}, "projections": {"W": {"rate": np.float64(0.02)}}}
+    }
     try:
         with pytest.raises(StoppedError):
             run(changes, progress=lambda _: os.kill(os.getpid(), signal.SIGTERM))
     finally:
         signal.signal(signal.SIGTERM, before)
     ns.resume("a.h5")
-    run({"model.mu": 0.05, "model.forward.rate": 0.02}, out="whole.h5")
+    run({"model.parameters.mu": 0.05, "model.projections.W.rate": 0.02}, out="whole.h5")
     with ns.open_trace("a.h5") as one, ns.open_trace("whole.h5") as other:
         assert one["metrics"].identical(other["metrics"])
         assert one["provenance/overrides"] == other["provenance/overrides"]
@@ -250,16 +262,16 @@ def test_a_run_of_tables_resumes(tmp_path):
     [
         (lambda: ns.run("tiny.toml", level="rat"), "override level: unknown level 'rat'; did you"),
         (
-            lambda: ns.load_protocol("tiny.toml", {"model": {"mu": 0.9}}),
-            "override model.mu: 0.9 is out of range; expected less than 0.5",
+            lambda: ns.load_protocol("tiny.toml", {"model": {"target_step": -0.9}}),
+            "override model.target_step: -0.9 is out of range; expected greater than 0",
         ),
         (
             lambda: ns.load_protocol("tiny.toml", {"mu": 0.1}),
-            "override mu: unknown key 'mu'; did you mean 'model.mu'?",
+            "override mu: unknown key 'mu'; did you mean 'model.parameters.mu'?",
         ),
         (
             lambda: ns.load_protocol("tiny.toml", {"model": {"rule": "delta"}}),
-            "override model.rule: unknown key 'rule'; did you mean 'forward.rule'?",
+            "override model.rule: unknown key 'rule'; did you mean 'projections.NAME.rule'?",
         ),
         (
             lambda: ns.load_protocol("tiny.toml", {"duration": "1 s"}),
@@ -279,9 +291,13 @@ def test_what_a_script_did_wrong_is_said_as_a_script_says_it(mistake, message):
 
 def test_the_command_line_hears_of_the_same_in_its_own_words():
     said = call("check", "tiny.toml", "--set", "mu=0.1").stderr
-    assert said == "error: --set mu: unknown key 'mu'; did you mean 'model.mu'?\n"
-    said = call("check", "tiny.toml", "--set", "model={mu=0.9}").stderr
-    assert "--set model.mu: 0.9 is out of range; expected less than 0.5" in said
+    assert said == "error: --set mu: unknown key 'mu'; did you mean 'model.parameters.mu'?\n"
+    said = call("check", "tiny.toml", "--set", "model={target_step=-0.9}").stderr
+    assert "--set model.target_step: -0.9 is out of range; expected greater than 0" in said
+    said = call("check", "tiny.toml", "--set", "model.mu=0.1").stderr
+    assert said == (
+        "error: --set model.mu: is no key any more; what it said is now said by parameters.mu\n"
+    )
     with pytest.raises(InputError, match=r"^override mu: "):
         ns.load_protocol("tiny.toml", {"mu": 0.1})
 
@@ -298,10 +314,12 @@ def test_runs_protocols_and_analyses_are_shown_in_a_line():
     table = done._repr_html_()
     assert f"<tr><th>test loss</th><td>{words.removeprefix('test loss ')}</td></tr>" in table
     assert "<tr><th>trace</th><td>a.h5</td></tr>" in table and "wall time" in table
-    protocol = ns.load_protocol("tiny.toml", {"model": {"mu": 0.1}, "model.forward.rule": np.tanh})
-    assert repr(protocol).startswith("<Protocol tiny of tiny.toml: model.mu=0.1, model.forward.rul")
+    own = {"model": {"parameters": {"mu": 0.1}}, "model.projections.W.rule": np.tanh}
+    protocol = ns.load_protocol("tiny.toml", own)
+    start = "<Protocol tiny of tiny.toml: model.parameters.mu=0.1, model.projections.W.rul"
+    assert repr(protocol).startswith(start)
     found = ns.analyze("tiny.toml", samples=1, starts=0)
-    assert repr(found) == "<Analysis of tiny.toml: mixture, layers [3, 4, 4], seed 0>"
+    assert repr(found) == "<Analysis of tiny.toml: layers [3, 4, 4], seed 0>"
     assert max(len(repr(thing)) for thing in (done, protocol, found)) < 200
 
 

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from chains import circuit, layers
 from scipy.linalg import expm
 from tiny_networks import DYNAMICS, SIZES, STEP, network, present, samples, weights
 
-from neurosim.dynamics import Mixture
-from neurosim.dynamics.base import Drive, Target, rest
+from neurosim.dynamics.base import Target, rest
 from neurosim.levels.rate import Rate
 from neurosim.levels.schemes import TOLERANCES
 from neurosim.levels.settling import Problem, Span
@@ -26,7 +26,9 @@ def linear_system(dynamics, x, target):
     Returns A, c and where each (compartment, layer) stands in v.
     """
     W, _, Q = weights()
-    depth, taus = len(W), dynamics.time_constants
+    values = dynamics.parameters
+    taus = {name[4:]: tau for name, tau in values.items() if name.startswith("tau_")}
+    depth, mu = len(W), values.get("mu")
     place, size = {}, 0
     for name in taus:
         for i in range(1, depth + (name != "apical")):
@@ -35,7 +37,6 @@ def linear_system(dynamics, x, target):
     A, c = -np.eye(size), np.zeros(size)
     below = "soma" if "soma" in taus else "basal"
     above = "soma" if "soma" in taus else "apical"
-    mu = getattr(dynamics, "mu", None)
 
     def pull(row, factor, W_or_Q, column):
         """Add factor · matrix · (a compartment, the input or the target) to a pull."""
@@ -88,12 +89,13 @@ def solve(level, dynamics, duration, place):
     @jax.jit
     def go(x, target):
         net = network("linear")
-        drive = Drive(x, net.potential(weights(), 1, x), Target("fixed", value=target))
-        problem = Problem(dynamics, net, weights(), drive, STEP, target)
+        own = circuit(weights())
+        drive = dynamics.drive(net, own, x, Target("fixed", value=target))
+        problem = Problem(dynamics, net, own, drive, STEP, target)
         return level.settle(problem, rest(dynamics, net, x.dtype), Span(duration, False))
 
     state, report, _ = go(x, target)
-    return np.concatenate([np.asarray(state[name][i - 1]) for name, i in place]), report
+    return np.concatenate([np.asarray(layers(state, name)[i - 1]) for name, i in place]), report
 
 
 def system(dynamics):
@@ -142,7 +144,7 @@ def test_fixed_steps_converge_at_their_order(scheme, steps, order):
 
 def test_the_implicit_solver_steps_over_stiff_dendrites():
     """τ_apical = τ_soma/1000. Explicit steps are bound by 3.3 τ_apical [Tsit5 on the real axis]."""
-    dynamics = Mixture(mu=0.2, tau_soma=0.02, tau_basal=0.005, tau_apical=2e-5)
+    dynamics = DYNAMICS["dendrites"](tau_apical=2e-5)
     A, c, place = system(dynamics)
     expected = exact(A, c, 0.2)
     found = {}

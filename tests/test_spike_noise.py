@@ -1,24 +1,30 @@
-"""The scatter of counted spikes in a linear network: theory against its equations, simulated."""
+"""The scatter of counted spikes in a linear circuit: theory against its equations, simulated."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
+from test_circuits import model
 
+from neurosim import build
 from neurosim.activations import Linear
+from neurosim.circuits.populations import Group
 from neurosim.comparing.scattering import variations
-from neurosim.dynamics import Mixture, Multiplexing
-from neurosim.dynamics.base import Drive, Target, rest
+from neurosim.dynamics.base import Target, rest
 from neurosim.losses import Loss
-from neurosim.network import Network, Weights
+from neurosim.network import Network
 from neurosim.theory.linearisation import System
+from neurosim.theory.signal_to_noise import covariance
 from neurosim.theory.spike_noise import Scatter
 
-COPIES, DT, WARM, WINDOW, MU = 500, 2e-4, 0.15, 0.1, 0.2
+COPIES, DT, WARM, WINDOW, MU, TAU = 500, 2e-4, 0.15, 0.1, 0.2, 0.008
+HIDDEN, OUTPUT = Group("pyramidal", 1), Group("output", 2)
 UP, DOWN = (np.full(3, 0.01), np.full(2, 0.02)), (np.full(3, 0.03), np.full(2, 0.005))
 NETWORK = Network((2, 3, 2), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
 W2 = np.array([[1.2, -0.8, 0.5], [0.3, 0.9, -1.1]])
 Q1 = np.linalg.pinv(W2)
+WEIGHTS = {"W": (np.ones((3, 2)), W2), "Q": (Q1,), "b": (np.zeros(3), np.zeros(2))}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -27,18 +33,18 @@ def double_precision():
         yield
 
 
-def scatter(dynamics, down, target, aim, feedback=1.0):
-    weights = Weights((jnp.ones((3, 2)), jnp.asarray(W2)), (), (jnp.asarray(feedback * Q1),))
-    drive = Drive(jnp.zeros(2), jnp.zeros(3), target)
-    state = rest(dynamics, NETWORK, float)
-    return Scatter(System(dynamics, NETWORK, weights, drive), state, UP, down, aim)
+def scatter(family, intensities, target, aim=None, feedback=1.0, **changes):
+    dynamics = build.dynamics(model(family, layers=[2, 3, 2], **changes))
+    weights = WEIGHTS | {"Q": (jnp.asarray(feedback * Q1),)}
+    drive = dynamics.drive(NETWORK, weights, jnp.zeros(2), target)
+    system = System(dynamics, NETWORK, weights, drive)
+    return Scatter(system, rest(dynamics, NETWORK, float), intensities, (TAU, TAU), aim)
 
 
 def simulated(step, aim):
     """Deviations over copies of the means of what `step` returns, a state at a time."""
     rng = np.random.default_rng(0)
-    state = {name: np.zeros((COPIES, n)) for name, n in (("b1", 3), ("b2", 2), ("a1", 3))}
-    state |= {"s1": np.zeros((COPIES, 3)), "s2": np.zeros((COPIES, 2))}
+    state = {f"{name}{k}": np.zeros((COPIES, n)) for name in "abesp" for k, n in ((1, 3), (2, 2))}
     wrong, sums = aim * rng.normal(size=(COPIES, 2)), 0
     count = round(WINDOW / DT)
     for k in range(round(WARM / DT) + count):
@@ -49,7 +55,7 @@ def simulated(step, aim):
     return [s.std(axis=0) for s in sums]
 
 
-def test_counts_and_dendrites_of_a_mixture_network_scatter_as_simulated():
+def test_counts_and_dendrites_scatter_as_simulated():
     """In a taught phase, whose target was itself read from spikes."""
 
     def step(v, xi, wrong):
@@ -57,22 +63,19 @@ def test_counts_and_dendrites_of_a_mixture_network_scatter_as_simulated():
         seen = [*up, v["b2"].copy(), v["a1"].copy()]
         v["s1"] += DT / 0.02 * ((1 - MU) * v["b1"] + MU * v["a1"] - v["s1"])
         v["s2"] += DT / 0.02 * ((1 - MU) * v["b2"] + MU * wrong - v["s2"])
-        v["b1"] -= DT / 0.005 * v["b1"]
-        v["b2"] += DT / 0.005 * (up[0] @ W2.T - v["b2"])
-        v["a1"] += DT / 0.01 * (up[1] @ Q1.T - v["a1"])
+        v["b2"] += DT / 0.005 * (v["e1"] @ W2.T - v["b2"])
+        v["a1"] += DT / 0.01 * (v["e2"] @ Q1.T - v["a1"])
+        v["e1"] += DT / TAU * (up[0] - v["e1"])
+        v["e2"] += DT / TAU * (up[1] - v["e2"])
         return seen
 
     aim = np.array([0.3, 0.6])
     target = Target("fixed", value=jnp.zeros(2))
-    found = scatter(Mixture(MU, 0.02, 0.005, 0.01), None, target, aim)
-    expected = [
-        *(found.deviation("soma", i, WINDOW, "up") for i in (1, 2)),
-        found.deviation("basal_rate", 2, WINDOW, None),
-        found.deviation("apical_rate", 1, WINDOW, None),
-    ]
-    for theory, counted in zip(expected, simulated(step, aim), strict=True):
+    found = scatter("dendrites", {(HIDDEN, "soma"): UP[0], (OUTPUT, "soma"): UP[1]}, target, aim)
+    read = [("layer1", "soma"), ("layer2", "soma"), ("layer2", "basal"), ("layer1", "apical")]
+    for (place, variable), counted in zip(read, simulated(step, aim), strict=True):
         # 500 copies leave a deviation uncertain by 3.2 %; five of those.
-        np.testing.assert_allclose(theory, counted, rtol=0.16)
+        np.testing.assert_allclose(found.deviation(place, variable, WINDOW), counted, rtol=0.16)
 
 
 def test_events_and_bursts_scatter_as_simulated():
@@ -81,22 +84,56 @@ def test_events_and_bursts_scatter_as_simulated():
     def step(v, xi, _):
         up, down = (v["b1"] + xi[0], v["b2"] + xi[1]), (v["a1"] + xi[2], v["b2"] + xi[3])
         seen = [*up, *down]
-        v["b1"] -= DT / 0.01 * v["b1"]
-        v["b2"] += DT / 0.01 * (up[0] @ W2.T - v["b2"])
-        v["a1"] += DT / 0.02 * (down[1] @ Q1.T - v["a1"])
+        v["b2"] += DT / 0.01 * (v["e1"] @ W2.T - v["b2"])
+        v["a1"] += DT / 0.02 * (v["p2"] @ Q1.T - v["a1"])
+        v["e1"] += DT / TAU * (up[0] - v["e1"])
+        v["p2"] += DT / TAU * (down[1] - v["p2"])
         return seen
 
-    found = scatter(Multiplexing(0.01, 0.02), DOWN, Target("none"), None)
-    expected = [found.deviation("event_rate", i, WINDOW, "up") for i in (1, 2)]
-    expected += [found.deviation("burst_signal", i, WINDOW, "down") for i in (1, 2)]
-    for theory, counted in zip(expected, simulated(step, 0.0), strict=True):
-        np.testing.assert_allclose(theory, counted, rtol=0.16)
+    stand = {"pyramidal": "hidden", "output": "output"}
+    places = {
+        name: {"layers": where, "spikes": ["event_rate", "burst_signal"]}
+        for name, where in stand.items()
+    }
+    carried = {(g, "event_rate"): q for g, q in zip((HIDDEN, OUTPUT), UP, strict=True)}
+    carried |= {(g, "burst_signal"): q for g, q in zip((HIDDEN, OUTPUT), DOWN, strict=True)}
+    found = scatter("multiplexing", carried, Target("none"), populations=places)
+    read = [(f"layer{i}", name) for name in ("event_rate", "burst_signal") for i in (1, 2)]
+    for (place, variable), counted in zip(read, simulated(step, 0.0), strict=True):
+        np.testing.assert_allclose(found.deviation(place, variable, WINDOW), counted, rtol=0.16)
+
+
+def test_a_unit_that_hears_no_spikes_scatters_as_it_counts():
+    """q over the window, and nothing else; without spikes nothing scatters."""
+    carried = {(HIDDEN, "soma"): UP[0], (OUTPUT, "soma"): UP[1]}
+    found = scatter("mixture", carried, Target("none"), feedback=0.0)
+    alone = found.counting("layer1", "soma", WINDOW)
+    np.testing.assert_allclose(alone, np.sqrt(UP[0] / WINDOW))
+    np.testing.assert_allclose(found.deviation("layer1", "soma", WINDOW), alone)
+    assert (found.deviation("layer2", "soma", WINDOW) > np.sqrt(UP[1] / WINDOW)).all()
+    quiet = scatter("mixture", {}, Target("none"))
+    assert not quiet.deviation("layer2", "soma", WINDOW).any()
+
+
+def test_noise_of_compartments_scatters_states_without_spikes():
+    """By the covariance that the same equation gives of states alone."""
+    dynamics = build.dynamics(model("dendrites", layers=[2, 3, 2], noise={"soma": 0.1}))
+    drive = dynamics.drive(NETWORK, WEIGHTS, jnp.zeros(2), Target("none"))
+    near = System(dynamics, NETWORK, WEIGHTS, drive), rest(dynamics, NETWORK, float)
+    found, expected = (
+        Scatter(*near, {}, (TAU, TAU)),
+        ravel_pytree(near[1])[1](covariance(*near).diagonal()),
+    )
+    for place, name in (("layer1", "pyramidal"), ("layer2", "output")):
+        variance = found.deviation(place, "soma", 0.0) ** 2
+        np.testing.assert_allclose(variance, expected[f"{name}.soma"][0], rtol=1e-10)
 
 
 def test_an_unstable_network_has_no_scatter():
     """The free output grows by μ + 3 μ (1 − μ) − 1 > 0: feedback is three times too strong."""
+    strong = {"mu": 0.5, "tau_soma": 0.02}
     with pytest.raises(ValueError, match="unstable"):
-        scatter(Mixture(0.5, 0.02, 0.005, 0.01), None, Target("none"), None, feedback=3)
+        scatter("mixture", {}, Target("none"), feedback=3, parameters=strong)
 
 
 def test_the_irregularity_of_spikes_is_that_of_their_intervals():

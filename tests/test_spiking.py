@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from chains import circuit, dynamics, forward, layers
 from small_spikes import FAMILIES, STANDALONE
 
 from neurosim.activations import LeakyReLU, Linear, Sigmoid, Softplus, Tanh
-from neurosim.dynamics import Mixture, Multiplexing
-from neurosim.dynamics.base import Drive, Target, field, rest
-from neurosim.initialisers import feedback_weights, forward_weights
+from neurosim.circuits.populations import Group
+from neurosim.dynamics.base import Target, field, rest
+from neurosim.initialisers import feedback_weights
 from neurosim.levels.rate import Rate
 from neurosim.levels.spiking.calibration import calibrated
 from neurosim.levels.spiking.machine import Machine
@@ -51,12 +52,13 @@ CASES = [
 @pytest.mark.parametrize("family", FAMILIES)
 def test_brian_integrates_the_same_rate_equations(family, activation, form):
     """Euler with the same step: equal to rounding, free and taught, with biases."""
-    dynamics, sizes, steps = FAMILIES[family], (4, 5, 5, 3), 40
+    sizes, steps = (4, 5, 5, 3), 40
+    dynamics = FAMILIES[family](sizes, bias=True)
     rng = np.random.default_rng(0)
-    W = forward_weights("orthogonal", sizes, 0.7, rng)
+    W = forward("orthogonal", sizes, 0.7, rng)
     Q = [np.linalg.pinv(w) for w in W[1:]]
     b = [0.1 * rng.standard_normal(n) for n in sizes[1:]]
-    weights = Weights(*(tuple(map(jnp.asarray, arrays)) for arrays in (W, b, Q)))
+    weights = circuit(Weights(*(tuple(map(jnp.asarray, arrays)) for arrays in (W, b, Q))))
     network = Network(
         sizes, (activation, activation, Linear()), form, Loss("half-squared", "linear")
     )
@@ -66,7 +68,7 @@ def test_brian_integrates_the_same_rate_equations(family, activation, form):
     def solve(x, target):
         state = rest(dynamics, network, jnp.float64)
         for kind in (Target("none"), Target("fixed", value=target)):
-            drive = Drive(x, network.potential(weights, 1, x), kind)
+            drive = dynamics.drive(network, weights, x, kind)
             state, _, _ = level.integrate(
                 lambda v, drive=drive: field(dynamics, network, weights, drive, v),
                 state,
@@ -75,12 +77,12 @@ def test_brian_integrates_the_same_rate_equations(family, activation, form):
         return state
 
     expected = jax.jit(jax.vmap(solve))(jnp.asarray(x), jnp.asarray(taught))
-    machine = Machine(dynamics, network, None, 1e-3, 3, target="numpy")
+    machine = Machine(dynamics, network, {}, 1e-3, 3, target="numpy")
 
     def program():
         machine.rest()
         machine.write_weights(weights)
-        machine.drive(x @ W[0].T)
+        machine.drive(weights, x)
         machine.teach(None)
         yield steps
         machine.teach(taught)
@@ -88,38 +90,11 @@ def test_brian_integrates_the_same_rate_equations(family, activation, form):
 
     for _ in range(2):  # the second time from a state that is not at rest
         machine.run(program(), 2 * steps)
-        for name, layers in expected.items():
-            for i, layer in enumerate(layers, start=1):
-                assert np.abs(np.asarray(layer)).max() > 1e-3
-                np.testing.assert_allclose(machine.array(i, name), layer, rtol=0, atol=1e-9)
-
-
-def test_a_leak_pulls_the_soma_to_zero():
-    """At rest (1 + leak) h = (1−μ) f + μ g."""
-    network = Network((3, 4, 4), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
-    rng = np.random.default_rng(0)
-    weights = Weights(
-        tuple(0.5 * rng.standard_normal(s) for s in ((4, 3), (4, 4))),
-        (),
-        (0.5 * rng.standard_normal((4, 4)),),
-    )
-    machine = Machine(FAMILIES["mixture"], network, None, 1e-3, 2, leak=0.5, target="numpy")
-    x = rng.standard_normal((2, 3))
-
-    def program():
-        machine.rest()
-        machine.write_weights(weights)
-        machine.drive(x @ weights.W[0].T)
-        machine.teach(None)
-        yield 1000
-
-    machine.run(program(), 1000)
-    h1, h2 = machine.array(1, "soma"), machine.array(2, "soma")
-    assert np.abs(h1).max() > 0.1
-    np.testing.assert_allclose(
-        1.5 * h1, 0.8 * x @ weights.W[0].T + 0.2 * h2 @ weights.Q[0].T, atol=1e-9
-    )
-    np.testing.assert_allclose(1.5 * h2, 0.8 * h1 @ weights.W[1].T + 0.2 * h2, atol=1e-9)
+        for group, name in dynamics.circuit.moving:
+            population = dynamics.circuit.population[group.population]
+            layer = expected[f"{population.name}.{name}"][population.layers.index(group.layer)]
+            assert np.abs(np.asarray(layer)).max() > 1e-3
+            np.testing.assert_allclose(machine.state(group, name), layer, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("compartment", ["soma", "basal", "apical"])
@@ -129,22 +104,23 @@ def test_noise_in_a_compartment_is_that_of_the_closed_form(compartment):
     It is the same in no two units or copies.
     """
     network = Network((1, 4, 4), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
-    silent = Weights((np.zeros((4, 1)), np.zeros((4, 4))), (), (np.zeros((4, 4)),))
-    sigma, dt, tau, mu = 0.3, 1e-3, 0.004, 0.2
-    dynamics = Mixture(mu, tau, tau, tau, sigma={compartment: sigma})
-    machine = Machine(dynamics, network, None, dt, 300, target="numpy")
+    silent = {"W": (np.zeros((4, 1)), np.zeros((4, 4))), "Q": (np.zeros((4, 4)),)}
+    sigma, dt, tau = 0.3, 1e-3, 0.004
+    taus = dict.fromkeys(("tau_soma", "tau_basal", "tau_apical"), tau)
+    noisy = dynamics("mixture-dendrites", network.sizes, {compartment: sigma}, mu=0.2, **taus)
+    machine = Machine(noisy, network, {}, dt, 300, target="numpy")
     seen = []
 
     def program():
         machine.reseed(1)
         machine.rest()
         machine.write_weights(silent)
-        machine.drive(np.zeros((300, 4)))
+        machine.drive(silent, np.zeros((300, 1)))
         machine.teach(None)
         yield 100
         for _ in range(30):
             yield 50
-            seen.append(machine.array(1, compartment).copy())
+            seen.append(machine.array(Group("pyramidal", 1), compartment).copy())
 
     machine.run(program(), 1600)
     assert np.var(seen) == pytest.approx(sigma**2, rel=0.03)
@@ -156,29 +132,29 @@ def test_noise_in_a_compartment_is_that_of_the_closed_form(compartment):
 
 SIZES, COPIES = (6, 6, 6), 8
 SIGMOIDS = Network(SIZES, (Sigmoid(),) * 2, "autoencoder", Loss("half-squared", "linear"))
-SOMA = Mixture(mu=0.2, tau_soma=0.02, tau_basal=0.005, tau_apical=0.005)
+SOMA = dynamics("mixture-dendrites", SIZES, mu=0.2, tau_soma=0.02)
 
 
 def drawn(seed):
     """Weights and inputs of a 6-6-6 network."""
     rng = np.random.default_rng(seed)
-    W = forward_weights("xavier", SIZES, 1, rng)
+    W = forward("xavier", SIZES, 1, rng)
     Q = feedback_weights("random", W, 1, rng)
     weights = Weights(tuple(map(jnp.asarray, W)), (), tuple(map(jnp.asarray, Q)))
-    return weights, rng.standard_normal((COPIES, SIZES[0]))
+    return circuit(weights), rng.standard_normal((COPIES, SIZES[0]))
 
 
 def rates_of(weights, x, times):
     """h over time at the rate level: per layer (copies, times, units)."""
 
     def solve(x):
-        drive = Drive(x, SIGMOIDS.potential(weights, 1, x), Target("none"))
+        drive = SOMA.drive(SIGMOIDS, weights, x, Target("none"))
         level = Rate("heun", 1e-3, False, 1e-6, 1e-9, 1e-3)
         return level.integrate(
             lambda v: field(SOMA, SIGMOIDS, weights, drive, v),
             rest(SOMA, SIGMOIDS, jnp.float64),
             float(times[-1]),
-            watch=(tuple(times), lambda v: v["soma"]),
+            watch=(tuple(times), lambda v: layers(v, "soma")),
         )[1]
 
     return [np.asarray(h) for h in jax.jit(jax.vmap(solve))(jnp.asarray(x))]
@@ -186,21 +162,23 @@ def rates_of(weights, x, times):
 
 def counted(neurons, weights, x, steps, seed):
     """Spike counts of every layer up to the given steps: (times, copies, units)."""
-    machine = Machine(SOMA, SIGMOIDS, neurons, DT, COPIES, target="numpy")
+    spiking = dict.fromkeys(SOMA.circuit.population, neurons)
+    machine = Machine(SOMA, SIGMOIDS, spiking, DT, COPIES, target="numpy")
     seen = []
 
     def program():
         machine.reseed(seed)
         machine.rest(np.random.default_rng(seed))
         machine.write_weights(weights)
-        machine.drive(x @ np.asarray(weights.W[0]).T)
+        machine.drive(weights, x)
         machine.teach(None)
         for step in np.diff([0, *steps]):
             yield int(step)
-            seen.append(machine.tally()["spike_count"])
+            seen.append(machine.tally())
 
     machine.run(program(), steps[-1])
-    return [np.stack([tally[k] for tally in seen]) for k in range(len(SIZES) - 1)]
+    groups = SOMA.circuit.groups
+    return [np.stack([tally[group, "spike_count"] for tally in seen]) for group in groups]
 
 
 @pytest.mark.parametrize(
@@ -302,7 +280,7 @@ def test_dead_times_of_any_step_leave_the_rate_as_asked(dt):
     5 and 16 ms are 20 ms in steps of 2 or 4 ms: at 32 Hz a millisecond is worth 3 %. Bounds are
     four errors of counting 120 000 events, 1.2 %.
     """
-    from neurosim.levels.spiking.groups import b2
+    from neurosim.levels.spiking.brian import b2
 
     neurons = Neurons("bursting", 1, 15.0, 5.0, 35.0, dt)
     cells, seconds, asked = 1500, 8, np.array([10.0, 20.0, 32.0])
@@ -332,13 +310,22 @@ def test_dead_times_of_any_step_leave_the_rate_as_asked(dt):
 def test_events_and_bursts_carry_two_signals(target):
     """Rates of events and fractions of bursts are the potentials' and do not mix."""
     network = Network((4, 4, 4), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
-    dynamics = Multiplexing(tau_basal=0.01, tau_apical=0.01)
+    bursting = dynamics("multiplexing", network.sizes, tau_basal=0.01, tau_apical=0.01)
     neurons = Neurons(
-        "bursting", 100, 15.0, 5.0, 35.0, DT, base_probability=0.5, probability_gain=0.15
+        "bursting",
+        100,
+        15.0,
+        5.0,
+        35.0,
+        DT,
+        base_probability=0.5,
+        probability_gain=0.15,
+        tau_burst=0.02,
     )
-    weights = Weights((np.eye(4), np.eye(4)), (), (np.eye(4),))
+    weights = {"W": (np.eye(4), np.eye(4)), "Q": (np.eye(4),)}
     copies = 12
-    machine = Machine(dynamics, network, neurons, DT, copies, target=target)
+    spiking = dict.fromkeys(bursting.circuit.population, neurons)
+    machine = Machine(bursting, network, spiking, DT, copies, target=target)
     x = np.tile([-2.0, -0.5, 0.5, 2.0], (copies, 1))
     target = np.linspace(-2, 2, copies)[:, None] * np.ones(4)
     tallies = []
@@ -347,7 +334,7 @@ def test_events_and_bursts_carry_two_signals(target):
         machine.reseed(0)
         machine.rest(np.random.default_rng(0))
         machine.write_weights(weights)
-        machine.drive(x)
+        machine.drive(weights, x)
         machine.teach(target)
         yield 400
         tallies.append(machine.tally())
@@ -355,9 +342,9 @@ def test_events_and_bursts_carry_two_signals(target):
         tallies.append(machine.tally())
 
     machine.run(program(), 4400)
-    for layer in (0, 1):
+    for layer, group in enumerate(bursting.circuit.groups):
         events, bursts = (
-            tallies[1][name][layer] - tallies[0][name][layer]
+            tallies[1][group, name] - tallies[0][group, name]
             for name in ("event_count", "burst_count")
         )
         rate = (events / (100 * 2.0) - 15.0) / 5.0

@@ -65,9 +65,9 @@ def test_an_ensemble_is_its_seeds_one_at_a_time(finished, tmp_path):
 
 def test_control_c_is_not_taken_for_the_end():
     """A run that is broken off raises; its program does not go on as if the time had passed."""
-    dynamics, passed = FAMILIES["mixture"], []
+    dynamics, passed = FAMILIES["mixture"]((2, 2, 2)), []
     network = Network((2, 2, 2), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
-    machine = Machine(dynamics, network, None, 1e-3, 1, target="numpy")
+    machine = Machine(dynamics, network, {}, 1e-3, 1, target="numpy")
 
     def program():
         machine.rest()
@@ -156,7 +156,7 @@ LIF = {"model.spiking.soma": "lif", "model.spiking.base_rate": "20 Hz"} | {
             r"tau_synapse: 400 us, which decays within a step, .* steps of spiking\.dt = 1 ms",
         ),
         (
-            {"model.tau_soma": "0.5 ms"},
+            {"model.parameters.tau_soma": "0.5 ms"},
             r"tau_soma: 500 us, which decays within a step, .* steps of spiking\.dt = 1 ms",
         ),
         (

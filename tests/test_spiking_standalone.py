@@ -7,16 +7,16 @@ import signal
 import jax
 import numpy as np
 import pytest
+from chains import forward
 from small_spikes import FAMILIES, arrays, compiled, small
 
 import neurosim as ns
 from neurosim.activations import Linear, Tanh
-from neurosim.dynamics import Multiplexing
-from neurosim.initialisers import forward_weights
+from neurosim.circuits.populations import Group
 from neurosim.levels.spiking import compiling
 from neurosim.levels.spiking.machine import Machine
 from neurosim.losses import Loss
-from neurosim.network import Network, Weights
+from neurosim.network import Network
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -35,29 +35,29 @@ def own_cache(tmp_path_factory, monkeypatch):
 @compiled
 def test_a_standalone_network_is_the_one_here(monkeypatch):
     """The rate equations, free and taught, read on the way; then broken off, and begun again."""
-    dynamics, sizes = Multiplexing(tau_basal=0.01, tau_apical=0.02), (4, 5, 5, 3)
+    sizes = (4, 5, 5, 3)
+    dynamics = FAMILIES["multiplexing"](sizes, bias=True)
     network = Network(sizes, (Tanh(),) * 2 + (Linear(),), "inverse", Loss("half-squared", "linear"))
     rng = np.random.default_rng(0)
-    W = forward_weights("orthogonal", sizes, 0.7, rng)
+    W = forward("orthogonal", sizes, 0.7, rng)
     b = tuple(0.1 * rng.standard_normal(n) for n in sizes[1:])
-    weights = Weights(tuple(W), b, tuple(np.linalg.pinv(w) for w in W[1:]))
+    weights = {"W": tuple(W), "b": b, "Q": tuple(np.linalg.pinv(w) for w in W[1:])}
     x, taught = rng.standard_normal((3, 4)), 0.3 * rng.standard_normal((3, 3))
 
     def program(machine, seen, interrupted=False):
         machine.rest()
         machine.write_weights(weights)
-        machine.drive(x @ W[0].T)
+        machine.drive(weights, x)
         for target in (None, taught):
             machine.teach(target)
             for _ in range(3):
                 yield 15
-                seen += [machine.array(i, "basal") for i in (1, 2, 3)]
-                seen += [machine.apical(i) for i in (1, 2)]
+                seen += [machine.state(*node) for node in dynamics.circuit.moving]
                 if interrupted:
                     signal.raise_signal(signal.SIGINT)
 
-    here = Machine(dynamics, network, None, 1e-3, 3, target="numpy")
-    there = Machine(dynamics, network, None, 1e-3, 3, target="standalone")
+    here = Machine(dynamics, network, {}, 1e-3, 3, target="numpy")
+    there = Machine(dynamics, network, {}, 1e-3, 3, target="standalone")
     expected, found, seen, again = [], [], [], []
     here.run(program(here, expected), 90)
     there.run(program(there, found), 90)
@@ -81,15 +81,15 @@ def test_a_standalone_network_is_the_one_here(monkeypatch):
 
     there.brian._process.kill()
     with pytest.raises(ns.NeurosimError, match="ended by itself, with exit code -9"):
-        there.array(1, "basal")
+        there.state(Group("pyramidal", 1), "basal")
     main = there.brian._executable.folder / "main"
     with monkeypatch.context() as patched:
         patched.setattr(compiling, "_compile", fail)
-        Machine(dynamics, network, None, 1e-3, 3, target="standalone")
+        Machine(dynamics, network, {}, 1e-3, 3, target="standalone")
     with monkeypatch.context() as patched:  # a cache that cannot be written; its folder goes away
         patched.setenv("NEUROSIM_CACHE", str(main / "nowhere"))
         patched.setattr(compiling, "_compile", lambda folder, _: shutil.copy2(main, folder))
-        machine = Machine(dynamics, network, None, 1e-3, 3, target="standalone")
+        machine = Machine(dynamics, network, {}, 1e-3, 3, target="standalone")
         again.clear()
         machine.run(program(machine, again), 90)
         np.testing.assert_array_equal(np.hstack(again), np.hstack(found))
@@ -147,10 +147,10 @@ def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):
     wrong.chmod(0o755)
     monkeypatch.setenv("CXX", str(wrong))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    dynamics = FAMILIES["mixture"]
+    dynamics = FAMILIES["mixture"]((2, 2, 2))
     network = Network((2, 2, 2), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
     with pytest.raises(ns.NeurosimError, match=r"does not compile[^*]*out of order"):
-        Machine(dynamics, network, None, 1e-3, 1, target="standalone")
+        Machine(dynamics, network, {}, 1e-3, 1, target="standalone")
     assert not list(tmp_path.glob("neurosim-*"))
-    here = Machine(dynamics, network, None, 1e-3, 1, target="numpy")  # as if nothing had been
+    here = Machine(dynamics, network, {}, 1e-3, 1, target="numpy")  # as if nothing had been
     here.run(iter([3]), 3)

@@ -9,7 +9,7 @@ import pytest
 
 import neurosim as ns
 from neurosim.credit import CREDITS
-from neurosim.plasticity.learning import random_layer
+from neurosim.plasticity.channel import random_layer
 from neurosim.seeds import device_stream
 
 SLOPE, STEP, EPSILON = 0.35, 0.1, 0.5
@@ -286,11 +286,10 @@ def test_a_hundred_iterations_as_in_the_algorithms(method, tmp_path, double_prec
     rates = [0.03, 0.02, 0.04] if method not in ("rmtp-ei",) else [0.006, 0.005, 0.008]
     feedback_rates = [0.02, 0.03, 0.04][: len(Q)]
     own = {
-        "model.credit": method,
+        "model.credit": {"name": method},
         "model.layers": sizes,
-        "model.weights": {"init": "file", "file": str(tmp_path / "weights.npz")},
-        "model.forward.rate": rates,
-        "model.feedback": {"decay": 0.1, "rate": feedback_rates},
+        "model.projections.W": {"init": "file", "file": str(tmp_path / "weights.npz")},
+        "model.projections.W.rate": rates,
         "task": {"name": "arrays", "path": str(tmp_path / "data.npz")},
         "batch": batch,
         "shuffle": False,
@@ -306,12 +305,10 @@ def test_a_hundred_iterations_as_in_the_algorithms(method, tmp_path, double_prec
     }
     if method == "ao-sdtp":
         own["model.auxiliary"] = 1
-    if not Q:
-        own["model.feedback"] = {}
-    else:
-        own["model.feedback"]["init"] = "file"
+    if Q:
+        own["model.credit"] |= {"init": "file", "decay": 0.1, "rate": feedback_rates}
     if CREDITS[method].feedback == "tied":
-        own["model.feedback"] = {"init": "pseudo-inverse"}
+        own["model.credit"] = {"name": method, "init": "pseudo-inverse"}
     if CREDITS[method].feedback in ("fixed", "tied", "sherman-morrison"):
         own["stages"][0]["phases"][0]["plastic"] = ["forward"]
     protocol = ns.load_protocol("target-propagation", own)
@@ -350,7 +347,7 @@ def mtp_protocol(**own):
         "task.layers": [6, 6, 6, 6],
         "task.train": 64,
         "task.test": 50,
-        "model.forward.rate": 0.01,
+        "model.projections.W.rate": 0.01,
         "stages.0.epochs": 3,
         "stages.0.phases.0.plastic": ["forward"],
     } | {key.replace("__", "."): value for key, value in own.items()}
@@ -359,8 +356,10 @@ def mtp_protocol(**own):
 
 def test_layers_of_modified_target_propagation_are_normalised(tmp_path):
     """Hidden units have mean 0 and variance 1 over every batch; recorded and evaluated so."""
-    small = {"record__samples": 32, "model__target_step": 1e-5, "model__forward__rate": 100.0}
-    run = ns.run(mtp_protocol(**small), out=tmp_path / "trace.h5")
+    small = {"record__samples": 32, "model__target_step": 1e-5}
+    run = ns.run(
+        mtp_protocol(**small, model__projections__W__rate=100.0), out=tmp_path / "trace.h5"
+    )
     trace = ns.open_trace(run.path)
     for i in (1, 2):
         rates = trace[f"traces/layer{i}/rate"].values[:, :, -1]  # presentation, sample, unit
@@ -374,9 +373,9 @@ def test_layers_of_modified_target_propagation_are_normalised(tmp_path):
 def test_modified_target_propagation_learns_its_inverses_too(tmp_path, double_precision):
     """Feedback by white noise through normalised layers, from far away, ends at the inverses."""
     protocol = mtp_protocol(
-        model__feedback={"rule": "white-noise", "init": "random", "rate": 0.02},
-        model__weights={"init": "orthogonal"},
-        model__forward__rate=0.0,
+        model__credit={"name": "mtp", "rule": "white-noise", "init": "random", "rate": 0.02},
+        model__projections__W__init="orthogonal",
+        model__projections__W__rate=0.0,
         stages__0__epochs=400,
         stages__0__phases__0__plastic=["feedback"],
     )

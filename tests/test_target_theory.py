@@ -13,8 +13,7 @@ from neurosim.dynamics.base import Readout
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights
 from neurosim.plasticity.rank_one import Pair, drift, factors, refreshed, robust_update
-from neurosim.plasticity.rules import apical_delta, delta, delta_over_slope
-from neurosim.plasticity.signals import Forward, there_and_back
+from neurosim.plasticity.signals import apical_delta, there_and_back
 from neurosim.theory.decomposition import decomposition, output_jacobian
 from neurosim.theory.diagnosis import cosine
 from neurosim.theory.gauss_newton import (
@@ -52,11 +51,11 @@ def rest_of(net, weights, x):
     h = net.forward_pass(weights, x)
     below = (x, *h[:-1])
     D = tuple(net.slope(i, weights.W[i - 1] @ b) for i, b in enumerate(below, start=1))
-    return Readout(h, h, D, (), h, h, ())
+    return Readout(h, D, h)
 
 
 def teaching(credit, net, weights, now, y, step):
-    return CREDITS[credit].assign(net, weights, now, None, y, step)
+    return CREDITS[credit].assign(net, weights, now, y, step)
 
 
 # ---------------------------------------------------------- 4.1: is the update a descent?
@@ -87,9 +86,10 @@ def test_teaching_signals_descend_but_not_every_update_of_target_propagation(siz
         now = rest_of(net, weights, x)
         tp = teaching("tp-ei", net, weights, now, y, step)[0] / step
         bp = teaching("backprop", net, weights, now, y, step)[0]
-        signal = Forward(*(v[None] for v in (x, now.rate[0], now.slope[0], tp)))
-        gradient = delta(signal._replace(teaching=bp[None]), weights.W[0])
-        product = [jnp.vdot(rule(signal, None), gradient) for rule in (delta, delta_over_slope)]
+        slope = now.slope[0]
+        gradient = jnp.outer(slope * bp, x)
+        updates = jnp.outer(slope * tp, x), jnp.outer(tp / slope, x)  # [T 4.12, A.6]
+        product = [jnp.vdot(update, gradient) for update in updates]
         e = net.loss.error(now.rate[-1], y)
         return tp @ bp, e @ e, x @ x, *product
 

@@ -190,9 +190,9 @@ def test_override_sets_by_dotted_key_and_keeps_objects_as_they_are():
         ("phases.all.x", "override phases.all.x: phases has no element all (allowed: 0 to 1)"),
         ("none.0", "override none.0: none has no element 0 (allowed: none, it is empty)"),
         ("mu.x", "override mu.x: mu is 0.1, not a table"),
-        ("", "'' is not a dotted key; expected one such as model.mu"),
-        ("model..mu", "'model..mu' is not a dotted key; expected one such as model.mu"),
-        ('"\\q"', "'\"\\\\q\"' is not a dotted key; expected one such as model.mu"),
+        ("", "'' is not a dotted key; expected one such as model.parameters.mu"),
+        ("model..mu", "'model..mu' is not a dotted key; expected one such as model.parameters.mu"),
+        ('"\\q"', "'\"\\\\q\"' is not a dotted key; expected one such as model.parameters.mu"),
     ],
 )
 def test_overrides_that_lead_nowhere_are_refused(key, message):
@@ -204,9 +204,9 @@ def test_overrides_that_lead_nowhere_are_refused(key, message):
 @pytest.mark.parametrize(
     ("text", "key", "value"),
     [
-        ("model.mu=0.2", "model.mu", 0.2),
-        ("model.tau_soma=20 ms", "model.tau_soma", "20 ms"),
-        ('model.tau_soma="20 ms"', "model.tau_soma", "20 ms"),
+        ("model.parameters.mu=0.2", "model.parameters.mu", 0.2),
+        ("model.parameters.tau_soma=20 ms", "model.parameters.tau_soma", "20 ms"),
+        ('model.parameters.tau_soma="20 ms"', "model.parameters.tau_soma", "20 ms"),
         ("model.activation = tanh", "model.activation", "tanh"),
         ("layers=[1, 2]", "layers", [1, 2]),
         ("model={mu = 1}", "model", {"mu": 1}),
@@ -221,12 +221,12 @@ def test_assignments_take_a_toml_value_or_bare_text(text, key, value):
     assert parse_assignment(text) == (key, value)
 
 
-@pytest.mark.parametrize("text", ["model.mu", "=1", "model.mu=", "", "="])
+@pytest.mark.parametrize("text", ["model.parameters.mu", "=1", "model.parameters.mu=", "", "="])
 def test_what_is_no_assignment_is_refused(text):
     with pytest.raises(InputError) as caught:
         parse_assignment(text)
     assert str(caught.value) == (
-        f"{text!r} is not an assignment; write key=value, such as model.mu=0.2"
+        f"{text!r} is not an assignment; write key=value, such as model.parameters.mu=0.2"
     )
 
 

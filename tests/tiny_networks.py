@@ -1,16 +1,15 @@
 """Tiny networks of every family, and a phase of a batch of samples under them."""
 
-from functools import cache
+from functools import cache, partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from chains import FEEDFORWARD, circuit, dynamics, forward
 
 from neurosim.activations import LeakyReLU, Linear, Tanh
-from neurosim.dynamics import Feedforward, Mixture, Multiplexing
-from neurosim.dynamics.base import Drive, Target, rest
-from neurosim.initialisers import forward_weights
+from neurosim.dynamics.base import Target, rest
 from neurosim.levels.settling import Problem, Span
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights
@@ -22,12 +21,18 @@ ACTIVATIONS = {"linear": Linear(), "leaky": LeakyReLU(0.35), "tanh": Tanh()}
 
 
 DYNAMICS = {
-    "mixture": lambda **kw: Mixture(mu=0.2, tau_soma=0.02, **kw),
-    "dendrites": lambda **kw: Mixture(
-        mu=0.2, tau_soma=0.02, tau_basal=0.005, tau_apical=0.01, **kw
+    "mixture": partial(dynamics, "mixture-two-phase", SIZES, mu=0.2, tau_soma=0.02),
+    "dendrites": partial(
+        dynamics,
+        "mixture-dendrites",
+        SIZES,
+        mu=0.2,
+        tau_soma=0.02,
+        tau_basal=0.005,
+        tau_apical=0.01,
     ),
-    "multiplexing": lambda **kw: Multiplexing(tau_basal=0.01, tau_apical=0.02, **kw),
-    "feedforward": lambda **kw: Feedforward(tau_basal=0.01, **kw),
+    "multiplexing": partial(dynamics, "multiplexing", SIZES, tau_basal=0.01, tau_apical=0.02),
+    "feedforward": partial(dynamics, FEEDFORWARD, SIZES, tau_basal=0.01),
 }
 
 
@@ -40,7 +45,7 @@ def network(activation: str) -> Network:
 def weights() -> Weights:
     """Orthogonal forward weights with nearly inverse feedback weights."""
     rng = np.random.default_rng(0)
-    W = forward_weights("orthogonal", SIZES, 0.7, rng)
+    W = forward("orthogonal", SIZES, 0.7, rng)
     Q = [np.linalg.pinv(w) + 0.02 * rng.standard_normal(w.T.shape) for w in W[1:]]
     return Weights(tuple(W), (), tuple(Q))
 
@@ -56,10 +61,11 @@ def present(level, dynamics, network, x, y, ids, duration, stop, times=None):
     """A phase with a following target for a batch: (final states, reports, states at `times`)."""
 
     def one(x, y, sample):
-        drive = Drive(x, network.potential(weights(), 1, x), Target("following", STEP, y))
+        own = circuit(weights())
+        drive = dynamics.drive(network, own, x, Target("following", STEP, y))
         key = jax.random.fold_in(jax.random.key(5), sample) if dynamics.noise else None
         span = Span(duration, stop, key, None if times is None else (times, lambda _, state: state))
-        problem = Problem(dynamics, network, weights(), drive, STEP, y)
+        problem = Problem(dynamics, network, own, drive, STEP, y)
         return level.settle(problem, rest(dynamics, network, x.dtype), span)
 
     return jax.vmap(one)(x, y, ids)

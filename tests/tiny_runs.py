@@ -16,10 +16,10 @@ batch = 16
 [model]
 use = "mixture-two-phase"
 layers = [3, 4, 4]
-mu = 0.2
+parameters.mu = 0.2
 output = "linear"
 loss = "squared"
-forward.rate = 0.05
+projections.W.rate = 0.05
 [task]
 name = "student-teacher"
 layers = [3, 4, 4]

@@ -7,6 +7,7 @@ A cell is elementwise: it sees its own quantities, what its synapses bring, and 
 knows nothing of other units. Quantities that nobody asks for are no part of it.
 """
 
+import ast
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -105,11 +106,22 @@ class Cell:
         return self._by_name[name].right
 
     def alias(self, name: str) -> str:
-        """The quantity that `name` is but another name of; itself if it is of none."""
+        """The quantity of the cell that `name` is but another name of; itself if it is of none."""
         equation = self._by_name.get(name)
-        if equation is None or equation.moves or not equation.right.text.isidentifier():
+        if equation is None or equation.moves or equation.right.text not in self._by_name:
             return name
         return self.alias(equation.right.text)
+
+    @cached_property
+    def transferred(self) -> frozenset[str]:
+        """The quantities that the transfer function `s` is applied to."""
+        calls = (node for e in self.equations for node in ast.walk(e.right.tree))
+        found = set()
+        for node in calls:
+            match node:
+                case ast.Call(func=ast.Name(id="s"), args=[ast.Name(id=name)]):
+                    found.add(self.alias(name))
+        return frozenset(found)
 
     def roots(self, name: str) -> frozenset[str]:
         """States, and what is given, that `name` follows at once; no loop is left."""
@@ -117,6 +129,10 @@ class Cell:
         if equation is None or equation.moves:
             return frozenset({name})
         return frozenset().union(*(self.roots(other) for other in equation.right.names))
+
+    def follows(self, names: Iterable[str], state: str) -> bool:
+        """Whether any of these follows a state at once."""
+        return state in frozenset().union(*map(self.roots, names))
 
     def restricted(self, names: Iterable[str]) -> "Cell":
         """The part of it that `names` need."""
@@ -139,6 +155,21 @@ class Cell:
         for name in self.needed(wanted):
             if name not in available:
                 raise ExpressionError(unknown("name", name, sorted(available)))
+
+
+def with_lines(text: str, lines: str) -> str:
+    """A text of equations with other lines in place of those that define the same."""
+
+    def defined(line: str) -> str | None:
+        match = LINE.fullmatch(UNIT.sub("", line.split("#")[0]).strip())
+        return None if match is None else match["state"] or match["name"]
+
+    own: dict[str, list[str]] = {}
+    for line in lines.splitlines():
+        if line.split("#")[0].strip():
+            own.setdefault(defined(line) or line, []).append(line)
+    kept = [own.pop(defined(line) or "", [line]) for line in text.splitlines()]
+    return "\n".join([*(line for found in [*kept, *own.values()] for line in found), ""])
 
 
 def _equation(line: str, functions: Mapping[str, int]) -> Equation:

@@ -14,7 +14,8 @@ derivative and inverse; what decodes apical potentials, and its derivative; and 
 below receive of an activity and a bias, by `form`. With how many arguments they take."""
 
 SIGNALS = ("target", "teach")
-"""What a phase sets: the target of the output, and 1 while it is taught, else 0."""
+"""What a phase sets: the target of the output, which is what it answers itself where nothing is
+taught, and 1 while something is, else 0."""
 
 
 @dataclass(frozen=True)
@@ -166,14 +167,53 @@ class Circuit:
 
     @cached_property
     def observed(self) -> tuple[tuple[Group, str], ...]:
-        """What can be recorded: states, and what answers or is carried by spikes if it is none."""
-        found: list[tuple[Group, str]] = []
-        for group in self.groups:
-            cell, carried = self.cell(group), self.population[group.population].carried or ()
-            more = (*carried, *([self.readout[1]] if group == self.readout[0] else []))
-            names = (*cell.states, *(cell.alias(name) for name in more))
-            found += [(group, name) for name in dict.fromkeys(names)]
-        return tuple(found)
+        """What can be recorded: all that cells define, in the order of the text.
+
+        Neither other names of the same, nor what is only encoded to be sent.
+        """
+        return tuple(
+            (group, name)
+            for group in self.groups
+            for name in self.cell(group).defined
+            if self.cell(group).alias(name) == name and not self._encoded(group, name)
+        )
+
+    def _encoded(self, group: Group, name: str) -> bool:
+        """Whether a quantity is another in an encoded form, which serves nothing but being sent.
+
+        What spikes carry or the network answers, and what the cell itself needs, serves more.
+        """
+        cell, population = self.cell(group), self.population[group.population]
+        return (
+            "encode" in cell.right(name).functions
+            and name not in (*cell.states, *(population.carried or ()))
+            and (group, name) != self.readout
+            and not any(name in equation.right.names for equation in cell.equations)
+        )
+
+    def _sent(self, population: str) -> tuple[str, ...]:
+        """What synapses take from a population, in whichever layer."""
+        found = (s.sent for s in self.sending if s.pre and s.pre.population == population)
+        return tuple(dict.fromkeys(found))
+
+    def activity(self, group: Group) -> tuple[str, ...]:
+        """Which of the observed quantities of a group are what it says to others, or answers.
+
+        What spikes carry; where that is nothing, what synapses take, or what they take is made of.
+        """
+        cell, population = self.cell(group), self.population[group.population]
+        said = list(population.carried or ())
+        for name in () if said else map(cell.alias, self._sent(population.name)):
+            encoded = self._encoded(group, name)
+            said += [n for n in cell.defined if n in cell.right(name).names] if encoded else [name]
+        if group == self.readout[0]:
+            said.append(self.readout[1])
+        return tuple(dict.fromkeys(map(cell.alias, said)))
+
+    def measured(self, group: Group, name: str) -> bool:
+        """Whether a quantity does not follow from others of its cell: a state, or what comes in."""
+        cell = self.cell(group)
+        return name in cell.states or bool(cell.right(name).names & self.inputs[group.population])
 
     @cached_property
     def chain(self) -> bool:
@@ -185,6 +225,25 @@ class Circuit:
         return ends == [(i, i + 1) for i in range(self.depth)] and all(
             self.size(s.post) == self.sizes[s.post.layer] for s in forward.synapses
         )
+
+    @cached_property
+    def feedforward(self) -> bool:
+        """Whether every state is drawn to what earlier ones say, so that one sweep finds the rest.
+
+        Earlier are those of layers below, and those that stand before it in its cell.
+        """
+        if any(s.pre is not None and s.pre.layer >= s.post.layer for s in self.sending):
+            return False
+        for population in self.populations:
+            cell = population.cell
+            if any("target" in equation.right.names for equation in cell.equations):
+                return False
+            for k, name in enumerate(cell.states):
+                right, later = cell.right(name), set(cell.states[k:])
+                others = right.names - {name}
+                if right.towards(name) is None or any(cell.follows(others, n) for n in later):
+                    return False
+        return True
 
     @cached_property
     def moving(self) -> tuple[tuple[Group, str], ...]:

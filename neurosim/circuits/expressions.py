@@ -75,6 +75,20 @@ class Expression:
         """Its value, where names have these values and functions are these."""
         return eval(self._code, {"__builtins__": {}}, {**values, **functions})
 
+    def towards(self, name: str) -> "Expression | None":
+        """Of text such as (p - name)/tau, p; None of any other, or where p or tau name it."""
+        match self.tree.body:
+            case ast.BinOp(
+                left=ast.BinOp(left=pull, op=ast.Sub(), right=ast.Name(id=taken)),
+                op=ast.Div(),
+                right=tau,
+            ) if taken == name:
+                parts = [
+                    Expression(ast.unparse(part), ast.Expression(part)) for part in (pull, tau)
+                ]
+                return None if name in parts[0].names | parts[1].names else parts[0]
+        return None
+
     def written(self, names: Mapping[str, str], functions: Mapping[str, Callable[..., str]]) -> str:
         """The same in Brian2's notation, which is nearly the same text.
 

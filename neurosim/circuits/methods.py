@@ -26,8 +26,9 @@ from neurosim.circuits.latex import (
     symbol,
 )
 from neurosim.circuits.populations import Group, Projection, Synapses
-from neurosim.circuits.reading import Tables, circuit
-from neurosim.circuits.starts import DRAWS, start
+from neurosim.circuits.reading import circuit
+from neurosim.circuits.starts import GIVEN, NAMED, start
+from neurosim.circuits.tables import ATTENUATION, Tables
 from neurosim.circuits.wires import Layer
 
 TRANSFER = {
@@ -49,6 +50,7 @@ STARTS = {
     "zeros": "at 0",
     "ones": "at 1",
     "file": "as a file says",
+    "near-teacher": "near those of a teacher",
 }
 """How weights start that are drawn, in words."""
 
@@ -86,7 +88,7 @@ class Methods(NamedTuple):
 
     units: SI units of parameters by key, where they have one. transfer: of the hidden layers and
     the output, a name of `TRANSFER` (None for a function of a script) and its slope. noise: by
-    compartment.
+    compartment. credit: the name of what brings teaching, and what it brings; empty without.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Methods(NamedTuple):
     transfer: tuple[tuple[str | None, float | None], tuple[str | None, float | None]]
     form: str
     noise: Mapping[str, float]
+    credit: tuple[str, ...]
 
 
 def methods(given: Methods) -> str:
@@ -152,6 +155,8 @@ class _Section:
             name, phase = (name, None) if recalled is None else recalled
             if population is None:
                 return symbol(name, str(at), [phase] if phase else [])
+            if name == ATTENUATION:
+                return symbol("alpha", str(at))
             if phase is not None:
                 return self._quantity(population, name, at, phase)
             key = self.circuit.parameter(population, name)
@@ -237,8 +242,10 @@ class _Section:
             "taught.",
             "teach": r"$\mathrm{teach}$ is 1 while the output is taught, and 0 otherwise.",
             "xi": r"$\xi$ is white noise.",
+            "bias": r"$\mathrm{bias}$ is 0.",
         }
-        yield from (said[name] for name in (*SIGNALS, "xi") if name in named)
+        none = () if self.circuit.biased else ("bias",)
+        yield from (said[name] for name in (*SIGNALS, "xi", *none) if name in named)
         for name, deviation in self.given.noise.items():
             of = symbol(name.rpartition(".")[2])
             yield f"${of}$ has noise of the stationary deviation ${number(deviation)}$."
@@ -315,7 +322,7 @@ class _Section:
             begins = given.init or "xavier"
             if not projection.weighed:
                 continue
-            if begins in DRAWS:
+            if begins in NAMED:
                 drawn.setdefault((begins, given.gain), []).append(f"${symbol(projection.name)}$")
                 continue
             i, which = self._numbers(projection)
@@ -326,7 +333,7 @@ class _Section:
             text = text if given.gain == 1 else rf"{number(given.gain)}\,{bracketed(text)}"
             rows.append(_row(symbol(projection.name, str(i)), [text], which))
         for (begins, gain), names in drawn.items():
-            scaled = "" if gain == 1 or begins in ("zeros", "file") else f", times ${number(gain)}$"
+            scaled = "" if gain == 1 or begins in ("zeros", *GIVEN) else f", times ${number(gain)}$"
             yield f"The weights {', '.join(names)} start {STARTS[begins]}{scaled}."
         if rows:
             yield f"{'Others' if drawn else 'Weights'} start as"
@@ -351,9 +358,10 @@ class _Section:
             elif projection.rule == "tied":
                 words.append(f"The weights ${name}$ are kept at what they start as.")
             elif projection.learns:
-                words.append(
-                    rf"The weights ${name}$ learn by the rule \emph{{{plain(projection.rule)}}}."
-                )
+                by = "a rule of their own"
+                if isinstance(projection.rule, str):
+                    by = rf"the rule \emph{{{plain(projection.rule)}}}"
+                words.append(f"The weights ${name}$ learn by {by}.")
             if projection.learns and given.limit is not None:
                 words.append(rf"The weights ${name}$ stay within $\pm {number(given.limit)}$.")
             if projection.learns and given.optimizer != "sgd":
@@ -361,6 +369,10 @@ class _Section:
             if hasattr(given.rate, "text"):
                 law = formula(parse(given.rate.text), self._general(At("i")))
                 rows.append(_row(self._rate(projection), [law]))
+        posts = [p.post for p in self.circuit.projections if p.post is not None]
+        if any(ATTENUATION in post.names for post in posts):
+            law = formula(self.circuit.attenuation, self._general(At("i")))
+            rows.append(_row(symbol("alpha", "i"), [law]))
         fixed = [f"${symbol(p.name)}$" for p in self.circuit.projections
                  if p.weighed and not p.learns]  # fmt: skip
         if fixed:
@@ -373,6 +385,11 @@ class _Section:
                 f"{recalled if remembers else ''},"
             )
             yield _aligned(" \\\\\n  ".join(rows))
+        if self.given.credit:
+            name, brings = map(plain, self.given.credit)
+            words.append(
+                rf"$\mathrm{{teaching}}$ is what the method \emph{{{name}}} brings: {brings}."
+            )
         yield from words if rows or words else ["No weights change."]
 
     def _rules(self, projection: Projection) -> Iterator[str]:

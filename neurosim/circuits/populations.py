@@ -1,11 +1,14 @@
 """Populations and projections of a circuit, with their layers, sizes and synapses."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from neurosim.circuits.cells import Cell
 from neurosim.circuits.expressions import Expression
 from neurosim.circuits.wires import Wire
+
+UNPROBED = ("fixed", "tied")
+"""Rules by name that look at no activity."""
 
 
 class Group(NamedTuple):
@@ -35,6 +38,12 @@ class Population:
     def size(self, layer: int) -> int:
         """How many cells stand in a layer."""
         return self.sizes[self.layers.index(layer)]
+
+    def carrier(self, name: str) -> int | None:
+        """Which of what is carried speaks of a quantity; None if spikes say nothing of it."""
+        carried = [self.cell.alias(quantity) for quantity in self.carried or ()]
+        own = self.cell.alias(name)
+        return carried.index(own) if own in carried else None
 
 
 class Synapses(NamedTuple):
@@ -71,9 +80,9 @@ class Projection:
     """Synapses of one kind, and what they learn from.
 
     post, pre: expressions over the cell on either side, whose product is the change; None where
-    they do not learn, or by a named rule. rule: that name, `fixed` without any. bias: whether the
-    post-synaptic cells have a bias that learns as these synapses do. remembered: by name, what
-    `post` and `pre` name of earlier phases.
+    they do not learn, or by a named rule. rule: that name, `fixed` without any, or a rule of a
+    script. bias: whether the post-synaptic cells have a bias that learns as these synapses do.
+    remembered: by name, what `post` and `pre` name of earlier phases.
     """
 
     name: str
@@ -82,13 +91,18 @@ class Projection:
     bias: bool
     post: Expression | None
     pre: Expression | None
-    rule: str
+    rule: Any
     remembered: tuple[tuple[str, Remembered], ...]
 
     @property
     def learns(self) -> bool:
         """Whether it has a rule."""
         return self.post is not None or self.rule != "fixed"
+
+    @property
+    def probed(self) -> bool:
+        """Whether a rule by name sends noise through it."""
+        return self.post is None and isinstance(self.rule, str) and self.rule not in UNPROBED
 
     @property
     def descends(self) -> bool:

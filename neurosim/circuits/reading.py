@@ -1,43 +1,17 @@
 """From the tables of a model file to a circuit, or to all that is wrong with them."""
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from neurosim.circuits import dimensions
 from neurosim.circuits.cells import Cell
 from neurosim.circuits.description import FUNCTIONS, SIGNALS, Circuit
 from neurosim.circuits.expressions import Expression, ExpressionError, parse
 from neurosim.circuits.populations import Group, Population, Projection, Remembered, Synapses
+from neurosim.circuits.tables import ATTENUATION, TEACHING, Key, Tables, Wrong, misnamed
+from neurosim.circuits.variables import clashes
 from neurosim.circuits.wires import INPUT, End, Wire, wire
 from neurosim.errors import unknown
-
-NAME = re.compile(r"[A-Za-z](\w*[A-Za-z_])?", re.ASCII)
-"""Of populations, projections and cells; traces put the number of a layer behind them."""
-
-TRACED = ("b", "phase", "duration", "teaching", "unit", "moment", "presentation", "seed")
-"""What traces call other things beside projections."""
-
-Key = tuple[str | int, ...]
-Wrong = tuple[Key, str]
-"""Where in the model, and what."""
-
-
-class Tables(NamedTuple):
-    """What a model file says of its circuit; see `docs/models.md`.
-
-    parameters: those of one cell as `cell.name`. varied: those of which every cell has its own.
-    """
-
-    layers: Sequence[int]
-    cells: Mapping[str, Any]
-    populations: Mapping[str, Any]
-    projections: Mapping[str, Any]
-    parameters: Mapping[str, float]
-    attenuation: str
-    readout: str | None
-    cut: str | None
-    varied: Sequence[str]
-    rules: Sequence[str]
 
 
 def circuit(tables: Tables) -> Circuit:
@@ -60,7 +34,8 @@ class _Reading:
         self.wrong: list[Wrong] = []
         self.circuit: Circuit | None = None
         self.parameters = dict(tables.parameters)
-        self._named()
+        for key, message in misnamed(tables):
+            self._say(key, message)
         self.cells = {name: self._cell(name) for name in tables.cells}
         self.own = {name: self._own(name) for name in tables.cells}
         if self.wrong:
@@ -72,16 +47,16 @@ class _Reading:
         synapses = {name: self._synapses(name) for name in tables.projections}
         if self.wrong:
             return
-        projections = [self._projection(name, synapses[name]) for name in tables.projections]
+        reaching = [name for name in tables.projections if synapses[name]]
+        projections = [self._projection(name, synapses[name]) for name in reaching]
         readout = self._readout()
         decay = self._text(("attenuation",), tables.attenuation)
         if self.wrong or readout is None or decay is None:
             return
         self._check_attenuation(decay)
         needed = self._needed(projections, readout)
-        populations = [
-            self._population(name, needed[name], projections) for name in tables.populations
-        ]
+        standing = [name for name in tables.populations if self.layers[name]]
+        populations = [self._population(name, needed[name], projections) for name in standing]
         found = Circuit(
             tuple(tables.layers),
             tuple(populations),
@@ -89,7 +64,7 @@ class _Reading:
             readout,
             decay,
             tuple(self.parameters),
-            tuple((name, self._cell_of(name)) for name in tables.populations),
+            tuple((name, self._cell_of(name)) for name in standing),
             (tables.cut,) if tables.cut else (),
             tuple(tables.varied),
         )
@@ -116,27 +91,6 @@ class _Reading:
             return None
 
     # --- cells and populations ------------------------------------------------------------------
-
-    def _named(self) -> None:
-        """Names that have a meaning of their own, and tables that are empty."""
-        taken = {*FUNCTIONS, *SIGNALS, "L", "i", "bias", INPUT}
-        for key in self.parameters:
-            *cell, name = key.split(".")
-            if name in taken:
-                at = ("cells", cell[0], "parameters", name) if cell else ("parameters", name)
-                self._say(at, "has a meaning of its own; use another name")
-        tables = {"populations": taken | {"layer"}, "projections": {*TRACED}, "cells": set()}
-        for table, owned in tables.items():
-            for name in getattr(self.tables, table):
-                if name in owned:
-                    self._say((table, name), "has a meaning of its own; use another name")
-                elif not NAME.fullmatch(name):
-                    message = "expected letters, digits and _, a letter first and no digit last"
-                    self._say((table, name), f"{name!r} cannot be a name; {message}")
-        if not self.tables.populations:
-            self._say(("populations",), 'missing; expected such as pyramidal = "hidden"')
-        if not self.tables.projections:
-            self._say(("projections",), "missing; expected such as [projections.W]")
 
     def _cell(self, name: str) -> Cell:
         given, key = self.tables.cells[name], ("cells", name)
@@ -174,10 +128,7 @@ class _Reading:
         everywhere = range(1, self.depth + 1)
         named = {"hidden": everywhere[:-1], "output": everywhere[-1:], "all": everywhere}
         if isinstance(given.layers, str):
-            found = tuple(named[given.layers])
-            if not found:
-                self._say((*key, "layers"), "a network of one layer has no hidden ones")
-            return found
+            return tuple(named[given.layers])
         beyond = [layer for layer in given.layers if layer not in everywhere]
         if beyond or not given.layers:
             self._say((*key, "layers"), f"got {given.layers}; expected layers 1 to {self.depth}")
@@ -265,7 +216,7 @@ class _Reading:
                 found.append(
                     Synapses(name, number, ends[0], names[0], ends[1], names[1], way.dense, weighed)
                 )
-        if not found:
+        if not found and all(self.layers.values()):  # none is missing: there are hidden layers
             self._say(("projections", name, "wire"), self._nothing(way))
         return tuple(found)
 
@@ -328,17 +279,20 @@ class _Reading:
         assert way is not None, "wires were read"
         if given.pre is not None and given.post is None:
             self._say((*key, "post"), "missing; a rule is post times pre")
-        if given.rule not in ("fixed", *self.tables.rules):
-            self._say((*key, "rule"), unknown("rule", given.rule, ["fixed", *self.tables.rules]))
+        named = ["fixed", *self.tables.rules, *self.tables.taught]
+        if isinstance(given.rule, str) and given.rule not in named:
+            self._say((*key, "rule"), unknown("rule", given.rule, named))
         if given.rule != "fixed" and given.post is not None:
             self._say((*key, "rule"), "got both rule and post; expected one of them")
         sides: list[Expression | None] = [None, None]
         remembered: dict[str, Remembered] = {}
-        if given.post is not None:
+        taught = isinstance(given.rule, str) and self.tables.taught.get(given.rule)
+        written = self._taught(key, taught, synapses) if taught else given.post
+        if written is not None:
             for k, (side, group) in enumerate(
                 (("post", synapses[0].post), ("pre", synapses[0].pre))
             ):
-                text = given.post if side == "post" else given.pre or way.pre.name
+                text = written if side == "post" else given.pre or way.pre.name
                 sides[k] = self._text((*key, side), text, FUNCTIONS)
                 if sides[k] is not None:
                     remembered |= self._side((*key, side), sides[k], group, way)
@@ -349,8 +303,21 @@ class _Reading:
             )
         post, pre = sides
         return Projection(
-            name, way, synapses, given.bias, post, pre, given.rule, tuple(remembered.items())
+            name, way, synapses, bool(given.bias), post, pre, given.rule, tuple(remembered.items())
         )
+
+    def _taught(self, key: Key, text: str, synapses: Sequence[Synapses]) -> str | None:
+        """A rule by name for what its cells call their potential."""
+        cell = self.cells[self._cell_of(synapses[0].post.population)]
+        if len(cell.transferred) != 1:
+            found = ", ".join(sorted(cell.transferred)) or "nothing"
+            self._say(
+                (*key, "rule"),
+                "asks for the one quantity that the transfer function s is applied to; here that "
+                f"is {found}",
+            )
+            return None
+        return text.format(*cell.transferred)
 
     def _side(self, key: Key, text: Any, group: Group | None, way: Wire) -> dict[str, Remembered]:
         """What one side of a rule names of earlier phases; all names are looked up."""
@@ -359,7 +326,8 @@ class _Reading:
         else:
             cell = self.cells[self._cell_of(group.population)]
             named = {n for e in cell.equations for n in e.right.names} - {*SIGNALS, "xi"}
-            known = sorted({*cell.defined, *named, *self._parameters(group.population)})
+            own = {*cell.defined, *named, *self._parameters(group.population)}
+            known = sorted({*own, ATTENUATION, *([TEACHING] if self.tables.taught else [])})
         remembered = {}
         for name in sorted(text.names):
             quantity, _, phase = name.rpartition("_")
@@ -401,7 +369,9 @@ class _Reading:
             for name in standing
             if any("target" in e.right.names for e in self.cells[self._cell_of(name)].equations)
         ]
-        population, _, name = (given or f"{(taught or standing)[0]}.up").rpartition(".")
+        forward = self.wires.get("W")
+        sent = "up" if forward is None else forward.pre.name
+        population, _, name = (given or f"{(taught or standing)[0]}.{sent}").rpartition(".")
         population = population or (taught or standing)[0]
         if population not in standing:
             self._say(("readout",), unknown("population of the output layer", population, standing))
@@ -438,7 +408,8 @@ class _Reading:
                 ):
                     if group is not None and side is not None:
                         found[group.population] += [
-                            recalled[n].quantity if n in recalled else n for n in side.names
+                            recalled[n].quantity if n in recalled else n
+                            for n in side.names - {ATTENUATION, TEACHING}
                         ]
                 if synapses.pre is not None:
                     found[synapses.pre.population].append(synapses.sent)
@@ -449,16 +420,23 @@ class _Reading:
             key = ("cells", self._cell_of(population.name), "equations")
             given = {*found.inputs[population.name], *self._parameters(population.name)}
             given |= {"teach", "xi"}
-            if found.biased is not None and any(
-                s.post.population == population.name for s in found.biased.synapses
+            if any(
+                self.tables.projections[s.projection].bias is not None
+                for s in found.sending
+                if s.post.population == population.name
             ):
                 given.add("bias")
             if population.name == found.readout[0].population and len(population.layers) == 1:
                 given.add("target")
+            units = {n: found.parameter(population.name, n) or "" for n in given}
+            known = {n: self.tables.units[k] for n, k in units.items() if k in self.tables.units}
             try:
                 population.cell.check(given, population.cell.defined)
+                dimensions.check(population.cell, known)
             except ExpressionError as error:
                 self._say(key, self._hint(str(error), population, found))
+            for message in clashes(found, population):
+                self._say(key, message)
 
     def _hint(self, message: str, population: Population, found: Circuit) -> str:
         if "'target'" in message:
@@ -468,7 +446,8 @@ class _Reading:
             )
         if "'bias'" in message:
             return (
-                f"{message}; bias = true of a projection that reaches {population.name} gives one"
+                f"{message}; bias = true of a projection that reaches {population.name} gives one, "
+                "bias = false one of 0"
             )
         return message
 

@@ -17,9 +17,14 @@ from neurosim.circuits.expressions import Expression, ExpressionError, parse
 from neurosim.circuits.wires import Layer, layer
 from neurosim.errors import unknown
 
-DRAWS = ("lecun", "xavier", "orthogonal", "normal", "uniform", "zeros", "ones", "file")
-"""Starts by name; the first three are those of layered networks. `normal` has the deviation `gain`
-over the root of how many units send, `uniform` lies within ± `gain`."""
+DRAWS = ("lecun", "xavier", "orthogonal", "normal", "uniform", "zeros", "ones")
+"""Starts by name. `normal` has the deviation `gain` over the root of how many units send, `uniform`
+lies within ± `gain`."""
+
+GIVEN = ("file", "near-teacher")
+"""Starts from weights that are there."""
+
+NAMED = (*DRAWS, *GIVEN)
 
 MATRICES = {"pinv": 1, "inv": 1, "transpose": 1, "dot": 2}
 """Functions of whole matrices that an expression may call, with their numbers of arguments."""
@@ -96,7 +101,7 @@ def in_order(starts: Mapping[str, str]) -> list[str]:
         CycleError: some are made from each other in a circle, which is its second argument.
     """
     made_from = {
-        name: () if text in DRAWS else start(text).projections for name, text in starts.items()
+        name: () if text in NAMED else start(text).projections for name, text in starts.items()
     }
     return [name for name in TopologicalSorter(made_from).static_order() if name in starts]
 
@@ -106,11 +111,11 @@ def problems(starts: Mapping[str, str], parameters: Iterable[str]) -> Iterator[t
     sound = True
     known = ["i", "L", *parameters]
     for name, text in starts.items():
-        if text in DRAWS:
+        if text in NAMED:
             continue
         if "[" not in text and "(" not in text:
             hint = ", or an expression over other projections such as 'pinv(W[i+1])'"
-            yield name, unknown("start", text, DRAWS) + hint
+            yield name, unknown("start", text, NAMED) + hint
             sound = False
             continue
         try:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from neurosim.comparing.alignment import Alignment, Pair, Taught, joint
-from neurosim.comparing.sides import COUNTED, Side
+from neurosim.comparing.sides import Side
 from neurosim.comparing.verdicts import EXACT, TAUGHT, TOLERANCE, judged, overall, summary
 from neurosim.comparing.words import in_words
 from neurosim.errors import InputError
@@ -56,12 +56,14 @@ class Comparison(NamedTuple):
     """Two traces held against each other.
 
     report: what `compare` returns. pairs: of which it says how they agree. curves: test loss and
-    error of both, each as `Trace.series` has them, where the task of both has them.
+    error of both, each as `Trace.series` has them, where the task of both has them. sent: layer →
+    what the neurons of the first send.
     """
 
     report: dict[str, Any]
     pairs: list[Pair]
     curves: dict[str, list[tuple[np.ndarray, np.ndarray]]]
+    sent: dict[int, tuple[str, ...]]
 
 
 def hold(a: str | PathLike[str], b: str | PathLike[str]) -> Comparison:
@@ -91,10 +93,12 @@ def hold(a: str | PathLike[str], b: str | PathLike[str]) -> Comparison:
             "agreement": activity,
             "signals": signals,
             "learning": learning,
-            "first": _first(seen, any(side.spikes for side in found.sides)),
+            "first": _first(found, seen),
             "verdict": {"agree": overall(list(parts.values())), **parts},
         }
-        return Comparison(report, seen, curves)
+        layers = {pair.layer for pair in seen}
+        sent = {layer: tuple(traces[0].sent(layer)) for layer in layers}
+        return Comparison(report, seen, curves, sent)
 
 
 def align(left: Trace, right: Trace) -> Alignment:
@@ -269,11 +273,11 @@ def _learned(
 # ---------------------------------------------------------------------------------------- first
 
 
-def _first(seen: list[Pair], spikes: bool) -> dict[str, Any] | None:
+def _first(found: Alignment, seen: list[Pair]) -> dict[str, Any] | None:
     """The first presentation and moment at which a layer is further apart than is allowed."""
     earliest: tuple[tuple[float, ...], dict[str, Any]] | None = None
     for pair in seen:
-        if spikes and pair.variable not in COUNTED and len(pair.time) > 1:
+        if found.spikes and not pair.counted and len(pair.time) > 1:
             continue  # dendrites of spiking networks smooth what elsewhere follows at once
         for k, time in enumerate(pair.time):
             row = _held_apart(pair.a[:, k], pair.b[:, k], pair.expected[:, k])

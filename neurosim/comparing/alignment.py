@@ -6,11 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from neurosim.comparing.expectations import Expectation
-from neurosim.comparing.sides import COUNTED, Side
+from neurosim.comparing.sides import Side
 from neurosim.scenes import TEACHERS, Lesson, Phase, lesson
-
-ROLES = {"soma": "activity", "event_rate": "activity", "rate": "activity"}
-"""What variables of different families have in common."""
 
 SILENT = ("name", "description", "source", "record", "seed")
 """Keys of a protocol that change no number, or are compared by themselves."""
@@ -25,6 +22,7 @@ Course = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 class Pair(NamedTuple):
     """A variable of one layer in one phase of one presentation, in both traces.
 
+    counted: whether spikes let know it between two moments alone.
     a_end, b_end: (samples, units) at the end of the phase, as plasticity had them. a, b: (samples,
     moments, units) at `time` (ms; NaN without time), the moments both have. expected_end, expected:
     the deviations that spikes and noise let expect between the two, of the same shapes; NaN where
@@ -35,6 +33,7 @@ class Pair(NamedTuple):
     phase: str
     layer: int
     variable: str
+    counted: bool
     a_end: np.ndarray
     b_end: np.ndarray
     expected_end: np.ndarray
@@ -111,18 +110,22 @@ class Alignment:
         """Whether neither side has spikes or noise."""
         return all(expectation.quiet for expectation in self.expectations)
 
+    @property
+    def spikes(self) -> bool:
+        """Whether a side has spikes."""
+        return any(side.spikes for side in self.sides)
+
     # --- pairs --------------------------------------------------------------------------------
 
     def matches(self, number: int) -> Iterator[tuple[int, int, int, str, str]]:
         """(layer, phase of a, phase of b, variable of a, variable of b) that mean the same."""
         one, other = self.shown[number]
         phases = list(_phases(one.phases, other.phases))
-        spikes = any(side.spikes for side in self.sides)
-        depth = len(self.sides[0].trace.model["layers"])
         for layer in sorted(one.units.keys() & other.units.keys()):
-            names = list(_variables(one.ends[layer], other.ends[layer]))
-            if spikes and layer == depth - 1:  # the target or the counted rate
-                names = [(name, twin) for name, twin in names if name != "apical_rate"]
+            sent = [side.trace.sent(layer) for side in self.sides]
+            names = list(_variables((one.ends[layer], other.ends[layer]), sent))
+            if self.spikes:  # what the target is, or the counted rate
+                names = [pair for pair in names if not self.sides[0].aimed(layer, pair[0])]
             for k, m in phases:
                 for name, twin in names:
                     yield layer, k, m, name, twin
@@ -157,7 +160,12 @@ class Alignment:
             course = ends[0][:, None], ends[1][:, None], expected[:, None], end
         phase, variable = shown[0].phases[phases[0]].name, joint(*names)
         a, b = ends
-        return Pair(number, phase, layer, variable, a, b, expected, *course)
+        counted = self._counted(layer, names)
+        return Pair(number, phase, layer, variable, counted, a, b, expected, *course)
+
+    def _counted(self, layer: int, names: tuple[str, str]) -> bool:
+        """Whether a variable of both is such as spikes are counted for."""
+        return all(side.counted(layer, name) for side, name in zip(self.sides, names, strict=True))
 
     def _deviation(
         self,
@@ -215,8 +223,7 @@ class Alignment:
         times = np.append(0.0, times[times > 0])
         if len(times) < 2:
             return None
-        counted = any(side.spikes for side in self.sides) and set(names) <= set(COUNTED)
-        if not counted:
+        if not (self.spikes and self._counted(layer, names)):
             values = [common.of(s, layer, grids[s].at(times[1:])) for s in (0, 1)]
             slack, windows = np.zeros_like(values[0]), np.zeros(len(times) - 1)
         else:
@@ -291,14 +298,16 @@ def _phases(a: list[Phase], b: list[Phase]) -> Iterator[tuple[int, int]]:
             yield last[0][-1], last[1][-1]
 
 
-def _variables(a: dict[str, Any], b: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Variables of one name; those of one role where the other has none of that name."""
-    roles = {ROLES[name]: name for name in b if name in ROLES}
-    for name in a:
-        if name in b:
+def _variables(
+    ends: tuple[dict[str, Any], dict[str, Any]], sent: list[dict[str, str]]
+) -> Iterator[tuple[str, str]]:
+    """Variables of one name; what neurons send upwards where the other has none of that name."""
+    activity = [next((n for n, way in of.items() if way != "down"), None) for of in sent]
+    for name in ends[0]:
+        if name in ends[1]:
             yield name, name
-        elif ROLES.get(name) in roles:
-            yield name, roles[ROLES[name]]
+        elif name == activity[0] and activity[1] is not None:
+            yield name, activity[1]
 
 
 def _same_weights(left: Side, right: Side) -> bool:

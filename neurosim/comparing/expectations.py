@@ -20,8 +20,7 @@ class Expectation:
     @property
     def quiet(self) -> bool:
         """Whether nothing scatters: neither spikes nor noise."""
-        noise = self.side.protocol["model"].get("noise", {})
-        return not (self.side.spikes or (self.side.level == "rate" and any(noise.values())))
+        return not (self.side.spikes or (self.side.level == "rate" and self.side.noisy))
 
     @cached_property
     def _scattering(self) -> "Scattering":

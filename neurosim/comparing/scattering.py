@@ -1,8 +1,9 @@
 """What spikes and noise scatter near the fixed points of a recorded network."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,20 +11,31 @@ import numpy as np
 from jaxtyping import Array, Float, Scalar
 
 from neurosim import build, devices, ingredients
-from neurosim.comparing.sides import COUNTED, Shown, Side
+from neurosim.circuits.description import Circuit
+from neurosim.circuits.populations import Group
+from neurosim.comparing.sides import Shown, Side
 from neurosim.compiled import compiled
-from neurosim.dynamics.base import Drive, Dynamics, Target
+from neurosim.dynamics.base import State, Target
+from neurosim.dynamics.circuit import CircuitDynamics
 from neurosim.errors import InputError
 from neurosim.levels.spiking.neurons import Neurons
-from neurosim.network import Network, Weights
-from neurosim.spec import ProtocolSpec
+from neurosim.network import Network
+from neurosim.spec import PhaseSpec, ProtocolSpec
 from neurosim.theory import fixed_points
 from neurosim.theory.linearisation import System, flat_size
-from neurosim.theory.spike_noise import Scatter
+from neurosim.theory.spike_noise import Scatter, smoothing
 from neurosim.validation import validate
 
 LARGEST = 600
 """States up to which the scatter of a network is computed: seconds; it grows with the cube."""
+
+
+class Taught(NamedTuple):
+    """How a phase teaches, and the parameters changed in it and in the free phase before it."""
+
+    kind: str
+    changed: tuple[tuple[str, float], ...]
+    free: tuple[tuple[str, float], ...]
 
 
 class Scattering:
@@ -31,7 +43,7 @@ class Scattering:
 
     def __init__(self, side: Side) -> None:
         self.side = side
-        self._found: dict[tuple[tuple[str, int], str], Scatter | None] = {}
+        self._found: dict[tuple[tuple[str, int], Taught], Any] = {}
 
     @cached_property
     def spec(self) -> ProtocolSpec:
@@ -45,34 +57,41 @@ class Scattering:
         self, shown: Shown, layer: int, variable: str, phase: int, level: np.ndarray, window: float
     ) -> np.ndarray:
         """Of a mean over `window` (s) near `level` (…, units); NaN where no law is known."""
-        counts = COUNTED.get(variable) if self.side.spikes else None
-        own = self._counting(counts, level, window) if counts else None
+        carrier = self.side.carrier(layer, variable) if self.side.spikes else None
+        own = None if carrier is None else self._counting(carrier, level, window)
         scatter = self._scatter(shown.number, phase)
         if scatter is None:
             return np.full_like(level, np.nan) if own is None else own
-        units = shown.units[layer]
-        found = scatter.deviation(variable, layer, window, counts)[units]
-        if own is None or counts is None:
+        place, units = f"layer{layer}", shown.units[layer]
+        if self.side.spikes and not self._averaged(layer, variable):
+            window = 0.0
+        found = scatter.deviation(place, variable, window)[units]
+        if own is None:
             return np.broadcast_to(found, level.shape)
         # Of one sample; others count at rates of their own.
-        alone = np.sqrt(scatter.q[getattr(scatter, counts)[layer - 1]] / window)[units]
+        alone = scatter.counting(place, variable, window)[units]
         return own * np.divide(found, alone, out=np.ones_like(found), where=alone > 0)
 
-    def _counting(self, counts: str, level: np.ndarray, window: float) -> np.ndarray:
+    def _averaged(self, layer: int, variable: str) -> bool:
+        """Whether spiking runs have a mean of it: where it is counted, or rules look at it."""
+        looked_at = (*self.dynamics.looked_at, self.circuit.readout)
+        return self.side.counted(layer, variable) or (self.side.group(layer), variable) in looked_at
+
+    def _counting(self, carrier: int, level: np.ndarray, window: float) -> np.ndarray:
         """Of a count alone; over less than an interval or two all spikes are as irregular."""
-        short = counts == "up" and window < self.side.window
-        scale = self.irregularity if short else 1.0
-        return np.sqrt(self._intensity(counts, level) / scale / window)
+        return np.sqrt(self._intensity(carrier, level, window < self.side.window) / window)
 
-    def _intensity(self, counts: str, level: np.ndarray) -> np.ndarray:
-        """Of the noise of a rate or probability near `level` that spikes carry (h² s).
+    def _intensity(self, carrier: int, level: np.ndarray, short: bool = False) -> np.ndarray:
+        """Of the noise of a rate (0) or probability (1) near `level` that spikes carry (h² s).
 
-        Of spikes as regular as those recorded, and of bursts at the base rate of events.
+        Of spikes as regular as those recorded, or over a `short` while as Poisson's; of events as
+        regular as their dead time makes them, and of bursts at the base rate of events.
         """
         neurons = self.neurons
-        if counts == "up":
+        if carrier == 0:
             rate = np.clip(neurons.base_rate + neurons.gain * level, 0, neurons.max_rate)
-            return self.irregularity * rate / (neurons.count * neurons.gain**2)
+            regular = (1 - rate * neurons.dead_time) ** 2 if neurons.bursts else self.irregularity
+            return (1.0 if short else regular) * rate / (neurons.count * neurons.gain**2)
         gain = neurons.probability_gain
         p = np.clip(neurons.base_probability + gain * level, 0, 1)
         return p * (1 - p) / (neurons.count * neurons.base_rate * gain**2)
@@ -90,82 +109,126 @@ class Scattering:
 
     # --- the network around its fixed point ---------------------------------------------------
 
-    def _scatter(self, number: int, phase: int) -> Scatter | None:
+    def _scatter(self, number: int, phase: int) -> Any:
         """Near the fixed point of the first recorded sample; None where that cannot be had.
 
         Between the start and the end of a run no weights are kept: those nearer in time are taken.
         """
-        if self.spec.model.circuit:  # of which only the counting is known
-            return None
         try:
-            kind = self._teaching(number)[phase]
+            passed = self._passed(number)[: phase + 1]
         except InputError:  # objects of a script, which a trace cannot hold
             return None
-        return self._at(self.side.moment(number), kind, number)
+        free = [changes(p) for p in passed if p.teaching == "none"]
+        changed = changes(passed[-1])
+        taught = Taught(passed[-1].teaching, changed, free[-1] if free else changed)
+        return self._at(self.side.moment(number), taught, number)
 
-    def _at(self, moment: tuple[str, int], kind: str, number: int) -> Scatter | None:
-        if (moment, kind) not in self._found:
-            with devices.numbers(x64=True):
-                self._found[moment, kind] = self._near(moment, kind, number)
-        return self._found[moment, kind]
-
-    def _teaching(self, number: int) -> list[str]:
+    def _passed(self, number: int) -> list[PhaseSpec]:
+        """The phases that a presentation went through."""
         trace = self.side.trace
         flags = [trace.flags[code] for code in np.flatnonzero(trace.done[number])]
         several = len(self.spec.stages) > 1
         of = {
-            f"{stage.name}.{phase.name}" if several else phase.name: phase.teaching
+            f"{stage.name}.{phase.name}" if several else phase.name: phase
             for stage in self.spec.stages
             for phase in stage.phases
         }
         return [of[flag] for flag in flags]
 
+    def _at(self, moment: tuple[str, int], taught: Taught, number: int) -> Any:
+        if (moment, taught) not in self._found:
+            with devices.numbers(x64=True):
+                self._found[moment, taught] = self._near(moment, taught, number)
+        return self._found[moment, taught]
+
     @cached_property
-    def dynamics(self) -> Dynamics:
-        moving = build.dynamics(self.spec.model)
-        if not self.side.spikes:
-            return moving
-        return build.with_synapses(moving, self.spec.model.spiking.tau_synapse)
+    def dynamics(self) -> CircuitDynamics:
+        return build.dynamics(self.spec.model)
+
+    @cached_property
+    def circuit(self) -> Circuit:
+        return self.dynamics.circuit
 
     @cached_property
     def network(self) -> Network:
         return build.network(self.spec.model)
 
-    def _near(self, moment: tuple[str, int], kind: str, number: int) -> Scatter | None:
+    def _weights(self, moment: tuple[str, int]) -> Any:
+        """Of all projections, biases, and parameters that every cell has its own of."""
+        biased = ["b"] if self.circuit.biased is not None else []
+        weighed = [p.name for p in self.circuit.projections if p.weighed]
+        kinds = (*weighed, *biased, *self.circuit.values)
+        return {kind: tuple(self.side.weights(kind, moment)) for kind in kinds}
+
+    def _near(self, moment: tuple[str, int], taught: Taught, number: int) -> Any:
         shown = self.side.shown(number)
-        if shown is None or flat_size(self.dynamics, self.network) > LARGEST:
+        if shown is None or self._size() > LARGEST:
             return None
         x, y = (jnp.asarray(array[0], float) for array in shown)
-        weights = Weights(
-            *(tuple(map(jnp.asarray, self.side.weights(letter, moment))) for letter in "WbQ")
+        weights = jax.tree.map(lambda a: jnp.asarray(a, float), self._weights(moment))
+        changed, free = (
+            {name: jnp.asarray(value, float) for name, value in given}
+            for given in (taught.changed, taught.free)
         )
-        weights = jax.tree.map(lambda a: jnp.asarray(a, float), weights)
-        step = self.spec.model.target_step
-        found = _rests(self.dynamics, self.network, weights, x, y, step, (kind,))[kind]
-        system = System(self.dynamics, self.network, weights, found[0])
-        up, down = self._sent(system, found[1].state)
+        step, kinds = self.spec.model.target_step, (taught.kind,)
+        found = _rests(self.dynamics, self.network, weights, x, y, step, kinds, changed, free)
+        drive, rest = found[taught.kind]
+        system = System(self.dynamics, self.network, weights, drive)
         try:
-            return Scatter(system, found[1].state, up, down, self._aim(kind, moment, number))
-        except (ValueError, KeyError):  # unstable, or without the dendrites that synapses move
+            return self._scattered(system, rest.state, self._aim(taught, moment, number))
+        except ValueError:  # unstable
             return None
 
-    def _aim(self, kind: str, moment: tuple[str, int], number: int) -> np.ndarray | None:
+    def _aim(self, taught: Taught, moment: tuple[str, int], number: int) -> np.ndarray | None:
         """How far a target scatters that was read from the spikes of the free phase."""
-        free = self._at(moment, "none", number) if kind == "frozen" and self.side.spikes else None
-        if free is None:
+        if taught.kind != "frozen" or not self.side.spikes:
             return None
-        output = "event_rate" if self.neurons.bursts else "soma"
-        return free.deviation(output, self.network.depth, self.side.window, "up")
+        before = self._at(moment, Taught("none", taught.free, taught.free), number)
+        return None if before is None else self._answer(before)
 
-    def _sent(self, system: System, state: Any) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
-        readout = self.dynamics.read(*system[1:], state)
-        rates = [np.asarray(h) for h in readout.rate]
+    # --- what is asked of a circuit -----------------------------------------------------------
+
+    def _carried(self) -> list[tuple[Group, str, int]]:
+        """All that spikes, or events (0), and bursts (1) speak of."""
         if not self.side.spikes:
-            return [np.zeros_like(h) for h in rates], None
-        up = [self._intensity("up", h) for h in rates]
-        if not self.neurons.bursts:
-            return up, None
-        return up, [self._intensity("down", np.asarray(h)) for h in readout.teacher]
+            return []
+        return [
+            (group, name, carrier)
+            for group in self.circuit.groups
+            for carrier, name in enumerate(self.circuit.population[group.population].carried or ())
+        ]
+
+    @property
+    def _taus(self) -> tuple[float, float]:
+        """Of what smooths single spikes or events, and bursts (s)."""
+        given = self.spec.model.spiking
+        return given.tau_synapse, given.tau_burst
+
+    def _size(self) -> int:
+        """How many states there are, with those of synapses that smooth."""
+        nodes = {(group, name): None for group, name, _ in self._carried()}
+        smooth = smoothing(self.circuit, nodes, self._taus)
+        own = flat_size(self.dynamics, self.network)
+        return own + sum(self.circuit.size(group) for group, _ in smooth)
+
+    def _scattered(self, system: System, state: State, aim: np.ndarray | None) -> Scatter:
+        now = self.dynamics.at(*system[1:], state)
+        intensities = {
+            (group, name): self._intensity(carrier, np.asarray(now.whole(group, name)))
+            for group, name, carrier in self._carried()
+        }
+        return Scatter(system, state, intensities, self._taus, aim)
+
+    def _answer(self, free: Scatter) -> np.ndarray:
+        """How far what the network answers scatters in the window that it is read in."""
+        group, name = self.circuit.readout
+        alias = self.circuit.cell(group).alias(name)
+        return free.deviation(self.circuit.place(group), alias, self.side.window)
+
+
+def changes(phase: PhaseSpec) -> tuple[tuple[str, float], ...]:
+    """The parameters that a phase changes."""
+    return tuple(sorted(phase.parameters.items()))
 
 
 def _variations(side: Side) -> Iterator[float]:
@@ -193,14 +256,16 @@ def variations(times: np.ndarray, nodes: np.ndarray) -> Iterator[float]:
 
 @compiled
 def _rests(
-    dynamics: Dynamics,
+    dynamics: CircuitDynamics,
     network: Network,
-    weights: Weights,
+    weights: Any,
     x: Float[Array, " n_0"],
     y: Float[Array, " n_L"],
     step: Scalar | float,
     kinds: tuple[str, ...],
+    changed: dict[str, Array],
+    free: dict[str, Array],
 ) -> dict[str, Any]:
-    drive = Drive(x, network.potential(weights, 1, x), Target("none"))
+    drive = replace(dynamics.drive(network, weights, x, Target("none")), changed=changed)
     system = System(dynamics, network, weights, drive)
-    return fixed_points.phases(system, step, y, kinds)
+    return fixed_points.phases(system, step, y, kinds, free_parameters=free)

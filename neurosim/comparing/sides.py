@@ -1,17 +1,17 @@
 """What a trace of a comparison has to say of one presentation: how its phases ended, and went."""
 
 import json
+import re
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from neurosim.circuits.description import Circuit
+from neurosim.circuits.populations import Group
 from neurosim.places import is_layer, layer_of
 from neurosim.scenes import Layer, Phase, Trace
 from neurosim.units import parse
-
-COUNTED = {"soma": "up", "event_rate": "up", "burst_signal": "down"}
-"""Variables that the spiking level counts between two moments, and where their spikes are sent."""
 
 
 class Means(NamedTuple):
@@ -95,12 +95,52 @@ class Side:
         late = 2 * number > len(self.trace.done) and self.tree.attrs["status"] == "complete"
         return "weights", int(late)
 
-    def weights(self, letter: str, moment: tuple[str, int]) -> list[np.ndarray]:
-        """W, b or Q of a moment, lowest first."""
+    @cached_property
+    def circuit(self) -> Circuit:
+        """What reads it is imported when it is asked for, which takes a while."""
+        from neurosim import circuitry
+        from neurosim.spec import ModelSpec
+        from neurosim.validation import validate
+
+        return circuitry.circuit(validate(ModelSpec, self.protocol["model"]))
+
+    def group(self, layer: int) -> Group:
+        """The cells that stand for a layer."""
+        made = self.circuit
+        return next(group for group in made.groups if made.place(group) == f"layer{layer}")
+
+    @property
+    def noisy(self) -> bool:
+        """Whether compartments have noise, by σ or by their equations."""
+        if any(self.protocol["model"].get("noise", {}).values()):
+            return True
+        made = self.circuit
+        return any("xi" in made.cell(group).right(name).names for group, name in made.moving)
+
+    def carrier(self, layer: int, variable: str) -> int | None:
+        """Whether spikes, or events (0), or bursts (1) speak of a variable; None if nothing does.
+
+        At every level, since of the same model others are held against what is counted.
+        """
+        return self.circuit.population[self.group(layer).population].carrier(variable)
+
+    def aimed(self, layer: int, variable: str) -> bool:
+        """Whether a variable follows the target at once, and no spikes speak of it."""
+        roots = self.circuit.cell(self.group(layer)).roots(variable)
+        return "target" in roots and self.carrier(layer, variable) is None
+
+    def counted(self, layer: int, variable: str) -> bool:
+        """Whether the spiking level knows it between two moments, and not at one."""
+        states = self.circuit.cell(self.group(layer)).states
+        return self.carrier(layer, variable) is not None or variable not in states
+
+    def weights(self, kind: str, moment: tuple[str, int]) -> list[np.ndarray]:
+        """W, b, Q or another projection of a moment, lowest first."""
         if moment[0] not in self.tree.children:
             return []
         group, row = self.tree[moment[0]], moment[1]
-        names = sorted((n for n in group.data_vars if n[0] == letter), key=lambda n: int(n[1:]))
+        found = [n for n in group.data_vars if re.fullmatch(rf"{re.escape(kind)}\d+", str(n))]
+        names = sorted(found, key=lambda name: int(name.removeprefix(kind)))
         return [self._own(group[name])[row] for name in names]
 
     def shown(self, number: int) -> tuple[np.ndarray, np.ndarray] | None:

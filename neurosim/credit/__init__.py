@@ -1,9 +1,8 @@
-"""Where the teaching signal of every neuron comes from.
+"""Teaching that is no dynamics: errors or targets that come down a channel of their own.
 
-A credit assignment maps what the phases left behind to one teaching signal a layer, so that every
-forward rule reads ΔW_i = η (s_i'(a_i) ⊙ teaching_i) h_{i−1}^T. All for one sample. A credit of the
-kind `own-channel` sends its errors or targets down a channel of its own, at the rest of a network
-that is taught nothing; how its channel learns and which layers move belongs to it.
+A credit assignment maps the rest of a chain of layers that is taught nothing to one teaching signal
+a layer, which the rule of W names: ΔW_i = η (s_i'(a_i) ⊙ teaching_i) h_{i−1}^T. All for one sample.
+The channel's feedback weights, how they learn and which layers move belong to the credit.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +14,6 @@ backprop = Deferred("neurosim.credit.backprop:backprop")
 feedback_alignment = Deferred("neurosim.credit.feedback_alignment:feedback_alignment")
 bidirectional = Deferred("neurosim.credit.feedback_alignment:bidirectional_feedback_alignment")
 direct = Deferred("neurosim.credit.feedback_alignment:direct_feedback_alignment")
-single_phase = Deferred("neurosim.credit.phases:single_phase")
-two_phase = Deferred("neurosim.credit.phases:two_phase")
 difference_targets = Deferred("neurosim.credit.target_propagation:difference_targets")
 gradient_targets = Deferred("neurosim.credit.target_propagation:gradient_targets")
 plain_targets = Deferred("neurosim.credit.target_propagation:plain_targets")
@@ -25,18 +22,16 @@ plain_targets = Deferred("neurosim.credit.target_propagation:plain_targets")
 class Credit(NamedTuple):
     """A credit assignment and all that belongs to it.
 
-    assign: (network, weights, now, free, label, η̂) → teaching, of one sample. source: where it
-    comes from. kind: `single-phase`, `two-phase` (needs a free phase before) or `own-channel`.
-    form: of g_i, where it needs one form. wiring: what the feedback weights connect, a name of
-    `neurosim.wirings.WIRINGS`. order: which forward weights move in a presentation. rule,
-    feedback: the forward and the feedback rule where the model names none. init: likewise where
-    the feedback weights start. normalized: whether the layers below the output are normalised over
-    the batch.
+    assign: (network, weights, now, label, η̂) → teaching, of one sample. source: where it comes
+    from. form: of g_i, where targets come down through such maps. wiring: what the feedback weights
+    connect, a name of `neurosim.wirings.WIRINGS`. order: which forward weights move in a
+    presentation. rule, feedback: of W and of the feedback weights where the model names none. init:
+    likewise where the feedback weights start. normalized: whether the layers below the output are
+    normalised over the batch. own_channel: whether there is a channel at all.
     """
 
     assign: Callable
     source: str
-    kind: str = "own-channel"
     form: str | None = None
     wiring: str = "layers"
     order: str = "together"
@@ -44,11 +39,7 @@ class Credit(NamedTuple):
     feedback: str = "fixed"
     init: str = "pseudo-inverse"
     normalized: bool = False
-
-    @property
-    def own_channel(self) -> bool:
-        """Whether it needs no teaching by phases."""
-        return self.kind == "own-channel"
+    own_channel: bool = True
 
     @property
     def exact(self) -> bool:
@@ -58,12 +49,8 @@ class Credit(NamedTuple):
     @property
     def defaults(self) -> dict[str, Any]:
         """The keys of a model that follow from this credit where the model does not give them."""
-        if not self.own_channel:
-            return {}
-        feedback = {"rule": self.feedback, "init": self.init}
-        if self.form is not None:
-            feedback["form"] = self.form
-        return {"forward": {"rule": self.rule, "order": self.order}, "feedback": feedback}
+        found: dict[str, Any] = {"credit": {"rule": self.feedback, "init": self.init}}
+        return found if self.form is None else found | {"form": self.form}
 
 
 def _exact(source: str, **more: Any) -> Credit:
@@ -91,10 +78,6 @@ def _modified(source: str, **more: Any) -> Credit:
 _RANDOM = {"order": "random"}
 
 CREDITS: dict[str, Credit] = {
-    "single-phase": Credit(
-        single_phase, "soma against basal dendrite [T 6.17]", kind="single-phase"
-    ),
-    "two-phase": Credit(two_phase, "learning against free phase [T 6.35, 6.58]", kind="two-phase"),
     "backprop": Credit(backprop, "the negative gradient of the loss [T 2.2, A.7]", wiring="none"),
     "bp-fixed": Credit(
         backprop, "backprop of the output layer alone [T 5.1.3]", wiring="none", order="output"
@@ -157,24 +140,33 @@ CREDITS: dict[str, Credit] = {
 
 
 def _none(*_: Any) -> tuple[()]:
-    """No teaching signal beside what the rules of projections name."""
+    """No teaching beside what the rules of projections name."""
     return ()
 
 
-LOCAL = Credit(_none, "rules of projections, written in the model", kind="local", wiring="none")
-"""Of circuits, whose synapses have their rules each."""
+LOCAL = Credit(_none, "rules of projections", wiring="none", own_channel=False)
+"""Of models whose synapses have their rules each, and nothing else."""
 
 
-def named(credit: str | Credit | None) -> Credit:
-    """The credit assignment of a model: its name, the record itself, or None for local rules."""
+def named(credit: Any) -> Credit:
+    """The credit assignment that a model's table names, by name or as the record itself.
+
+    None, the table of a model that has none, stands for `LOCAL`.
+    """
     if credit is None:
         return LOCAL
-    return CREDITS[credit] if isinstance(credit, str) else credit
+    return CREDITS[credit.name] if isinstance(credit.name, str) else credit.name
 
 
 def defaults(model: Mapping[str, Any]) -> dict[str, Any]:
     """What the credit of a model says where the model says nothing; empty if it is unknown."""
-    credit = model.get("credit")
+    table = model.get("credit")
+    credit = table.get("name") if isinstance(table, Mapping) else table
     if isinstance(credit, str):
         credit = CREDITS.get(credit)
-    return credit.defaults if isinstance(credit, Credit) else {}
+    if not isinstance(credit, Credit):
+        return {}
+    projections = model.get("projections")
+    forward = projections.get("W") if isinstance(projections, Mapping) else None
+    own = isinstance(forward, Mapping) and not {"post", "rule"} & set(forward)
+    return credit.defaults | ({"projections": {"W": {"rule": credit.rule}}} if own else {})

@@ -10,7 +10,6 @@ def backprop(
     network: Network,
     weights: Weights,
     now: Readout,
-    free: Readout | None,
     label: Float[Array, " n"],
     step: Scalar | float = 1.0,
 ) -> Layers:

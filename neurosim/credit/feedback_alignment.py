@@ -10,7 +10,6 @@ def feedback_alignment(
     network: Network,
     weights: Weights,
     now: Readout,
-    free: Readout | None,
     label: Float[Array, " n_L"],
     step: Scalar | float = 1.0,
 ) -> Layers:
@@ -25,20 +24,18 @@ def bidirectional_feedback_alignment(
     network: Network,
     weights: Weights,
     now: Readout,
-    free: Readout | None,
     label: Float[Array, " n_L"],
     step: Scalar | float = 1.0,
 ) -> Layers:
     """The same errors [T 3.23], where the feedback weights begin with Q_0, of the input."""
     weights = weights._replace(Q=weights.Q[1:])
-    return feedback_alignment(network, weights, now, free, label, step)
+    return feedback_alignment(network, weights, now, label, step)
 
 
 def direct_feedback_alignment(
     network: Network,
     weights: Weights,
     now: Readout,
-    free: Readout | None,
     label: Float[Array, " n_L"],
     step: Scalar | float = 1.0,
 ) -> Layers:

@@ -30,7 +30,6 @@ def plain_targets(
     network: Network,
     weights: Weights,
     now: Readout,
-    free: Readout | None,
     label: Float[Array, " n_L"],
     step: Scalar | float,
 ) -> Layers:
@@ -46,7 +45,6 @@ def difference_targets(
     network: Network,
     weights: Weights,
     now: Readout,
-    free: Readout | None,
     label: Float[Array, " n_L"],
     step: Scalar | float,
 ) -> Layers:
@@ -60,7 +58,6 @@ def gradient_targets(
     network: Network,
     weights: Weights,
     now: Readout,
-    free: Readout | None,
     label: Float[Array, " n_L"],
     step: Scalar | float,
 ) -> Layers:

@@ -1,20 +1,12 @@
-"""What a family of neurons must say of itself, and what every level does with it.
+"""What every level asks of a network of neurons, and does with it.
 
-A dynamics names compartments c, each with a time constant τ_c, and says for each layer i what the
-compartment is drawn to, its *pull* p_i^c(state). The equations of motion are then
-
-    τ_c dv_i^c/dt = p_i^c(state) − v_i^c,
-
-its rest is state = p(state), and its residual is p − v, in units of the state. Any ODE can be
-written so. The equations stand once, in `pull`; `field`, `residual` and `sweep` follow from it and
-serve the rate level, the settling criterion and the equilibrium level.
-
-All is written for one sample.
+A state v moves with a velocity F(v) and is drawn to a *pull* p, where F vanishes all else being
+held; its residual is p − v, in units of the state. `field`, `residual` and `sweep` serve the rate
+level, the settling criterion and the equilibrium level. All is written for one sample.
 """
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -78,33 +70,30 @@ class Target(eqx.Module):
 class Drive(eqx.Module):
     """What one phase holds fixed for one sample: the input and the teaching.
 
-    basal: what the input brings, computed once a phase while weights stand still: a_1 = W_1 x + b_1
-    in a layered network, by projection in a circuit. changed: parameters that this phase changes.
+    basal: what the input brings, by projection, computed once a phase while weights stand still.
+    changed: parameters that this phase changes.
     """
 
     x: Float[Array, "... n_0"]
-    basal: Any
+    basal: dict[str, Array]
     target: Target
     changed: dict[str, Float[Array, "..."]] = eqx.field(default_factory=dict)
 
 
 class Readout(NamedTuple):
-    """What a state means, layer by layer (each a tuple over the layers 1 … L).
+    """What a state says of the layers 1 … L of a chain, each a tuple over them.
 
-    rate: what the neuron sends upwards, h_i. basal: what its basal dendrite predicts, f_i.
-    slope: s_i'(a_i). apical: the apical dendritic rate, g_i, of layer L the target.
-    teacher: the variable the teaching moves, whose difference to the prediction or between phases
-    is the teaching signal. downward: what the neuron sends downwards.
-    apical_potential: the apical potentials of the layers 1 … L−1.
+    rate: what the neuron sends upwards, h_i. slope: s_i'(a_i). downward: what it sends downwards,
+    before any encoding. Where a credit has a channel of its own, what that brings: teacher, the
+    target h_i + teaching_i; apical, what g_i makes of the layer above, and its potential.
     """
 
     rate: Layers
-    basal: Layers
     slope: Layers
-    apical: Layers
-    teacher: Layers
     downward: Layers
-    apical_potential: Layers
+    teacher: Layers = ()
+    apical: Layers = ()
+    apical_potential: Layers = ()
 
 
 class Dynamics(eqx.Module):
@@ -142,7 +131,9 @@ class Dynamics(eqx.Module):
         """What the state means; `rate[-1]` is what the network answers."""
 
     @abstractmethod
-    def observe(self, state: State, readout: Any) -> dict[str, dict[str, Array]]:
+    def look(
+        self, network: Network, weights: Any, drive: Drive, state: State
+    ) -> dict[str, dict[str, Array]]:
         """The recordable variables, under the names of the field, by the place they have."""
 
     @abstractmethod
@@ -179,103 +170,6 @@ class Moving(Protocol):
     @property
     def velocity(self) -> Callable[[str, int], Array]:
         """How it moves, per second."""
-
-
-class _Moved(NamedTuple):
-    """How a layered network moves in a state."""
-
-    pull: Callable[[str, int], Array]
-    velocity: Callable[[str, int], Array]
-
-
-class Layered(Dynamics):
-    """A family of neurons in layers, each with the same compartments; a user's own subclasses this.
-
-    `credits` lists the credit assignments it can be used with.
-    """
-
-    credits: eqx.AbstractClassVar[tuple[str, ...]]
-    observed: eqx.AbstractClassVar[tuple[str, ...]]
-
-    @property
-    @abstractmethod
-    def time_constants(self) -> dict[str, Scalar | float]:
-        """τ_c in seconds of every compartment, in the order in which a sweep visits them."""
-
-    @property
-    @abstractmethod
-    def noise(self) -> dict[str, Scalar | float]:
-        """σ_c of the noisy compartments: the stationary standard deviation of one left alone."""
-
-    @abstractmethod
-    def layers(self, network: Network, compartment: str) -> int:
-        """How many layers, from layer 1 up, have this compartment."""
-
-    @abstractmethod
-    def pull(
-        self, network: Network, weights: Weights, drive: Drive, state: State, name: str, i: int
-    ) -> Float[Array, " n_i"]:
-        """What compartment `name` of layer i is drawn to."""
-
-    def velocity(
-        self, network: Network, weights: Weights, drive: Drive, state: State, name: str, i: int
-    ) -> Float[Array, " n_i"]:
-        """How compartment `name` of layer i moves, per second."""
-        pull = self.pull(network, weights, drive, state, name, i)
-        return (pull - state[name][i - 1]) / self.time_constants[name]
-
-    @abstractmethod
-    def read(self, network: Network, weights: Weights, drive: Drive, state: State) -> Readout:
-        """What the state means."""
-
-    @abstractmethod
-    def attenuation(self, network: Network, i: int) -> Scalar | float:
-        """By how much the teaching signal of layer i is expected to shrink on its way down."""
-
-    @abstractmethod
-    def variables(self, state: State, readout: Readout) -> dict[str, Layers]:
-        """The recordable variables, under the names of the field (`observed`), layer by layer."""
-
-    def shapes(self, network: Network) -> dict[str, tuple[int, ...]]:
-        return {
-            name: network.sizes[1 : self.layers(network, name) + 1] for name in self.time_constants
-        }
-
-    def visits(self, network: Network, layer: int) -> list[tuple[str, int]]:
-        names = self.time_constants
-        return [(name, layer) for name in names if layer <= self.layers(network, name)]
-
-    def drive(
-        self, network: Network, weights: Weights, x: Float[Array, " n_0"], target: Target
-    ) -> Drive:
-        return Drive(x, network.potential(weights, 1, x), target)
-
-    def at(self, network: Network, weights: Weights, drive: Drive, state: State) -> Moving:
-        given = network, weights, drive, state
-        return _Moved(partial(self.pull, *given), partial(self.velocity, *given))
-
-    def observe(self, state: State, readout: Readout) -> dict[str, dict[str, Array]]:
-        found: dict[str, dict[str, Array]] = {}
-        for name, layers in self.variables(state, readout).items():
-            for i, array in enumerate(layers, start=1):
-                found.setdefault(f"layer{i}", {})[name] = array
-        return found
-
-    def chain(self, weights: Weights) -> Weights:
-        return weights
-
-    def expected(self, network: Network, name: str, number: int) -> Scalar | float:
-        return self.attenuation(network, number)
-
-    def deviations(
-        self, network: Network, state: State, per_unit: PerUnit = white
-    ) -> dict[str, tuple]:
-        taus, noise = self.time_constants, self.noise
-
-        def of(name: str) -> Scalar | float | None:
-            return noise[name] * per_unit(1 / taus[name]) if name in noise else None
-
-        return {name: tuple(of(name) for _ in layers) for name, layers in state.items()}
 
 
 def rest(dynamics: Dynamics, network: Network, dtype: Any) -> State:

@@ -1,6 +1,7 @@
 """The dynamics of a circuit: what its equations say at a moment, of all groups of cells at once."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -9,9 +10,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
 from neurosim.circuits import expressions
+from neurosim.circuits.chain import links
 from neurosim.circuits.description import Circuit
+from neurosim.circuits.expressions import Expression
 from neurosim.circuits.populations import Group, Synapses
-from neurosim.dynamics.base import Drive, Dynamics, PerUnit, State, Target, white
+from neurosim.dynamics.base import (
+    Drive,
+    Dynamics,
+    PerUnit,
+    Readout,
+    State,
+    Target,
+    rest,
+    sweep,
+    white,
+)
 from neurosim.network import Layers, Network, Weights
 
 ELEMENTARY: dict[str, Callable] = {
@@ -101,22 +114,38 @@ class CircuitDynamics(Dynamics):
         """Everything at a moment."""
         return Moment(self, network, weights, drive, state)
 
+    def fixed_point(self, network: Network, weights: CircuitWeights, drive: Drive) -> State | None:
+        """The forward pass of a circuit in which nothing comes back."""
+        if not self.circuit.feedforward:
+            return None
+        start = rest(self, network, drive.x.dtype)
+        return sweep(self, network, weights, drive, start, range(1, network.depth + 1))
+
     def read(
         self, network: Network, weights: CircuitWeights, drive: Drive, state: State
     ) -> Signals:
         """What the state means."""
         now = self.at(network, weights, drive, state)
         place = self.circuit.place
-        wanted = dict.fromkeys((*self.looked_at, *self.circuit.observed))
-        of = {f"{place(group)}.{name}": now.whole(group, name) for group, name in wanted}
+        of = {f"{place(group)}.{name}": now.whole(group, name) for group, name in self.looked_at}
         return Signals((now.whole(*self.circuit.readout),), of)
 
-    def observe(self, state: State, readout: Signals) -> dict[str, dict[str, Array]]:
-        """Place → variable → what is recorded of every group."""
+    def look(
+        self,
+        network: Network,
+        weights: CircuitWeights,
+        drive: Drive,
+        state: State,
+        known: Mapping[tuple[Group, str], Array] | None = None,
+    ) -> dict[str, dict[str, Array]]:
+        """Place → variable → what is recorded of every group.
+
+        known: quantities, (n,) each, that are not what they would be in the state.
+        """
+        now = Moment(self, network, weights, drive, state, known)
         found: dict[str, dict[str, Array]] = {}
         for group, name in self.circuit.observed:
-            place = self.circuit.place(group)
-            found.setdefault(place, {})[name] = readout.of[f"{place}.{name}"]
+            found.setdefault(self.circuit.place(group), {})[name] = now.whole(group, name)
         return found
 
     def attenuation(self, network: Network, layer: int) -> Scalar | float:
@@ -127,6 +156,25 @@ class CircuitDynamics(Dynamics):
     def expected(self, network: Network, name: str, index: int) -> Scalar | float:
         """The same of the layer of a state."""
         return self.attenuation(network, self._group(name, index)[0].layer)
+
+    def with_layers(self) -> "CircuitDynamics":
+        """The same, looked at as a chain of layers too, where it is one: see `layers`."""
+        found = dict.fromkeys(self.looked_at)
+        for link in links(self.circuit) or ():
+            names = link.rate, link.potential, link.downward
+            found |= dict.fromkeys((link.group, name) for name in names)
+        return replace(self, looked_at=tuple(found))
+
+    def layers(self, network: Network, readout: Signals) -> Readout:
+        """What a readout says of the layers of a chain; of `with_layers`."""
+        found: list[tuple[Array, Array, Array]] = []
+        for i, link in enumerate(links(self.circuit) or (), start=1):
+            place = self.circuit.place(link.group)
+            rate, potential, downward = (
+                readout.of[f"{place}.{name}"] for name in (link.rate, link.potential, link.downward)
+            )
+            found.append((rate, network.slope(i, potential), downward))
+        return Readout(*zip(*found, strict=True))
 
     def chain(self, weights: CircuitWeights) -> Weights | None:
         if not self.circuit.chain:
@@ -166,7 +214,9 @@ class CircuitDynamics(Dynamics):
 class Moment:
     """All quantities of all groups in one state, each computed once, when it is asked for.
 
-    A state of None stands for a network at rest without input, of which only parameters matter.
+    A state of None stands for a network at rest without input, of which only parameters matter; a
+    target is held there, so that a cell that answers is no target of its own.
+    known: quantities that are known otherwise; of them the others follow.
     """
 
     def __init__(
@@ -176,10 +226,11 @@ class Moment:
         weights: CircuitWeights,
         drive: Drive | None,
         state: State | None,
+        known: Mapping[tuple[Group, str], Array] | None = None,
     ) -> None:
         self.dynamics, self.circuit = dynamics, dynamics.circuit
         self.network, self.weights, self.drive, self.state = network, weights, drive, state
-        self._known: dict[tuple[Group, str], Any] = {}
+        self._known: dict[tuple[Group, str], Any] = dict(known or {})
 
     def __call__(self, group: Group, name: str) -> Any:
         """A quantity of a group, defined by its cell or given to it."""
@@ -212,7 +263,7 @@ class Moment:
         if name == "xi":
             return 0.0
         if self.state is None or self.drive is None:
-            return jnp.zeros(())
+            return jnp.asarray(name == "teach", float)  # an output left alone hears not itself
         if name == "bias":
             return self._bias(group)
         if name == "teach":
@@ -231,7 +282,8 @@ class Moment:
 
     def _bias(self, group: Group) -> Any:
         biased = self.circuit.biased
-        assert biased is not None, "checked at load"
+        if biased is None:
+            return 0.0
         layers = [s.post.layer for s in biased.synapses if s.post.population == group.population]
         if group.layer not in layers:
             return 0.0
@@ -243,14 +295,18 @@ class Moment:
             assert self.drive is not None, "a network with a state has an input"
             return self.drive.basal[f"{synapses.projection}{synapses.number}"]
         weight = self.dynamics._weight(self.weights, synapses)
-        return _through(synapses, weight, self.whole(synapses.pre, synapses.sent))
+        return _through(synapses, weight, self._sent(synapses.pre, synapses.sent))
+
+    def _sent(self, group: Group, name: str) -> Float[Array, " n"]:
+        """What others receive of a quantity."""
+        return self.whole(group, name)
 
     def _evaluated(self, group: Group, name: str, of: Callable[[str], Any]) -> Any:
-        right = self.circuit.cell(group).right(name)
-        return right(
-            {other: of(other) for other in right.names},
-            functions(self.circuit, self.network, group),
-        )
+        return self._value(self.circuit.cell(group).right(name), group, of)
+
+    def _value(self, text: Expression, group: Group, of: Callable[[str], Any]) -> Any:
+        called = functions(self.circuit, self.network, group)
+        return text({other: of(other) for other in text.names}, called)
 
     # --- how states move --------------------------------------------------------------------
 
@@ -263,10 +319,16 @@ class Moment:
     def pull(self, name: str, index: int) -> Float[Array, " n"]:
         """v − F(v)/F'(v): where F vanishes, if it is linear in v; a Newton step towards it if not.
 
-        F' is elementwise: what synapses bring is held.
+        F' is elementwise: what synapses bring is held. Of F = (p − v)/τ that is p, if neither
+        follows v at once.
         """
         group, variable = self.dynamics._group(name, index)
-        v = self.whole(group, variable)
+        cell, v = self.circuit.cell(group), self.whole(group, variable)
+        right = cell.right(variable)
+        towards = right.towards(variable)
+        if towards is not None and not cell.follows(right.names - {variable}, variable):
+            pulled = self._value(towards, group, lambda other: self(group, other))
+            return jnp.broadcast_to(pulled, v.shape)
         moved, slope = self._with_slope(group, variable, v)
         return v - moved / slope
 

@@ -82,10 +82,10 @@ def _working_range(axes: Axes, trace: Trace, base: float, gain: float, top: floa
     width = spike * max(1, round(top / 40 / spike))
     bins = np.arange(-0.5 * width, 1.1 * top, width)
     for i in range(1, depth + 1):
-        group = trace.tree["traces"].children.get(f"layer{i}")
-        if group is None or "soma" not in group:
+        counted = next((name for name, way in trace.sent(i).items() if way == "up"), None)
+        if counted is None:
             continue
-        rates = base + gain * group["soma"].values.ravel()
+        rates = base + gain * trace.tree[f"traces/layer{i}/{counted}"].values.ravel()
         share = np.histogram(rates[np.isfinite(rates)], bins)[0] / np.isfinite(rates).sum()
         axes.stairs(
             100 * share,

@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 
 from neurosim.comparing import Comparison, Pair, hold
 from neurosim.figures.runs import (
-    ACTIVITY,
     COLOURS,
     DOTS,
     GREY,
@@ -64,9 +63,16 @@ def comparison_figure(found: Comparison) -> Figure:
     if report["a"]["protocol"] == report["b"]["protocol"]:
         text = f"{report['a']['protocol']}: {text}"
     text += "" if first is None else f", presentation {first}"
-    shown = [p for p in found.pairs if p.presentation == first and _is_activity(p.variable)]
+    sent = [(layer, name) for layer, names in found.sent.items() for name in names]
+    shown = [
+        p
+        for p in found.pairs
+        if p.presentation == first and (p.layer, p.variable.partition(" / ")[0]) in sent
+    ]
     rows = [
-        r for r in report["agreement"] if r["presentation"] == first and _is_activity(r["variable"])
+        r
+        for r in report["agreement"]
+        if r["presentation"] == first and (r["layer"], r["variable"].partition(" / ")[0]) in sent
     ]
     signals = [r for r in report["signals"] if r["presentation"] == first]
     timed = any(len(pair.time) > 1 for pair in shown)
@@ -90,10 +96,6 @@ def comparison_figure(found: Comparison) -> Figure:
     handles = [Line2D([], [], color=c, label=n, **DOTS) for c, n in zip(SIDES, names, strict=True)]
     figure.legend(handles=handles, loc="outside lower right", ncols=2)
     return figure
-
-
-def _is_activity(variable: str) -> bool:
-    return variable.partition(" / ")[0] in ACTIVITY
 
 
 def _names(report: dict[str, Any]) -> list[str]:

@@ -45,8 +45,6 @@ ALIGNED = 0.1
 BINS, COUNTED_UNITS = 60, 3
 """Of spikes: bins of a presentation and units of a layer that can be told apart."""
 
-ACTIVITY = ("soma", "event_rate", "burst_signal", "rate")
-
 
 def words(name: str) -> str:
     return "somatic rate" if name == "soma" else name.replace("_", " ")
@@ -145,7 +143,7 @@ def _units(axes: Axes, scene: Scene, layer: int, names: Sequence[str], most: int
     Where there is no time all of them: the first phase as dots, later ones as rings around them.
     """
     colour, values = colour_of(layer, scene.depth), scene.layers[layer]
-    leading = next((n for n in ACTIVITY if n in values), names[0])  # the same in every panel
+    leading = next(iter(scene.sent[layer]), names[0])  # the same in every panel
     order = np.argsort(np.nan_to_num(values[leading][0 if scene.time is None else -1]))
     for name, dash, marker in zip(names, DASHES, "oDsv", strict=False):
         if scene.time is not None:
@@ -202,7 +200,8 @@ def _column(figure: Figure, cells: Any, scene: Scene, names: Sequence[str],
 
 def _activity(figure: Figure, cell: Any, letter: str, scene: Scene) -> None:
     """What the neurons do: units of up to four layers."""
-    names = [n for n in ACTIVITY if n in scene.units] or list(scene.units)[:1]
+    names = list(dict.fromkeys(n for i in scene.layers for n in scene.sent[i]))
+    names = names or list(scene.units)[:1]
     layers = spread([i for i in scene.layers if set(names) & set(scene.layers[i])], 4)
     cells = cell.subgridspec(len(layers), 1, hspace=0.04)
     top = _column(figure, cells, scene, names, layers, 6 // len(names))[0]

@@ -17,16 +17,11 @@ class FeedbackRule(NamedTuple):
     sees_data: bool = False
 
 
-FORWARD_RULES: dict[str, tuple[Callable, str]] = {
-    "delta": (
-        Deferred("neurosim.plasticity.rules:delta"),
-        "slope × teaching × presynaptic [T 4.12, 6.17, 6.35, 6.58]",
-    ),
-    "delta-over-slope": (
-        Deferred("neurosim.plasticity.rules:delta_over_slope"),
-        "teaching / slope × presynaptic [T A.1, A.6]",
-    ),
+FORWARD_RULES: dict[str, tuple[str, str]] = {
+    "delta": ("slope({})*teaching", "slope × teaching × presynaptic [T 4.12]"),
+    "delta-over-slope": ("teaching/slope({})", "teaching / slope × presynaptic [T A.1, A.6]"),
 }
+"""Rules of projections that a credit teaches: what stands for post, of the cell's potential."""
 
 PROBES = ("white-noise", "difference")
 """Feedback rules that a circuit which is a chain of layers can name: its Q learns by them."""

@@ -8,18 +8,20 @@ the end of earlier phases, and nothing else.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
-from neurosim.circuits.description import Circuit
-from neurosim.circuits.expressions import Expression
+from neurosim.circuits.description import FUNCTIONS, Circuit
+from neurosim.circuits.expressions import Expression, parse
 from neurosim.circuits.populations import Group, Projection, Remembered, Synapses
 from neurosim.circuits.starts import Start
+from neurosim.circuits.tables import ATTENUATION, TEACHING
 from neurosim.credit import LOCAL, Credit
-from neurosim.dynamics.base import Dynamics
+from neurosim.dynamics.base import Dynamics, Readout
 from neurosim.dynamics.circuit import (
     ELEMENTARY,
     CircuitDynamics,
@@ -28,10 +30,10 @@ from neurosim.dynamics.circuit import (
     functions,
 )
 from neurosim.inverses import inverse, pseudo_inverse
-from neurosim.network import Network
-from neurosim.plasticity import FEEDBACK_RULES, PROBES
-from neurosim.plasticity.learning import OPTIMIZERS, SCHEDULES, Earlier, Moment, nothing
-from neurosim.plasticity.rules import apical_delta
+from neurosim.network import Layers, Network
+from neurosim.plasticity import FEEDBACK_RULES
+from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
+from neurosim.plasticity.signals import apical_delta
 from neurosim.simulator import Phase
 
 MATRICES = ELEMENTARY | {
@@ -76,11 +78,7 @@ class LocalLearning(eqx.Module):
     ) -> Moment:
         """The rates' factor at this progress (0 … 1) of the stage, and whose turn it is."""
         count = self.circuit.depth - 1
-        turn = jnp.ones(count)
-        if self.top_down:
-            whose = count - 1 - jnp.floor(progress * count).astype(jnp.int32)
-            turn = (jnp.arange(count) == whose).astype(turn.dtype)
-        factor = SCHEDULES[self.schedule](progress, self.final)
+        factor, turn = progressed(self.schedule, progress, self.final, self.top_down, count)
         return Moment(factor, turn, jnp.ones(0), jnp.asarray(presentation))
 
     # --- changes ----------------------------------------------------------------------------
@@ -97,28 +95,36 @@ class LocalLearning(eqx.Module):
         key: PRNGKeyArray,
         moment: Moment,
         phase: Phase,
+        changed: Mapping[str, Any],
     ) -> CircuitWeights:
-        """What the rules make of the signals of a phase, before rates."""
+        """What the rules make of the signals of a phase, before rates.
+
+        changed: the parameters that have other values in it.
+        """
         before = {passed.name: left for passed, left in earlier}
-        parameters = self.parameters | dict(phase.changed)
+        parameters = self.parameters | dict(changed)
         change = nothing(weights)
         for projection in self.circuit.projections:
             if projection.name not in phase.plastic or projection.rule == "tied":
                 continue
             given = x, readout, before, weights, parameters
-            sides = _Sides(self.circuit, network, projection, *given)
-            if projection.post is None:
+            sides = Sides(dynamics, network, projection, *given)
+            decay, kept = self.decay[projection.name], weights[projection.name]
+            if callable(projection.rule):
+                of = zip(projection.synapses, kept, strict=True)
+                made = [sides.given(synapses, w) for synapses, w in of]
+            elif projection.post is None:
                 made = self._probed(projection, dynamics, network, weights, readout, key)
             else:
                 made = [sides.change(synapses) for synapses in projection.synapses]
-            decay, kept = self.decay[projection.name], weights[projection.name]
             posts = [s.post.layer - 1 if s.descends else None for s in projection.synapses]
             turns = [1 if at is None else moment.turn[at] for at in posts]
             change[projection.name] = tuple(
                 turn * (d - decay * w) for turn, d, w in zip(turns, made, kept, strict=True)
             )
             if projection.bias:
-                change["b"] = tuple(sides.bias(synapses) for synapses in projection.synapses)
+                of = zip(projection.synapses, weights["b"], strict=True)
+                change["b"] = tuple(sides.bias(synapses, b) for synapses, b in of)
         return change
 
     def _probed(
@@ -139,7 +145,7 @@ class LocalLearning(eqx.Module):
             for s in forward.synapses
             if s.pre is not None
         ]
-        whole = readout._replace(rate=(*sent, readout.rate[-1]))
+        whole = Readout((*sent, readout.rate[-1]), (), ())
         signals = probe(network, chain, whole, self.noise[projection.name], key)
         return [apical_delta(s, q, 0.0) for s, q in zip(signals, chain.Q, strict=True)]
 
@@ -284,12 +290,15 @@ class LocalLearning(eqx.Module):
         return self.constrain(moved), states
 
 
-class _Sides:
-    """What the cells on both sides of a projection say to its rule; arrays have the batch first."""
+class Sides:
+    """What the cells on both sides of a projection say to its rule; arrays have the batch first.
+
+    bare: whether slopes, and what teaching has shrunk by on its way, count as 1.
+    """
 
     def __init__(
         self,
-        circuit: Circuit,
+        dynamics: CircuitDynamics,
         network: Network,
         projection: Projection,
         x: Float[Array, "batch n_0"],
@@ -297,11 +306,12 @@ class _Sides:
         before: Mapping[str, Signals],
         weights: CircuitWeights,
         parameters: Mapping[str, Any],
+        bare: bool = False,
     ) -> None:
-        self.circuit, self.network = circuit, network
+        self.dynamics, self.circuit, self.network = dynamics, dynamics.circuit, network
+        self.bare = bare
         self.weights, self.parameters = weights, parameters
         self.projection, self.x, self.now, self.before = projection, x, now, before
-        self.remembered = dict(projection.remembered)
 
     def change(self, synapses: Synapses) -> Array:
         """Mean over the batch of post times pre."""
@@ -310,56 +320,96 @@ class _Sides:
             return post.T @ pre / len(self.x)
         return jnp.mean(post * pre, axis=0)
 
-    def bias(self, synapses: Synapses) -> Array:
+    def bias(self, synapses: Synapses, b: Array) -> Array:
         """A bias is a synapse from a neuron that always sends 1."""
+        if callable(self.projection.rule):
+            post = partial(self._asked, synapses.post)
+            return self.projection.rule(post, lambda _: jnp.ones((len(self.x), 1)), b[:, None])[
+                :, 0
+            ]
         return jnp.mean(self._post(synapses), axis=0)
+
+    def given(self, synapses: Synapses, W: Array) -> Array:
+        """What a rule of a script makes of both sides, each a function of the text it asks for."""
+        sides = (partial(self._asked, group) for group in (synapses.post, synapses.pre))
+        return self.projection.rule(*sides, W)
+
+    def _asked(self, group: Group | None, text: str) -> Float[Array, "batch n"]:
+        return self.side(parse(text, FUNCTIONS), group)
 
     def _post(self, synapses: Synapses) -> Float[Array, "batch post"]:
         assert self.projection.post is not None, "a rule has both sides"
-        return self._side(self.projection.post, synapses.post)
+        return self.side(self.projection.post, synapses.post)
 
     def _pre(self, synapses: Synapses) -> Float[Array, "batch pre"]:
-        pre = self.projection.pre
-        assert pre is not None, "a rule has both sides"
-        if synapses.pre is not None:
-            return self._side(pre, synapses.pre)
-        called = functions(self.circuit, self.network, None)
-        return pre({name: self.x for name in pre.names}, called) + jnp.zeros_like(self.x)
+        assert self.projection.pre is not None, "a rule has both sides"
+        return self.side(self.projection.pre, synapses.pre)
 
-    def _side(self, side: Expression, group: Group) -> Float[Array, "batch n"]:
-        place = self.circuit.place(group)
-
-        def of(name: str) -> Any:
-            if name in self.remembered:
-                recalled = self.remembered[name]
-                return self.before[recalled.phase].of[f"{place}.{recalled.quantity}"]
-            own = f"{group.population}.{name}"
-            if own in self.weights:
-                return self.weights[own][self.circuit.values[own].index(group)]
-            key = self.circuit.parameter(group.population, name)
-            if key is not None:
-                return self.parameters[key]
-            return self.now.of[f"{place}.{name}"]
-
-        called = functions(self.circuit, self.network, group)
-        found = side({name: of(name) for name in side.names}, called)
+    def side(self, text: Expression, group: Group | None) -> Float[Array, "batch n"]:
+        """The value of a text for a group of cells; None stands for the input."""
+        called = dict(functions(self.circuit, self.network, group))
+        if self.bare:
+            called["slope"] = jnp.ones_like
+        if group is None:
+            found = text({name: self.x for name in text.names}, called)
+            return jnp.broadcast_to(found, self.x.shape)
+        found = text({name: self._named(group, name) for name in text.names}, called)
         return jnp.broadcast_to(found, (len(self.x), self.circuit.size(group)))
+
+    def _named(self, group: Group, name: str) -> Any:
+        if name == ATTENUATION and self.bare:
+            return 1.0
+        if name == ATTENUATION:
+            return self.dynamics.attenuation(self.network, group.layer)
+        now, place = self.now.of, self.circuit.place(group)
+        own = f"{group.population}.{name}"
+        if own in self.weights:
+            return self.weights[own][self.circuit.values[own].index(group)]
+        key = self.circuit.parameter(group.population, name)
+        if key is not None:
+            return self.parameters[key]
+        quantity, _, phase = name.rpartition("_")
+        if f"{place}.{name}" not in now and phase in self.before:
+            return self.before[phase].of[f"{place}.{quantity}"]
+        return now[f"{place}.{name}"]
+
+
+def teaching(
+    dynamics: CircuitDynamics,
+    network: Network,
+    weights: CircuitWeights,
+    now: Signals,
+    before: Mapping[str, Signals],
+) -> Layers:
+    """What the rule of W learns from in every layer of a chain, batch first.
+
+    Its post-synaptic side without the slope and without depth compensation: h_i − f_i [T 6.17],
+    h_i^l − h_i^f [T 6.35]. now: of the phase that teaches. before: of earlier phases by name.
+    """
+    projection = dynamics.circuit.projection["W"]
+    assert projection.post is not None, "asked of rules that are text"
+    some = next(iter(now.of.values()))
+    given = jnp.zeros((len(some), network.sizes[0]), some.dtype), now, before, weights
+    sides = Sides(dynamics, network, projection, *given, dynamics.parameters, bare=True)
+    return tuple(sides.side(projection.post, s.post) for s in projection.synapses)
 
 
 def looked_at(circuit: Circuit) -> tuple[tuple[Group, str], ...]:
-    """Every quantity that a rule names, now or of an earlier phase."""
+    """Every quantity that a rule names, now or of an earlier phase; a script's may name all."""
     found: dict[tuple[Group, str], None] = {}
     for projection in circuit.projections:
         recalled = dict(projection.remembered)
         for synapses in projection.synapses:
             for side, group in ((projection.post, synapses.post), (projection.pre, synapses.pre)):
-                if side is None or group is None:
+                if group is None:
                     continue
-                for name in sorted(side.names):
+                if callable(projection.rule):
+                    found |= {(group, name): None for name in circuit.cell(group).defined}
+                for name in sorted(side.names - {ATTENUATION, TEACHING} if side else ()):
                     name = recalled[name].quantity if name in recalled else name
                     if circuit.parameter(group.population, name) is None:
                         found[group, name] = None
-    if any(projection.rule in PROBES for projection in circuit.projections):
+    if any(projection.probed for projection in circuit.projections):
         for synapses in circuit.projection["W"].synapses:
             if synapses.pre is not None:
                 found[synapses.pre, synapses.sent] = None

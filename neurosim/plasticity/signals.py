@@ -1,4 +1,4 @@
-"""The one currency between levels and plasticity rules: what a synapse's own neurons know.
+"""What apical synapses learn from, where noise or targets are sent through a chain of layers.
 
 All arrays carry the batch first.
 """
@@ -10,20 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from neurosim.dynamics.base import Readout
-from neurosim.network import Layers, Network, Weights
-
-
-class Forward(NamedTuple):
-    """What a basal synapse of layer i sees.
-
-    pre: h_{i−1} (batch, n_{i−1}). post: h_i (batch, n_i). slope: s_i'(a_i) (batch, n_i).
-    teaching: the neuron's teaching signal (batch, n_i).
-    """
-
-    pre: Float[Array, "batch pre"]
-    post: Float[Array, "batch post"]
-    slope: Float[Array, "batch post"]
-    teaching: Float[Array, "batch post"]
+from neurosim.network import Network, Weights
 
 
 class Feedback(NamedTuple):
@@ -40,14 +27,12 @@ class Feedback(NamedTuple):
     slope: Float[Array, "batch post"]
 
 
-def forward_signals(
-    x: Float[Array, "batch n_0"], readout: Readout, teaching: Layers
-) -> tuple[Forward, ...]:
-    """The signals of the basal synapses of the layers 1 … L."""
-    pre = (x, *readout.rate[:-1])
-    return tuple(
-        Forward(*layer) for layer in zip(pre, readout.rate, readout.slope, teaching, strict=True)
-    )
+def apical_delta(
+    signal: Feedback, Q: Float[Array, "post pre"], decay: Scalar | float
+) -> Float[Array, "post pre"]:
+    """ΔQ_i = (t_i' ⊙ (actual − predicted)) pre^T − λ Q_i, batch means [T 6.26, A.8, A.9]."""
+    error = signal.slope * (signal.actual - signal.predicted)
+    return error.T @ signal.pre / signal.pre.shape[0] - decay * Q
 
 
 def reconstruction(

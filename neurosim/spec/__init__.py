@@ -6,6 +6,8 @@ give an object instead; it is used as it is.
 
 from neurosim.spec.circuits import (
     CellSpec,
+    CreditSpec,
+    Optimizer,
     Parameter,
     ParameterField,
     PopulationField,
@@ -14,19 +16,11 @@ from neurosim.spec.circuits import (
     ProjectionSpec,
     RateLaw,
     SpreadSpec,
+    named_credit,
 )
 from neurosim.spec.common import ByName, LearningRate, PlasticityRate, Spec, describe
-from neurosim.spec.layers import (
-    FORMULAS,
-    ActivationField,
-    ActivationSpec,
-    FeedbackSpec,
-    ForwardSpec,
-    NeuronsSpec,
-    Optimizer,
-    WeightsSpec,
-)
-from neurosim.spec.models import CIRCUITS, LAYERED, ModelSpec
+from neurosim.spec.models import ModelSpec
+from neurosim.spec.neurons import FORMULAS, ActivationField, ActivationSpec, NeuronsSpec
 from neurosim.spec.protocols import (
     Count,
     EquilibriumSpec,
@@ -41,17 +35,14 @@ from neurosim.spec.protocols import (
 )
 
 __all__ = [
-    "CIRCUITS",
     "FORMULAS",
-    "LAYERED",
     "ActivationField",
     "ActivationSpec",
     "ByName",
     "CellSpec",
     "Count",
+    "CreditSpec",
     "EquilibriumSpec",
-    "FeedbackSpec",
-    "ForwardSpec",
     "LearningRate",
     "ModelSpec",
     "NeuronsSpec",
@@ -74,6 +65,6 @@ __all__ = [
     "SpikingSpec",
     "SpreadSpec",
     "StageSpec",
-    "WeightsSpec",
     "describe",
+    "named_credit",
 ]

@@ -1,4 +1,4 @@
-"""Parts of a model that is a circuit."""
+"""Parts of a model: cells, populations, projections, and teaching by a channel of its own."""
 
 import re
 from collections.abc import Callable
@@ -11,23 +11,42 @@ from pydantic import (
     Field,
     PlainSerializer,
     Tag,
+    ValidationError,
     WrapValidator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from neurosim.spec.common import LearningRate, Spec, _read_rate, _write_rate
-from neurosim.spec.layers import Optimizer
-from neurosim.units import Quantity, parse_any
+from neurosim.spec.common import (
+    ByName,
+    LearningRate,
+    PlasticityRate,
+    Spec,
+    _read_rate,
+    _write_rate,
+)
+from neurosim.units import Measured, Quantity, parse_any
+
+Optimizer = Literal["sgd", "momentum", "rmsprop", "adam"]
 
 
-def _read_parameter(value: Any) -> Any:
-    return parse_any(value) if isinstance(value, str) else value
+def _read_parameter(value: Any, handler: Callable) -> float:
+    value = parse_any(value) if isinstance(value, str) else value
+    number = handler(value)
+    return value if isinstance(value, Measured) else number
+
+
+def _write_parameter(value: float) -> Any:
+    return value.written if isinstance(value, Measured) else value
 
 
 Parameter = Annotated[
-    float, BeforeValidator(_read_parameter), Field(allow_inf_nan=False, strict=False)
+    float,
+    Field(allow_inf_nan=False, strict=False),
+    WrapValidator(_read_parameter),
+    PlainSerializer(_write_parameter, when_used="json"),
 ]
-"""A number, or text with a unit."""
+"""A number, or text with a unit, whose dimension it keeps."""
 
 
 class SpreadSpec(Spec):
@@ -59,16 +78,33 @@ ParameterField = Annotated[
 
 
 def _times(given: Any) -> Any:
-    """Time constants, `tau…`, that have a unit must have one of time."""
+    """Time constants, `tau…`, are not negative, and if they have a unit it is one of time."""
+    wrong: list[InitErrorDetails] = []
     for name, value in given.items() if isinstance(given, dict) else ():
-        texts = value.values() if isinstance(value, dict) else [value]
-        for text in texts:
-            if name.startswith("tau") and isinstance(text, str) and not text.endswith(".npz"):
-                try:
-                    Quantity("time", "non-negative").read(text)
-                except ValueError as problem:
-                    raise ValueError(f"{name} is a time constant; {problem}") from None
+        if not (isinstance(name, str) and name.startswith("tau")):
+            continue
+        times: dict[tuple[str, ...], Any] = {(name,): value}
+        if isinstance(value, dict):
+            times = {(name, "spread", k): v for k, v in value.items() if k != "file"}
+        for loc, each in times.items():
+            try:
+                _time(each)
+            except ValueError as problem:
+                wrong.append(InitErrorDetails(type=_told(problem), loc=loc, input=each))
+    if wrong:
+        raise ValidationError.from_exception_data("parameters", wrong)
     return given
+
+
+def _time(value: Any) -> None:
+    if isinstance(value, str):
+        Quantity("time", "non-negative").read(value)
+    elif isinstance(value, int | float) and value < 0:
+        raise ValueError(f"{value} is out of range; expected a time of at least 0")
+
+
+def _told(problem: ValueError) -> PydanticCustomError:
+    return PydanticCustomError("value_error", "{error}", {"error": str(problem)})
 
 
 Parameters = Annotated[dict[str, ParameterField], BeforeValidator(_times)]
@@ -147,20 +183,55 @@ class ProjectionSpec(Spec):
     """Synapses of one kind; see `docs/models.md` for wires, starts and rules.
 
     init: where the weights start, a name or an expression over other projections; `file` for an
-    .npz. post, pre: the rule, an expression over the cell on either side. decay: λ. limit: how
-    large a weight may become. bias: whether the post-synaptic cells have biases that learn along.
+    .npz, `near-teacher` for the `distance` of every layer from those of the task's teacher. post,
+    pre: the rule, an expression over the cell on either side; or `rule`, by name or an object of a
+    script. decay: λ. limit: how large a weight may become. bias: whether the post-synaptic cells
+    have biases that learn along; false says that what the text calls `bias` is 0.
     """
 
     wire: str
     init: str | None = None
     gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     file: str | None = None
+    distance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 8.0
     post: str | None = None
     pre: str | None = None
-    rule: str = "fixed"
+    rule: ByName = "fixed"
     rate: ProjectionRate = LearningRate((0.0,), False)
     decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     noise: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     optimizer: Optimizer = "sgd"
-    bias: bool = False
+    bias: bool | None = None
+
+
+class CreditSpec(Spec):
+    """Errors or targets that come down a channel of its own, and the weights Q of that channel.
+
+    name: of `neurosim list rules`, or a `neurosim.credit.Credit`. What is not given follows from
+    it. threshold: ε of the robust Sherman–Morrison update. refresh: the drift ‖W W⁻¹ − I‖ past
+    which an inverse is computed anew; √eps of the precision where not given.
+    """
+
+    name: ByName
+    init: Literal["exact-inverse", "pseudo-inverse", "transpose", "random", "file"] = (
+        "pseudo-inverse"
+    )
+    gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    file: str | None = None
+    rule: ByName = "fixed"
+    rate: PlasticityRate = LearningRate((0.0,), False)
+    decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    noise: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    refresh: Annotated[float, Field(gt=0)] | None = None
+    optimizer: Optimizer = "sgd"
+
+
+def named_credit(given: Any) -> Any:
+    """The table of a credit that may be given by its name, or as the record itself, alone."""
+    plain = given is None or isinstance(given, dict | CreditSpec)
+    return given if plain else {"name": given}
+
+
+CreditField = Annotated[CreditSpec, BeforeValidator(named_credit)]

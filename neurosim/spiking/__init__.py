@@ -1,6 +1,5 @@
 """A run as spikes."""
 
-from neurosim.spiking.circuit_engine import CircuitSpikingEngine
 from neurosim.spiking.engine import SpikingEngine
 
-__all__ = ["CircuitSpikingEngine", "SpikingEngine"]
+__all__ = ["SpikingEngine"]

@@ -8,7 +8,7 @@ Seeds run one after the other, so that each is what it would be alone. Every pre
 spikes from a stream of its own, so that chunks and recordings change no number.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from functools import cached_property
 from typing import Any
 
@@ -27,17 +27,9 @@ from neurosim.plasticity.learning import nothing
 from neurosim.simulator import Batch, Examined, Metrics, Phase, RunState, Spikes
 from neurosim.spec import SpikingSpec
 from neurosim.spiking.curves import fi_curve
-from neurosim.spiking.signals import (
-    Estimates,
-    Learned,
-    drift,
-    learn,
-    observe,
-    score,
-    sender,
-    targets,
-    taught,
-)
+from neurosim.spiking.readings import Readings
+from neurosim.spiking.signals import Learned, drift, learn, score, targets, taught
+from neurosim.spiking.watch import Watch
 
 
 class SpikingEngine:
@@ -47,7 +39,7 @@ class SpikingEngine:
         rules: the same as an engine of the other levels; its equations read the estimates, its
             learning changes the weights.
         neurons: behind every unit.
-        leak: conductance of the soma's leak over that of its dendrites.
+        tau_synapse: of what smooths spikes (s).
         settings: of the simulation.
         copies: samples that run side by side, the batch.
 
@@ -56,16 +48,22 @@ class SpikingEngine:
     """
 
     def __init__(
-        self, rules: Engine, neurons: Neurons, leak: float, settings: SpikingSpec, copies: int
+        self,
+        rules: Engine,
+        neurons: Neurons,
+        tau_synapse: float,
+        settings: SpikingSpec,
+        copies: int,
     ) -> None:
-        self.rules, self.neurons, self.leak = rules, neurons, leak
+        self.rules, self.neurons, self.tau_synapse = rules, neurons, tau_synapse
         self.settings, self.copies = settings, copies
         if settings.target == "standalone":
             compiler()
         self.window = round(settings.window / settings.dt)
         self.every = round(settings.plasticity_every / settings.dt)
         self.dynamics, self.network, self.phases = rules.dynamics, rules.network, rules.phases
-        self._built: Any = None
+        self.readings = Readings(rules, neurons, settings.dt, copies)
+        self._built: Machine | None = None
 
     @cached_property
     def curve(self) -> Curve | None:
@@ -73,7 +71,7 @@ class SpikingEngine:
         return fi_curve(self.neurons) if self.neurons.kind == "lif" else None
 
     @property
-    def machine(self) -> Any:
+    def machine(self) -> Machine:
         """The network in Brian2, calibrated and built when it is first needed."""
         if self._built is None:
             neurons = self.neurons
@@ -82,16 +80,19 @@ class SpikingEngine:
             self._built = self._made(neurons)
         return self._built
 
-    def _made(self, neurons: Neurons) -> Any:
+    def _made(self, neurons: Neurons) -> Machine:
         """The machine of calibrated neurons."""
         return Machine(
             self.dynamics,
             self.network,
-            neurons,
+            {p.name: neurons for p in self.dynamics.circuit.populations if p.carried},
             self.settings.dt,
             self.copies,
-            self.leak,
-            self.settings.target,
+            changed=frozenset(name for phase in self.phases for name in phase.changed),
+            watched=self.readings.watched,
+            traced=self.rules.online or any(p.teaching == "following" for p in self.phases),
+            tau_synapse=self.tau_synapse,
+            target=self.settings.target,
         )
 
     # --- one presentation -------------------------------------------------------------------
@@ -107,7 +108,7 @@ class SpikingEngine:
 
     def _write(self, weights: Any, x: np.ndarray) -> None:
         self.machine.write_weights(weights)
-        self.machine.drive(x @ np.asarray(weights.W[0]).T)
+        self.machine.drive(weights, x)
 
     def _present(
         self,
@@ -115,7 +116,7 @@ class SpikingEngine:
         batch: Batch,
         key: PRNGKeyArray,
         first: Int[Array, ""],
-        watch: "_Watch | None" = None,
+        watch: "Watch | None" = None,
     ) -> Generator[int, None, Learned]:
         """All phases in turn, as a program of the machine; returns what it left behind."""
         x, y = np.asarray(batch.x), np.asarray(batch.y)
@@ -125,7 +126,6 @@ class SpikingEngine:
         memory = self.rules.learning.blank(self.network, (self.copies,), jnp.result_type(float))
         output = np.zeros_like(y)
         passed: list[Any] = []
-        teaching: list[Target] = []
         for number, phase in enumerate(self.phases):
             target = targets(self.rules, phase, y, output)
             self._open(phase)
@@ -152,7 +152,7 @@ class SpikingEngine:
                 if phase.teaching == "following" and stop < length:
                     self._teach(phase, target)
                 if self.rules.online and due and stop % self.every == 0:
-                    now = self._now()
+                    now = self.readings.now(self.machine)
                     weights, memory = drift(
                         self.rules,
                         phase,
@@ -161,112 +161,34 @@ class SpikingEngine:
                         memory,
                         now,
                         batch,
-                        target,
                         jax.random.fold_in(key, number),
                         state,
                         first,
                     )
                     self._write(weights, x)
             after = self.machine.tally()
-            estimates = self._estimates(before, after, length - opening)
+            estimates = self.readings.estimates(before, after, length - opening)
             if watch is not None:
-                given = before, after, length - opening, weights, x, target
-                watch.end(self._ended(estimates, *given))
+                given = before, after, length - opening, weights, x, target, phase
+                watch.end(self.readings.ended(*given))
             passed.append(estimates)
-            teaching.append(target)
             if phase.teaching == "none":
                 output = np.asarray(estimates.rate[-1])
-        return learn(self.rules, state, weights, batch, passed, teaching, key, first)
+        return learn(self.rules, state, weights, batch, passed, key, first)
 
     def _open(self, phase: Phase) -> None:
-        """A phase begins."""
+        """A phase begins: the parameters that some phase changes take the values of this one."""
+        values = {name: float(v) for name, v in self.dynamics.parameters.items()}
+        changed = {name: float(v) for name, v in self.rules.changed(phase).items()}
+        self.machine.change(values | changed)
 
     def _teach(self, phase: Phase, target: Target) -> None:
         """Sets the target for what the teacher sees of the output layer now."""
         if phase.teaching == "none":
             self.machine.teach(None)
             return
-        top = self.machine.array(self.network.depth, sender(self.dynamics))
+        top = self.readings.top(self.machine)
         self.machine.teach(np.asarray(taught(self.rules, target, top)))
-
-    def _estimates(self, before: Mapping, after: Mapping, steps: int) -> Any:
-        """From counts at two moments, `steps` apart."""
-        neurons, time = self.neurons, steps * self.settings.dt
-
-        def over(name: str) -> list[Any]:
-            pairs = zip(before[name], after[name], strict=True)
-            return [None if a is None or b is None else b - a for a, b in pairs]
-
-        if neurons.bursts:
-            counts = over("event_count")
-            fractions = [
-                np.divide(b, e, out=np.full_like(b, neurons.base_probability), where=e > 0)
-                for b, e in zip(over("burst_count"), counts, strict=True)
-            ]
-            burst = tuple(
-                (p - neurons.base_probability) / neurons.probability_gain for p in fractions
-            )
-        else:
-            counts, burst = over("spike_count"), ()
-        return Estimates(
-            tuple((c / (neurons.count * time) - neurons.base_rate) / neurons.gain for c in counts),
-            burst,
-            tuple(s / time for s in over("basal_sum")),
-            tuple(s / time for s in over("apical_sum")[:-1]),
-        )
-
-    def _now(self) -> Any:
-        """From what low-pass filtered spikes say at this moment."""
-        machine, layers = self.machine, range(1, self.network.depth + 1)
-        apical = [machine.apical(i) for i in layers[:-1]]
-        basal = [machine.array(i, "basal") for i in layers]
-        neurons = self.neurons
-        if not neurons.bursts:
-            rates = [machine.array(i, "felt") for i in layers]
-            return Estimates(tuple(rates), (), tuple(basal), tuple(apical))
-        events = [machine.array(i, "event_trace") for i in layers]
-        bursts = [machine.array(i, "burst_trace") for i in layers]
-        burst = [
-            (b / np.maximum(e, 1e-3 * neurons.base_in_h) - neurons.base_probability)
-            / neurons.probability_gain
-            for e, b in zip(events, bursts, strict=True)
-        ]
-        rates = [e - neurons.base_in_h for e in events]
-        return Estimates(tuple(rates), tuple(burst), tuple(basal), tuple(apical))
-
-    def _seen(
-        self,
-        before: Mapping,
-        after: Mapping,
-        steps: int,
-        weights: Any,
-        x: np.ndarray,
-        target: Target,
-    ) -> dict[str, dict[str, Any]]:
-        """The recordable variables now; rates from counts at two moments, 0 of none."""
-        machine, layers = self.machine, range(1, self.network.depth + 1)
-        zeros = tuple(np.zeros((len(x), n)) for n in self.network.sizes[1:])
-        estimates = Estimates(zeros, zeros if self.neurons.bursts else (), (), ())
-        if steps:
-            estimates = self._estimates(before, after, steps)
-        estimates = estimates._replace(
-            basal=tuple(machine.array(i, "basal") for i in layers),
-            apical=tuple(machine.apical(i) for i in layers[:-1]),
-        )
-        return observe(self.rules, weights, x, target, estimates)
-
-    def _ended(
-        self,
-        estimates: Any,
-        before: Mapping,
-        after: Mapping,
-        steps: int,
-        weights: Any,
-        x: np.ndarray,
-        target: Target,
-    ) -> dict[str, dict[str, Any]]:
-        """The recordable variables as plasticity reads them, over a while that ends now."""
-        return observe(self.rules, weights, x, target, estimates)
 
     # --- what the run loop calls ------------------------------------------------------------
 
@@ -370,7 +292,8 @@ class SpikingEngine:
                     yield opening
                 before = self.machine.tally()
                 yield length - opening
-                estimates = self._estimates(before, self.machine.tally(), length - opening)
+                after = self.machine.tally()
+                estimates = self.readings.estimates(before, after, length - opening)
                 outputs.append(estimates.rate[-1])
 
         self.machine.run(program(), rounds * length)
@@ -399,13 +322,13 @@ class SpikingEngine:
             own = _of_seed(data, data_axis, s)
             batch = Batch(own[0][ids[s]], own[1][ids[s]], ids[s])
             steps = [[round(t / self.settings.dt) for t in phase] for phase in times]
-            watch = _Watch(steps, self.machine.tally(), samples)
+            watch = Watch(steps, self.machine.tally(), samples)
 
             def program(
                 state: RunState = state,
                 batch: Batch = batch,
                 key: PRNGKeyArray = keys[s],
-                watch: _Watch = watch,
+                watch: Watch = watch,
             ) -> Generator[int, None, None]:
                 yield from self._present(state, batch, key, first, watch)
 
@@ -432,42 +355,6 @@ class SpikingEngine:
     def observed(self, weights: Any) -> dict[str, dict[str, int]]:
         """See `Engine.observed`."""
         return self.rules.observed(weights)
-
-
-class _Watch:
-    """Looks at a presentation at given steps of every phase."""
-
-    def __init__(self, steps: list[list[int]], tally: Mapping, samples: int) -> None:
-        self.steps, self.samples = steps, samples
-        self._before, self._at = tally, 0
-        self._rows: list[list[dict[str, dict[str, Any]]]] = [[] for _ in steps]
-        self.ends: list[dict[str, dict[str, Any]]] = []
-
-    def look(
-        self, engine: SpikingEngine, number: int, weights: Any, x: np.ndarray, target: Target
-    ) -> None:
-        """Append what is seen now to the rows of phase `number`."""
-        step = self._ended_before(engine, number) + self.steps[number][len(self._rows[number])]
-        tally = engine.machine.tally()
-        seen = engine._seen(self._before, tally, step - self._at if step else 0, weights, x, target)
-        self._before, self._at = tally, step
-        self._rows[number].append(self._kept(seen))
-
-    def end(self, seen: dict[str, dict[str, Any]]) -> None:
-        """A phase is over: keep what plasticity reads of it."""
-        self.ends.append(self._kept(seen))
-
-    def _kept(self, seen: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return jax.tree.map(lambda v: v[: self.samples], seen)
-
-    def _ended_before(self, engine: SpikingEngine, number: int) -> int:
-        return sum(engine._steps(phase) for phase in engine.phases[:number])
-
-    def traces(self) -> list[dict[str, dict[str, Any]]]:
-        """Per phase, place → variable → (samples, times, n)."""
-        return [
-            jax.tree.map(lambda *moments: np.stack(moments, axis=1), *rows) for rows in self._rows
-        ]
 
 
 def _seed(key: PRNGKeyArray) -> int:

@@ -1,5 +1,6 @@
 """From what spikes say to what the plasticity rules of the other levels ask for."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -7,27 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from neurosim.circuits.populations import Group
 from neurosim.compiled import compiled
-from neurosim.dynamics import Multiplexing
-from neurosim.dynamics.base import Dynamics, State, Target
+from neurosim.dynamics.base import Drive, Target
 from neurosim.dynamics.circuit import Signals
 from neurosim.engine import Engine
-from neurosim.levels.online import read_batch
 from neurosim.plasticity.learning import nothing
 from neurosim.simulator import Batch, Phase, RunState
-
-
-class Estimates(NamedTuple):
-    """What spikes say of a while, by layer, each (batch, n_i).
-
-    rate: h_i from spike (or event) counts. burst: ĥ_i from the fraction of events that were
-    bursts; empty without bursts. basal, apical: mean dendritic potentials.
-    """
-
-    rate: tuple[Any, ...]
-    burst: tuple[Any, ...]
-    basal: tuple[Any, ...]
-    apical: tuple[Any, ...]
 
 
 class Learned(NamedTuple):
@@ -54,51 +41,27 @@ def targets(
 def taught(
     rules: Engine, target: Target, top: Float[Array | np.ndarray, "batch n_L"]
 ) -> Float[Array, "batch n_L"]:
-    """h_L^trgt for what the teacher sees of the output layer: its somata, or basal potentials."""
+    """The target for what the teacher sees of the output layer."""
     network = rules.network
-    if isinstance(rules.dynamics, Multiplexing):
-        top = network.s(network.depth, jnp.asarray(top))
     return jax.vmap(lambda t, h: t(network, h))(target, top)
 
 
-def sender(dynamics: Dynamics) -> str:
-    """The compartment that what a neuron sends is made of."""
-    return "basal" if isinstance(dynamics, Multiplexing) else "soma"
-
-
-def _read(
-    rules: Engine, weights: Any, x: Float[Array, "batch n_0"], target: Target, estimates: Any
-) -> tuple[Any, Any]:
-    """(states, readouts) of a batch: the equations' own reading, of what spikes say.
-
-    What a circuit's spikes say is the readout itself.
-    """
-    if isinstance(estimates, Signals):
-        return None, estimates
-    state: State = {"basal": estimates.basal, "apical": estimates.apical}
-    if not isinstance(rules.dynamics, Multiplexing):
-        state[sender(rules.dynamics)] = estimates.rate
-    drive = rules.drives(weights, x, target, phase=rules.phases[0])
-    readout = read_batch(rules.dynamics, rules.network, weights, drive, state)
-    if isinstance(rules.dynamics, Multiplexing):
-        rate, burst = estimates.rate, estimates.burst
-        readout = readout._replace(
-            rate=rate, basal=rate, apical=burst, teacher=burst, downward=burst
-        )
-    return state, readout
-
-
 @compiled
-def observe(
+def look(
     rules: Engine,
+    phase: Phase,
     weights: Any,
     x: Float[Array | np.ndarray, "batch n_0"],
     target: Target,
-    estimates: Any,
+    known: Mapping[tuple[Group, str], Float[Array | np.ndarray, "batch n"]],
 ) -> dict[str, dict[str, Array]]:
-    """The recordable variables of a batch."""
-    state, readout = _read(rules, weights, jnp.asarray(x), target, estimates)
-    return jax.vmap(rules.dynamics.observe)(state, readout)
+    """The recordable variables of a batch, of which a part is known."""
+    drives = rules.drives(weights, jnp.asarray(x), target, phase=phase)
+
+    def one(drive: Drive, known: Any) -> dict[str, dict[str, Array]]:
+        return rules.dynamics.look(rules.network, weights, drive, {}, known)
+
+    return jax.vmap(one)(drives, known)
 
 
 @compiled
@@ -107,22 +70,21 @@ def learn(
     state: RunState,
     weights: Any,
     batch: Batch,
-    passed: list[Any],
-    targets: list[Target],
+    passed: list[Signals],
     key: PRNGKeyArray,
     first: Int[Array, ""],
 ) -> Learned:
-    """A presentation ends: quasi-static plasticity takes its step; online it has taken it."""
-    moment = rules.moment(state.presentation, first)
+    """A presentation ends: quasi-static plasticity takes its step; online it has taken it.
+
+    passed: what rules read of every phase.
+    """
+    moment = rules.moment(state.presentation, first, key)
     optimizer, change, left = state.optimizer, nothing(weights), []
-    for number, (phase, estimates, target) in enumerate(
-        zip(rules.phases, passed, targets, strict=True)
-    ):
-        _, readout = _read(rules, weights, batch.x, target, estimates)
-        left.append(readout)
+    for number, (phase, estimates) in enumerate(zip(rules.phases, passed, strict=True)):
+        left.append(estimates)
         if not rules.online and phase.plastic:
             phase_key = jax.random.fold_in(key, number)
-            given = weights, batch, readout, tuple(left), phase_key, moment
+            given = weights, batch, estimates, tuple(left), phase_key, moment
             this = rules.change(*given, phase=phase)
             change = jax.tree.map(jnp.add, change, this)
     if rules.online:
@@ -140,21 +102,19 @@ def drift(
     dt: float,
     weights: Any,
     memory: Any,
-    now: Any,
+    now: Signals,
     batch: Batch,
-    target: Target,
     key: PRNGKeyArray,
     state: RunState,
     first: Int[Array, ""],
 ) -> tuple[Any, Any]:
     """Online plasticity over dt: the weights and the memories of the free phase move on."""
     moment = rules.moment(state.presentation, first)
-    _, readout = _read(rules, weights, batch.x, target, now)
-    left = rules.learning.recalled(rules.phases, readout, memory)
-    change = rules.change(weights, batch, readout, left, key, moment, phase=phase)
+    left = rules.learning.recalled(rules.phases, now, memory)
+    change = rules.change(weights, batch, now, left, key, moment, phase=phase)
     velocity = rules.learning.rated(change, moment.factor)
     weights = jax.tree.map(lambda w, v: w + dt * v, weights, velocity)
-    memory = rules.learning.after(phase, readout, memory, dt)
+    memory = rules.learning.after(phase, now, memory, dt)
     return rules.learning.constrain(weights), memory
 
 

@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from neurosim.dynamics.base import Layered, Readout
+from neurosim.dynamics.base import Readout
+from neurosim.dynamics.circuit import CircuitDynamics
 from neurosim.inverses import pseudo_inverse
 from neurosim.network import Layers, Network, Weights
 
@@ -54,7 +55,7 @@ def decomposition(
 
 
 def attribution(
-    dynamics: Layered,
+    dynamics: CircuitDynamics,
     network: Network,
     weights: Weights,
     now: Readout,
@@ -65,9 +66,9 @@ def attribution(
 ) -> dict[str, Layers]:
     """`decomposition` of what the neurons of a taught phase are taught.
 
-    now: of that phase, at its fixed point. free: of the free phase, where the signal is the
-    difference of the two: reconstruction errors are then those of both, subtracted, and the output
-    error is that of the free phase.
+    weights: of the chain of layers. now: of that phase, at its fixed point. free: of the free
+    phase, where the signal is the difference of the two: reconstruction errors are then those of
+    both, subtracted, and the output error is that of the free phase.
     """
     attenuation = [dynamics.attenuation(network, i) for i in range(1, network.depth + 1)]
     before = now if free is None else free

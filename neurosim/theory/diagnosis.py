@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from neurosim.credit import Credit
 from neurosim.dynamics.base import Readout
+from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights, Signals
 from neurosim.network import Layers, Network, Weights
-from neurosim.plasticity.iteration import Iteration
+from neurosim.plasticity.channel import Iteration
+from neurosim.plasticity.local import teaching
 from neurosim.theory.decomposition import attribution, gradient_signals
 
 
@@ -21,7 +22,7 @@ def diagnosis(
     now: Readout,
     free: Readout | None,
     labels: Float[Array, "batch n_L"],
-    teaching: Layers,
+    taught: Layers,
     step: Scalar | float,
     targets: bool,
     own_channel: bool,
@@ -29,64 +30,64 @@ def diagnosis(
     """Means over the batch, of every layer: see `measures.measured`.
 
     now, free: readouts of the phase that teaches and of the free phase the signal is compared with,
-    if it is. teaching: before any depth compensation. All batch first. own_channel: whether targets
-    come down through maps g of their own, beside the activity.
+    if it is. taught: the teaching signals, before any depth compensation. All batch first.
+    own_channel: whether targets come down through maps g of their own, beside the activity.
     """
 
     def one(
-        now: Readout, free: Readout | None, label: Array, teaching: Layers
+        now: Readout, free: Readout | None, label: Array, taught: Layers
     ) -> dict[str, Float[Array, " L"]]:
         if targets:
-            direct = teaching[len(weights.Q) :] if own_channel else ()
+            direct = taught[len(weights.Q) :] if own_channel else ()
             parts = attribution(dynamics, network, weights, now, free, label, step, direct)
-            parts["approx"] = tuple(t - e for t, e in zip(teaching, parts["tp"], strict=True))
+            parts["approx"] = tuple(t - e for t, e in zip(taught, parts["tp"], strict=True))
         else:
             parts = gradient_signals(network, weights, now.rate, label, step)
-        found = {"norm_teaching": _each(jnp.linalg.norm, teaching)}
+        found = {"norm_teaching": _each(jnp.linalg.norm, taught)}
         found |= {f"norm_{name}": _each(jnp.linalg.norm, e) for name, e in parts.items()}
         return found | {
-            f"cosine_{name}": _each(cosine, teaching, parts[name])
+            f"cosine_{name}": _each(cosine, taught, parts[name])
             for name in ("tp", "gn", "bp")
             if name in parts
         }
 
     axes = (0, None if free is None else 0, 0, 0)
     return jax.tree.map(
-        lambda a: jnp.mean(a, axis=0), jax.vmap(one, axes)(now, free, labels, teaching)
+        lambda a: jnp.mean(a, axis=0), jax.vmap(one, axes)(now, free, labels, taught)
     )
 
 
 def of_phases(
-    credit: Credit,
-    dynamics: Any,
+    learning: Any,
+    dynamics: CircuitDynamics,
     network: Network,
-    weights: Weights,
+    weights: CircuitWeights,
     phases: Sequence[Any],
-    readouts: Sequence[Readout],
+    readouts: Sequence[Signals],
     labels: Float[Array, "batch n_L"],
     step: Scalar | float,
     iteration: Iteration | None = None,
 ) -> dict[str, Float[Array, " L"]]:
-    """`diagnosis` of the last phase that opens forward plasticity; empty where none does.
+    """`diagnosis` of the last phase that opens W of a chain; empty where none does.
 
     phases: of the engine, one a readout. iteration: of a credit with a channel of its own.
     """
-    if iteration is not None:
-        given = dynamics, network, weights, readouts[0], None, labels, iteration.teaching, step
-        return diagnosis(*given, credit.form is not None, True)
-    plastic = [k for k, phase in enumerate(phases) if "forward" in phase.plastic]
-    if not plastic:
+    chain = dynamics.chain(weights)
+    plastic = [k for k, phase in enumerate(phases) if "W" in phase.plastic]
+    if chain is None or not (plastic or iteration):
         return {}
-    now, free = readouts[plastic[-1]], None
-    if credit.kind == "two-phase":
-        before = [k for k in range(plastic[-1]) if phases[k].teaching == "none"]
-        free = readouts[before[-1]]
-    assign = jax.vmap(
-        lambda now, free, y: credit.assign(network, weights, now, free, y, step),
-        (0, None if free is None else 0, 0),
-    )
-    teaching = assign(now, free, labels)
-    return diagnosis(dynamics, network, weights, now, free, labels, teaching, step, True, False)
+    if iteration is not None:
+        now, targets = dynamics.layers(network, readouts[0]), learning.credit.form is not None
+        given = dynamics, network, chain, now, None, labels, iteration.teaching, step
+        return diagnosis(*given, targets, True)
+    k, free = plastic[-1], None
+    before = {phase.name: readouts[n] for n, phase in enumerate(phases[:k])}
+    remembered = dynamics.circuit.projection["W"].remembered
+    if remembered:
+        free = dynamics.layers(network, before[remembered[0][1].phase])
+    taught = teaching(dynamics, network, weights, readouts[k], before)
+    now = dynamics.layers(network, readouts[k])
+    return diagnosis(dynamics, network, chain, now, free, labels, taught, step, True, False)
 
 
 def cosine(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:

@@ -1,6 +1,6 @@
 """Where a network can rest: the fixed point it settles at, and all that many starts find."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -79,19 +79,22 @@ def phases(
     label: Float[Array, " n_L"],
     kinds: Iterable[str],
     how: Equilibrium = SWEEPS,
+    free_parameters: Mapping[str, Array] | None = None,
 ) -> dict[str, tuple[Drive, Rest]]:
     """The fixed points of one sample under these kinds of teaching, each with its own drive.
+
+    free_parameters: those that the phase without teaching changes; the drive's if not given.
 
     none (always there): h_L^trgt = h_L. following: h_L^trgt = h_L − η̂ e_L(h_L) all along. frozen:
     the same, held at the free fixed point. clamped: h_L^trgt = y. Taught ones start from the free.
     """
     dynamics, network, weights, drive = system
 
-    def under(target: Target, start: State | None = None) -> tuple[Drive, Rest]:
-        taught = replace(drive, target=target)
-        return taught, settle(system._replace(drive=taught), step, label, start, how)
+    def under(drive: Drive, start: State | None = None) -> tuple[Drive, Rest]:
+        return drive, settle(system._replace(drive=drive), step, label, start, how)
 
-    free_drive, free = under(Target("none"))
+    changed = drive.changed if free_parameters is None else dict(free_parameters)
+    free_drive, free = under(replace(drive, target=Target("none"), changed=changed))
     output = dynamics.read(network, weights, free_drive, free.state).rate[-1]
     targets = {
         "following": Target("following", step, label),
@@ -99,7 +102,11 @@ def phases(
         "clamped": Target("fixed", value=label),
     }
     found = {"none": (free_drive, free)}
-    return found | {kind: under(targets[kind], free.state) for kind in kinds if kind != "none"}
+    return found | {
+        kind: under(replace(drive, target=targets[kind]), free.state)
+        for kind in kinds
+        if kind != "none"
+    }
 
 
 @compiled

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
 from neurosim.compiled import compiled
 from neurosim.dynamics.base import Drive, Dynamics, State, field
+from neurosim.dynamics.circuit import CircuitDynamics
 from neurosim.network import Network
 
 DENSE = 1536
@@ -20,7 +21,7 @@ DENSE = 1536
 class System(NamedTuple):
     """One phase of one sample: what moves, under which weights, driven by what."""
 
-    dynamics: Dynamics
+    dynamics: CircuitDynamics
     network: Network
     weights: Any
     drive: Drive

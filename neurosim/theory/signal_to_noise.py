@@ -7,19 +7,21 @@ Small noise makes the network near its fixed point an Ornstein–Uhlenbeck proce
 whose stationary covariance P solves J P + P Jᵀ + B Bᵀ = 0.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Scalar
 from scipy.linalg import expm, solve_continuous_lyapunov
 
 from neurosim.compiled import compiled
+from neurosim.credit import Credit
 from neurosim.dynamics.base import Dynamics, State
+from neurosim.dynamics.circuit import Signals
 from neurosim.network import Layers, Network
+from neurosim.plasticity.local import teaching
 from neurosim.theory.linearisation import System, jacobian
 
 
@@ -66,27 +68,59 @@ def averaged(
     return (K @ P + P @ K.T) / window**2
 
 
+class OfPhases(eqx.Module):
+    """How the rule of W reads one of the phases that it compares, the others being held.
+
+    phase: by name, whose end is remembered; None for the phase that teaches. now: the readout of
+    that. before: those of earlier phases, by name. All of one sample.
+    """
+
+    phase: str | None = eqx.field(static=True)
+    now: Signals
+    before: dict[str, Signals]
+
+    def __call__(self, system: System, readout: Signals) -> Layers:
+        """The learning signal of every layer."""
+        now, before = readout, self.before
+        if self.phase is not None:
+            now, before = self.now, self.before | {self.phase: readout}
+        one_sample = jax.tree.map(lambda a: a[None], (now, before))
+        dynamics, network, weights, _ = system
+        return jax.tree.map(lambda a: a[0], teaching(dynamics, network, weights, *one_sample))
+
+
+class OfChannel(eqx.Module):
+    """How a credit with a channel of its own reads the rest. step: η̂."""
+
+    credit: Credit = eqx.field(static=True)
+    label: Float[Array, " n_L"]
+    step: Scalar | float
+
+    def __call__(self, system: System, readout: Signals) -> Layers:
+        """The learning signal of every layer."""
+        dynamics, network, weights, _ = system
+        chain, layers = dynamics.chain(weights), dynamics.layers(network, readout)
+        return self.credit.assign(network, chain, layers, self.label, self.step)
+
+
 def learning_signal(
-    phases: list[tuple[System, State]],
-    assign: Callable[..., Layers],
-    label: Float[Array, " n_L"],
-    step: float,
+    phases: list[tuple[System, State, OfPhases | OfChannel]],
     signal: Layers,
     window: float | None = None,
 ) -> list[Ratio]:
     """The learning signal of every layer against the noise in it.
 
-    phases: those that the signal compares, one or two, each at its fixed point; they are long
-    against the slowest mode, so that their noise is independent. assign: the credit assignment,
-    linear in what it reads of each phase. step: η̂. signal: the noiseless one. window: average over
-    so long (s) at the end of each phase; None for reading the final state.
+    phases: those that the signal compares, one or two, each at its fixed point and with how the
+    signal reads it, which is linear; they are long against the slowest mode, so that their noise is
+    independent. signal: the noiseless one. window: average over so long (s) at the end of each
+    phase; None for reading the final state.
     """
     noise = np.zeros(len(signal))
-    for system, state in phases:
+    for system, state, reading in phases:
         J, P = np.asarray(jacobian(system, state), np.float64), covariance(system, state)
         if window is not None:
             P = averaged(J, P, window)
-        for i, R in enumerate(_read_by(assign, system, state, label, step)):
+        for i, R in enumerate(_read_by(reading, system, state)):
             noise[i] += np.einsum("ij,jk,ik->", R, P, R, optimize=True)
     return [
         Ratio(float(np.linalg.norm(s)), float(np.sqrt(n)))
@@ -95,20 +129,12 @@ def learning_signal(
 
 
 @compiled
-def _read_by(
-    assign: Callable[..., Layers],
-    system: System,
-    state: State,
-    label: Float[Array, " n_L"],
-    step: Scalar | float,
-) -> Layers:
+def _read_by(reading: OfPhases | OfChannel, system: System, state: State) -> Layers:
     """How the learning signal of every layer moves with the flat state of one of its phases."""
     flat, unravel = ravel_pytree(state)
     dynamics, network, weights, drive = system
 
-    def teaching(v: Float[Array, " n"]) -> Layers:
-        readout = dynamics.read(network, weights, drive, unravel(v))
-        silent = jax.tree.map(jnp.zeros_like, readout)
-        return assign(network, weights, readout, silent, label, step)
+    def read(v: Float[Array, " n"]) -> Layers:
+        return reading(system, dynamics.read(network, weights, drive, unravel(v)))
 
-    return jax.jacfwd(teaching)(flat)
+    return jax.jacfwd(read)(flat)

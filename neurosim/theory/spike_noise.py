@@ -1,19 +1,20 @@
 """How much the spikes of a network scatter its states, and what is counted of them.
 
-What a unit sends is h + ξ: counted spikes carry white noise ξ of intensity q about its rate. The
-synapses bring ξ to the dendrites above and below, and near a fixed point the states v follow
+What the spikes of a unit say of a quantity c that they carry is c + ξ: white noise ξ of intensity q
+about it. Synapses smooth it, τ dz/dt = c + ξ − z, and others receive what is made of z in place of
+c. Near a fixed point the states v, all z among them, follow
 
     dv = J (v − v*) dt + B ξ dt + noise of the compartments,
 
-whose stationary covariance P solves J P + P Jᵀ + B q Bᵀ + … = 0. A count over T, the mean of
-y = C v + D ξ, scatters by its own ξ, by that of all others through v, and by both together. A
+whose stationary covariance P solves J P + P Jᵀ + B q Bᵀ + … = 0. What is recorded is y = C v + D ξ.
+Its mean over T scatters by its own ξ, by that of all others through v, and by both together. A
 target that was itself read from spikes stays wrong for the whole phase and shifts the fixed point.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
-from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,24 +23,74 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from scipy.linalg import expm, solve_continuous_lyapunov
 
+from neurosim.circuits.description import Circuit
+from neurosim.circuits.populations import Group
 from neurosim.compiled import compiled
-from neurosim.dynamics.base import Drive, State, Target, field
-from neurosim.network import Layers
-from neurosim.theory.linearisation import System, jacobian
+from neurosim.dynamics.base import State, Target
+from neurosim.dynamics.circuit import Moment
+from neurosim.theory.linearisation import System
 from neurosim.theory.signal_to_noise import diffusion
 
-Intensities = Sequence[Float[np.ndarray, " _"]]
-"""Of the noise in what the layers 1 … L send, in units of h² s."""
+Carried = tuple[Group, str]
+"""A quantity that the spikes of a group speak of."""
+
+
+class Said(Moment):
+    """All quantities of all groups, of which others receive what spikes say.
+
+    noise: ξ of everything that is carried. smooth: z of what synapses smooth.
+    """
+
+    def __init__(
+        self, *moment: Any, noise: Mapping[Carried, Array], smooth: Mapping[Carried, Array]
+    ) -> None:
+        super().__init__(*moment)
+        self.noise, self.smooth = noise, smooth
+
+    def _sent(self, group: Group, name: str) -> Float[Array, " n"]:
+        cell = self.circuit.cell(group)
+
+        def of(name: str) -> Any:
+            if (group, name) in self.smooth:
+                return self.smooth[group, name]
+            if (group, name) in self.noise:
+                return self(group, name) + self.noise[group, name]
+            if name in cell.states or name not in cell.defined:
+                return self(group, name)
+            return self._evaluated(group, name, of)
+
+        return jnp.broadcast_to(of(name), (self.circuit.size(group),))
+
+    def recorded(self, group: Group, name: str) -> Float[Array, " n"]:
+        """What is recorded of a quantity: of one that is carried what spikes say at the moment."""
+        carried = _carried(self.circuit, group, name)
+        return self.whole(group, name) + self.noise.get((group, carried), 0.0)
+
+
+def _carried(circuit: Circuit, group: Group, name: str) -> str:
+    """What spikes call the quantity, by which it is counted; its own name if they do not."""
+    population = circuit.population[group.population]
+    carrier = population.carrier(name)
+    return name if carrier is None else (population.carried or ())[carrier]
+
+
+class Linear(NamedTuple):
+    """How something moves with the flat state, with the flat noise and with a fixed target."""
+
+    state: Any
+    noise: Any
+    target: Any
 
 
 class Scatter:
-    """A layered network of spiking units near a fixed point.
+    """A circuit of spiking units near a fixed point.
 
     Args:
-        system: with a time constant for every dendrite.
-        state: the fixed point.
-        up: intensities of what is sent to the basal dendrites above.
-        down: of what is sent to the apical dendrites below; None where it is the same noise.
+        system: the circuit in a phase.
+        state: its fixed point.
+        intensities: of the noise in what spikes say of all that is carried (h² s), unit by unit;
+            empty where there are no spikes.
+        taus: of what smooths single spikes or events, and bursts (s); 0 for nothing.
         aim: deviations of a fixed target from phase to phase; None where it is exact.
 
     Raises:
@@ -50,45 +101,27 @@ class Scatter:
         self,
         system: System,
         state: State,
-        up: Intensities,
-        down: Intensities | None,
+        intensities: Mapping[Carried, Float[np.ndarray, " n"]],
+        taus: tuple[float, float],
         aim: Float[np.ndarray, " n_L"] | None = None,
     ) -> None:
-        self.J = np.asarray(jacobian(system, state), np.float64)
+        dynamics: Any = system.dynamics
+        self.circuit: Circuit = dynamics.circuit
+        self.intensities, self.aim = dict(intensities), aim
+        smoothed = smoothing(self.circuit, self.intensities, taus)
+        silent = {node: jnp.zeros(len(q)) for node, q in self.intensities.items()}
+        velocity, self._readings = jax.tree.map(
+            lambda a: np.asarray(a, np.float64), _linear(system, state, silent, smoothed)
+        )
+        self.J, self.B, self._pushed = velocity
         if not np.linalg.eigvals(self.J).real.max() < 0:
             raise ValueError("an unstable fixed point has no stationary scatter")
-        self.readings = jax.tree.map(np.asarray, _readings(system, state))
-        self.aim, self.pushed, self.aimed = aim, None, {}
-        if aim is not None:
-            self.pushed, self.aimed = jax.tree.map(np.asarray, _by_target(system, state))
-        ends = np.cumsum([0, *(len(q) for q in (*up, *(down or ())))])
-        sent = [np.arange(a, b) for a, b in pairwise(ends)]
-        depth = system.network.depth
-        self.up, self.down = sent[:depth], sent[-depth:]
-        self.q = np.concatenate([*up, *(down or ())])
-        self.B = self._synapses(system, state)
+        # In the order in which noise is flattened.
+        self.q = np.concatenate([*(self.intensities[node] for node in sorted(silent)), []])
         spread = self.B @ (self.q[:, None] * self.B.T)
-        self.P = solve_continuous_lyapunov(
-            self.J, -spread - np.diag(diffusion(system.dynamics, system.network, state))
-        )
-
-    def _synapses(self, system: System, state: State) -> Float[np.ndarray, "n m"]:
-        """How the noise of what is sent moves every state."""
-        dynamics: Any = system.dynamics
-        network, weights = system.network, system.weights
-        B = np.zeros((len(self.J), len(self.q)))
-        if not self.q.any():
-            return B
-        places = ravel_pytree(state)[1](jnp.arange(len(self.J), dtype=jnp.result_type(float)))
-        at = {name: [np.asarray(p, int) for p in layers] for name, layers in places.items()}
-        taus = dynamics.time_constants
-        for i in range(1, network.depth):
-            basal, apical = at["basal"][i], at["apical"][i - 1]
-            B[np.ix_(basal, self.up[i - 1])] += np.asarray(weights.W[i]) / taus["basal"]
-            B[np.ix_(apical, self.down[i])] += self.readings["apical synapses"][i - 1] / float(
-                taus["apical"]
-            )
-        return B
+        own = diffusion(dynamics, system.network, state)
+        spread[np.arange(len(own)), np.arange(len(own))] += own
+        self.P = solve_continuous_lyapunov(self.J, -spread)
 
     @cached_property
     def _inverse(self) -> Float[np.ndarray, "n n"]:
@@ -99,62 +132,66 @@ class Scatter:
         grown = expm(self.J * window) - np.eye(len(self.J))
         return self._inverse @ self._inverse @ grown - window * self._inverse
 
-    def _shift(self, variable: str, layer: int, C: np.ndarray) -> np.ndarray | float:
-        """The variance that the target brings."""
-        if self.aim is None:
-            return 0.0
-        moved = self.aimed[variable][layer - 1] - C @ self._inverse @ self.pushed
-        return (moved**2) @ self.aim**2
+    def deviation(self, place: str, variable: str, window: float) -> Float[np.ndarray, " n"]:
+        """The standard deviation of the mean of a recorded variable over `window` (s).
 
-    def deviation(
-        self, variable: str, layer: int, window: float, counts: str | None
-    ) -> Float[np.ndarray, " n_i"]:
-        """The standard deviation of a recorded variable's mean over `window` (s).
-
-        counts: the noise of its own that it is counted with, `up` or `down`; None of a state. A
-        window of 0 is a state at one moment.
+        A window of 0 is a state at one moment.
         """
-        C = self.readings[variable][layer - 1]
-        shift = self._shift(variable, layer, C)
+        C, D, aimed = self._readings[f"{place}.{variable}"]
+        variance = np.zeros(len(C))
+        if self.aim is not None:
+            variance += (aimed - C @ self._inverse @ self._pushed) ** 2 @ self.aim**2
         if not window:
-            return np.sqrt(np.einsum("ij,jk,ik->i", C, self.P, C) + shift)
-        M, own = self.P @ C.T, shift
-        if counts is not None:
-            mine = getattr(self, counts)[layer - 1]
-            M = M + self.B[:, mine] * self.q[mine]
-            own = own + self.q[mine] / window
-        return np.sqrt(2 * np.einsum("ij,ji->i", C @ self._kernel(window), M) / window**2 + own)
+            return np.sqrt(variance + np.einsum("ij,jk,ik->i", C, self.P, C))
+        M = self.P @ C.T + self.B @ (self.q[:, None] * D.T)
+        variance += 2 * np.einsum("ij,ji->i", C @ self._kernel(window), M) / window**2
+        return np.sqrt(variance + D**2 @ self.q / window)
+
+    def counting(self, place: str, variable: str, window: float) -> Float[np.ndarray, " n"]:
+        """The same of a count alone, as it were without a network around."""
+        group = next(g for g in self.circuit.groups if self.circuit.place(g) == place)
+        return np.sqrt(self.intensities[group, _carried(self.circuit, group, variable)] / window)
+
+
+def smoothing(
+    circuit: Circuit, nodes: Mapping[Carried, Any], taus: tuple[float, float]
+) -> dict[Carried, float]:
+    """The time constants (s) of what is smoothed."""
+    found = {}
+    for group, name in nodes:
+        carrier = circuit.population[group.population].carrier(name)
+        if carrier is not None and taus[carrier]:
+            found[group, name] = taus[carrier]
+    return found
 
 
 @compiled
-def _readings(system: System, state: State) -> dict[str, Layers]:
-    """How what is recorded, and what apical synapses receive, moves with the flat state."""
-    flat, unravel = ravel_pytree(state)
+def _linear(
+    system: System, state: State, silent: dict[Carried, Array], taus: dict[Carried, float]
+) -> tuple[Linear, dict[str, Linear]]:
+    """Velocities of states and of what is smoothed, behind them, and all that is recorded."""
     dynamics: Any = system.dynamics
-    network, weights, drive = system[1:]
+    circuit, drive = dynamics.circuit, system.drive
+    rest = dynamics.at(*system[1:], state)
+    flat, unravel = ravel_pytree((state, {node: rest.whole(*node) for node in taus}))
+    noise, unravel_noise = ravel_pytree(silent)
+    fixed = drive.target.value if drive.target.kind == "fixed" else None
 
-    def recorded(v: Float[Array, " n"]) -> dict[str, Layers]:
-        there = unravel(v)
-        return dynamics.variables(there, dynamics.read(network, weights, drive, there))
+    def near(flat: Array, noise: Array, target: Array) -> tuple[Array, dict[str, Array]]:
+        (states, smooth), xi = unravel(flat), unravel_noise(noise)
+        aimed = drive if fixed is None else replace(drive, target=Target("fixed", value=target))
+        given = dynamics, system.network, system.weights, aimed, states
+        now = Said(*given, noise=xi, smooth=smooth)
+        velocity = {
+            name: tuple(now.velocity(name, k) for k in range(1, len(layers) + 1))
+            for name, layers in states.items()
+        }
+        smoothed = {
+            node: (now.whole(*node) + xi[node] - z) / taus[node] for node, z in smooth.items()
+        }
+        recorded = {f"{circuit.place(g)}.{n}": now.recorded(g, n) for g, n in circuit.observed}
+        return ravel_pytree((velocity, smoothed))[0], recorded
 
-    sent = dynamics.read(network, weights, drive, state).downward
-    received = tuple(
-        jax.jacfwd(lambda h, i=i: network.apical(weights, i, h))(sent[i])
-        for i in range(1, network.depth)
-    )
-    return jax.jacfwd(recorded)(flat) | {"apical synapses": received}
-
-
-@compiled
-def _by_target(system: System, state: State) -> tuple[Array, dict[str, Layers]]:
-    """How the flat velocity, and what is recorded, move with a fixed target."""
-    dynamics: Any = system.dynamics
-    network, weights, drive = system[1:]
-
-    def under(value: Float[Array, " n_L"]) -> tuple[Array, dict[str, Layers]]:
-        moved = Drive(drive.x, drive.basal, Target("fixed", value=value))
-        velocity = ravel_pytree(field(dynamics, network, weights, moved, state))[0]
-        readout = dynamics.read(network, weights, moved, state)
-        return velocity, dynamics.variables(state, readout)
-
-    return jax.jacfwd(under)(drive.target.value)
+    at = flat, noise, jnp.zeros(circuit.sizes[-1]) if fixed is None else fixed
+    moved, read = jax.jacfwd(near, argnums=(0, 1, 2))(*at)
+    return Linear(*moved), {name: Linear(*parts) for name, parts in read.items()}

@@ -10,8 +10,7 @@ from scipy.optimize import minimize_scalar
 
 from neurosim.activations import LeakyReLU
 from neurosim.compiled import compiled
-from neurosim.dynamics import Mixture
-from neurosim.dynamics.base import Dynamics, Readout, State
+from neurosim.dynamics.base import Readout, State
 from neurosim.network import Network, Weights
 from neurosim.theory.closed_forms import kink_gain
 from neurosim.theory.linearisation import System, jacobian
@@ -72,8 +71,7 @@ def feedback_part(system: System, state: State) -> Float[Array, "n n"]:
 
     Exact in the inverse form, where the vector field is affine in Q.
     """
-    weights = system.weights
-    silent = weights._replace(Q=jax.tree.map(jnp.zeros_like, weights.Q))
+    silent = system.weights | {"Q": jax.tree.map(jnp.zeros_like, system.weights["Q"])}
     return jacobian(system, state) - jacobian(system._replace(weights=silent), state)
 
 
@@ -104,13 +102,14 @@ def tolerated_error(system: System, state: State) -> float:
     return 1 / largest if largest else np.inf
 
 
-def worst_kink_gain(dynamics: Dynamics, network: Network) -> float | None:
-    """The squared loop gain of a mixture network, were a unit of every layer to straddle a kink.
+def worst_kink_gain(share: float, network: Network) -> float | None:
+    """The squared loop gain of a network that mixes, were a unit of every layer to straddle a kink.
 
     Below 1 no arrangement of units can make the network unstable, as far as the bound for one unit
-    a layer tells. None without kinks, or where nothing mixes.
+    a layer tells. share: μ, of what comes from above in what a unit sends up. None without kinks,
+    or where nothing mixes.
     """
     slopes = [a.slope for a in network.activations[1:] if isinstance(a, LeakyReLU)]
-    if not slopes or not isinstance(dynamics, Mixture) or network.form != "inverse":
+    if not slopes or not share or network.form != "inverse":
         return None
-    return kink_gain(float(dynamics.mu), min(slopes), network.depth)
+    return kink_gain(share, min(slopes), network.depth)

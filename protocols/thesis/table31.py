@@ -15,15 +15,15 @@ import numpy as np
 import neurosim as ns
 
 METHODS: dict[str, dict[str, Any]] = {
-    "backprop": {"model.forward.rate": 0.001},
-    "bp-fixed": {"model.forward.rate": 0.001},
-    "fa": {"model.forward.rate": 0.001},
-    "dfa": {"model.forward.rate": 0.001},
-    "bdfa": {"model.forward.rate": 0.001},
-    "dtp": {"model.forward.rate": 0.001, "model.feedback.noise": 0.1},
-    "original-dtp": {"model.forward.rate": 0.001},
-    "ao-sdtp": {"model.forward.rate": 0.001},
-    "original-tp": {"model.forward.rate": 0.001},
+    "backprop": {"model.projections.W.rate": 0.001},
+    "bp-fixed": {"model.projections.W.rate": 0.001},
+    "fa": {"model.projections.W.rate": 0.001},
+    "dfa": {"model.projections.W.rate": 0.001},
+    "bdfa": {"model.projections.W.rate": 0.001},
+    "dtp": {"model.projections.W.rate": 0.001, "model.credit.noise": 0.1},
+    "original-dtp": {"model.projections.W.rate": 0.001},
+    "ao-sdtp": {"model.projections.W.rate": 0.001},
+    "original-tp": {"model.projections.W.rate": 0.001},
 }
 LEARNED = ("bdfa", "dtp", "original-dtp", "ao-sdtp", "original-tp")
 
@@ -39,10 +39,10 @@ def protocol(method: str, folder: Path | None, epochs: int) -> ns.Protocol:
         "model.activation": "tanh",
         "model.output": "softmax",
         "model.loss": "cross-entropy",
-        "model.weights": {"init": "orthogonal"},
-        "model.forward.optimizer": "rmsprop",
+        "model.projections.W.init": "orthogonal",
+        "model.projections.W.optimizer": "rmsprop",
         "model.target_step": 1.0 if method == "dtp" else 0.1,
-        "model.bias": True,
+        "model.projections.W.bias": True,
         "precision": "float32",
         "batch": 50,
         "task": {"name": "idx", "path": str(folder)} if folder else {"name": "digits"},
@@ -51,11 +51,11 @@ def protocol(method: str, folder: Path | None, epochs: int) -> ns.Protocol:
         "record.decomposition": False,
     }
     if method in LEARNED:
-        own |= {"model.feedback.rate": 0.001, "model.feedback.optimizer": "rmsprop"}
-        own |= {"model.feedback.init": "random"}
+        own |= {"model.credit.rate": 0.001, "model.credit.optimizer": "rmsprop"}
+        own |= {"model.credit.init": "random"}
     else:
         own["stages.0.phases.0.plastic"] = ["forward"]
-        own["model.feedback.rate"] = 0.0
+        own["model.credit.rate"] = 0.0
     return ns.load_protocol("target-propagation", own)
 
 

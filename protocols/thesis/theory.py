@@ -15,8 +15,7 @@ from neurosim.dynamics.base import Readout
 from neurosim.losses import Loss
 from neurosim.network import Network, Weights
 from neurosim.plasticity.rank_one import Pair, robust_update
-from neurosim.plasticity.rules import apical_delta, delta, delta_over_slope
-from neurosim.plasticity.signals import Forward, there_and_back
+from neurosim.plasticity.signals import apical_delta, there_and_back
 from neurosim.theory.gauss_newton import (
     block_diagonal_step,
     factorised_pseudo_inverse,
@@ -66,7 +65,6 @@ def toy_paths(method: str, slope: float, size: float, iterations: int, seeds: in
     optimum = Weights((jnp.asarray(OPTIMUM[:, None]), jnp.asarray(W2)), (), ())
     inverse = jnp.asarray(np.linalg.inv(W2))
     assign = CREDITS["backprop" if method == "backprop" else "tp-ei"].assign
-    rule = delta_over_slope if method == "mtp" else delta
 
     def step(W1, h0):
         x = h0[None]
@@ -74,13 +72,13 @@ def toy_paths(method: str, slope: float, size: float, iterations: int, seeds: in
         rate = network.forward_pass(weights, x)
         D = (network.slope(1, W1 @ x), jnp.ones(2))
         label = network.forward_pass(optimum, x)[-1]
-        now = Readout(rate, rate, D, (), rate, rate, ())
+        now = Readout(rate, D, rate)
         if method == "gauss-newton":  # through the Jacobian of h_2 to W_1 [T 5.20]
             J = weights.W[1] @ jnp.diag(D[0]) * h0
             change = -(jnp.linalg.pinv(J) @ (rate[1] - label))[:, None]
         else:
-            teaching = assign(network, weights, now, None, label, size)
-            change = rule(Forward(*(v[None] for v in (x, rate[0], D[0], teaching[0]))), W1)
+            teaching = assign(network, weights, now, label, size)[0]
+            change = jnp.outer(teaching / D[0] if method == "mtp" else D[0] * teaching, x)
             if method == "mtp":  # normalised, the one input has a second moment of 1
                 change = change / h0**2
             if method == "backprop":

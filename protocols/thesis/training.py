@@ -112,8 +112,8 @@ def protocol(name: str, method: str, epochs: int | None = None) -> ns.Protocol:
     rate, feedback = experiment.methods[method]
     own: dict[str, Any] = {
         "model.credit": method,
-        "model.forward.rate": rate if method in BASELINES else 2 * rate,
-        "model.feedback.rate": feedback,
+        "model.projections.W.rate": rate if method in BASELINES else 2 * rate,
+        "model.credit.rate": feedback,
     }
     if not feedback:
         own["stages.0.phases.0.plastic"] = ["forward"]

@@ -49,7 +49,7 @@ def currents(neurons: Neurons) -> np.ndarray:
 
 def measure(neurons: Neurons) -> Curve:
     """Rates at currents up to where the neurons fire at `max_rate`, by simulation."""
-    from neurosim.levels.spiking.groups import b2
+    from neurosim.levels.spiking.brian import b2
 
     current = currents(neurons)
     clock = b2.Clock(neurons.dt * b2.second)

@@ -24,7 +24,8 @@ import numpy as np
 
 from neurosim import cache
 from neurosim.errors import InputError, NeurosimError
-from neurosim.levels.spiking.groups import Groups, b2, reset_device
+from neurosim.levels.spiking.brian import b2, reset_device
+from neurosim.levels.spiking.groups import Groups
 
 FOREVER = 2**39
 """Steps of a program, which ends when it is no longer needed; Brian2 counts to 2⁴⁰."""

@@ -1,150 +1,169 @@
-"""What a layered network is made of in Brian2: parallel copies of it.
+"""What a circuit is made of in Brian2: parallel copies of it.
 
-One group of units a layer, copy by copy, and beneath it one group of neurons; synapses live
-between units, since all neurons of an ensemble share their dendrites. Without neurons the units
-integrate the rate equations themselves.
+One group of units for the cells of a population in one layer, copy by copy, beneath it one of
+neurons where they spike, and one set of synapses for every matrix of weights. Sums are updated in
+the order in which what is sent follows what arrives, all before any state moves: circuits whose
+quantities follow at once through several populations would else lag behind by a step for each.
 """
 
-import signal
-import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from neurosim.dynamics.base import Dynamics
-from neurosim.levels.spiking.equations import units
+from neurosim.circuits.populations import Group, Synapses
+from neurosim.circuits.variables import came
+from neurosim.dynamics.circuit import CircuitDynamics
+from neurosim.levels.spiking.brian import b2
 from neurosim.levels.spiking.neurons import Neurons
+from neurosim.levels.spiking.text import Text
 from neurosim.network import Network
 
-_interrupt = signal.getsignal(signal.SIGINT)
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what Brian2's own imports say of their future
-    import brian2 as b2
-    from brian2.codegen.runtime.cython_rt.extension_manager import get_cython_cache_dir
-    from brian2.devices.device import auto_target, reset_device
-# Brian2 takes Ctrl-C for itself, to end a run early as if all were well; it is the process's own.
-signal.signal(signal.SIGINT, _interrupt)
-
-__all__ = ["Groups", "auto_target", "b2", "get_cython_cache_dir", "reset_device"]
+LAST = 1 << 20
+"""The order of what happens after all sums of a step."""
 
 
 class Groups:
-    """Copies of a network, side by side, as objects of Brian2's device of the moment.
+    """Copies of a circuit, side by side, as objects of Brian2's device of the moment.
 
     Objects have the same names whenever they are made, so that what is compiled serves again:
-    `units1` …, the neurons `cells1` … beneath them, and the synapses `up1` … and `down2` … by the
-    layer that sends.
+    units and neurons by place, synapses by projection and number.
 
     Args: as of a `Machine`.
     """
 
     def __init__(
         self,
-        dynamics: Dynamics,
+        dynamics: CircuitDynamics,
         network: Network,
-        neurons: Neurons | None,
+        neurons: Mapping[str, Neurons],
         dt: float,
         copies: int,
-        leak: float,
+        changed: frozenset[str],
+        watched: Mapping[Group, tuple[str, ...]],
+        traced: bool,
+        tau_synapse: float,
     ) -> None:
-        self.network, self.neurons, self.copies, self.dt = network, neurons, copies, dt
+        self.circuit, self.copies, self.dt = dynamics.circuit, copies, dt
+        self.text = Text(dynamics, network, neurons, dt, changed, watched, traced, tau_synapse)
         self.clock = b2.Clock(dt * b2.second, name="clock")
-        self._called = neurons.namespace(b2) if neurons else {}
-        self._namespace: dict[str, Any] = {"leak": leak, "inf": np.inf}
-        if hasattr(dynamics, "mu"):
-            self._namespace["mu"] = float(dynamics.mu)
-        for name in ("tau_soma", "tau_basal", "tau_apical"):
-            if getattr(dynamics, name, None) is not None:
-                self._namespace[name] = float(getattr(dynamics, name)) * b2.second
-        self.units = [self._units(dynamics, i) for i in range(1, network.depth + 1)]
-        self.cells = [self._cells(k, neurons) for k in range(network.depth)] if neurons else []
-        self.synapses = []
-        for i in range(1, network.depth):
-            self.synapses.append(self._project(i, i + 1, "basal_in", "up"))
-            self.synapses.append(self._project(i + 1, i, "apical_in", "down"))
-        self._told = [self._tell(k, neurons) for k in range(network.depth)] if neurons else []
+        self.units = {group: self._units(group) for group in self.circuit.groups}
+        spiking = [g for g in self.circuit.groups if g.population in neurons]
+        self._cells = {group: self._neurons(group) for group in spiking}
+        self._told = [self._tell(group) for group in spiking]
+        order = {
+            node: k for k, node in enumerate(self.circuit.ordered(list(self.circuit.arriving)))
+        }
+        self.synapses = [
+            self._project(synapses, order[synapses.post, synapses.received])
+            for projection in self.circuit.projections
+            for synapses in projection.synapses
+            if synapses.pre is not None
+        ]
+
+    @property
+    def cells(self) -> list[Any]:
+        """The groups of neurons, in the order of their units."""
+        return list(self._cells.values())
 
     @property
     def all(self) -> list[Any]:
         """Every object of the network."""
-        return [*self.units, *self.cells, *self._told, *self.synapses]
+        return [*self.units.values(), *self.cells, *self._told, *self.synapses]
 
     @property
     def arrays(self) -> dict[tuple[str, str], Any]:
         """Variables that live in memory, by the names of group and variable."""
         found = {
             (group.name, name): variable
-            for group in (*self.units, *self.cells)
+            for group in (*self.units.values(), *self.cells)
             for name, variable in group.variables.items()
             if isinstance(variable, b2.core.variables.ArrayVariable)
         }
-        weights = {(s.name, "weight"): s.variables["weight"] for s in self.synapses}
+        weights = {
+            (s.name, "weight"): s.variables["weight"]
+            for s in self.synapses
+            if "weight" in s.variables
+        }
         return found | weights
 
-    def _units(self, dynamics: Dynamics, i: int) -> Any:
-        group = b2.NeuronGroup(
-            self.copies * self.network.sizes[i],
-            units(dynamics, self.network, i, self.neurons),
+    def _units(self, group: Group) -> Any:
+        place, neurons = self.circuit.place(group), self.text.spikes(group)
+        called = {"inf": np.inf} if neurons is None else neurons.namespace(b2)
+        units = b2.NeuronGroup(
+            self.copies * self.circuit.size(group),
+            self.text.units(group),
             method="euler",
             clock=self.clock,
-            namespace=self._namespace | self._called,
-            name=f"units{i}",
+            namespace=called,
+            name=f"units_{place}",
         )
-        if self.neurons is not None:  # spikes count for the step after theirs
-            counts = "events = 0; bursts = 0" if self.neurons.bursts else "spikes = 0"
-            group.run_regularly(
-                counts.replace("; ", "\n"),
-                when="after_groups",
-                clock=self.clock,
-                name=f"units{i}_forget",
+        units.state_updater.order = LAST
+        if neurons is not None:  # spikes count for the step after theirs
+            counts = "events = 0\nbursts = 0" if neurons.bursts else "spikes = 0"
+            units.run_regularly(
+                counts, when="after_groups", clock=self.clock, name=f"units_{place}_forget"
             )
-        return group
+        return units
 
-    def _cells(self, k: int, neurons: Neurons) -> Any:
-        group = self.units[k]
+    def _neurons(self, group: Group) -> Any:
+        units, neurons = self.units[group], self.text.spikes(group)
+        assert neurons is not None, "only spiking groups have neurons"
         cells = b2.NeuronGroup(
-            len(group) * neurons.count,
+            len(units) * neurons.count,
             neurons.equations,
             threshold=neurons.threshold,
             reset=neurons.reset,
             refractory=neurons.refractory * b2.second if neurons.kind == "lif" else False,
             method="euler",
             clock=self.clock,
-            namespace=self._called,
-            name=f"cells{k + 1}",
+            namespace=neurons.namespace(b2),
+            name=f"cells_{self.circuit.place(group)}",
         )
+        cells.state_updater.order = LAST
         unit = np.arange(len(cells)) // neurons.count
         for name in neurons.told:
-            setattr(cells, name, b2.linked_var(group, name, index=unit))
+            setattr(cells, name, b2.linked_var(units, name, index=unit))
         return cells
 
-    def _tell(self, k: int, neurons: Neurons) -> Any:
-        """Every neuron of a layer tells its unit of its spikes."""
-        cells, group = self.cells[k], self.units[k]
+    def _tell(self, group: Group) -> Any:
+        """Every neuron tells its unit of its spikes."""
+        cells, units, neurons = self._cells[group], self.units[group], self.text.spikes(group)
+        assert neurons is not None, "only spiking groups have neurons"
         told = b2.Synapses(
             cells,
-            group,
+            units,
             on_pre=neurons.on_spike,
             clock=self.clock,
             namespace={},
-            name=f"telling{k + 1}",
+            name=f"telling_{self.circuit.place(group)}",
         )
         told.connect(i=np.arange(len(cells)), j=np.arange(len(cells)) // neurons.count)
         return told
 
-    def _project(self, pre: int, post: int, received: str, sent: str) -> Any:
-        """All-to-all synapses from layer to layer within every copy, post-synaptic unit first."""
-        synapses = b2.Synapses(
-            self.units[pre - 1],
-            self.units[post - 1],
-            f"weight : 1\n{received}_post = weight * {sent}_pre : 1 (summed)",
+    def _project(self, synapses: Synapses, order: int) -> Any:
+        """Synapses within every copy, post-synaptic unit first."""
+        assert synapses.pre is not None, "the input is written"
+        received, sent = came(synapses), self.text.sent(synapses.pre, synapses.sent)
+        carried = f"weight * {sent}_pre" if synapses.weighed else f"{sent}_pre"
+        made = b2.Synapses(
+            self.units[synapses.pre],
+            self.units[synapses.post],
+            f"{'weight : 1' if synapses.weighed else ''}\n{received}_post = {carried} : 1 (summed)",
             clock=self.clock,
             namespace={},
-            name=f"{sent}{pre}",
+            name=f"{synapses.projection}{synapses.number}",
         )
-        n_pre, n_post = self.network.sizes[pre], self.network.sizes[post]
+        n_pre, n_post = self.circuit.size(synapses.pre), self.circuit.size(synapses.post)
         copy, q, p = np.meshgrid(
-            np.arange(self.copies), np.arange(n_post), np.arange(n_pre), indexing="ij"
+            np.arange(self.copies),
+            np.arange(n_post),
+            np.arange(n_pre) if synapses.dense else [0],
+            indexing="ij",
         )
-        synapses.connect(i=(copy * n_pre + p).ravel(), j=(copy * n_post + q).ravel())
-        return synapses
+        made.connect(
+            i=(copy * n_pre + (p if synapses.dense else q)).ravel(),
+            j=(copy * n_post + q).ravel(),
+        )
+        made.summed_updaters[f"{received}_post"].order = order
+        return made

@@ -1,33 +1,36 @@
-"""A layered network in Brian2: parallel copies of it, driven from phase to phase.
+"""A circuit in Brian2: parallel copies of it, driven from phase to phase."""
 
-Weights, inputs and targets are written in place while it runs. Without neurons it integrates the
-rate equations themselves.
-"""
-
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from neurosim.dynamics.base import Dynamics
+from neurosim.circuits.populations import Group
+from neurosim.circuits.variables import came, own
+from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights
 from neurosim.levels.spiking.groups import Groups
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.levels.spiking.runtime import Program, Runtime
 from neurosim.levels.spiking.standalone import Standalone
-from neurosim.network import Network, Weights
+from neurosim.network import Network
+
+COUNTED = ("spike_count", "event_count", "burst_count")
 
 
 class Machine:
-    """Copies of a network that run side by side under the same weights.
+    """Copies of a circuit that run side by side under the same weights.
 
     Args:
         dynamics, network: as at the other levels.
-        neurons: the spike generators; None for the rate equations themselves.
+        neurons: the spike generators, by population; empty for the equations themselves.
         dt: step (s).
         copies: how many.
-        leak: conductance of the somatic leak over that of both dendrites.
+        changed: parameters that phases change.
+        watched: by group, quantities whose mean over a while is wanted.
+        traced: whether those that follow at once are also wanted at any moment, smoothed.
+        tau_synapse: of what smooths spikes (s).
         target: `cython`, `numpy`, `standalone`, or `auto`: Cython where there is a compiler.
 
     Raises:
@@ -36,19 +39,30 @@ class Machine:
 
     def __init__(
         self,
-        dynamics: Dynamics,
+        dynamics: CircuitDynamics,
         network: Network,
-        neurons: Neurons | None,
+        neurons: Mapping[str, Neurons],
         dt: float,
         copies: int,
-        leak: float = 0.0,
+        *,
+        changed: frozenset[str] = frozenset(),
+        watched: Mapping[Group, tuple[str, ...]] | None = None,
+        traced: bool = False,
+        tau_synapse: float = 0.0,
         target: str = "auto",
     ) -> None:
-        self.network, self.neurons, self.dt, self.copies = network, neurons, dt, copies
-        made = partial(Groups, dynamics, network, neurons, dt, copies, leak)
+        self.circuit, self.neurons, self.dt, self.copies = dynamics.circuit, neurons, dt, copies
+        self.watched, self._changed = dict(watched or {}), changed
+        given = dynamics, network, neurons, dt, copies, changed, self.watched, traced, tau_synapse
+        made: Any = partial(Groups, *given)
         self.brian: Runtime | Standalone = (
             Standalone(made) if target == "standalone" else Runtime(made, target)
         )
+
+    @property
+    def spiking(self) -> list[Group]:
+        """The groups that spike."""
+        return [group for group in self.circuit.groups if group.population in self.neurons]
 
     def run(self, program: Program, steps: int) -> None:
         """Let a program act for so many steps, which must be the sum of what it yields."""
@@ -60,11 +74,10 @@ class Machine:
         recorded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         with self.brian.recording() as spikes:
             yield recorded
-        sizes = enumerate(self.network.sizes[1:], start=1)
-        for (i, n), (steps, nodes) in zip(sizes, spikes, strict=True):
-            assert self.neurons is not None
-            kept = nodes < copies * n * self.neurons.count
-            recorded[f"layer{i}"] = steps[kept] * self.dt, nodes[kept]
+        for group, (steps, nodes) in zip(self.spiking, spikes, strict=True):
+            count = self.neurons[group.population].count
+            kept = nodes < copies * self.circuit.size(group) * count
+            recorded[self.circuit.place(group)] = steps[kept] * self.dt, nodes[kept]
 
     # --- acting on it -----------------------------------------------------------------------
 
@@ -74,74 +87,103 @@ class Machine:
 
     def rest(self, rng: np.random.Generator | None = None) -> None:
         """Everything at rest; neurons somewhere in their cycle at the base rate."""
-        for i in range(1, self.network.depth + 1):
-            for name in (*RESTING, *COUNTED):
-                if self.has(i, name):
-                    self._set(i, name, 0)
-            if self.has(i, "event_trace"):
-                assert self.neurons is not None
-                base, probability = self.neurons.base_in_h, self.neurons.base_probability
-                self._set(i, "event_trace", base)
-                self._set(i, "burst_trace", base * probability)
-        if self.neurons is not None:
+        for group in self.circuit.groups:
+            for name in self._zeroed(group):
+                self._set(group, name, 0)
+            neurons = self.neurons.get(group.population)
+            if neurons is None:
+                continue
+            if neurons.bursts:
+                self._set(group, "event_trace", neurons.base_in_h)
+                self._set(group, "burst_trace", neurons.base_in_h * neurons.base_probability)
             assert rng is not None, "neurons start somewhere in their cycle"
-            for i, n in enumerate(self.network.sizes[1:], start=1):
-                size = self.copies * n * self.neurons.count
-                for name, values in self.neurons.start(rng, size, self.brian.step).items():
-                    self.brian.write(f"cells{i}", name, values)
+            size = self.copies * self.circuit.size(group) * neurons.count
+            for name, values in neurons.start(rng, size, self.brian.step).items():
+                self.brian.write(f"cells_{self.circuit.place(group)}", name, values)
 
-    def write_weights(self, weights: Weights) -> None:
-        """The weights and biases of all layers."""
-        for i, w in enumerate(weights.W[1:], start=1):
-            self.brian.write(f"up{i}", "weight", np.asarray(w))
-        for i, q in enumerate(weights.Q, start=2):
-            self.brian.write(f"down{i}", "weight", np.asarray(q))
-        for i, b in enumerate(weights.b, start=1):
-            self._set(i, "bias", b)
+    def _zeroed(self, group: Group) -> list[str]:
+        """Variables of a group that a presentation begins without."""
+        cell = self.circuit.cell(group)
+        watched = self.watched.get(group, ())
+        sums = [f"{name}_{kept}" for name in watched for kept in ("sum", "trace")]
+        arriving = [
+            came(s) for (g, _), all_ in self.circuit.arriving.items() for s in all_ if g == group
+        ]
+        spikes = ["spikes", "events", "bursts", "spikes_say_smoothly", "event_says_smoothly"]
+        every = [*map(own, cell.states), *sums, *arriving, *spikes, *COUNTED]
+        return [name for name in every if self.has(group, name)]
 
-    def drive(self, basal: np.ndarray) -> None:
-        """The input of every copy as W_1 x, shape (copies, n_1)."""
-        self._set(1, "basal_in", basal)
+    def write_weights(self, weights: CircuitWeights) -> None:
+        """The weights of all projections, and the biases."""
+        for projection in self.circuit.projections:
+            if not projection.weighed:
+                continue
+            for synapses, weight in zip(projection.synapses, weights[projection.name], strict=True):
+                if synapses.pre is not None:
+                    name = f"{synapses.projection}{synapses.number}"
+                    self.brian.write(name, "weight", np.asarray(weight))
+        for key, groups in self.circuit.values.items():
+            for group, values in zip(groups, weights[key], strict=True):
+                self._set(group, own(key.partition(".")[2]), values)
+        if self.circuit.biased is not None:
+            for synapses, bias in zip(self.circuit.biased.synapses, weights["b"], strict=True):
+                if self.has(synapses.post, "bias"):
+                    self._set(synapses.post, "bias", bias)
+
+    def drive(self, weights: CircuitWeights, x: np.ndarray) -> None:
+        """The input of every copy, shape (copies, n_0), through the weights of its projections."""
+        for projection in self.circuit.projections:
+            for k, synapses in enumerate(projection.synapses):
+                if synapses.pre is not None:
+                    continue
+                brought = x
+                if synapses.weighed:
+                    weight = np.asarray(weights[projection.name][k])
+                    brought = x @ weight.T if synapses.dense else x * weight
+                self._set(synapses.post, came(synapses), brought)
 
     def teach(self, target: np.ndarray | None) -> None:
-        """h_L^trgt of every copy, shape (copies, n_L); None for the short-circuit h_L."""
-        top = self.network.depth
-        self._set(top, "taught", target is not None)
-        if target is not None:
-            self._set(top, "target", target)
+        """The target of every copy, shape (copies, n_L); None where nothing is taught."""
+        for group in self.circuit.groups:
+            if self.has(group, "teach"):
+                self._set(group, "teach", target is not None)
+            if target is not None and self.has(group, "aim"):
+                self._set(group, "aim", target)
 
-    def _set(self, i: int, name: str, values: Any) -> None:
-        """A variable of layer i, of shape (copies, n_i); or of one copy or unit, for all alike."""
-        self.brian.write(f"units{i}", name, np.asarray(values, float))
+    def change(self, parameters: Mapping[str, float]) -> None:
+        """The values of the parameters that phases change."""
+        for group in self.circuit.groups:
+            for key in self._changed:
+                name = key.rpartition(".")[2]
+                named = self.circuit.parameter(group.population, name) == key
+                if named and self.has(group, own(name)):
+                    self._set(group, own(name), parameters[key])
+
+    def _set(self, group: Group, name: str, values: Any) -> None:
+        """A variable of a group, of shape (copies, n); or of one copy or unit, for all alike."""
+        self.brian.write(f"units_{self.circuit.place(group)}", name, np.asarray(values, float))
 
     # --- looking at it ----------------------------------------------------------------------
 
-    def has(self, i: int, name: str) -> bool:
-        """Whether the units of layer i hold such a variable in memory."""
-        return self.brian.holds(f"units{i}", name)
+    def has(self, group: Group, name: str) -> bool:
+        """Whether the units of a group hold such a variable in memory."""
+        return self.brian.holds(f"units_{self.circuit.place(group)}", name)
 
-    def array(self, i: int, name: str) -> np.ndarray:
-        """A variable of the units of layer i as it is now, shape (copies, n_i)."""
-        return self.brian.read(f"units{i}", name).reshape(self.copies, -1)
+    def state(self, group: Group, name: str) -> np.ndarray | None:
+        """A quantity of the cells of a group as it is now; None where none is kept."""
+        return self.array(group, own(name)) if self.has(group, own(name)) else None
 
-    def apical(self, i: int) -> np.ndarray:
-        """The apical potential of layer i, shape (copies, n_i)."""
-        if self.has(i, "apical"):
-            return self.array(i, "apical")
-        noise = self.array(i, "apical_noise") if self.has(i, "apical_noise") else 0.0
-        return self.array(i, "apical_in") + noise
+    def array(self, group: Group, name: str) -> np.ndarray:
+        """A variable of the units of a group as it is now, shape (copies, n)."""
+        place = self.circuit.place(group)
+        return self.brian.read(f"units_{place}", name).reshape(self.copies, -1)
 
-    def tally(self) -> dict[str, list[np.ndarray | None]]:
-        """What was counted and summed so far, by layer; None where a layer has no such thing."""
-        layers = range(1, self.network.depth + 1)
+    def tally(self) -> dict[tuple[Group, str], np.ndarray]:
+        """What was counted and summed so far."""
+        sums = {g: tuple(f"{n}_sum" for n in names) for g, names in self.watched.items()}
         return {
-            name: [self.array(i, name) if self.has(i, name) else None for i in layers]
-            for name in COUNTED
+            (group, name): self.array(group, name)
+            for group in self.circuit.groups
+            for name in (*COUNTED, *sums.get(group, ()))
+            if self.has(group, name)
         }
-
-
-RESTING = (
-    *("basal", "apical", "soma", "felt", "basal_in", "apical_in", "apical_noise"),
-    *("spikes", "events", "bursts"),
-)
-COUNTED = ("spike_count", "event_count", "burst_count", "basal_sum", "apical_sum")

@@ -31,7 +31,8 @@ class Neurons:
     tau_membrane, refractory, membrane_noise: of `lif`; the noise is the stationary deviation of
     the free membrane, with reset at 0 and threshold at 1.
     base_probability, probability_gain: p_0 and γ_p; burst_interval: between the two spikes of a
-    burst; burst_limit: inter-spike intervals below it belong to a burst.
+    burst; burst_limit: inter-spike intervals below it belong to a burst; tau_burst: over which who
+    receives them tells the fraction of events that are bursts.
     What is `COUNTED` is whole steps, at least one: rounded here, so that what waits for it and what
     makes up for the wait agree.
     current: of `lif`: the current that makes it fire at k times `table_step`.
@@ -50,6 +51,7 @@ class Neurons:
     probability_gain: float = 0.2
     burst_interval: float = 5e-3
     burst_limit: float = 16e-3
+    tau_burst: float = 20e-3
     current: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
 
     def __post_init__(self) -> None:

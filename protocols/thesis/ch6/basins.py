@@ -3,7 +3,6 @@
 T asks. A stable linear network has one fixed point, and it attracts everything.
 """
 
-from functools import partial
 from pathlib import Path
 
 import equinox as eqx
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from ch6.common import (
     COLOURS,
@@ -21,10 +21,12 @@ from ch6.common import (
     Result,
     batch,
     new_figure,
+    of_somata,
     proportion,
+    shipped,
+    somata,
 )
-from neurosim.dynamics import Mixture
-from neurosim.dynamics.base import Drive, Target
+from neurosim.dynamics.base import Target, rest
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.theory import fixed_points, linearisation
@@ -133,21 +135,21 @@ def _counts(given: Batch, mu, count: int) -> dict[str, int]:
 @eqx.filter_jit
 def _displaced(given: Batch, mu):
     """Of every network, radius and start: whether it returned, and whether it left all bounds."""
-    dynamics, network = Mixture(mu, TAU), given.network
+    dynamics, network = shipped("mixture", given.network.sizes, mu=mu), given.network
 
     def one(weights, x, y, key):
-        drive = Drive(x, network.potential(weights, 1, x), Target("none"))
+        drive = dynamics.drive(network, weights, x, Target("none"))
         system = System(dynamics, network, weights, drive)
         drive, place = fixed_points.phases(system, STEP, y, ["frozen"])["frozen"]
-        here = jnp.concatenate(place.state["soma"])
+        here = jnp.concatenate(somata(place.state))
         size = jnp.sqrt(jnp.mean(here**2))
         problem = Problem(dynamics, network, weights, drive, STEP, y)
 
         def go(radius, key):
             start = here + radius * size * jax.random.normal(key, here.shape)
-            state = {"soma": tuple(jnp.split(start, DEPTH))}
+            state = of_somata(jnp.split(start, DEPTH))
             end, _, _ = LEVEL.settle(problem, state, Span(LONG, False))
-            end = jnp.concatenate(end["soma"])
+            end = jnp.concatenate(somata(end))
             away = jnp.linalg.norm(end - here)  # NaN where it left the range of an inverse
             return away < NEAR * (1 + size), ~(away < 1e6)
 
@@ -160,10 +162,16 @@ def _displaced(given: Batch, mu):
 
 @eqx.filter_jit
 def _clamped(network, weights, x, y, mu):
-    drive = Drive(x, network.potential(weights, 1, x), Target("none"))
-    system = System(Mixture(mu, TAU), network, weights, drive)
+    dynamics = shipped("mixture", network.sizes, mu=mu)
+    drive = dynamics.drive(network, weights, x, Target("none"))
+    system = System(dynamics, network, weights, drive)
     drive = fixed_points.phases(system, STEP, y, ["frozen"])["frozen"][0]
     return system._replace(drive=drive)
+
+
+def _flat(layers: jax.Array) -> jax.Array:
+    """The flat state whose somata these are, layer 1 first."""
+    return ravel_pytree(of_somata(jnp.split(layers, DEPTH)))[0]
 
 
 def _points(given: Batch, mu, k: int) -> list[bool]:
@@ -176,11 +184,11 @@ def _points(given: Batch, mu, k: int) -> list[bool]:
             for spread in (0.5, 3.0)
         ]
     )
-    found = fixed_points.search(system, starts)
-    unravel = partial(jnp.split, indices_or_sections=DEPTH)
+    found = fixed_points.search(system, jax.vmap(_flat)(starts))
+    unravel = ravel_pytree(rest(system.dynamics, given.network, x.dtype))[1]
     stable = []
     for point in found.states:
-        place = {"soma": tuple(unravel(jnp.asarray(point)))}
+        place = unravel(jnp.asarray(point))
         stable.append(linearisation.spectrum(linearisation.jacobian(system, place)).stable)
     return stable
 

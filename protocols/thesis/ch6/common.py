@@ -2,8 +2,10 @@
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from neurosim import build
 from neurosim.activations import Activation, LeakyReLU, Linear, Tanh
-from neurosim.dynamics.base import Drive, Dynamics, Readout, Target
+from neurosim.dynamics.base import Readout, State, Target
+from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights
 from neurosim.figures.runs import COLOURS, STYLE, new_figure, save
-from neurosim.initialisers import feedback_weights, forward_weights
+from neurosim.initialisers import drawn
+from neurosim.loading import load_model
 from neurosim.losses import Loss
-from neurosim.network import Network, Weights
+from neurosim.network import Layers, Network
+from neurosim.plasticity.local import teaching
 from neurosim.seeds import host_stream
 from neurosim.theory import fixed_points
 from neurosim.theory.linearisation import System
@@ -59,7 +65,7 @@ class Batch(NamedTuple):
     """Networks of one shape with one sample each; the first axis of all arrays is the network."""
 
     network: Network
-    weights: Weights
+    weights: CircuitWeights
     x: jax.Array
     y: jax.Array
 
@@ -77,8 +83,8 @@ def batch(
     of the library. error: Q_i = (I + error E/√n) W_{i+1}^† with E Gaussian, so that what comes back
     of an activity h is off by about error ‖h‖.
     """
-    drawn = [_draw(tuple(sizes), seed, init, error) for seed in seeds]
-    stacked = jax.tree.map(lambda *arrays: jnp.stack([jnp.asarray(a) for a in arrays]), *drawn)
+    each = [_draw(tuple(sizes), seed, init, error) for seed in seeds]
+    stacked = jax.tree.map(lambda *arrays: jnp.stack([jnp.asarray(a) for a in arrays]), *each)
     hidden = ACTIVATIONS[activation]
     acts = (*[hidden] * (len(sizes) - 2), Linear())
     return Batch(Network(tuple(sizes), acts, "inverse", HALF), *stacked)
@@ -86,51 +92,90 @@ def batch(
 
 def _draw(sizes: tuple[int, ...], seed: int, init: str, error: float):
     rng = host_stream(seed, f"chapter 6, {sizes}")
+    kind = "orthogonal" if init == "conditioned" else init
+    W = [drawn(kind, (n, below), rng) for below, n in pairwise(sizes)]
     if init == "conditioned":
-        W = [
-            w * rng.uniform(0.7, 1.4, w.shape[1])
-            for w in forward_weights("orthogonal", sizes, 1.0, rng)
-        ]
-    else:
-        W = forward_weights(init, sizes, 1.0, rng)
+        W = [w * rng.uniform(0.7, 1.4, w.shape[1]) for w in W]
     wrong = host_stream(seed, "inverse errors")  # the same directions for every size of the error
     Q = [
         q + error / math.sqrt(len(q)) * wrong.standard_normal((len(q), len(q))) @ q
-        for q in feedback_weights("pseudo-inverse", W, 1.0, rng)
+        for q in map(np.linalg.pinv, W[1:])
     ]
-    weights = Weights(tuple(W), (), tuple(Q))
+    weights = {"W": tuple(W), "Q": tuple(Q)}
     return weights, rng.standard_normal(sizes[0]), rng.standard_normal(sizes[-1])
+
+
+NOTHING: Mapping[str, Any] = {}
+
+
+def shipped(
+    model: str, sizes: Sequence[int], changes: Mapping[str, Any] = NOTHING, **parameters: Any
+) -> CircuitDynamics:
+    """Of a shipped model with layers of these sizes.
+
+    changes: of its file, by dotted key. parameters: arrays, also those of a program, so that it is
+    one for all their values.
+    """
+    found = _loaded(model, tuple(sizes), tuple(changes.items()))
+    return replace(found, parameters=found.parameters | parameters)
+
+
+@cache
+def _loaded(
+    model: str, sizes: tuple[int, ...], changes: tuple[tuple[str, Any], ...]
+) -> CircuitDynamics:
+    given = load_model(model, {"layers": list(sizes), **dict(changes)})
+    return build.dynamics(given).with_layers()
+
+
+def somata(state: State) -> Layers:
+    """Those of a mixture, layer 1 first."""
+    return (*state["pyramidal.soma"], *state["output.soma"])
+
+
+def of_somata(layers: Sequence[jax.Array]) -> State:
+    """The state of a mixture whose dendrites follow at once, from its somata, layer 1 first."""
+    return {"pyramidal.soma": tuple(layers[:-1]), "output.soma": (layers[-1],)}
 
 
 class Rested(NamedTuple):
     """Readouts of the free phase and of a taught one, and whether both came to rest.
 
-    settled: to rounding. residual: the larger one of the two, in units of the state.
+    teaching: what the rule of W learns from. settled: to rounding. residual: the larger one of the
+    two, in units of the state.
     """
 
     free: Readout
     taught: Readout
+    teaching: Layers
     settled: jax.Array
     residual: jax.Array
 
 
 @eqx.filter_jit
-def rested(dynamics: Dynamics, given: Batch, kind: str, step: float = STEP) -> Rested:
+def rested(dynamics: CircuitDynamics, given: Batch, kind: str, step: float = STEP) -> Rested:
     """Every network of the batch in the free phase and under `kind` of teaching."""
+    network = given.network
 
     def one(weights, x, y):
-        drive = Drive(x, given.network.potential(weights, 1, x), Target("none"))
-        system = System(dynamics, given.network, weights, drive)
+        drive = dynamics.drive(network, weights, x, Target("none"))
+        system = System(dynamics, network, weights, drive)
         found = fixed_points.phases(system, step, y, [kind])
-        readouts = [
-            dynamics.read(given.network, weights, found[k][0], found[k][1].state)
-            for k in ("none", kind)
+        read = [
+            dynamics.read(network, weights, found[k][0], found[k][1].state) for k in ("none", kind)
         ]
         free, taught = found["none"][1], found[kind][1]
         residual = jnp.maximum(free.residual, taught.residual)
-        return Rested(*readouts, free.settled & taught.settled, residual)
+        return *read, free.settled & taught.settled, residual
 
-    return jax.vmap(one)(given.weights, given.x, given.y)
+    free, taught, settled, residual = jax.vmap(one)(given.weights, given.x, given.y)
+    return Rested(
+        dynamics.layers(network, free),
+        dynamics.layers(network, taught),
+        teaching(dynamics, network, given.weights, taught, {"free": free}),
+        settled,
+        residual,
+    )
 
 
 def norms(layer: jax.Array) -> np.ndarray:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
@@ -15,7 +16,6 @@ from ch6.common import (
     COLOURS,
     STEP,
     STYLE,
-    TAU,
     Result,
     band,
     batch,
@@ -24,8 +24,9 @@ from ch6.common import (
     norms,
     proportion,
     rested,
+    shipped,
 )
-from neurosim.dynamics import Mixture
+from neurosim.network import Weights
 from neurosim.theory.decomposition import gauss_newton_signal
 
 MUS, DEPTHS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4), (2, 3, 4, 6)
@@ -79,16 +80,17 @@ def run(seeds: range, folder: Path) -> Result:
 
 
 def _one(measured: dict, name: str, depth: int, mu: float, given) -> None:
-    found = rested(Mixture(jax.numpy.asarray(mu), TAU), given, "following")
-    taught = found.taught
-    down = _carried(given, taught.rate)
+    mixture = shipped("mixture", given.network.sizes, mu=jnp.asarray(mu))
+    found = rested(mixture, given, "following")
+    rate = found.taught.rate
+    down = _carried(given, rate)
     r, key = mu / (1 - mu), f"{name} L={depth} μ={mu}"
     settled = np.asarray(found.settled)
     errors, sizes, exact = [], [], np.ones(len(settled), bool)
     for i in range(1, depth + 1):
         law = r ** (depth + 1 - i) * down[i - 1]
-        signal = taught.teacher[i - 1] - taught.basal[i - 1]
-        floor = 1e-8 * norms(law) + 100 * EPS * norms(taught.teacher[i - 1])
+        signal = found.teaching[i - 1]
+        floor = 1e-8 * norms(law) + 100 * EPS * norms(rate[i - 1])
         exact &= norms(signal - law) <= floor
         errors.append(np.where(settled, norms(signal - law) / norms(law), np.nan))
         sizes.append(np.where(settled, norms(signal) / norms(down[i - 1]), np.nan))
@@ -102,7 +104,8 @@ def _carried(given, rates):
     """−η̂ J⁻¹ … J⁻¹ e_L of every network, layer by layer."""
 
     def one(weights, rates, y):
-        return gauss_newton_signal(given.network, weights, rates, y, STEP)
+        chain = Weights(weights["W"], (), weights["Q"])
+        return gauss_newton_signal(given.network, chain, rates, y, STEP)
 
     return jax.vmap(one)(given.weights, rates, given.y)
 

@@ -7,6 +7,7 @@ learns hidden layers where it ends below backprop of the output layer alone.
 
 import json
 import os
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -28,36 +29,42 @@ STEP = 0.1
 FEEDBACK: dict[str, dict[str, Any]] = {
     "fixed": {"rule": "fixed"},
     "tied": {"rule": "tied"},
-    "reconstruction": {"rule": "reconstruction", "rate": 0.01, "decay": 0.0},
+    "reconstruction": {"rate": 0.01, "decay": 0.0},
     "difference": {"rule": "difference", "rate": 0.05, "noise": 0.01, "decay": 0.001},
-    "white noise": {"rate": 0.05},
 }
 """All start at the pseudo-inverse. tied: stays there, an exact inverse where layers are equal in
 size. fixed: keeps that of the first weights."""
+
+RECONSTRUCTION = {
+    "mixture": "t_slope(apical)*(soma - apical_rate)",
+    "mixture-two-phase": "t_slope(apical)*(soma - apical_rate)",
+    "multiplexing": "t_slope(apical)*(event_rate - burst_signal)",
+}
+"""By model, the rule by which apical synapses learn to reconstruct what the neuron sends."""
 
 BELOW = "BP-fixed"
 """What a method that learns hidden layers must end below."""
 
 
 class Method(NamedTuple):
-    """A model file, its credit assignment and how its feedback learns."""
+    """A model file, how its feedback learns, and its credit where it has a channel of its own."""
 
     model: str
-    credit: str
     feedback: str | None = None
+    credit: str | None = None
 
 
 MODELS = {
-    "one phase": ("mixture", "single-phase"),
-    "two phases": ("mixture-two-phase", "two-phase"),
-    "multiplexing": ("multiplexing", "two-phase"),
+    "one phase": "mixture",
+    "two phases": "mixture-two-phase",
+    "multiplexing": "multiplexing",
 }
 METHODS: dict[str, Method] = {
-    "BP": Method("backprop", "backprop"),
-    "BP-fixed": Method("backprop", "bp-fixed"),
-    "DTP-AI": Method("target-propagation", "dtp-ai", "white noise"),
+    "BP": Method("backprop", credit="backprop"),
+    "BP-fixed": Method("backprop", credit="bp-fixed"),
+    "DTP-AI": Method("target-propagation", "difference", "dtp-ai"),
     **{
-        f"{name}, {feedback}": Method(*model, feedback)
+        f"{name}, {feedback}": Method(model, feedback)
         for name, model in MODELS.items()
         for feedback in ("tied", "fixed", "reconstruction", "difference")
     },
@@ -104,32 +111,34 @@ class Job(NamedTuple):
 
 def changes(job: Job) -> dict[str, Any]:
     """What makes the method of the two-phase protocol that the task names."""
-    model, credit, feedback = METHODS[job.method]
-    rule = dict(FEEDBACK[feedback]) if feedback else {}
-    if "rate" in rule:
-        rule["rate"] *= TASKS[job.task].pace
-    if model in ("mixture", "mixture-two-phase", "multiplexing"):
-        rule["init"] = "pseudo-inverse"
-    mixes = model.startswith("mixture")
+    model, feedback, credit = METHODS[job.method]
+    table = tomllib.loads((HERE / f"{TASKS[job.task].protocol}.toml").read_text("utf-8"))["model"]
+    rate = job.rate if model == "backprop" else job.rate / STEP
     found: dict[str, Any] = {
         "model.use": model,
-        "model.credit": credit,
-        "model.feedback": rule,
         "model.target_step": STEP,
-        "model.forward": {"rate": job.rate if model == "backprop" else job.rate / STEP},
+        "model.projections.W": {"init": "orthogonal"} | table["projections"]["W"] | {"rate": rate},
+        **{f"model.{key}": table[key] for key in ("layers", "output", "loss")},
     }
-    if mixes:
-        found["model.forward"]["depth_compensation"] = True
-    else:
-        found["model.mu"] = None
+    rule = dict(FEEDBACK[feedback]) if feedback else {}
     learned = ["feedback"] if "rate" in rule else []
+    if learned:
+        rule["rate"] *= TASKS[job.task].pace
+    if feedback == "reconstruction":
+        rule["post"] = RECONSTRUCTION[model]
+    if credit is None:
+        found["model.projections.Q"] = rule | {"init": "pinv(W[i+1])"}
+    else:
+        found["model.credit"] = rule | {"name": credit}
+    if model.startswith("mixture"):
+        found["model.parameters.mu"] = table["parameters"]["mu"]
     free = {"name": "free", "duration": "2 s", "plastic": learned}
     taught = {"name": "learning", "duration": "2 s", "plastic": ["forward"]}
-    if credit == "two-phase":
+    if model in ("mixture-two-phase", "multiplexing"):
         taught["teaching"] = "frozen"
         found["stages.0.phases"] = [free, taught]
     else:
-        taught["teaching"] = "following" if credit == "single-phase" else "none"
+        taught["teaching"] = "following" if credit is None else "none"
         taught["plastic"] = ["forward", *learned]
         found["stages.0.phases"] = [taught]
     return found

@@ -21,15 +21,14 @@ from ch6.common import (
     batch,
     draw_band,
     new_figure,
+    shipped,
 )
-from neurosim.credit import CREDITS
-from neurosim.dynamics import Mixture, Multiplexing
-from neurosim.dynamics.base import Drive, Target
+from neurosim.dynamics.base import Target
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.theory import fixed_points
 from neurosim.theory.linearisation import System
-from neurosim.theory.signal_to_noise import learning_signal
+from neurosim.theory.signal_to_noise import OfPhases, learning_signal
 
 SIGMA, MU, N = 1e-3, 0.1, 8
 """Noise of every compartment; activity is about 1."""
@@ -37,12 +36,9 @@ SIGMA, MU, N = 1e-3, 0.1, 8
 DEPTHS = (2, 4, 8)
 CASES = {"linear": DEPTHS, "leaky ReLU": DEPTHS[-1:]}
 MODELS = {
-    "mixture": (Mixture(MU, TAU, sigma={"soma": SIGMA}), "single-phase"),
-    "mixture, two phases": (Mixture(MU, TAU, sigma={"soma": SIGMA}), "two-phase"),
-    "multiplexing": (
-        Multiplexing(TAU, TAU, sigma={"basal": SIGMA, "apical": SIGMA}),
-        "two-phase",
-    ),
+    "mixture": ("mixture", {"noise.soma": SIGMA, "parameters.mu": MU}),
+    "mixture, two phases": ("mixture-two-phase", {"noise.soma": SIGMA, "parameters.mu": MU}),
+    "multiplexing": ("multiplexing", {"noise.basal": SIGMA, "noise.apical": SIGMA}),
 }
 SETTLED = eqx.filter_jit(fixed_points.phases)
 
@@ -96,26 +92,28 @@ def _slope(bands: list[dict[str, float]]) -> float:
 
 
 def _phases(model: str, given: Batch, k: int):
-    """The systems and fixed points that a signal compares, of network k, and the signal."""
-    dynamics, name = MODELS[model]
-    credit = CREDITS[name]
-    kind = "frozen" if credit.kind == "two-phase" else "following"
+    """The signal of network k, and the systems at their fixed points that it compares."""
+    name, changes = MODELS[model]
+    dynamics, network = shipped(name, given.network.sizes, changes), given.network
     weights, x, y = jax.tree.map(lambda a: a[k], (given.weights, given.x, given.y))
-    network = given.network
-    drive = Drive(x, network.potential(weights, 1, x), Target("none"))
+    drive = dynamics.drive(network, weights, x, Target("none"))
     system = System(dynamics, network, weights, drive)
-    found = SETTLED(system, STEP, y, [kind])
-    kinds = ["none", kind] if credit.kind == "two-phase" else [kind]
-    phases = [(system._replace(drive=found[c][0]), found[c][1].state) for c in kinds]
-    readouts = [dynamics.read(*system[1:3], p.drive, state) for p, state in phases]
-    past = readouts[0] if credit.kind == "two-phase" else None
-    signal = credit.assign(network, weights, readouts[-1], past, y, STEP)
-    return phases, signal, credit.assign, y
+    taught = "following" if name == "mixture" else "frozen"
+    kinds = {None: taught} if name == "mixture" else {"free": "none", None: taught}
+    found = SETTLED(system, STEP, y, [taught])
+    rests = {
+        of: (system._replace(drive=found[kind][0]), found[kind][1].state)
+        for of, kind in kinds.items()
+    }
+    before = {of: dynamics.read(*phase[1:], state) for of, (phase, state) in rests.items()}
+    now = before.pop(None)
+    phases = [(*rest, OfPhases(of, now, before)) for of, rest in rests.items()]
+    return phases, phases[-1][2](phases[-1][0], now), y
 
 
 def _ratios(model: str, given: Batch, k: int) -> list[float]:
-    phases, signal, assign, y = _phases(model, given, k)
-    return [ratio.snr for ratio in learning_signal(phases, assign, y, STEP, signal)]
+    phases, signal, _ = _phases(model, given, k)
+    return [ratio.snr for ratio in learning_signal(phases, signal)]
 
 
 def _checks(seeds: range) -> dict[str, dict[str, float]]:
@@ -124,19 +122,19 @@ def _checks(seeds: range) -> dict[str, dict[str, float]]:
     level = Rate("heun", TAU / 10, False, 1e-6, 1e-9, 1e-3)
     found = {}
     for model in MODELS:
-        phases, signal, assign, y = _phases(model, given, 0)
-        expected = learning_signal(phases, assign, y, STEP, signal)[0].noise
+        phases, signal, y = _phases(model, given, 0)
+        expected = learning_signal(phases, signal)[0].noise
 
         @jax.jit
-        def draw(key, phases=phases, assign=assign, y=y):
-            seen = []
-            for number, (system, start) in enumerate(phases):
+        def draw(key, phases=phases, y=y):
+            seen = {}
+            for number, (system, start, reading) in enumerate(phases):
                 problem = Problem(*system, STEP, y)
                 span = Span(20 * TAU, False, jax.random.fold_in(key, number))
                 state, _, _ = level.settle(problem, start, span)
-                seen.append(system.dynamics.read(*system[1:], state))
-            past = seen[0] if len(seen) > 1 else None
-            return assign(*phases[-1][0][1:3], seen[-1], past, y, STEP)[0]
+                seen[reading.phase] = system.dynamics.read(*system[1:], state)
+            now = seen.pop(None)
+            return OfPhases(None, now, seen)(phases[-1][0], now)[0]
 
         drawn = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(0), DRAWS)))
         simulated = float(np.sqrt(np.sum(np.var(drawn, axis=0, ddof=1))))

@@ -14,7 +14,6 @@ from ch6.common import (
     COLOURS,
     STEP,
     STYLE,
-    TAU,
     Result,
     band,
     batch,
@@ -23,19 +22,21 @@ from ch6.common import (
     new_figure,
     norms,
     rested,
+    shipped,
 )
-from neurosim.credit import CREDITS
-from neurosim.dynamics import Mixture, Multiplexing
+from neurosim.dynamics.circuit import CircuitDynamics
 from neurosim.network import Layers
 from neurosim.theory.decomposition import attribution
 
 ERRORS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 N, DEPTH = 10, 4
+SIZES = (N,) * (DEPTH + 1)
+ONE_PHASE = {"projections.W.post": "slope(basal)*(burst_signal - event_rate)"}
 MODELS = {
-    "mixture, one phase": (Mixture(0.08, TAU), "single-phase"),
-    "mixture, two phases": (Mixture(0.08, TAU), "two-phase"),
-    "multiplexing, one phase": (Multiplexing(TAU, TAU), "single-phase"),
-    "multiplexing, two phases": (Multiplexing(TAU, TAU), "two-phase"),
+    "mixture, one phase": (shipped("mixture", SIZES, mu=0.08), "following"),
+    "mixture, two phases": (shipped("mixture-two-phase", SIZES, mu=0.08), "frozen"),
+    "multiplexing, one phase": (shipped("multiplexing", SIZES, ONE_PHASE), "following"),
+    "multiplexing, two phases": (shipped("multiplexing", SIZES), "frozen"),
 }
 """μ = 0.08 keeps leaky ReLUs of slope 0.35 safe from their kinks: 4μ(1−μ) < 0.35."""
 
@@ -45,7 +46,7 @@ def run(seeds: range, folder: Path) -> Result:
     measured: dict = {}
     for activation in ("linear", "leaky ReLU", "tanh"):
         for error in ERRORS:
-            given = batch((N,) * (DEPTH + 1), activation, seeds, error=error)
+            given = batch(SIZES, activation, seeds, error=error)
             for model in MODELS:
                 measured[f"{activation}, {model}, error {error}"] = _one(model, given)
 
@@ -84,10 +85,8 @@ def band_text(found: dict[str, float]) -> str:
 
 def _one(model: str, given) -> dict:
     """clean: e^TP of the network's own feedback; exact: what exact inverses would carry down."""
-    dynamics, name = MODELS[model]
-    credit = CREDITS[name]
-    found = rested(dynamics, given, "frozen" if credit.kind == "two-phase" else "following")
-    parts = _parts(dynamics, name, given, found)
+    found = rested(MODELS[model][0], given, MODELS[model][1])
+    parts = _parts(*MODELS[model], given, found)
     there = np.asarray(found.settled)
 
     def bands(pairs):
@@ -95,25 +94,21 @@ def _one(model: str, given) -> dict:
 
     layers = range(DEPTH)
     return {
-        "to_clean": bands(cosine(parts["signal"][i], parts["tp"][i]) for i in layers),
-        "to_exact": bands(cosine(parts["signal"][i], parts["gn"][i]) for i in layers),
+        "to_clean": bands(cosine(found.teaching[i], parts["tp"][i]) for i in layers),
+        "to_exact": bands(cosine(found.teaching[i], parts["gn"][i]) for i in layers),
         "share": bands(norms(parts["rec"][i]) / norms(parts["tp"][i]) for i in layers),
         "settled": float(there.mean()),
     }
 
 
 @eqx.filter_jit
-def _parts(dynamics, name: str, given, found) -> dict[str, Layers]:
-    """The signal of every network and its parts."""
-    credit = CREDITS[name]
+def _parts(dynamics: CircuitDynamics, kind: str, given, found) -> dict[str, Layers]:
+    """What the signal of every network is made of."""
 
     def one(weights, now, free, y):
-        past = free if credit.kind == "two-phase" else None
-        signal = credit.assign(given.network, weights, now, past, y, STEP)
-        return {
-            "signal": signal,
-            **attribution(dynamics, given.network, weights, now, past, y, STEP),
-        }
+        past = free if kind == "frozen" else None
+        chain = dynamics.chain(weights)
+        return attribution(dynamics, given.network, chain, now, past, y, STEP)
 
     return jax.vmap(one)(given.weights, found.taught, found.free, given.y)
 

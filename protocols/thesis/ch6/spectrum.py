@@ -6,6 +6,7 @@ approximate inverses do.
 
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import matplotlib
@@ -13,7 +14,6 @@ import numpy as np
 
 from ch6.common import (
     COLOURS,
-    HALF,
     STEP,
     STYLE,
     TAU,
@@ -24,11 +24,14 @@ from ch6.common import (
     new_figure,
     proportion,
     rested,
+    shipped,
+    somata,
 )
-from neurosim.dynamics import Mixture
-from neurosim.dynamics.base import Drive, Target
+from neurosim.dynamics.base import Target, rest
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
+from neurosim.loading import load_model
+from neurosim.network import Weights
 from neurosim.seeds import host_stream
 from neurosim.theory import stability
 from neurosim.theory.closed_forms import taught_spectrum
@@ -93,20 +96,20 @@ def run(seeds: range, folder: Path) -> Result:
 def _jacobians(given, mu: float) -> np.ndarray:
     """τ J of linear networks, whose Jacobian is the same everywhere; fixed target."""
 
-    @jax.jit
-    def all_networks(weights, mu):
-        def one(weights):
-            drive = Drive(
-                jnp.zeros(given.network.sizes[0]),
-                jnp.zeros(given.network.sizes[1]),
-                Target("fixed", value=jnp.zeros(given.network.sizes[-1])),
-            )
-            state = {"soma": tuple(jnp.zeros(n) for n in given.network.sizes[1:])}
-            return TAU * jacobian(System(Mixture(mu, TAU), given.network, weights, drive), state)
+    return np.asarray(_all_jacobians(given.network, given.weights, jnp.asarray(mu)))
 
-        return jax.vmap(one)(weights)
 
-    return np.asarray(all_networks(given.weights, jnp.asarray(mu)))
+@eqx.filter_jit
+def _all_jacobians(network, weights, mu):
+    dynamics, sizes = shipped("mixture", network.sizes, mu=mu), network.sizes
+
+    def one(weights):
+        target = Target("fixed", value=jnp.zeros(sizes[-1]))
+        drive = dynamics.drive(network, weights, jnp.zeros(sizes[0]), target)
+        state = rest(dynamics, network, float)
+        return TAU * jacobian(System(dynamics, network, weights, drive), state)
+
+    return jax.vmap(one)(weights)
 
 
 def _exact(seeds: range) -> dict:
@@ -115,9 +118,9 @@ def _exact(seeds: range) -> dict:
     for depth in DEPTHS:
         given = batch((N,) * (depth + 1), "linear", seeds, init="lecun")
         scale = np.exp(host_stream(0, "scales").uniform(-2, 2, (len(seeds), depth)))
-        W = tuple(w * scale[:, k, None, None] for k, w in enumerate(given.weights.W))
-        Q = tuple(q / scale[:, k + 1, None, None] for k, q in enumerate(given.weights.Q))
-        given = given._replace(weights=given.weights._replace(W=W, Q=Q))
+        W = tuple(w * scale[:, k, None, None] for k, w in enumerate(given.weights["W"]))
+        Q = tuple(q / scale[:, k + 1, None, None] for k, q in enumerate(given.weights["Q"]))
+        given = given._replace(weights={"W": W, "Q": Q})
         for mu in host_stream(depth, "mixing").uniform(0, 0.5, 5):
             eigenvalues = np.linalg.eigvals(_jacobians(given, mu))
             count += len(seeds)
@@ -133,8 +136,8 @@ def _settling(seeds: range) -> dict:
     for depth in DEPTHS[:2]:
         given = batch((N,) * (depth + 1), "linear", seeds)
         for mu in (0.05, 0.1, 0.2, 0.4):
-            dynamics = Mixture(mu, TAU)
-            way = chain(dynamics, depth, HALF)
+            changes = {"layers": [N] * (depth + 1), "parameters.mu": mu}
+            way = chain(load_model("mixture-two-phase", changes))
             signal = STEP * (mu / (1 - mu)) ** np.arange(depth, 0, -1)
             expected = way.until(np.zeros(depth), SETTLED * signal)
             measured = _simulated(given, mu, SETTLED * signal, expected)
@@ -152,19 +155,21 @@ def _simulated(given, mu: float, small: np.ndarray, expected: float) -> np.ndarr
     times = tuple(np.linspace(0, 2 * expected, 401).tolist())
     level = Rate("tsit5", TAU / 4, True, 1e-10, 1e-13, 1e-9)
 
+    network = given.network
+    dynamics = shipped("mixture", network.sizes, mu=mu)
+
     @jax.jit
     def all_networks(weights, x, y):
         def one(weights, x, y):
-            drive = Drive(x, given.network.potential(weights, 1, x), Target("none"))
-            problem = Problem(Mixture(mu, TAU), given.network, weights, drive, STEP, y)
-            start = {"soma": tuple(jnp.zeros(n) for n in given.network.sizes[1:])}
-            span = Span(times[-1], False, watch=(times, lambda _, state: state["soma"]))
-            rest = given.network.forward_pass(weights, x)
-            way = level.settle(problem, start, span)[2]
+            drive = dynamics.drive(network, weights, x, Target("none"))
+            problem = Problem(dynamics, network, weights, drive, STEP, y)
+            span = Span(times[-1], False, watch=(times, lambda _, state: somata(state)))
+            way = level.settle(problem, rest(dynamics, network, x.dtype), span)[2]
+            end = network.forward_pass(Weights(weights["W"], (), ()), x)
             return jnp.stack(
                 [
                     jnp.linalg.norm(v - h, axis=-1) / jnp.linalg.norm(h)
-                    for v, h in zip(way, rest, strict=True)
+                    for v, h in zip(way, end, strict=True)
                 ],
                 -1,
             )
@@ -193,13 +198,14 @@ def _unstable(seeds: range) -> tuple[dict, dict]:
 
 
 def _tolerated(given, mu: float) -> np.ndarray:
-    errors = []
+    network, errors = given.network, []
+    dynamics = shipped("mixture", network.sizes, mu=jnp.asarray(mu))
     for k in range(len(given.x)):
         weights = jax.tree.map(lambda a, k=k: a[k], given.weights)
-        sizes = given.network.sizes
-        drive = Drive(given.x[k], jnp.zeros(sizes[1]), Target("fixed", value=given.y[k]))
-        state = {"soma": tuple(jnp.zeros(n) for n in sizes[1:])}
-        system = System(Mixture(jnp.asarray(mu), TAU), given.network, weights, drive)
+        target = Target("fixed", value=given.y[k])
+        drive = dynamics.drive(network, weights, given.x[k], target)
+        system = System(dynamics, network, weights, drive)
+        state = rest(dynamics, network, given.x.dtype)
         errors.append(stability.tolerated_error(system, state))
     return np.array(errors)
 
@@ -210,7 +216,8 @@ def _kinks(seeds: range) -> dict:
     given = batch(EQUAL, "leaky ReLU", seeds, init="lecun")
     for mu in MUS[:5]:
         for step in (0.1, 1.0):
-            rests = rested(Mixture(jnp.asarray(mu), TAU), given, "frozen", step)
+            mixture = shipped("mixture", EQUAL, mu=jnp.asarray(mu))
+            rests = rested(mixture, given, "frozen", step)
             restless = int(np.sum(~(np.asarray(rests.residual) < RESTLESS)))
             found[f"μ={mu}, η̂={step}"] = proportion(restless, len(seeds))
     return found

@@ -11,35 +11,17 @@ from functools import partial
 from typing import Any
 
 from neurosim.circuits.populations import Group, Synapses
+from neurosim.circuits.variables import came, own
 from neurosim.dynamics.circuit import CircuitDynamics, Moment
-from neurosim.levels.spiking.equations import derivative, inverse, transfer, within
 from neurosim.levels.spiking.neurons import Neurons
+from neurosim.levels.spiking.transfer import derivative, inverse, transfer, within
 from neurosim.network import Network
 
-SIGNAL = {"target": "target : 1", "teach": "teach : 1", "bias": "bias : 1 (constant)"}
-"""What is written into the cells while they run."""
-
-
-TAKEN = frozenset(
-    {"drive", "event_rate", "burst_probability", "spikes", "spike_count", "events", "bursts"}
-    | {"event_count", "burst_count", "event_trace", "burst_trace", "weight", "inf", "fi_current"}
-    | {"spikes_say", "event_says", "burst_says"}
-)
-"""Names of what stands beside a cell here: the spike generators and what they say."""
-
-
-def own(name: str) -> str:
-    """What a quantity of a cell is called in Brian2: by its name, unless that is taken."""
-    return f"{name}_of_cell" if name in TAKEN else name
-
+SIGNAL = {"target": "aim : 1", "teach": "teach : 1", "bias": "bias : 1 (constant)"}
+"""By what a cell names, what is written into it while it runs."""
 
 DEFAULT_TAU = 5e-3
 """Of traces, where synapses do not smooth (s)."""
-
-
-def came(synapses: Synapses) -> str:
-    """The variable of the post-synaptic cells in which what synapses bring is summed."""
-    return f"{synapses.received}_of_{synapses.projection}"
 
 
 class Text:
@@ -106,7 +88,12 @@ class Text:
     def _given(self, group: Group) -> list[str]:
         cell, circuit = self.circuit.cell(group), self.circuit
         names = {name for equation in cell.equations for name in equation.right.names}
+        if "target" in names:  # what the cell answers itself where nothing is taught [T 6.29]
+            names |= {"teach"}
         lines = [text for name, text in SIGNAL.items() if name in names]
+        if "target" in names:
+            answer = own(cell.alias(circuit.readout[1]))
+            lines.append(f"target = teach * aim + (1 - teach) * {answer} : 1")
         for name in sorted(circuit.inputs[group.population] & names):
             arriving = circuit.arriving.get((group, name), ())
             lines += [f"{came(synapses)} : 1" for synapses in arriving]
@@ -227,13 +214,14 @@ class Text:
 
     def _bursting(self, neurons: Neurons, bursts: str) -> list[str]:
         """Events and bursts, the fraction of the one that is the other being what bursts say."""
+        tau = f"({neurons.tau_burst!r} * second)"
         return [
             neurons.burst_drive(bursts),
             *(f"{name} : 1" for name in ("events", "bursts", "event_count", "burst_count")),
             f"event_says = events * {neurons.per_spike!r} - {neurons.base_in_h!r} : 1",
             *self._filter("event_says"),
-            f"devent_trace/dt = (events * {neurons.per_spike!r} - event_trace)/{self._tau} : 1",
-            f"dburst_trace/dt = (bursts * {neurons.per_spike!r} - burst_trace)/{self._tau} : 1",
+            f"devent_trace/dt = (events * {neurons.per_spike!r} - event_trace)/{tau} : 1",
+            f"dburst_trace/dt = (bursts * {neurons.per_spike!r} - burst_trace)/{tau} : 1",
             f"burst_says = (burst_trace / clip(event_trace, {neurons.base_in_h * 1e-3!r}, inf)"
             f" - {neurons.base_probability!r}) / {neurons.probability_gain!r} : 1",
         ]

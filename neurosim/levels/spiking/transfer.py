@@ -1,0 +1,70 @@
+"""Transfer functions in the language of Brian2: s, its derivative and its inverse, as text."""
+
+from math import inf
+
+from neurosim.activations import Activation, LeakyReLU, Linear, Sigmoid, Softplus, Tanh
+
+MARGIN = 1e-2
+"""How far estimated rates are kept inside the domain of an inverse that is bounded."""
+
+
+def transfer(activation: Activation, a: str) -> str:
+    """s(a) as an expression."""
+    match activation:
+        case Linear():
+            return a
+        case LeakyReLU(slope=slope):
+            return f"{a} * (int({a} > 0) + {slope!r} * int({a} <= 0))"
+        case Tanh():
+            return f"tanh({a})"
+        case Sigmoid():
+            return f"1 / (1 + exp(-({a})))"
+        case Softplus():
+            return f"log1p(exp(-abs({a}))) + clip({a}, 0, inf)"
+    raise TypeError(f"{activation} is not known to Brian2")
+
+
+def inverse(activation: Activation, h: str) -> str:
+    """s⁻¹(h) as an expression."""
+    match activation:
+        case Linear():
+            return h
+        case LeakyReLU(slope=slope):
+            return f"{h} * (int({h} > 0) + {1 / slope!r} * int({h} <= 0))"
+        case Tanh():
+            return f"0.5 * log((1 + {h}) / (1 - {h}))"
+        case Sigmoid():
+            return f"log({h}) - log1p(-{h})"
+        case Softplus():
+            return f"{h} + log(-expm1(-{h}))"
+    raise TypeError(f"{activation} is not known to Brian2")
+
+
+def derivative(activation: Activation, a: str) -> str:
+    """s'(a) as an expression."""
+    match activation:
+        case Linear():
+            return "1"
+        case LeakyReLU(slope=slope):
+            return f"int({a} > 0) + {slope!r} * int({a} <= 0)"
+        case Tanh():
+            return f"1 - tanh({a})**2"
+        case Sigmoid():
+            return f"1 / (1 + exp(-({a}))) / (1 + exp({a}))"
+        case Softplus():
+            return f"1 / (1 + exp(-({a})))"
+    raise TypeError(f"{activation} is not known to Brian2")
+
+
+def known(activation: Activation) -> bool:
+    """Whether the expressions above exist."""
+    return isinstance(activation, Linear | LeakyReLU | Tanh | Sigmoid | Softplus)
+
+
+def within(activation: Activation, h: str) -> str:
+    """h kept inside the domain of s⁻¹."""
+    low, high = activation.domain or (-inf, inf)
+    if low == -inf and high == inf:
+        return h
+    top = f"{high - MARGIN!r}" if high < inf else "inf"
+    return f"clip({h}, {low + MARGIN!r}, {top})"

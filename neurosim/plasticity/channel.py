@@ -1,0 +1,426 @@
+"""Learning from a credit that has a channel of its own, as the algorithms A.4 – A.17 of T.
+
+The forward weights W of a chain of layers move in the order of the credit, by the rule of their
+projection, which names the teaching; then the feedback weights Q of the channel learn under the
+forward weights as they have become, from the activity and the targets as they were.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Scalar
+
+from neurosim.circuits.chain import links
+from neurosim.circuits.populations import Projection
+from neurosim.circuits.tables import TEACHING
+from neurosim.credit import Credit
+from neurosim.dynamics.base import Readout
+from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights, Signals
+from neurosim.network import Layers, Network, Weights, tie
+from neurosim.plasticity import FeedbackRule
+from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
+from neurosim.plasticity.local import Sides
+from neurosim.plasticity.rank_one import Pair, factors, refreshed, robust_update
+from neurosim.plasticity.signals import apical_delta
+from neurosim.simulator import Phase
+
+DRIFT_EVERY = 32
+"""Presentations between two looks at how far kept inverses have drifted: a look costs n³."""
+
+
+class Shown(NamedTuple):
+    """A batch, batch first, and the rest of the network under it."""
+
+    x: Float[Array, "batch n_0"]
+    labels: Float[Array, "batch n_L"]
+    readout: Signals
+
+
+class Iteration(NamedTuple):
+    """What one presentation did: the weights, the optimisers' state, the change before rates.
+
+    teaching: the signals of the batch. drift: of kept inverses, the largest over layers; NaN where
+    there are none or nobody looked.
+    """
+
+    weights: CircuitWeights
+    optimizer: Any
+    change: CircuitWeights
+    teaching: Layers
+    drift: Float[Array, ""]
+
+
+def random_layer(key: PRNGKeyArray, depth: int) -> Int[Array, ""]:
+    """The layer, 1 … L, that moves in a presentation with this key [T A.2]."""
+    return jax.random.randint(jax.random.fold_in(key, 0x1A7E), (), 1, depth + 1)
+
+
+class ChannelLearning(eqx.Module):
+    """The rules and rates of a chain of layers that a credit teaches, in one stage.
+
+    projection: of the forward weights, with their rule. parameters: of the circuit. rates,
+    feedback_rates: of every matrix, per presentation, or per second when online. decays: λ of
+    forward and feedback weights. limit: how large forward weights may become. feedback: the rule of
+    Q. noise: σ of rules that inject some. tied: the start that Q follows, or None. optimizers: of
+    forward and feedback weights. top_down: feedback matrices take turns. threshold, refresh: ε of
+    the robust Sherman–Morrison update, and the drift past which an inverse is computed anew.
+    """
+
+    credit: Credit = eqx.field(static=True)
+    projection: Projection = eqx.field(static=True)
+    parameters: dict[str, Scalar | float]
+    target_step: Scalar | float
+    rates: tuple[Float[Array, ""], ...]
+    feedback_rates: tuple[Float[Array, ""], ...]
+    decays: tuple[Scalar | float, Scalar | float]
+    limit: Scalar | float | None
+    feedback: FeedbackRule = eqx.field(static=True)
+    noise: Scalar | float
+    tied: str | None = eqx.field(static=True)
+    optimizers: tuple[str, str] = eqx.field(static=True)
+    schedule: str = eqx.field(static=True)
+    final: Scalar | float
+    top_down: bool = eqx.field(static=True)
+    threshold: Scalar | float
+    refresh: Scalar | float
+
+    def moment(
+        self,
+        progress: Float[Array, ""],
+        key: PRNGKeyArray | None = None,
+        presentation: Int[Array, ""] | int = 0,
+    ) -> Moment:
+        """The rates' factor and the turns at this progress (0 … 1) of the stage.
+
+        key: of the presentation, which picks the random layer.
+        """
+        given = progress, self.final, self.top_down, len(self.feedback_rates)
+        factor, turn = progressed(self.schedule, *given)
+        depth = len(self.rates)
+        moves = jnp.ones(depth)
+        if self.credit.order == "random":
+            assert key is not None, "the random layer is drawn with a key"
+            moves = (jnp.arange(1, depth + 1) == random_layer(key, depth)).astype(moves.dtype)
+        elif self.credit.order == "output":
+            moves = moves.at[:-1].set(0)
+        return Moment(factor, turn, moves, jnp.asarray(presentation))
+
+    # --- teaching ---------------------------------------------------------------------------
+
+    def teaching(
+        self,
+        network: Network,
+        chain: Weights,
+        labels: Float[Array, "batch n_L"],
+        readout: Readout,
+    ) -> Layers:
+        """The teaching signals of the batch."""
+        assign = self.credit.assign
+        return jax.vmap(lambda now, y: assign(network, chain, now, y, self.target_step))(
+            readout, labels
+        )
+
+    def taught(
+        self, network: Network, chain: Weights, readout: Readout, teaching: Layers
+    ) -> Readout:
+        """The readout with what the channel brings to it."""
+        teacher = tuple(h + t for h, t in zip(readout.rate, teaching, strict=True))
+        if self.credit.form is None:
+            return readout._replace(teacher=teacher)
+        heard = range(1, len(chain.Q) + 1)
+        potential = tuple(
+            jax.vmap(network.apical, (None, None, 0))(chain, i, readout.rate[i]) for i in heard
+        )
+        apical = tuple(network.decode(i, v) for i, v in zip(heard, potential, strict=True))
+        return readout._replace(teacher=teacher, apical=apical, apical_potential=potential)
+
+    # --- changes, before rates --------------------------------------------------------------
+
+    def change(
+        self,
+        dynamics: CircuitDynamics,
+        network: Network,
+        weights: CircuitWeights,
+        x: Float[Array, "batch n_0"],
+        labels: Float[Array, "batch n_L"],
+        readout: Signals,
+        earlier: Earlier,
+        key: PRNGKeyArray,
+        moment: Moment,
+        phase: Phase,
+        changed: Mapping[str, Any],
+    ) -> CircuitWeights:
+        """What the rules make of the rest of a phase, all weights at once."""
+        parameters = self.parameters | dict(changed)
+        chain, layers = _chain(dynamics, weights), dynamics.layers(network, readout)
+        teaching = self.teaching(network, chain, labels, layers)
+        change = nothing(chain)
+        if "W" in phase.plastic:
+            signals = _with(dynamics, readout, dict(enumerate(teaching)))
+            for i in range(1, network.depth + 1):
+                made = self._forward(dynamics, network, weights, x, signals, parameters, i)
+                change = _with_layer(change, i, tuple(moment.moves[i - 1] * d for d in made))
+        if "Q" in phase.plastic:
+            taught = self.taught(network, chain, layers, teaching)
+            made = self._feedback(network, chain, taught, key, moment.turn, (x, labels))
+            change = change._replace(Q=made)
+        return _circuit(change, nothing(weights))
+
+    def _forward(
+        self,
+        dynamics: CircuitDynamics,
+        network: Network,
+        weights: CircuitWeights,
+        x: Float[Array, "batch n_0"],
+        signals: Signals,
+        parameters: Mapping[str, Any],
+        i: int,
+    ) -> Layers:
+        """What the rule of W makes of layer i: ΔW_i, and Δb_i where there is one."""
+        given = x, signals, dict[str, Signals](), weights, parameters
+        sides = Sides(dynamics, network, self.projection, *given)
+        synapses, W = self.projection.synapses[i - 1], weights["W"][i - 1]
+        own = callable(self.projection.rule)
+        made = sides.given(synapses, W) if own else sides.change(synapses)
+        change = (made - self.decays[0] * W,)
+        if not self.projection.bias:
+            return change
+        return (*change, sides.bias(synapses, weights["b"][i - 1]))
+
+    def _feedback(
+        self,
+        network: Network,
+        chain: Weights,
+        readout: Readout,
+        key: PRNGKeyArray,
+        turn: Float[Array, " Q"],
+        data: tuple[Array, Array],
+    ) -> Layers:
+        """What the rule of Q makes of the activity. data: inputs and labels of the batch."""
+        if self.feedback.probe is None:
+            return nothing(chain.Q)
+        more = (data,) if self.feedback.sees_data else ()
+        signals = self.feedback.probe(network, chain, readout, self.noise, key, *more)
+        return tuple(
+            t * apical_delta(s, q, self.decays[1])
+            for s, q, t in zip(signals, chain.Q, turn, strict=True)
+        )
+
+    # --- memory: there is none --------------------------------------------------------------
+
+    def blank(self, network: Network, lead: tuple[int, ...], dtype: Any) -> tuple[()]:
+        """What a batch that has seen nothing remembers."""
+        return ()
+
+    def remember(self, phase: Phase, readout: Signals, memory: tuple[()]) -> tuple[()]:
+        """How that moves, per second."""
+        return ()
+
+    def after(self, phase: Phase, readout: Signals, memory: tuple[()], dt: float) -> tuple[()]:
+        """What it is after dt."""
+        return ()
+
+    def recalled(
+        self, phases: tuple[Phase, ...], readout: Signals, memory: tuple[()]
+    ) -> tuple[Signals, ...]:
+        """What earlier phases left, as far as it is remembered."""
+        return (readout,) * len(phases)
+
+    # --- steps ------------------------------------------------------------------------------
+
+    def rated(self, change: CircuitWeights, factor: Float[Array, ""]) -> CircuitWeights:
+        """A change times its rates and `factor`."""
+        of = {"W": self.rates, "b": self.rates, "Q": self.feedback_rates}
+        return {
+            name: tuple(factor * r * d for r, d in zip(of[name], arrays, strict=True))
+            if name in of
+            else arrays
+            for name, arrays in change.items()
+        }
+
+    def constrain(self, weights: CircuitWeights) -> CircuitWeights:
+        """The weights within their limit, Q following W where it is tied to it."""
+        if self.limit is not None:
+            within = tuple(jnp.clip(w, -self.limit, self.limit) for w in weights["W"])
+            weights = weights | {"W": within}
+        if self.tied is None:
+            return weights
+        return weights | {"Q": tie(Weights(weights["W"], (), ()), self.tied).Q}
+
+    def begin(self, weights: CircuitWeights) -> Any:
+        """The optimisers' state at the start of a stage: of every forward layer, and of Q."""
+        forward, feedback = (OPTIMIZERS[name]() for name in self.optimizers)
+        chain = _of(weights, self.projection)
+        layers = range(1, len(chain.W) + 1)
+        return tuple(forward.init(_layer(chain, i)) for i in layers), feedback.init(chain.Q)
+
+    def step(
+        self, weights: CircuitWeights, change: CircuitWeights, state: Any, factor: Float[Array, ""]
+    ) -> tuple[CircuitWeights, Any]:
+        """One quasi-static step of all weights at once, and the optimisers' new state."""
+        moved, made, states = _of(weights, self.projection), _of(change, self.projection), []
+        for i, layer_state in enumerate(state[0], start=1):
+            moved, layer_state = self._move_layer(moved, i, _layer(made, i), layer_state, factor)
+            states.append(layer_state)
+        moved, feedback_state = self._move_feedback(moved, made.Q, state[1], factor)
+        return self.constrain(_circuit(moved, weights)), (tuple(states), feedback_state)
+
+    def _move_layer(
+        self, weights: Weights, i: int, change: Layers, state: Any, factor: Float[Array, ""]
+    ) -> tuple[Weights, Any]:
+        """The weights with W_i and b_i moved by the optimiser's step for their change."""
+        step, state = OPTIMIZERS[self.optimizers[0]]().update(change, state)
+        rate = factor * self.rates[i - 1]
+        W = _replaced(weights.W, i, weights.W[i - 1] + rate * step[0])
+        b = _replaced(weights.b, i, weights.b[i - 1] + rate * step[1]) if weights.b else ()
+        return weights._replace(W=W, b=b), state
+
+    def _move_feedback(
+        self, weights: Weights, change: Layers, state: Any, factor: Float[Array, ""]
+    ) -> tuple[Weights, Any]:
+        """The weights with Q moved by the optimiser's step for its change."""
+        steps, state = OPTIMIZERS[self.optimizers[1]]().update(change, state)
+        rates = zip(weights.Q, self.feedback_rates, steps, strict=True)
+        return weights._replace(Q=tuple(q + factor * r * d for q, r, d in rates)), state
+
+    # --- one presentation -------------------------------------------------------------------
+
+    def iterate(
+        self,
+        dynamics: CircuitDynamics,
+        network: Network,
+        weights: CircuitWeights,
+        shown: Shown,
+        state: Any,
+        key: PRNGKeyArray,
+        moment: Moment,
+        plastic: tuple[str, ...],
+        changed: Mapping[str, Any],
+    ) -> Iteration:
+        """One presentation. state: of the optimisers. plastic: what is open, of W and Q. changed:
+        parameters that have other values in its phase.
+        """
+        parameters = self.parameters | dict(changed)
+        x, labels, rest = shown
+        chain, layers = _chain(dynamics, weights), dynamics.layers(network, rest)
+        teaching = self.teaching(network, chain, labels, layers)
+        readout = self.taught(network, chain, layers, teaching)
+        signals = _with(dynamics, rest, dict(enumerate(teaching)))
+        change, moved, states = nothing(chain), chain, list(state[0])
+        for i in range(1, network.depth + 1) if "W" in plastic else ():
+            if self.credit.order == "bottom-up":
+                signals = _as_it_became(dynamics, network, moved, i, x, rest, readout.teacher)
+            now = _circuit(moved, weights) if self.credit.order == "bottom-up" else weights
+            made = self._forward(dynamics, network, now, x, signals, parameters, i)
+            made = tuple(moment.moves[i - 1] * d for d in made)
+            change = _with_layer(change, i, made)
+            if self.credit.exact and i > 1:
+                moved = self._move_pair(moved, i, made, moment.factor)
+            else:
+                given = made, states[i - 1], moment.factor
+                moved, states[i - 1] = self._move_layer(moved, i, *given)
+        drift = jnp.full((), jnp.nan, x.dtype)
+        if self.credit.exact:
+            moved, drift = _refresh(moved, moment.presentation % DRIFT_EVERY == 0, self.refresh)
+        feedback_state = state[1]
+        if "Q" in plastic and self.feedback.probe is not None:
+            feedback = self._feedback(network, moved, readout, key, moment.turn, (x, labels))
+            change = change._replace(Q=feedback)
+            given_feedback = feedback, feedback_state, moment.factor
+            moved, feedback_state = self._move_feedback(moved, *given_feedback)
+        return Iteration(
+            self.constrain(_circuit(moved, weights)),
+            (tuple(states), feedback_state),
+            _circuit(change, nothing(weights)),
+            teaching,
+            drift,
+        )
+
+    def _move_pair(
+        self, weights: Weights, i: int, change: Layers, factor: Float[Array, ""]
+    ) -> Weights:
+        """W_i and its inverse Q_{i−1} moved together by a change of rank one."""
+        rate = factor * self.rates[i - 1]
+        u, v = factors(change[0])
+        pair = Pair(weights.W[i - 1], weights.Q[i - 2])
+        W, inverse = robust_update(pair, rate * u, v, self.threshold)
+        b = _replaced(weights.b, i, weights.b[i - 1] + rate * change[1]) if weights.b else ()
+        return Weights(_replaced(weights.W, i, W), b, _replaced(weights.Q, i - 1, inverse))
+
+
+def _with(dynamics: CircuitDynamics, readout: Signals, teaching: dict[int, Array]) -> Signals:
+    """What rules look at, with the teaching of layers, counted from 0."""
+    chain = links(dynamics.circuit) or ()
+    brought = {
+        f"{dynamics.circuit.place(chain[k].group)}.{TEACHING}": signal
+        for k, signal in teaching.items()
+    }
+    return readout._replace(of=readout.of | brought)
+
+
+def _as_it_became(
+    dynamics: CircuitDynamics,
+    network: Network,
+    weights: Weights,
+    i: int,
+    x: Float[Array, "batch n_0"],
+    readout: Signals,
+    teacher: Layers,
+) -> Signals:
+    """What the rule of layer i looks at when the layers below have moved: the way to its old
+    target from what they send now."""
+    below, found = x, dict(readout.of)
+    for k, link in enumerate((links(dynamics.circuit) or ())[:i], start=1):
+        place = dynamics.circuit.place(link.group)
+        a = jax.vmap(network.potential, (None, None, 0))(weights, k, below)
+        below = network.s(k, a)
+        found |= {f"{place}.{link.potential}": a, f"{place}.{link.rate}": below}
+    signals = readout._replace(of=found)
+    return _with(dynamics, signals, {i - 1: teacher[i - 1] - below})
+
+
+def _refresh(
+    weights: Weights, look: Bool[Array, ""], limit: Scalar | float
+) -> tuple[Weights, Float[Array, ""]]:
+    """The weights with inverses that drifted too far computed anew; the largest drift."""
+    Q, drifts = [], []
+    for W, inverse in zip(weights.W[1:], weights.Q, strict=True):
+        pair, drift = refreshed(Pair(W, inverse), look, limit)
+        Q.append(pair.inverse)
+        drifts.append(drift)
+    return weights._replace(Q=tuple(Q)), jnp.max(jnp.stack(drifts))
+
+
+def _chain(dynamics: CircuitDynamics, weights: CircuitWeights) -> Weights:
+    found = dynamics.chain(weights)
+    assert found is not None, "checked at load"
+    return found
+
+
+def _of(weights: CircuitWeights, projection: Projection) -> Weights:
+    """The weights of the chain whose forward projection this is."""
+    b = weights["b"] if projection.bias else ()
+    return Weights(weights["W"], b, weights.get("Q", ()))
+
+
+def _circuit(chain: Weights, like: CircuitWeights) -> CircuitWeights:
+    """The weights of a chain among all those of its circuit."""
+    return like | {name: layers for name, layers in chain._asdict().items() if layers}
+
+
+def _layer(weights: Weights, i: int) -> Layers:
+    """W_i, and b_i where there is one."""
+    return (weights.W[i - 1], *weights.b[i - 1 : i])
+
+
+def _with_layer(weights: Weights, i: int, layer: Layers) -> Weights:
+    b = _replaced(weights.b, i, layer[1]) if weights.b else ()
+    return weights._replace(W=_replaced(weights.W, i, layer[0]), b=b)
+
+
+def _replaced(layers: Layers, i: int, value: Array) -> Layers:
+    """The layers with number i (from 1) replaced."""
+    return (*layers[: i - 1], value, *layers[i:])
