@@ -17,6 +17,7 @@ from neurosim.circuits.starts import in_order, start
 from neurosim.credit import named
 from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights
 from neurosim.engine import Engine
+from neurosim.errors import asked, of_shape
 from neurosim.initialisers import MATRICES
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
@@ -43,9 +44,25 @@ def activation(given: Any) -> Activation:
     """An activation from its description, from an object, or from a plain function."""
     if isinstance(given, ActivationSpec):
         return LeakyReLU(given.slope) if given.slope else ACTIVATIONS[given.name]()
-    if hasattr(given, "derivative"):
-        return given
-    return Elementwise(given)
+    _tried("model.activation", given)
+    made = given if hasattr(given, "derivative") else Elementwise(given)
+    if made.domain is not None:
+        _tried("model.activation.inverse", made.inverse)
+    return made
+
+
+def _tried(key: str, function: Any) -> None:
+    """Refuses a function of a script that does not give an array for an array.
+
+    Raises:
+        InputError: it fails, or what it returns has another shape.
+    """
+    expected = "a function of a JAX array, unit by unit"
+
+    def tried(a: jax.Array) -> jax.Array:
+        return of_shape(key, asked(key, function, expected, a), a.shape, expected)
+
+    jax.eval_shape(tried, jnp.full(3, 0.5))
 
 
 def network(model: ModelSpec) -> Network:
@@ -188,6 +205,14 @@ def clock(protocol: ProtocolSpec) -> Rate | None:
         atol if rate.atol is None else rate.atol,
         rate.tolerance,
     )
+
+
+def scripted(model: ModelSpec) -> bool:
+    """Whether a script gave rules or a credit as objects."""
+    rules = [given.rule for given in model.projections.values()]
+    if model.credit is not None:
+        rules += [model.credit.rule, model.credit.name]
+    return not all(isinstance(rule, str) for rule in rules)
 
 
 def engine(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Simulator:

@@ -68,7 +68,7 @@ def check(
     costs = None
     told = os.environ.get("JAX_PLATFORMS", "cpu") != "cpu"
     if cost or device is not None or told:
-        observed, costs = _computed(protocol, chosen, path, plan, device, cost)
+        costs = _computed(protocol, chosen, path, device, cost)
     contents = Contents(spec, plan, observed, chosen, len(drawn[0].x_test))
     if os.path.exists(path) and not force:
         warnings.warn(
@@ -128,30 +128,22 @@ def _write(text: str, file: Path) -> str:
 
 
 def _computed(
-    protocol: Protocol,
-    seeds: list[int],
-    path: Path,
-    plan: Plan,
-    device: str | None,
-    cost: bool,
-) -> tuple[dict[str, dict[str, int]], dict[str, Any] | None]:
-    """What takes an engine to say: the layers that have each variable and, if asked for, the cost.
+    protocol: Protocol, seeds: list[int], path: Path, device: str | None, cost: bool
+) -> dict[str, Any] | None:
+    """What takes an engine to say: whether there is such a device and, if asked for, the cost.
 
     Everything else of a check goes without JAX, which takes longer to import than all the rest.
     """
-    from neurosim import build, costing
+    from neurosim import costing
     from neurosim.looping import Setting
     from neurosim.running import computing, initial_weights, prepare
 
-    spec = protocol.spec
-    with computing(spec, device):
+    with computing(protocol.spec, device):
         samples, drawn = prepare(protocol, seeds)
-        weights = initial_weights(protocol, seeds, drawn)
-        engine = build.engine(spec, spec.stages[0], plan.total)
-        observed = engine.observed(weights)
         if not cost:
-            return observed, None
-        return observed, costing.cost(Setting(protocol, seeds, path, samples, weights, {}))
+            return None
+        weights = initial_weights(protocol, seeds, drawn)
+        return costing.cost(Setting(protocol, seeds, path, samples, weights, {}))
 
 
 def in_words(report: dict[str, Any]) -> str:

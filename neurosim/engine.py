@@ -16,7 +16,6 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.compiled import compiled
 from neurosim.course import FREE, Course
-from neurosim.dynamics.base import Target, rest
 from neurosim.levels.settling import Report
 from neurosim.network import Layers, standardized
 from neurosim.plasticity.channel import Iteration, Shown
@@ -277,17 +276,24 @@ class Engine(Course):
         stopped = jnp.stack([p.report.stopped[:, :samples] for p in seen], axis=1)
         return Examined(traces, stopped)
 
-    def observed(self, weights: Any) -> dict[str, dict[str, int]]:
-        """Every place, the variables that can be recorded there, and of how many units."""
+    def rehearse(self, weights: Any, data: tuple[Array, Array], data_axis: int | None) -> None:
+        """Goes through a presentation without computing it.
 
-        def look() -> dict[str, dict[str, Array]]:
-            first = jax.tree.map(lambda w: w[0], weights)
-            x = jnp.zeros(self.network.sizes[0])
-            drive = self.dynamics.drive(self.network, first, x, Target("none"))
-            state = rest(self.dynamics, self.network, x.dtype)
-            return self.dynamics.look(self.network, first, drive, state)
+        Rules of a script that cannot work fail so before anything is written.
 
-        return jax.tree.map(lambda array: array.shape[0], jax.eval_shape(look))
+        Raises:
+            InputError: one does.
+        """
+        states = self.begin(weights, 0)
+        seeds, batch = jax.tree.leaves(weights)[0].shape[0], 2
+        keys = jax.random.split(jax.random.key(0), seeds)
+
+        def present(states: RunState) -> Any:
+            ids = jnp.zeros((seeds, batch), jnp.int32)
+            engine, shown = self._shown(states.weights, data, data_axis, ids)
+            return engine._present(states, shown, keys, jnp.int32(0))[1]
+
+        jax.eval_shape(present, states)
 
     @compiled
     def against_backprop(

@@ -37,6 +37,39 @@ class InputError(NeurosimError):
         return "\n".join(self.messages)
 
 
+def asked(key: str, given: Any, expected: str, *arguments: Any) -> Any:
+    """What an object of a script, given for a key, returns when it is called.
+
+    expected: what it should be, in words.
+
+    Raises:
+        InputError: it fails.
+    """
+    try:
+        return given(*arguments)
+    except NeurosimError:
+        raise
+    except Exception as error:
+        name = getattr(given, "__qualname__", type(given).__qualname__)
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"{key}: {name} failed with {type(error).__name__}: {reason}; expected {expected}"
+        ) from error
+
+
+def of_shape(key: str, found: Any, shape: tuple[int, ...], expected: str) -> Any:
+    """What an object of a script returned, if it is an array of a shape.
+
+    Raises:
+        InputError: it is not.
+    """
+    got = getattr(found, "shape", None)
+    if got != shape:
+        what = f"shape {got}" if got is not None else arrived(found)
+        raise InputError(f"{key}: returned {what}, where {shape} is wanted; expected {expected}")
+    return found
+
+
 class DivergedError(NeurosimError):
     """The model failed while it ran: a state left the finite numbers or did not converge.
 

@@ -75,9 +75,10 @@ class Loop:
             build.engine(self.spec, stage, count)
             for stage, (_, count) in zip(self.spec.stages, self.plan.stages, strict=True)
         ]
+        if build.scripted(self.spec.model):
+            for engine in self.engines:
+                engine.rehearse(setting.weights, self.samples.train, self.samples.axis)
         observed = facts.observed(self.spec.model)
-        if observed is None:
-            observed = self.engines[0].observed(setting.weights)
         tests = setting.samples.test[0].shape[-2]
         self.contents = Contents(self.spec, self.plan, observed, self.seeds, tests)
         self.order_keys = jnp.stack([device_stream(seed, "order") for seed in self.seeds])

@@ -9,6 +9,7 @@ import pytest
 import neurosim as ns
 from neurosim.activations import Elementwise
 from neurosim.checking import in_words
+from neurosim.credit import Credit
 from neurosim.loading import load_model
 from neurosim.plasticity.signals import white_noise
 from neurosim.tasks.data import Data
@@ -225,3 +226,68 @@ def test_mistakes_of_another_model_are_not_placed_where_the_protocol_says_the_sa
         ns.load_protocol("quickstart", {"model.use": str(tmp_path / "own.toml")})
     [message] = refused.value.messages
     assert message.startswith(f"{tmp_path / 'own.toml'}:2: layers.1: 10.5 has the wrong type")
+
+
+RULE = r"expected rule\(post, pre, W\) -> the change of W"
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (
+            {"model.projections.W.rule": lambda signal, W: W},
+            r"model\.projections\.W\.rule: .*<lambda> failed with TypeError: .*; " + RULE,
+        ),
+        (
+            {"model.projections.W.rule": lambda post, pre, W: post("soma").T @ pre("up")[:, :3]},
+            r"model\.projections\.W\.rule: returned shape \(8, 3\), where \(8, 64\) is wanted; "
+            + RULE,
+        ),
+        (
+            {"model.projections.Q.rule": lambda post, pre, W: post("somma")},
+            r"model\.projections\.Q\.rule: .*failed with KeyError: .*somma.*; " + RULE,
+        ),
+        (
+            {"model.activation": lambda a, b: a, "model.form": "autoencoder"},
+            r"model\.activation: .*failed with TypeError: .*; expected a function of a JAX",
+        ),
+        (
+            {"model.activation": lambda a: "tanh", "model.form": "autoencoder"},
+            r"model\.activation: returned 'tanh', where \(3,\) is wanted",
+        ),
+        (
+            {"model.activation": lambda a: a.sum(), "model.form": "autoencoder"},
+            r"model\.activation: returned shape \(\), where \(3,\) is wanted",
+        ),
+    ],
+)
+@pytest.mark.parametrize("level", ["equilibrium", "spiking"])
+def test_objects_that_cannot_work_are_refused_before_anything_is_written(
+    tmp_path, own, message, level
+):
+    if level == "spiking" and "model.activation" in own:
+        pytest.skip("spikes know functions by name alone")
+    kept = tmp_path / "trace.h5"
+    kept.write_bytes(b"an older trace")
+    with pytest.raises(ns.InputError, match=message):
+        run(tmp_path, {"model.layers": [64, 8, 10]} | own, level=level, force=True)
+    assert kept.read_bytes() == b"an older trace"
+
+
+@pytest.mark.parametrize(
+    ("assign", "message"),
+    [
+        (lambda network, weights, now: (), r"model\.credit: .*failed with TypeError"),
+        (lambda *_: (), r"model\.credit: returned 0 entries for 2 layers; expected assign\("),
+        (
+            lambda network, weights, now, label, step: (label, label),
+            r"model\.credit: returned shape \(10,\), where \(8,\) is wanted; expected assign\(",
+        ),
+    ],
+)
+def test_credits_that_cannot_work_are_refused(tmp_path, assign, message):
+    own = {"model.credit": Credit(assign, "mine", wiring="none"), "model.layers": [64, 8, 10]}
+    protocol = ns.load_protocol("backprop-digits", own | {"stages.0.epochs": 1})
+    with pytest.raises(ns.InputError, match=message):
+        ns.run(protocol, out=tmp_path / "trace.h5")
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,8 @@
 
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -12,6 +14,7 @@ from neurosim.activations import ACTIVATIONS
 from neurosim.credit import CREDITS
 from neurosim.deferred import Deferred
 from neurosim.draws import data, weights
+from neurosim.dynamics.base import Target, rest
 from neurosim.loading import load_model
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
 from neurosim.spec import FORMULAS, ActivationSpec
@@ -50,8 +53,11 @@ def test_facts_of_a_model_are_those_of_what_is_built(name):
     protocol = ns.load_protocol("student-teacher", given)
     _, drawn = data(protocol, [0])
     [first] = weights(protocol, [0], drawn)
-    engine = build.engine(protocol.spec, protocol.spec.stages[0], 1)
-    assert engine.observed(build.stack([build.placed(first)])) == facts.observed(model)
+    dynamics, net = build.dynamics(model), build.network(model)
+    own, x = build.placed(first), jnp.zeros(model.layers[0])
+    drive = dynamics.drive(net, own, x, Target("none"))
+    seen = dynamics.look(net, own, drive, rest(dynamics, net, x.dtype))
+    assert jax.tree.map(lambda array: array.shape[0], seen) == facts.observed(model)
 
 
 @pytest.mark.parametrize(
@@ -82,9 +88,9 @@ def test_formulas_are_those_of_the_functions():
 
 def test_what_a_name_can_do_is_asked_of_functions_that_have_none():
     assert facts.invertible(ACTIVATIONS["tanh"]())
-    assert not facts.invertible(np.sin)
+    assert not facts.invertible(jnp.sin)
     assert facts.spiking(ACTIVATIONS["tanh"]())
-    assert not facts.spiking(np.sin)
+    assert not facts.spiking(jnp.sin)
 
 
 def test_every_name_in_the_tables_leads_to_a_function():

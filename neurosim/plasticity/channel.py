@@ -19,6 +19,7 @@ from neurosim.circuits.tables import TEACHING
 from neurosim.credit import Credit
 from neurosim.dynamics.base import Readout
 from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights, Signals
+from neurosim.errors import InputError, arrived, asked, of_shape
 from neurosim.network import Layers, Network, Weights, tie
 from neurosim.plasticity import FeedbackRule
 from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
@@ -26,6 +27,10 @@ from neurosim.plasticity.local import Sides
 from neurosim.plasticity.rank_one import Pair, factors, refreshed, robust_update
 from neurosim.plasticity.signals import apical_delta
 from neurosim.simulator import Phase
+
+ASSIGN = "assign(network, weights, now, label, step) -> one teaching signal a layer, as a tuple"
+PROBE = "probe(network, weights, readout, sigma, key) -> one Feedback a feedback matrix"
+"""What a credit, and a rule of its feedback weights, of a script must be."""
 
 DRIFT_EVERY = 32
 """Presentations between two looks at how far kept inverses have drifted: a look costs n³."""
@@ -118,10 +123,19 @@ class ChannelLearning(eqx.Module):
         readout: Readout,
     ) -> Layers:
         """The teaching signals of the batch."""
-        assign = self.credit.assign
-        return jax.vmap(lambda now, y: assign(network, chain, now, y, self.target_step))(
-            readout, labels
-        )
+
+        def one(now: Readout, y: Float[Array, " n_L"]) -> Layers:
+            given = network, chain, now, y, self.target_step
+            found = asked("model.credit", self.credit.assign, ASSIGN, *given)
+            if not isinstance(found, tuple) or len(found) != len(now.rate):
+                got = f"{len(found)} entries" if isinstance(found, tuple) else arrived(found)
+                raise InputError(
+                    f"model.credit: returned {got} for {len(now.rate)} layers; expected {ASSIGN}"
+                )
+            layers = zip(found, now.rate, strict=True)
+            return tuple(of_shape("model.credit", t, h.shape, ASSIGN) for t, h in layers)
+
+        return jax.vmap(one)(readout, labels)
 
     def taught(
         self, network: Network, chain: Weights, readout: Readout, teaching: Layers
@@ -203,7 +217,8 @@ class ChannelLearning(eqx.Module):
         if self.feedback.probe is None:
             return nothing(chain.Q)
         more = (data,) if self.feedback.sees_data else ()
-        signals = self.feedback.probe(network, chain, readout, self.noise, key, *more)
+        given = network, chain, readout, self.noise, key, *more
+        signals = asked("model.credit.rule", self.feedback.probe, PROBE, *given)
         return tuple(
             t * apical_delta(s, q, self.decays[1])
             for s, q, t in zip(signals, chain.Q, turn, strict=True)

@@ -29,6 +29,7 @@ from neurosim.dynamics.circuit import (
     Signals,
     functions,
 )
+from neurosim.errors import asked, of_shape
 from neurosim.inverses import inverse, pseudo_inverse
 from neurosim.network import Layers, Network
 from neurosim.plasticity import FEEDBACK_RULES
@@ -43,6 +44,10 @@ MATRICES = ELEMENTARY | {
     "dot": jnp.matmul,
 }
 """What an expression for weights that are tied may call."""
+
+
+RULE = "rule(post, pre, W) -> the change of W, where post(text) and pre(text) are (batch, units)"
+"""What a rule of a script must be."""
 
 
 class LocalLearning(eqx.Module):
@@ -324,15 +329,20 @@ class Sides:
         """A bias is a synapse from a neuron that always sends 1."""
         if callable(self.projection.rule):
             post = partial(self._asked, synapses.post)
-            return self.projection.rule(post, lambda _: jnp.ones((len(self.x), 1)), b[:, None])[
-                :, 0
-            ]
+            ones = jnp.ones((len(self.x), 1))
+            return self._ruled(post, lambda _: ones, b[:, None])[:, 0]
         return jnp.mean(self._post(synapses), axis=0)
 
     def given(self, synapses: Synapses, W: Array) -> Array:
         """What a rule of a script makes of both sides, each a function of the text it asks for."""
-        sides = (partial(self._asked, group) for group in (synapses.post, synapses.pre))
-        return self.projection.rule(*sides, W)
+        sides = [partial(self._asked, group) for group in (synapses.post, synapses.pre)]
+        return self._ruled(*sides, W)
+
+    def _ruled(self, *given: Any) -> Array:
+        """What a rule of a script makes of these sides and weights."""
+        key = f"model.projections.{self.projection.name}.rule"
+        made = asked(key, self.projection.rule, RULE, *given)
+        return of_shape(key, made, given[-1].shape, RULE)
 
     def _asked(self, group: Group | None, text: str) -> Float[Array, "batch n"]:
         return self.side(parse(text, FUNCTIONS), group)

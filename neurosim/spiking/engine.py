@@ -9,6 +9,7 @@ spikes from a stream of its own, so that chunks and recordings change no number.
 """
 
 from collections.abc import Generator
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +20,7 @@ from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from neurosim.dynamics.base import Target
 from neurosim.engine import Engine
+from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.spiking.calibration import Curve, calibrated
 from neurosim.levels.spiking.compiling import compiler
 from neurosim.levels.spiking.machine import Machine
@@ -352,9 +354,10 @@ class SpikingEngine:
         """See `Engine.against_backprop`."""
         return self.rules.against_backprop(weights, change, data, data_axis, ids)
 
-    def observed(self, weights: Any) -> dict[str, dict[str, int]]:
-        """See `Engine.observed`."""
-        return self.rules.observed(weights)
+    def rehearse(self, weights: Any, data: tuple[Array, Array], data_axis: int | None) -> None:
+        """See `Engine.rehearse`: what rules are handed here is of the same shape."""
+        level = Equilibrium(1e-3, 1, 0)
+        replace(self.rules, level=level, online=False).rehearse(weights, data, data_axis)
 
 
 def _seed(key: PRNGKeyArray) -> int:
