@@ -247,31 +247,41 @@ RULE = r"expected rule\(post, pre, W\) -> the change of W"
             {"model.projections.Q.rule": lambda post, pre, W: post("somma")},
             r"model\.projections\.Q\.rule: .*failed with KeyError: .*somma.*; " + RULE,
         ),
-        (
-            {"model.activation": lambda a, b: a, "model.form": "autoencoder"},
-            r"model\.activation: .*failed with TypeError: .*; expected a function of a JAX",
-        ),
-        (
-            {"model.activation": lambda a: "tanh", "model.form": "autoencoder"},
-            r"model\.activation: returned 'tanh', where \(3,\) is wanted",
-        ),
-        (
-            {"model.activation": lambda a: a.sum(), "model.form": "autoencoder"},
-            r"model\.activation: returned shape \(\), where \(3,\) is wanted",
-        ),
     ],
 )
 @pytest.mark.parametrize("level", ["equilibrium", "spiking"])
 def test_objects_that_cannot_work_are_refused_before_anything_is_written(
     tmp_path, own, message, level
 ):
-    if level == "spiking" and "model.activation" in own:
-        pytest.skip("spikes know functions by name alone")
     kept = tmp_path / "trace.h5"
     kept.write_bytes(b"an older trace")
     with pytest.raises(ns.InputError, match=message):
         run(tmp_path, {"model.layers": [64, 8, 10]} | own, level=level, force=True)
     assert kept.read_bytes() == b"an older trace"
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (
+            lambda a, b: a,
+            r"model\.activation: .*failed with TypeError: .*; expected a function of a JAX",
+        ),
+        (
+            lambda a: "tanh",
+            r"model\.activation: returned 'tanh', where \(3,\) is wanted",
+        ),
+        (
+            lambda a: a.sum(),
+            r"model\.activation: returned shape \(\), where \(3,\) is wanted",
+        ),
+    ],
+)
+def test_functions_that_are_none_of_arrays_are_refused(tmp_path, function, message):
+    own = {"model.activation": function, "model.form": "autoencoder"}
+    with pytest.raises(ns.InputError, match=message):
+        run(tmp_path, {"model.layers": [64, 8, 10]} | own)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
