@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from neurosim import build
-from neurosim.contents import phase_times
-from neurosim.engine import Engine
-from neurosim.loading import Protocol, load_protocol
-from neurosim.running import prepare
+from neurosim.building import assembly
+from neurosim.building.loading import Protocol, load_protocol
+from neurosim.learning.engine import Engine
+from neurosim.levels.simulator import RunState
+from neurosim.runs.contents import phase_times
+from neurosim.runs.launch import prepare
 from neurosim.seeds import device_stream
-from neurosim.simulator import RunState
 
 
 class Bench:
@@ -26,10 +26,10 @@ class Bench:
         self.samples, drawn = prepare(protocol, seeds)
         self.batches = self.samples.size // spec.batch
         stage = spec.stages[0]
-        self.engine: Engine = build.engine(spec, stage, (stage.epochs or 1) * self.batches)
-        self.weights = build.stack(
+        self.engine: Engine = assembly.engine(spec, stage, (stage.epochs or 1) * self.batches)
+        self.weights = assembly.stack(
             [
-                build.weights(spec.model, seed, data, protocol.folder)
+                assembly.weights(spec.model, seed, data, protocol.folder)
                 for seed, data in zip(seeds, drawn, strict=True)
             ]
         )

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from measure import Row, interleaved, ratio
 
-from neurosim import build
-from neurosim.dynamics.base import Target, field, rest
+from neurosim.building import assembly
+from neurosim.building.loading import load_model, load_protocol
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
-from neurosim.loading import load_model, load_protocol
-from neurosim.running import initial_weights, prepare
+from neurosim.networks.dynamics import Target, field, rest
+from neurosim.runs.launch import initial_weights, prepare
 
 EVALUATIONS, REPEATS = 40, 30
 MODEL = "mixture-two-phase"
@@ -31,8 +31,8 @@ def circuits(device: str) -> list[Row]:
 
 def _made(layers: list[int]):
     spec = load_model(MODEL, {"layers": layers, "parameters.mu": 0.3})
-    dynamics = build.dynamics(spec)
-    return dynamics, build.network(spec), build.weights(spec, 0, None, None)  # type: ignore[arg-type]
+    dynamics = assembly.dynamics(spec)
+    return dynamics, assembly.network(spec), assembly.weights(spec, 0, None, None)  # type: ignore[arg-type]
 
 
 def _field(n: int, batch: int) -> Row:
@@ -84,7 +84,7 @@ def _compiling(level: str, depth: int) -> float:
     protocol = load_protocol("quickstart", given)
     with jax.enable_x64(True):
         samples, drawn = prepare(protocol, [0])
-        engine = build.engine(protocol.spec, protocol.spec.stages[0], 10)
+        engine = assembly.engine(protocol.spec, protocol.spec.stages[0], 10)
         states = engine.begin(initial_weights(protocol, [0], drawn), 0)
         order, keys = jnp.arange(64).reshape(1, 4, 16), jax.random.key(0)[None]
         steps = (jnp.int32(k) for k in (0, 1, 0))

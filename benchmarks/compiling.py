@@ -33,7 +33,7 @@ def main(name: str, changes: str, device: str) -> None:
     import jax.numpy as jnp
     from bench import Bench, protocol
 
-    from neurosim.running import computing
+    from neurosim.runs.launch import computing
 
     jax.devices(device)
     spent = {"import": {"total": since(BEGAN)}}

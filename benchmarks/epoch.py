@@ -6,8 +6,8 @@ from bench import Bench, protocol
 from measure import Row, duration, interleaved, ratio
 from plain import plain_epoch
 
-from neurosim.loading import Protocol
-from neurosim.running import computing
+from neurosim.building.loading import Protocol
+from neurosim.runs.launch import computing
 
 REPEATS = 20
 WANTED = {"equilibrium": ("<=", 8.0), "rate": ("<=", 45.0)}

@@ -4,7 +4,7 @@ import numpy as np
 from bench import Bench, protocol
 from measure import Row, duration, interleaved, ratio
 
-from neurosim.running import computing
+from neurosim.runs.launch import computing
 from neurosim.tasks.data import Data
 
 REPEATS = 5

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 from measure import Row, interleaved, ratio
 
-from neurosim import build
-from neurosim.dynamics.base import Target, field, rest
+from neurosim.building import assembly
+from neurosim.building.loading import load_model
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
-from neurosim.loading import load_model
+from neurosim.networks.dynamics import Target, field, rest
 
 EVALUATIONS = 40
 REPEATS = 30
@@ -28,8 +28,8 @@ def field_rates(device: str) -> list[Row]:
 
 def _one(name: str, n: int, batch: int) -> list[Row]:
     model = load_model(name, {"layers": [n] * 5})
-    network, dynamics = build.network(model), build.dynamics(model)
-    weights = build.weights(model, 0, None, None)  # type: ignore[arg-type]
+    network, dynamics = assembly.network(model), assembly.dynamics(model)
+    weights = assembly.weights(model, 0, None, None)  # type: ignore[arg-type]
     x = jax.random.normal(jax.random.key(0), (batch, n))
     dt = 1e-3
     level = Rate("heun", dt, adaptive=False, rtol=1e-6, atol=1e-9, tolerance=1e-3)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from bench import Bench
 
-from neurosim.dynamics.circuit import CircuitWeights
-from neurosim.spec import ProtocolSpec
+from neurosim.networks.circuit import CircuitWeights
+from neurosim.specs import ProtocolSpec
 
 
 def plain_epoch(spec: ProtocolSpec, bench: Bench) -> Callable[[], CircuitWeights]:

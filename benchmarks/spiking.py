@@ -15,18 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 from measure import Row
 
-from neurosim import build
-from neurosim.dynamics.base import Target, field, rest
-from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights
-from neurosim.initialisers import drawn
+from neurosim.building import assembly
+from neurosim.building.loading import load_model
+from neurosim.learning.spiking.curves import fi_curve
 from neurosim.levels.rate import Rate
 from neurosim.levels.spiking.calibration import calibrated
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.levels.spiking.standalone import Standalone
-from neurosim.loading import load_model
-from neurosim.network import Network
-from neurosim.spiking.curves import fi_curve
+from neurosim.models.initialisers import drawn
+from neurosim.networks.circuit import CircuitDynamics, CircuitWeights
+from neurosim.networks.dynamics import Target, field, rest
+from neurosim.networks.network import Network
 
 DT, COPIES, SEEDS = 5e-4, 16, range(5)
 BASE, GAIN = 1.0, 98.0
@@ -44,7 +44,7 @@ def network(sizes: tuple[int, ...]) -> tuple[CircuitDynamics, Network]:
     changes = {"layers": list(sizes), "activation": "sigmoid", "output_activation": "sigmoid"}
     changes |= {"form": "autoencoder", "parameters.mu": 0.2, "output": "linear"}
     model = load_model("mixture-dendrites", changes | {"loss": "half-squared"})
-    return build.dynamics(model), build.network(model)
+    return assembly.dynamics(model), assembly.network(model)
 
 
 def weights_of(sizes: tuple[int, ...], seed: int, copies: int) -> tuple[CircuitWeights, np.ndarray]:

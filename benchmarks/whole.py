@@ -15,7 +15,7 @@ from measure import Row, child, duration, excess, interleaved
 
 import neurosim as ns
 
-COMMAND = "from neurosim.cli import main; main()"
+COMMAND = "from neurosim.cli.commands import main; main()"
 
 
 COLD = {"rate": (12.0, 18.0), "equilibrium": (None, None)}

@@ -15,7 +15,7 @@ import annotated_types as at
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from neurosim import spec
+from neurosim import specs
 from neurosim.circuits.starts import NAMED
 from neurosim.credit import CREDITS
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES, PROBES
@@ -31,22 +31,22 @@ LOADED = {
 """Keys that no spec has, as loading takes them out: value and default."""
 
 TABLES: dict[str, tuple[type, set[str]]] = {
-    "protocol": (spec.ProtocolSpec, set()),
-    "stages": (spec.StageSpec, set()),
-    "stages.phases": (spec.PhaseSpec, set()),
-    "schedule": (spec.ScheduleSpec, set()),
-    "record": (spec.RecordSpec, set()),
-    "rate": (spec.RateSpec, set()),
-    "equilibrium": (spec.EquilibriumSpec, set()),
-    "spiking": (spec.SpikingSpec, set()),
-    "model": (spec.ModelSpec, set()),
-    "cells": (spec.CellSpec, set()),
-    "populations": (spec.PopulationSpec, set()),
-    "projections": (spec.ProjectionSpec, set()),
-    "parameters": (spec.SpreadSpec, set()),
-    "credit": (spec.CreditSpec, set()),
-    "model.activation": (spec.ActivationSpec, set()),
-    "model.spiking": (spec.NeuronsSpec, set()),
+    "protocol": (specs.ProtocolSpec, set()),
+    "stages": (specs.StageSpec, set()),
+    "stages.phases": (specs.PhaseSpec, set()),
+    "schedule": (specs.ScheduleSpec, set()),
+    "record": (specs.RecordSpec, set()),
+    "rate": (specs.RateSpec, set()),
+    "equilibrium": (specs.EquilibriumSpec, set()),
+    "spiking": (specs.SpikingSpec, set()),
+    "model": (specs.ModelSpec, set()),
+    "cells": (specs.CellSpec, set()),
+    "populations": (specs.PopulationSpec, set()),
+    "projections": (specs.ProjectionSpec, set()),
+    "parameters": (specs.SpreadSpec, set()),
+    "credit": (specs.CreditSpec, set()),
+    "model.activation": (specs.ActivationSpec, set()),
+    "model.spiking": (specs.NeuronsSpec, set()),
     "task": (object, set()),
     **{f"task.{name}": (kind, set()) for name, kind in TASKS.items()},
 }
@@ -56,7 +56,7 @@ NAMES = {
     ("projections", "rule"): ["fixed", "tied", *PROBES, *FORWARD_RULES],
     ("credit", "name"): list(CREDITS),
     ("credit", "rule"): list(FEEDBACK_RULES),
-    ("task.student-teacher", "activation"): list(spec.FORMULAS),
+    ("task.student-teacher", "activation"): list(specs.FORMULAS),
 }
 """What may stand where a spec takes any name."""
 
@@ -64,13 +64,13 @@ OPEN = {("projections", "init"): (NAMED, "expression"), ("model", "credit"): (()
 """What may stand where a spec takes any text or table: names, and what else."""
 
 WORDS = [
-    (spec.PlasticityRate, "number ≥ 0, or rate ≥ 0; or a list"),
-    (spec.ProjectionRate, "number ≥ 0, rate ≥ 0 or expression; or a list"),
-    (spec.ActivationField, "name, or table"),
-    (spec.ByName, "name"),
-    (spec.Parameter, "number, or text with a unit"),
-    (spec.ParameterField, "number, text with a unit, or table"),
-    (spec.PopulationField, "layers, or table"),
+    (specs.PlasticityRate, "number ≥ 0, or rate ≥ 0; or a list"),
+    (specs.ProjectionRate, "number ≥ 0, rate ≥ 0 or expression; or a list"),
+    (specs.ActivationField, "name, or table"),
+    (specs.ByName, "name"),
+    (specs.Parameter, "number, or text with a unit"),
+    (specs.ParameterField, "number, text with a unit, or table"),
+    (specs.PopulationField, "layers, or table"),
     (str | Path, "path"),
     (bool, "`true`, `false`"),
     (int, "integer"),
@@ -98,7 +98,7 @@ def value(hint: Any) -> str:
         return f"list of {value(args[0])}" if value(args[0]) != "table" else "list of tables"
     if origin is dict:
         return f"table of {value(args[1])}" if value(args[1]) != "table" else "tables by name"
-    if isinstance(hint, type) and issubclass(hint, spec.Spec):
+    if isinstance(hint, type) and issubclass(hint, specs.Spec):
         return "table"
     return f"list of {value(args[0])}"  # other sequences, which scripts may give
 
@@ -120,12 +120,12 @@ def default(given: Any, hint: Any) -> str:
     """A default as a file would have it."""
     if given is PydanticUndefined or given is dataclasses.MISSING:
         return "needed"
-    if isinstance(given, spec.LearningRate):
+    if isinstance(given, specs.LearningRate):
         return ", ".join(f"{v:g}" for v in given.values)
-    if isinstance(given, spec.ActivationSpec):
+    if isinstance(given, specs.ActivationSpec):
         return f"`{given.name}`" + (f", slope {given.slope:g}" if given.slope else "")
-    if given is None or given in ("", [], {}) or isinstance(given, spec.Spec):
-        return "none" if not isinstance(given, spec.Spec) else ""
+    if given is None or given in ("", [], {}) or isinstance(given, specs.Spec):
+        return "none" if not isinstance(given, specs.Spec) else ""
     if isinstance(given, bool):
         return f"`{str(given).lower()}`"
     if isinstance(given, tuple):

@@ -6,31 +6,31 @@ from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWa
 
 if TYPE_CHECKING:
     from neurosim import figures, theory
-    from neurosim.analysing import analyze
-    from neurosim.checking import check
-    from neurosim.comparing import compare
-    from neurosim.inspecting import inspect
-    from neurosim.listing import catalog
-    from neurosim.loading import Protocol, load_model, load_protocol
-    from neurosim.results import Run
-    from neurosim.resuming import resume
-    from neurosim.running import run
-    from neurosim.store import open_trace, repair
+    from neurosim.building.loading import Protocol, load_model, load_protocol
+    from neurosim.comparison import compare
+    from neurosim.reports.analysis import analyze
+    from neurosim.reports.catalogue import catalog
+    from neurosim.reports.checks import check
+    from neurosim.reports.inspection import inspect
+    from neurosim.runs.launch import run
+    from neurosim.runs.results import Run
+    from neurosim.runs.resumption import resume
+    from neurosim.traces import open_trace, repair
 
 _LAZY = {
-    "Protocol": "neurosim.loading",
-    "Run": "neurosim.results",
-    "analyze": "neurosim.analysing",
-    "catalog": "neurosim.listing",
-    "check": "neurosim.checking",
-    "compare": "neurosim.comparing",
-    "inspect": "neurosim.inspecting",
-    "load_model": "neurosim.loading",
-    "load_protocol": "neurosim.loading",
-    "open_trace": "neurosim.store",
-    "repair": "neurosim.store",
-    "resume": "neurosim.resuming",
-    "run": "neurosim.running",
+    "Protocol": "neurosim.building.loading",
+    "Run": "neurosim.runs.results",
+    "analyze": "neurosim.reports.analysis",
+    "catalog": "neurosim.reports.catalogue",
+    "check": "neurosim.reports.checks",
+    "compare": "neurosim.comparison",
+    "inspect": "neurosim.reports.inspection",
+    "load_model": "neurosim.building.loading",
+    "load_protocol": "neurosim.building.loading",
+    "open_trace": "neurosim.traces",
+    "repair": "neurosim.traces",
+    "resume": "neurosim.runs.resumption",
+    "run": "neurosim.runs.launch",
 }
 
 __all__ = [

@@ -6,11 +6,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from neurosim import build
-from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights
-from neurosim.initialisers import drawn
-from neurosim.loading import load_model
-from neurosim.network import Weights
+from neurosim.building import assembly
+from neurosim.building.loading import load_model
+from neurosim.models.initialisers import drawn
+from neurosim.networks.circuit import CircuitDynamics, CircuitWeights
+from neurosim.networks.network import Weights
 
 FEEDFORWARD = "backprop"
 
@@ -21,7 +21,7 @@ def dynamics(
     """Of a shipped model with these layers, parameters (s) and noise."""
     changes: dict[str, Any] = {f"parameters.{name}": value for name, value in values.items()}
     changes |= {"layers": list(sizes), "noise": noise or {}, "projections.W.bias": bias}
-    return build.dynamics(load_model(model, changes)).with_layers()
+    return assembly.dynamics(load_model(model, changes)).with_layers()
 
 
 def circuit(chain: Weights) -> CircuitWeights:

@@ -54,7 +54,7 @@ def pytest_configure(config):
 @pytest.fixture(scope="session", autouse=True)
 def programs_are_kept():
     """Tests see hundreds of networks, between which a process would drop all that it compiled."""
-    from neurosim import compiled
+    from neurosim.process import compiled
 
     compiled.KEPT, kept = 160, compiled.KEPT
     yield
@@ -95,7 +95,7 @@ def npz_archive(tmp_path):
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """The tiny protocol in a folder of its own, which runs in chunks of one presentation."""
-    monkeypatch.setattr("neurosim.looping.CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr("neurosim.runs.loop.CHUNK_SECONDS", 0.0)
     monkeypatch.chdir(tmp_path)
     Path("tiny.toml").write_text(TINY)
 

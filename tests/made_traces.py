@@ -4,9 +4,8 @@ import json
 
 import numpy as np
 
-from neurosim import scenes
-from neurosim.loading import load_model
-from neurosim.store import Axis, TraceWriter, Variable
+from neurosim.building.loading import load_model
+from neurosim.traces import Axis, TraceWriter, Variable, scenes
 
 SIZES = (5, 8, 4)
 TWO_PHASE = [(10, [("free", 0), ("learning", 1)])]

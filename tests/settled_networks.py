@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from chains import circuit
 
-from neurosim.activations import LeakyReLU, Linear, Tanh
-from neurosim.dynamics.base import Target, rest
+from neurosim.functions.activations import LeakyReLU, Linear, Tanh
+from neurosim.functions.losses import Loss
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.settling import Problem, Span
-from neurosim.losses import Loss
-from neurosim.network import Network, Weights
+from neurosim.networks.dynamics import Target, rest
+from neurosim.networks.network import Network, Weights
 
 SLOPE, STEP = 0.35, 0.1
 

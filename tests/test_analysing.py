@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 import neurosim as ns
-from neurosim.analysing import _bounded, _Parts
-from neurosim.cli import app
-from neurosim.findings import in_words
-from neurosim.subjects import subject
+from neurosim.cli.commands import app
+from neurosim.reports.analysis import _bounded, _Parts
+from neurosim.reports.subjects import subject
 from neurosim.theory.closed_forms import free_spectrum, taught_spectrum
+from neurosim.theory.findings import in_words
 from neurosim.theory.fixed_points import Rest
 
 TAU = 0.02

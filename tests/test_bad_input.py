@@ -29,9 +29,9 @@ from tiny_runs import TINY
 import neurosim as ns
 from neurosim.archives import read_arrays
 from neurosim.errors import InputError
-from neurosim.store import Checkpoint, describe, repair
 from neurosim.tasks.arrays import Arrays
 from neurosim.tasks.idx import IdxFolder, read_idx
+from neurosim.traces import Checkpoint, describe, repair
 
 JUNK = [
     True, 0, 1, -1, 3, 10**6, 10**12, -(10**30), 2**63, 0.5, -0.0, 1e-300, 1e308,
@@ -343,7 +343,7 @@ def traces(tmp_path_factory):
 
     ns.run(protocol, out=place / "whole.h5")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("neurosim.looping.CHUNK_SECONDS", 0.0)
+        patch.setattr("neurosim.runs.loop.CHUNK_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             ns.run(protocol, out=place / "cut.h5", progress=stop)
     return place
@@ -467,7 +467,14 @@ def test_no_command_shows_a_traceback(folder, command):
     path = folder / "junk.h5"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 20)
     done = subprocess.run(
-        [sys.executable, "-c", "from neurosim.cli import main; main()", command, path, "--json"],
+        [
+            sys.executable,
+            "-c",
+            "from neurosim.cli.commands import main; main()",
+            command,
+            path,
+            "--json",
+        ],
         capture_output=True,
         text=True,
     )

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-THESIS = Path(__file__).parents[1] / "protocols" / "thesis"
+STUDIES = Path(__file__).parents[1] / "studies"
 
 
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch):
     """Modules are found as they are when the script runs."""
-    monkeypatch.syspath_prepend(str(THESIS))
+    monkeypatch.syspath_prepend(str(STUDIES))
 
 
 def figures(monkeypatch, folder, *words):

@@ -10,13 +10,13 @@ import pytest
 
 import neurosim as ns
 
-THESIS = Path(__file__).parents[1] / "protocols" / "thesis"
+STUDIES = Path(__file__).parents[1] / "studies"
 
 
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch):
     """Modules are found as they are when the script runs."""
-    monkeypatch.syspath_prepend(str(THESIS))
+    monkeypatch.syspath_prepend(str(STUDIES))
 
 
 def test_every_method_of_every_task_is_a_protocol(tmp_path):
@@ -31,7 +31,7 @@ def test_every_method_of_every_task_is_a_protocol(tmp_path):
         assert list(job.seeds) == [0, 1, 2, 3, 4]
         seen.add(job.method)
     assert seen == set(METHODS)
-    assert ns.load_protocol(THESIS / "ch6-sleep.toml").spec.stages[0].order == "top-down"
+    assert ns.load_protocol("thesis/ch6-sleep").spec.stages[0].order == "top-down"
 
 
 def test_a_job_learns_and_its_trace_is_used_again(tmp_path, monkeypatch):

@@ -15,7 +15,8 @@ from tiny_networks import SIZES, network, samples, weights
 from tiny_runs import TINY
 
 import neurosim as ns
-from neurosim import build, circuitry
+from neurosim.building import assembly
+from neurosim.building.loading import load_model
 from neurosim.circuits.cells import Cell
 from neurosim.circuits.description import FUNCTIONS
 from neurosim.circuits.expressions import ExpressionError, parse
@@ -23,13 +24,13 @@ from neurosim.circuits.populations import Group
 from neurosim.circuits.reading import problems
 from neurosim.circuits.starts import problems as start_problems
 from neurosim.circuits.wires import wire
-from neurosim.dynamics.base import Drive, Target, field, residual, rest
-from neurosim.dynamics.circuit import ELEMENTARY
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
-from neurosim.loading import load_model
-from neurosim.spec import ModelSpec
+from neurosim.models import circuitry
+from neurosim.networks.circuit import ELEMENTARY
+from neurosim.networks.dynamics import Drive, Target, field, residual, rest
+from neurosim.specs import ModelSpec
 from neurosim.theory.closed_forms import free_spectrum
 from neurosim.theory.fixed_points import phases
 from neurosim.theory.linearisation import System
@@ -271,7 +272,7 @@ def thesis(family, activation, taught, own, x, state):
 @pytest.mark.parametrize("family", TEXTS)
 def test_text_is_the_equations_of_the_thesis(family, activation, teaching):
     """Fields with biases at any state, what answers, what draws, and rests where fields vanish."""
-    ours, net = build.dynamics(model(family)), network(activation)
+    ours, net = assembly.dynamics(model(family)), network(activation)
     scale = 0.1 if activation == "tanh" else 1.0  # inverses of tanh want activity below 1
     x, y = (scale * a[0] for a in samples())
     rng = np.random.default_rng(7)
@@ -319,7 +320,7 @@ def test_a_nonlinear_compartment_is_drawn_where_newton_goes():
         },
         projections={"W": {"wire": "up[i-1] -> forward[i]"}},
     )
-    dynamics, net, (x, _) = build.dynamics(cubic), network("linear"), samples()
+    dynamics, net, (x, _) = assembly.dynamics(cubic), network("linear"), samples()
     own = {"W": weights().W}
     drive = dynamics.drive(net, own, x[0], Target("none"))
     state = jax.tree.map(jnp.ones_like, rest(dynamics, net, jnp.float64))
@@ -339,7 +340,7 @@ def test_sigma_is_held_under_steps_and_written_noise_is_as_written():
         projections={"W": {"wire": "up[i-1] -> forward[i]"}},
         noise={"pyramidal.soma": 0.5},
     )
-    dynamics, net, dt = build.dynamics(noisy), network("linear"), 0.01
+    dynamics, net, dt = assembly.dynamics(noisy), network("linear"), 0.01
     state = rest(dynamics, net, jnp.float64)
     level = Rate("heun", dt, False, 1e-6, 1e-9, 1e-3)
     spread = level.noise(dynamics, net, state, jax.random.key(0)).spread
@@ -451,7 +452,7 @@ def test_a_model_of_text_learns_as_the_shipped_one(protocol, tmp_path, rule):
 
 CHECK = """
 import sys
-from neurosim.cli import app
+from neurosim.cli.commands import app
 try:
     app(["check", sys.argv[1]])
 finally:
@@ -516,7 +517,7 @@ def test_every_command_takes_what_circuits_leave_behind(tmp_path, monkeypatch):
     """Populations beside those of layers, several seeds, figures: no command falls over them."""
     from typer.testing import CliRunner
 
-    from neurosim.cli import app
+    from neurosim.cli.commands import app
 
     monkeypatch.chdir(tmp_path)
     path = next(path for path in CIRCUITS if path.stem == "controller")
@@ -640,7 +641,7 @@ def test_a_rule_sees_the_parameters_of_its_phase(protocol, tmp_path):
 
 def test_check_writes_equations_as_they_stand_in_the_file(protocol, tmp_path):
     """And what it writes is the same protocol again."""
-    from neurosim.checking import check, in_words
+    from neurosim.reports.checks import check, in_words
 
     said = in_words(check(protocol()))
     assert "dsoma/dt = ((1 - mu)*f + mu*g - soma)/tau_soma     # [T 6.1]\n" in said
@@ -658,8 +659,8 @@ def bridged(spec: ModelSpec, dt: float, seed=0):
     """The largest difference of any state after two phases of Euler steps, at JAX and in Brian2."""
     from neurosim.levels.spiking.machine import Machine
 
-    dynamics, net = build.dynamics(spec), build.network(spec)
-    own = build.weights(spec, seed, None, Path())
+    dynamics, net = assembly.dynamics(spec), assembly.network(spec)
+    own = assembly.weights(spec, seed, None, Path())
     rng = np.random.default_rng(3)
     if "b" in own:
         own |= {"b": tuple(0.1 * rng.standard_normal(b.shape) for b in own["b"])}
@@ -730,13 +731,13 @@ def test_every_cell_has_its_own_value_of_a_spread_parameter():
     """τ dv/dt = pull − v, cell by cell; drawn by seed, never of the other sign."""
     spec = model("mixture", parameters=VARIED, layers=[4, 200, 200, 3], attenuation="1")
     alike = model("mixture", layers=[4, 200, 200, 3])
-    own, other = (build.weights(spec, seed, None, Path()) for seed in (0, 1))
+    own, other = (assembly.weights(spec, seed, None, Path()) for seed in (0, 1))
     taus = np.concatenate([own["pyramidal.tau_soma"][0], own["pyramidal.tau_soma"][1]])
     assert taus.mean() == pytest.approx(0.02, abs=4 * 0.004 / 20)
     assert taus.std() == pytest.approx(0.004, rel=0.2)
     assert taus.min() > 0
     assert not np.array_equal(own["output.mu"][0], other["output.mu"][0])
-    dynamics, net = build.dynamics(spec), build.network(spec)
+    dynamics, net = assembly.dynamics(spec), assembly.network(spec)
     state = states(dynamics, net)
     drive = dynamics.drive(net, own, jnp.ones(4), Target("none"))
     found = field(dynamics, net, own, drive, state)["pyramidal.soma"][0]
@@ -745,7 +746,7 @@ def test_every_cell_has_its_own_value_of_a_spread_parameter():
     mixed = (1 - mu) * now(group, "basal_rate") + mu * now(group, "apical_rate")
     expected = (mixed - state["pyramidal.soma"][0]) / own["pyramidal.tau_soma"][0]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    assert set(build.weights(alike, 0, None, Path())) == {"W", "Q", "b"}
+    assert set(assembly.weights(alike, 0, None, Path())) == {"W", "Q", "b"}
 
 
 @pytest.mark.long
@@ -794,7 +795,7 @@ def test_text_in_brians_notation_keeps_its_order():
 
 def settled(spec: ModelSpec, own, x, target, **parameters):
     """(a look at every quantity at the fixed point, how it was reached)."""
-    dynamics, net = build.dynamics(spec), build.network(spec)
+    dynamics, net = assembly.dynamics(spec), assembly.network(spec)
     changed = {name: jnp.asarray(value) for name, value in parameters.items()}
     drive = dynamics.drive(net, own, x, target)
     drive = Drive(drive.x, drive.basal, drive.target, changed)
@@ -811,7 +812,7 @@ def circuit():
         path = next(path for path in CIRCUITS if path.stem == name)
         spec = load_model(path, changes)
         assert problems(circuitry.tables(spec)) == []
-        return spec, build.weights(spec, 0, None, Path())
+        return spec, assembly.weights(spec, 0, None, Path())
 
     return made
 
@@ -823,7 +824,7 @@ def test_self_predicting_dendrites_are_silent_and_then_speak_the_backprop_error(
     Sacramento et al. 2018: the deviation is linear in the nudging λ.
     """
     spec, own = circuit("microcircuit", output_activation="softplus")
-    p, net = spec.parameters, build.network(spec)
+    p, net = spec.parameters, assembly.network(spec)
     x = jnp.asarray(np.random.default_rng(0).standard_normal(5))
     free, _ = settled(spec, own, x, Target("none"))
     for layer in (1, 2):
@@ -851,9 +852,9 @@ def test_a_target_is_frozen_where_the_free_phase_left_the_answer():
     cells = {"pyramidal": {"equations": shifted}, "output": taught}
     spec = model("mixture", cells=cells, parameters=PARAMETERS | {"shift": 0.0})
     dynamics, net, own = (
-        build.dynamics(spec),
+        assembly.dynamics(spec),
         network("linear"),
-        build.weights(spec, 0, None, Path()),
+        assembly.weights(spec, 0, None, Path()),
     )
     x, y = (a[0] for a in samples())
     drive = dynamics.drive(net, own, x, Target("none"))

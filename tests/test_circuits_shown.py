@@ -16,18 +16,18 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.transforms import Affine2D, Bbox
 
 import neurosim as ns
-from neurosim import circuitry
-from neurosim.activations import ACTIVATIONS, Elementwise
 from neurosim.circuits.description import FUNCTIONS
 from neurosim.circuits.expressions import parse
 from neurosim.circuits.latex import called, formula, symbol
 from neurosim.circuits.methods import STARTS, TRANSFER
 from neurosim.circuits.starts import NAMED
-from neurosim.dynamics.circuit import ELEMENTARY
 from neurosim.figures.circuits import circuit_figure
 from neurosim.figures.placement import Plan
-from neurosim.outline import in_words
-from neurosim.spec import FORMULAS
+from neurosim.functions.activations import ACTIVATIONS, Elementwise
+from neurosim.models import circuitry
+from neurosim.networks.circuit import ELEMENTARY
+from neurosim.reports.outline import in_words
+from neurosim.specs import FORMULAS
 
 CIRCUITS = {path.stem: path for path in (Path(__file__).parent / "circuits").glob("*.toml")}
 

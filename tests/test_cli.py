@@ -18,9 +18,10 @@ import pytest
 from command_line import call
 
 import neurosim as ns
-from neurosim import _progress, _words
-from neurosim.cli import _summary
-from neurosim.loading import bundled
+from neurosim import wording
+from neurosim.building.loading import bundled
+from neurosim.cli.commands import _summary
+from neurosim.process import progression
 
 CONSOLE = Path(sys.executable).parent / "neurosim"
 
@@ -88,7 +89,7 @@ def test_run_ends_with_a_summary_in_words(finished):
     assert lines[0] == "quickstart, equilibrium level: done"
     said = dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines[1:])
     assert said["test loss"] == f"{report['metrics']['test_loss']:.4g}"
-    assert said["test error"] == _words.percent(report["metrics"]["test_error"])
+    assert said["test error"] == wording.percent(report["metrics"]["test_error"])
     assert said["trace"] == "outputs/quickstart-equilibrium.h5"
     assert said["figure"] == "outputs/quickstart-equilibrium.png"
     assert set(said) == {"test loss", "test error", "settled", "wall time", "trace", "figure"}
@@ -162,11 +163,11 @@ def test_a_run_that_diverges_says_where_and_keeps_its_trace(finished):
 
 
 def test_an_interrupted_run_says_where_its_trace_is(finished, monkeypatch):
-    class Impatient(_progress.Lines):
+    class Impatient(progression.Lines):
         def __call__(self, progress):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(_progress, "display", lambda name, quiet: Impatient(name, sys.stderr))
+    monkeypatch.setattr(progression, "display", lambda name, quiet: Impatient(name, sys.stderr))
     result = call("run", *finished.arguments, "--out", "cut.h5")
     assert (result.exit_code, result.stdout) == (130, "")
     kept = "interrupted; cut.h5 holds all up to there; go on with: neurosim resume cut.h5"
@@ -212,13 +213,13 @@ def test_control_c_ends_a_real_process_with_130():
 
 
 def test_sigterm_stops_a_run_with_75_and_resume_ends_it(finished, monkeypatch):
-    class Terminated(_progress.Lines):
+    class Terminated(progression.Lines):
         def __call__(self, progress):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_progress, "display", lambda name, quiet: Terminated(name, sys.stderr))
-        patch.setattr("neurosim.looping.CHUNK_SECONDS", 0.0)
+        patch.setattr(progression, "display", lambda name, quiet: Terminated(name, sys.stderr))
+        patch.setattr("neurosim.runs.loop.CHUNK_SECONDS", 0.0)
         result = call("run", *finished.arguments, "--out", "cut.h5")
     assert (result.exit_code, result.stdout) == (75, "")
     assert result.stderr.splitlines() == [
@@ -440,7 +441,7 @@ def test_warnings_are_one_line_and_said_once():
 def test_help_is_instant_and_needs_no_jax():
     code = (
         "import resource, sys\n"
-        "from neurosim.cli import app\n"
+        "from neurosim.cli.commands import app\n"
         "sys.argv = ['neurosim', '--help']\n"
         "try:\n    app()\nexcept SystemExit:\n    pass\n"
         "heavy = {'jax', 'numpy', 'h5py', 'matplotlib', 'pydantic', 'rich'} & set(sys.modules)\n"
@@ -457,7 +458,7 @@ def test_help_is_instant_and_needs_no_jax():
 
 LIGHT = """
 import json, sys
-from neurosim.cli import app
+from neurosim.cli.commands import app
 HEAVY = ("jax", "equinox", "diffrax", "optimistix", "lineax", "optax", "brian2", "sklearn",
          "xarray", "h5netcdf", "pandas", "matplotlib", "rich", "scipy")
 for arguments in json.loads(sys.argv[1]):

@@ -9,7 +9,7 @@ import pytest
 from command_line import call
 
 import neurosim as ns
-from neurosim.loading import bundled
+from neurosim.building.loading import bundled
 
 PROTOCOLS = sorted(bundled("protocols"))
 

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from chains import circuit, dynamics
 
-from neurosim import build
-from neurosim.activations import LeakyReLU, Linear
-from neurosim.dynamics.base import Target, rest
-from neurosim.initialisers import feedback_weights
+from neurosim.building import assembly
+from neurosim.building.loading import load_model
+from neurosim.functions.activations import LeakyReLU, Linear
+from neurosim.functions.losses import Loss
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
-from neurosim.loading import load_model
-from neurosim.losses import Loss
-from neurosim.network import Network, Weights
+from neurosim.models.initialisers import feedback_weights
+from neurosim.networks.dynamics import Target, rest
+from neurosim.networks.network import Network, Weights
 from neurosim.plasticity.local import teaching
 
 N, STEP, TAU = 5, 0.01, 0.02
@@ -156,7 +156,7 @@ def with_dendrites(case):
     changes = {"layers": list(case.network.sizes), "projections.W.post": post}
     values = {"mu": case.mu, "tau_soma": TAU, "tau_basal": 0.004, "tau_apical": 0.01}
     changes |= {f"parameters.{name}": value for name, value in values.items()}
-    return build.dynamics(load_model("mixture-dendrites", changes)).with_layers()
+    return assembly.dynamics(load_model("mixture-dendrites", changes)).with_layers()
 
 
 @pytest.mark.parametrize("slow", [False, True], ids=["instant", "dendrites"])

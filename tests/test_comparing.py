@@ -15,9 +15,9 @@ from test_circuits import MIXTURE, RULE
 from typer.testing import CliRunner
 
 import neurosim as ns
-from neurosim.cli import app
-from neurosim.comparing import TOLERANCE, hold, in_words
-from neurosim.comparing.sides import Grid
+from neurosim.cli.commands import app
+from neurosim.comparison import TOLERANCE, hold, in_words
+from neurosim.comparison.sides import Grid
 from neurosim.figures import comparison_figure, overview_figure, raster
 from neurosim.figures.spikes import in_burst
 

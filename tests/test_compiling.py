@@ -9,7 +9,7 @@ import pytest
 from tiny_runs import TINY
 
 import neurosim as ns
-from neurosim.compiled import compiled, forget
+from neurosim.process.compiled import compiled, forget
 
 SEEN: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: SEEN.append(name))
@@ -66,8 +66,8 @@ def test_other_numbers_run_the_same_programs(tmp_path):
 
 def test_a_process_drops_its_programs_when_they_are_too_many(monkeypatch):
     """With room for two, a third begins anew."""
-    monkeypatch.setattr("neurosim.compiled.KEPT", 2)
-    monkeypatch.setattr("neurosim.compiled._programs", {})
+    monkeypatch.setattr("neurosim.process.compiled.KEPT", 2)
+    monkeypatch.setattr("neurosim.process.compiled._programs", {})
     traced = []
 
     @compiled
@@ -95,7 +95,7 @@ def test_memory_does_not_grow_with_the_networks_seen(tmp_path):
 
 SHAPES = """
 import neurosim as ns
-from neurosim import compiled
+from neurosim.process import compiled
 
 compiled.KEPT = 6
 

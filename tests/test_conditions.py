@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import neurosim as ns
+from neurosim.building.loading import bundled, load_model
 from neurosim.credit import CREDITS, Credit, named
 from neurosim.credit.feedback_alignment import feedback_alignment
-from neurosim.listing import catalog
-from neurosim.loading import bundled, load_model
+from neurosim.reports.catalogue import catalog
 
 EXACT = {"model.credit": "tp-ei", "batch": 1, "record.samples": 1}
 FORWARD = {"stages.0.phases.0.plastic": ["forward"]}

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import neurosim as ns
-from neurosim import build, circuitry
-from neurosim.loading import bundled, load_model
-from neurosim.spec import ModelSpec
+from neurosim.building import assembly
+from neurosim.building.loading import bundled, load_model
+from neurosim.models import circuitry
+from neurosim.specs import ModelSpec
 
 DEEP = [64, 32, 32, 32, 32, 32, 10]
 
@@ -281,7 +282,7 @@ def test_weights_from_a_file(tmp_path):
     changes = from_file(tmp_path, "W", **ARRAYS)
     changes |= {"projections.Q.init": "file", "projections.W.bias": True}  # of the same file
     with jax.enable_x64(True):
-        found = build.weights(model(**changes), 0, None, tmp_path)
+        found = assembly.weights(model(**changes), 0, None, tmp_path)
     assert set(found) == {"W", "Q", "b"}
     for letter, layers in found.items():
         for i, array in enumerate(layers, start=1):
@@ -291,7 +292,7 @@ def test_weights_from_a_file(tmp_path):
 def test_biases_that_a_file_has_not_are_zero(tmp_path):
     arrays = {name: array for name, array in ARRAYS.items() if name[0] != "b"}
     changes = from_file(tmp_path, "W", "Q", **arrays) | {"projections.W.bias": True}
-    found = build.weights(model(**changes), 0, None, tmp_path)
+    found = assembly.weights(model(**changes), 0, None, tmp_path)
     assert [array.tolist() for array in found["b"]] == [[0.0] * 4, [0.0] * 2]
 
 
@@ -310,19 +311,19 @@ def test_biases_that_a_file_has_not_are_zero(tmp_path):
 def test_bad_weights_files(tmp_path, arrays, message):
     spec = model(**from_file(tmp_path, "W", **arrays))
     with pytest.raises(ns.InputError, match=message):
-        build.weights(spec, 0, None, tmp_path)
+        assembly.weights(spec, 0, None, tmp_path)
 
 
 def test_weights_of_any_projection_come_from_a_file(tmp_path):
     circuit = Path(__file__).parent / "circuits" / "microcircuit.toml"
     plain = load_model(circuit)
-    drawn = build.weights(plain, 0, None, tmp_path)
+    drawn = assembly.weights(plain, 0, None, tmp_path)
     name = next(name for name in drawn if name not in ("W", "Q", "b"))
     numbers = [synapse.number for synapse in circuitry.circuit(plain).projection[name].synapses]
     arrays = {f"{name}{i}": 7.0 + np.asarray(w) for i, w in zip(numbers, drawn[name], strict=True)}
     changes = from_file(tmp_path, name, **arrays) | {f"projections.{name}.rule": "fixed"}
     changes |= dict.fromkeys([f"projections.{name}.post", f"projections.{name}.pre"])
-    found = build.weights(load_model(circuit, changes), 0, None, tmp_path)
+    found = assembly.weights(load_model(circuit, changes), 0, None, tmp_path)
     for number, array in zip(numbers, found[name], strict=True):
         np.testing.assert_allclose(array, arrays[f"{name}{number}"], rtol=1e-6)
 
@@ -371,10 +372,10 @@ def test_solvers_are_not_asked_for_what_they_cannot_do(changes, message):
 )
 def test_tolerances_that_nobody_gives_are_those_that_the_precision_carries(precision, tolerances):
     given = {"level": "rate", "precision": precision} | ADAPTIVE
-    level = build.level(ns.load_protocol("student-teacher", given).spec)
+    level = assembly.level(ns.load_protocol("student-teacher", given).spec)
     assert (level.rtol, level.atol) == tolerances
     least = {"rate.rtol": 1e-6, "rate.atol": 1e-7}
-    level = build.level(ns.load_protocol("student-teacher", given | least).spec)
+    level = assembly.level(ns.load_protocol("student-teacher", given | least).spec)
     assert (level.rtol, level.atol) == (1e-6, 1e-7)
 
 

@@ -3,11 +3,11 @@
 import pytest
 
 import neurosim as ns
+from neurosim.building.loading import load_model
 from neurosim.circuits.cells import Cell
 from neurosim.circuits.description import FUNCTIONS
 from neurosim.circuits.dimensions import check
 from neurosim.circuits.expressions import ExpressionError
-from neurosim.loading import load_model
 
 LEAKY = "dv/dt = (g_l*(e_l - v) + current)/c_m\nrate = s((v - v_t)/width)"
 UNITS = {"g_l": "conductance", "e_l": "voltage", "c_m": "capacitance", "width": "voltage"}

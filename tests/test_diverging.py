@@ -90,7 +90,7 @@ def test_the_other_seeds_go_on_and_the_failed_one_is_marked(run, tmp_path, monke
     }
     found = []
     for seconds in (0.0, 1e3):
-        monkeypatch.setattr(import_module("neurosim.looping"), "CHUNK_SECONDS", seconds)
+        monkeypatch.setattr(import_module("neurosim.runs.loop"), "CHUNK_SECONDS", seconds)
         done = run(changes, seeds=range(6))
         [entry] = done.diverged
         assert entry["seed"] == 0

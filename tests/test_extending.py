@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import neurosim as ns
-from neurosim.activations import Elementwise
-from neurosim.checking import in_words
+from neurosim.building.loading import load_model
 from neurosim.credit import Credit
-from neurosim.loading import load_model
+from neurosim.functions.activations import Elementwise
 from neurosim.plasticity.signals import white_noise
+from neurosim.reports.checks import in_words
 from neurosim.tasks.data import Data
 
 SMALL = {

@@ -9,17 +9,17 @@ import pytest
 from sklearn.datasets import load_digits
 
 import neurosim as ns
-from neurosim import build, facts
-from neurosim.activations import ACTIVATIONS
+from neurosim.building import assembly, facts
+from neurosim.building.loading import load_model
 from neurosim.credit import CREDITS
-from neurosim.deferred import Deferred
-from neurosim.draws import data, weights
-from neurosim.dynamics.base import Target, rest
-from neurosim.loading import load_model
+from neurosim.functions.activations import ACTIVATIONS
+from neurosim.functions.deferred import Deferred
+from neurosim.networks.dynamics import Target, rest
+from neurosim.networks.wirings import TIES
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
-from neurosim.spec import FORMULAS, ActivationSpec
+from neurosim.runs.draws import data, weights
+from neurosim.specs import FORMULAS, ActivationSpec
 from neurosim.tasks import digits
-from neurosim.wirings import TIES
 
 MODELS = ["mixture", "mixture-two-phase", "mixture-dendrites", "multiplexing", "backprop"]
 
@@ -27,7 +27,7 @@ MODELS = ["mixture", "mixture-two-phase", "mixture-dendrites", "multiplexing", "
 @pytest.mark.parametrize("name", MODELS)
 def test_facts_of_a_model_are_those_of_what_is_built(name):
     model = load_model(name, {"layers": [6, 6, 6]})
-    said, dynamics, network = facts.facts(model), build.dynamics(model), build.network(model)
+    said, dynamics, network = facts.facts(model), assembly.dynamics(model), assembly.network(model)
     layers = range(1, model.depth + 1)
     assert said.attenuation == pytest.approx([dynamics.attenuation(network, i) for i in layers])
     where = facts.observed(model)
@@ -53,8 +53,8 @@ def test_facts_of_a_model_are_those_of_what_is_built(name):
     protocol = ns.load_protocol("student-teacher", given)
     _, drawn = data(protocol, [0])
     [first] = weights(protocol, [0], drawn)
-    dynamics, net = build.dynamics(model), build.network(model)
-    own, x = build.placed(first), jnp.zeros(model.layers[0])
+    dynamics, net = assembly.dynamics(model), assembly.network(model)
+    own, x = assembly.placed(first), jnp.zeros(model.layers[0])
     drive = dynamics.drive(net, own, x, Target("none"))
     seen = dynamics.look(net, own, drive, rest(dynamics, net, x.dtype))
     assert jax.tree.map(lambda array: array.shape[0], seen) == facts.observed(model)
@@ -83,7 +83,7 @@ def test_formulas_are_those_of_the_functions():
     assert list(FORMULAS) == list(ACTIVATIONS)
     for name, activation in ACTIVATIONS.items():
         assert (activation.__doc__ or "").partition("\n")[0].rstrip(".") == FORMULAS[name]
-        assert build.activation(ActivationSpec(name=name)).domain is not None
+        assert assembly.activation(ActivationSpec(name=name)).domain is not None
 
 
 def test_what_a_name_can_do_is_asked_of_functions_that_have_none():

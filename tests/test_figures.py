@@ -17,9 +17,9 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 import neurosim as ns
-from neurosim import _words, figures
+from neurosim import figures, wording
 from neurosim.errors import InputError
-from neurosim.store import open_trace
+from neurosim.traces import open_trace
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_overview_shows_activity_teaching_learning_and_angles(traces):
     title = figure.get_suptitle().replace("\n", " ")
     assert title.startswith("quickstart: mixture-two-phase model, rate level, seed 0; test error ")
     error = open_trace(traces("two-phase"))["evaluation/error"].values[-1]
-    assert title.endswith(f"test error {_words.percent(error)}")
+    assert title.endswith(f"test error {wording.percent(error)}")
 
 
 def figures_sample(path):
@@ -136,8 +136,8 @@ def test_curves_are_mean_and_range_over_seeds_that_live(traces):
         np.testing.assert_allclose(drawn.get_ydata(), np.nanmean(values, 1), rtol=1e-6)
         bands = [c.get_datalim(shown[title].transData) for c in shown[title].collections]
         assert any(np.allclose([b.y0, b.y1], [np.nanmin(values), np.nanmax(values)]) for b in bands)
-    final = [_words.percent(e) for e in trace["evaluation/error"].values[-1, 1:]]
-    mean = _words.percent(trace["evaluation/error"].values[-1, 1:].mean())
+    final = [wording.percent(e) for e in trace["evaluation/error"].values[-1, 1:]]
+    mean = wording.percent(trace["evaluation/error"].values[-1, 1:].mean())
     words = f"test error {mean}, mean of 2 seeds ({min(final)} to {max(final)})"
     assert words in figure.get_suptitle().replace("\n", " "), "as the end of the run says it"
     assert shown["Loss"].get_ylabel() == "cross-entropy (nats)"

@@ -9,11 +9,11 @@ import xarray as xr
 from command_line import call
 
 import neurosim as ns
-from neurosim import ingredients
+from neurosim.building import ingredients
+from neurosim.building.loading import load_model, load_protocol
 from neurosim.errors import InputError, NeurosimWarning
-from neurosim.loading import load_model, load_protocol
-from neurosim.subjects import subject
-from neurosim.weight_files import of_moment
+from neurosim.reports.subjects import subject
+from neurosim.traces.weight_files import of_moment
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

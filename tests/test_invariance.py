@@ -12,15 +12,15 @@ from chains import circuit, forward, layers
 from tiny_networks import DYNAMICS, STEP, network, present, samples, weights
 
 import neurosim as ns
-from neurosim import build
-from neurosim.contents import phase_times
-from neurosim.dynamics.base import Target, rest
-from neurosim.engine import Engine
+from neurosim.building import assembly
+from neurosim.building.loading import load_protocol
+from neurosim.learning.engine import Engine
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
-from neurosim.loading import load_protocol
-from neurosim.network import Weights
+from neurosim.networks.dynamics import Target, rest
+from neurosim.networks.network import Weights
+from neurosim.runs.contents import phase_times
 
 # How a phase is gone through: (level, its length in s, whether it stops once settled).
 WAYS = {
@@ -175,7 +175,7 @@ def execute(tmp_path_factory):
         path = folder / "trace.h5"
         protocol = load_protocol(folder / "tiny.toml", overrides)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(import_module("neurosim.looping"), "CHUNK_SECONDS", chunk_seconds)
+            patch.setattr(import_module("neurosim.runs.loop"), "CHUNK_SECONDS", chunk_seconds)
             ns.run(protocol, out=path, force=True, **arguments)
         found = {}
         with h5py.File(path) as file:
@@ -228,7 +228,7 @@ def test_the_noise_of_a_sample_follows_it_through_the_batch(tmp_path):
     (tmp_path / "tiny.toml").write_text(RUN)
     free = {"name": "free", "duration": "40 ms", "until": "duration"}
     spec = load_protocol(tmp_path / "tiny.toml", {"stages.0.phases": [free]}).spec
-    engine = build.engine(spec, spec.stages[0], 15)
+    engine = assembly.engine(spec, spec.stages[0], 15)
     rng = np.random.default_rng(2)
     data = (jnp.asarray(rng.normal(size=(20, 4))), jnp.asarray(rng.normal(size=(20, 3))))
     W = forward("orthogonal", (4, 4, 3), 0.5, rng)
@@ -264,8 +264,11 @@ def test_every_length_of_a_phase_can_be_recorded(tmp_path, milliseconds, adaptiv
     changes |= {"model.parameters.tau_soma": "2 ms"}
     spec = load_protocol(tmp_path / "tiny.toml", changes).spec
     times = phase_times(spec, spec.stages[0].phases)[0]
-    level, dynamics = build.level(spec), build.dynamics(spec.model)
-    net, own = build.network(spec.model), {"W": (jnp.eye(4), jnp.eye(3, 4)), "Q": (jnp.eye(4, 3),)}
+    level, dynamics = assembly.level(spec), assembly.dynamics(spec.model)
+    net, own = (
+        assembly.network(spec.model),
+        {"W": (jnp.eye(4), jnp.eye(3, 4)), "Q": (jnp.eye(4, 3),)},
+    )
     drive = dynamics.drive(net, own, jnp.ones(4), Target("none"))
     problem = Problem(dynamics, net, own, drive, STEP, jnp.ones(3))
     start = rest(dynamics, problem.network, jnp.float64)

@@ -8,9 +8,9 @@ import pytest
 from chains import circuit
 from settled_networks import draws, network, random_weights, settled
 
-from neurosim import build
-from neurosim.loading import load_protocol
-from neurosim.simulator import Phase
+from neurosim.building import assembly
+from neurosim.building.loading import load_protocol
+from neurosim.levels.simulator import Phase
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -64,7 +64,7 @@ def spec(tmp_path_factory):
 
 
 def learning(spec):
-    return build.learning(spec, spec.stages[0])
+    return assembly.learning(spec, spec.stages[0])
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_depth_compensation_undoes_the_attenuation(spec):
     x, y = draws(11, 6, 4), draws(12, 6, 3)
     posts = "(soma - basal_rate)", "((soma - basal_rate)/attenuation)"
     specs = [spec({"model.projections.W.post": f"slope(basal)*{post}"}) for post in posts]
-    dynamics = build.dynamics(specs[0].model)
+    dynamics = assembly.dynamics(specs[0].model)
     _, readout = settled(dynamics, net, weights, x, y, "following")
     phase, key = Phase("learning", 0.0, True, "following", ("W",)), jax.random.key(0)
     both = []
@@ -142,7 +142,7 @@ def test_depth_compensation_undoes_the_attenuation(spec):
 def test_a_presentation_moves_weights_by_rate_times_schedule_times_change(spec):
     """Engine level: at presentation p of a stage that began at `first`, by layer, W, b and Q."""
     chosen = spec({"schedule.kind": "linear", "schedule.final": 0.5})
-    engine = build.engine(chosen, chosen.stages[0], 10)
+    engine = assembly.engine(chosen, chosen.stages[0], 10)
     weights = circuit(random_weights((4, 5, 5, 3), biases=True, q_noise=0.05))
     data = (draws(13, 20, 4), draws(14, 20, 3))
     orders = jnp.arange(20).reshape(1, 4, 5)

@@ -9,9 +9,10 @@ import pytest
 from command_line import call
 
 import neurosim as ns
-from neurosim import build, circuitry
-from neurosim.dynamics.base import Target, rest
-from neurosim.loading import bundled, load_model
+from neurosim.building import assembly
+from neurosim.building.loading import bundled, load_model
+from neurosim.models import circuitry
+from neurosim.networks.dynamics import Target, rest
 
 RECONSTRUCTION = "t_slope(apical)*(soma - apical_rate)"
 
@@ -220,8 +221,8 @@ tau = "20 ms"
 def test_a_bias_is_learned_or_zero(bias):
     """At rest v = W h + b, where b is that of the weights or nothing."""
     model = load_model(written("own.toml", BIASED.replace("BIAS", f"bias = {bias}")))
-    dynamics, network = build.dynamics(model), build.network(model)
-    weights = build.weights(model, 0, None, Path.cwd())
+    dynamics, network = assembly.dynamics(model), assembly.network(model)
+    weights = assembly.weights(model, 0, None, Path.cwd())
     x = jnp.ones(3)
     assert ("b" in weights) == (bias == "true")
     if bias == "true":
@@ -251,6 +252,6 @@ def test_cells_that_name_a_bias_which_nobody_gives_are_refused_with_a_hint():
 @pytest.mark.parametrize("name", ["mixture", "mixture-two-phase", "multiplexing", "backprop"])
 def test_biases_of_shipped_models_are_one_word_away(name):
     with_b = load_model(name, {"projections.W.bias": True, "layers": [4, 4, 4]})
-    assert "b" in build.weights(with_b, 0, None, Path.cwd())
+    assert "b" in assembly.weights(with_b, 0, None, Path.cwd())
     without = load_model(name, {"layers": [4, 4, 4]})
-    assert "b" not in build.weights(without, 0, None, Path.cwd())
+    assert "b" not in assembly.weights(without, 0, None, Path.cwd())

@@ -17,14 +17,14 @@ import pytest
 from chains import FEEDFORWARD, circuit, dynamics, forward, layers
 from scipy.linalg import solve_continuous_lyapunov, solve_discrete_lyapunov
 
-from neurosim import build
-from neurosim.activations import Linear
-from neurosim.dynamics.base import Target, rest
+from neurosim.building import assembly
+from neurosim.building.loading import load_protocol
+from neurosim.functions.activations import Linear
+from neurosim.functions.losses import Loss
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
-from neurosim.loading import load_protocol
-from neurosim.losses import Loss
-from neurosim.network import Network, Weights
+from neurosim.networks.dynamics import Target, rest
+from neurosim.networks.network import Network, Weights
 
 SAMPLES, ERRORS = 4000, 5.0
 SIZES, MU, TAU, SIGMA = (3, 4, 4, 3), 0.2, 0.02, 0.3
@@ -261,7 +261,7 @@ def test_seeds_presentations_phases_and_samples_draw_noise_of_their_own(tmp_path
     """
     (tmp_path / "noise.toml").write_text(PROTOCOL)
     spec = load_protocol(tmp_path / "noise.toml").spec
-    engine = build.engine(spec, spec.stages[0], 10)
+    engine = assembly.engine(spec, spec.stages[0], 10)
     zero = {"W": (np.zeros((4, 3)), np.zeros((3, 4))), "Q": (np.zeros((4, 3)),)}
     state = engine.begin(jax.tree.map(lambda a: jnp.asarray(a)[None], zero), 0)
     data = (jnp.zeros((400, 3)), jnp.zeros((400, 3)))

@@ -9,13 +9,13 @@ from small_spikes import arrays, compiled
 from tiny_runs import TINY
 
 import neurosim as ns
-from neurosim import circuitry
+from neurosim.building.loading import load_model
 from neurosim.circuits.reading import problems
 from neurosim.circuits.variables import TAKEN
-from neurosim.comparing import hold
+from neurosim.comparison import hold
 from neurosim.figures import overview_figure
-from neurosim.loading import load_model
-from neurosim.spec import ModelSpec
+from neurosim.models import circuitry
+from neurosim.specs import ModelSpec
 
 CELL = """
 basal       = forward + bias

@@ -13,17 +13,17 @@ from chains import FEEDFORWARD, circuit
 from scipy.integrate import solve_ivp
 
 import neurosim as ns
-from neurosim import build
-from neurosim.activations import Linear
-from neurosim.dynamics.base import Target, rest
+from neurosim.building import assembly
+from neurosim.building.loading import load_model, load_protocol
 from neurosim.errors import NeurosimWarning
+from neurosim.functions.activations import Linear
+from neurosim.functions.losses import Loss
 from neurosim.levels import online
 from neurosim.levels.rate import Rate
-from neurosim.loading import load_model, load_protocol
-from neurosim.losses import Loss
-from neurosim.network import Network, Weights
+from neurosim.levels.simulator import Phase
+from neurosim.networks.dynamics import Target, rest
+from neurosim.networks.network import Network, Weights
 from neurosim.plasticity.local import LocalLearning
-from neurosim.simulator import Phase
 
 MU, STEP, N = 0.3, 0.5, 3
 
@@ -114,7 +114,7 @@ def engine(tmp_path_factory):
 
     def make(overrides):
         spec = load_protocol(path, overrides).spec
-        return build.engine(spec, spec.stages[0], 100)
+        return assembly.engine(spec, spec.stages[0], 100)
 
     return make
 
@@ -294,7 +294,7 @@ def test_memory_is_a_low_pass_filter_that_can_be_closed():
     network = Network((N, N), (Linear(),), "inverse", Loss("half-squared", "linear"))
     changes = {"layers": [N, N], "credit": None, "parameters.tau_basal": tau}
     changes |= {"projections.W.post": "slope(basal)*(rate - rate_free)"}
-    dynamics = build.dynamics(load_model(FEEDFORWARD, changes))
+    dynamics = assembly.dynamics(load_model(FEEDFORWARD, changes))
     W, _ = start()
     weights = {"W": (jnp.asarray(W[0]),)}
     x = jnp.asarray(np.random.default_rng(2).standard_normal((2, N)))

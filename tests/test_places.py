@@ -12,9 +12,9 @@ from command_line import call
 from tiny_runs import same
 
 import neurosim as ns
-from neurosim import naming
 from neurosim.errors import InputError, StoppedError
 from neurosim.figures import overview, variables
+from neurosim.traces import naming
 
 
 @pytest.fixture(autouse=True)
@@ -190,7 +190,7 @@ def git(*words):
 
 def told(folder):
     """The commit that a copy of neurosim in a folder names."""
-    code = "from neurosim.environment import commit; print(commit())"
+    code = "from neurosim.runs.environment import commit; print(commit())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": str(folder)},

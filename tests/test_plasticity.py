@@ -11,14 +11,14 @@ from chains import FEEDFORWARD, circuit, dynamics, state_of
 from settled_networks import ACTIVATIONS, SLOPE, STEP, draws, network, random_weights, settled
 
 import neurosim as ns
-from neurosim import build
-from neurosim.activations import Tanh
+from neurosim.building import assembly
+from neurosim.building.loading import load_model, load_protocol
 from neurosim.credit import CREDITS
-from neurosim.dynamics.base import Readout, Target
-from neurosim.dynamics.circuit import Signals
-from neurosim.loading import load_model, load_protocol
-from neurosim.losses import Loss
-from neurosim.network import Network
+from neurosim.functions.activations import Tanh
+from neurosim.functions.losses import Loss
+from neurosim.networks.circuit import Signals
+from neurosim.networks.dynamics import Readout, Target
+from neurosim.networks.network import Network
 from neurosim.plasticity import signals as probes
 from neurosim.plasticity.local import Sides
 from neurosim.plasticity.signals import Feedback, apical_delta
@@ -72,7 +72,7 @@ def test_rules_are_means_of_outer_products(rule):
         for j in range(pre):
             dQ[i, j] -= 0.7 * float(weights[i, j])
     given = {"layers": [pre, post], "projections.W.bias": True, "projections.W.rule": rule}
-    moving = build.dynamics(load_model("target-propagation", given))
+    moving = assembly.dynamics(load_model("target-propagation", given))
     net = Network((pre, post), (Tanh(),), "inverse", Loss("half-squared", "linear"))
     named = {"basal": basal, "rate": rate, "teaching": teaching}
     now = Signals((rate,), {f"layer1.{name}": array for name, array in named.items()})
@@ -136,7 +136,7 @@ def test_feedback_rules_descend_the_reconstruction_error(rule, form):
     net, weights = network(sizes, "tanh", form), random_weights(sizes, q_noise=0.1)
     x, y = 0.3 * draws(3, 9, 4), draws(4, 9, 4)
     post = {"projections.Q.post": RECONSTRUCTION["mixture"], "parameters.mu": 0.2}
-    moving = build.dynamics(load_model("mixture", post | {"layers": list(sizes)})).with_layers()
+    moving = assembly.dynamics(load_model("mixture", post | {"layers": list(sizes)})).with_layers()
     _, now = settled(moving, net, weights, x, y)
     layers = moving.layers(net, now)
     if rule == "text":
@@ -302,7 +302,7 @@ def test_reconstruction_ends_at_the_regression_on_its_own_activity(family):
     taus = {"mixture": {"mu": 0.2, "tau_soma": 0.02}}
     taus |= {"multiplexing": {"tau_basal": 0.01, "tau_apical": 0.01}}
     given |= {f"parameters.{name}": value for name, value in taus[family].items()}
-    moving = build.dynamics(load_model(family, given)).with_layers()
+    moving = assembly.dynamics(load_model(family, given)).with_layers()
     mixing = draws(8, 4, 4)
     x, y = draws(9, 50, 4) @ mixing, jnp.zeros((50, 3))
     evoked = {"mixture": "apical_rate", "multiplexing": "burst_signal"}[family]

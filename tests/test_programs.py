@@ -13,7 +13,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from tiny_runs import TINY, same
 
 import neurosim as ns
-from neurosim import cache, programs
+from neurosim.process import cache
+from neurosim.runs import programs
 
 SHORT = {
     "equilibrium.max_newton": 0,
@@ -243,7 +244,7 @@ def test_other_warnings_are_heard(folder):
 
 RACE = """
 import jax, jax.numpy as jnp
-from neurosim import programs
+from neurosim.runs import programs
 programs.WORTHWHILE = 0.0
 with programs.kept():
     print([float(jax.jit(lambda x, n=n: jnp.sin(x) ** n)(2.0)) for n in range(2, 40)])

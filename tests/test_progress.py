@@ -9,15 +9,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from neurosim import _progress, _words
+from neurosim import wording
+from neurosim.process import progression
 
 
 def at(done, test_error=0.1):
-    return _progress.Progress(done, 240, 0.5, test_error)
+    return progression.Progress(done, 240, 0.5, test_error)
 
 
 def test_what_is_done_and_how_long_it_takes_is_known_at_any_time():
-    course = _progress.Course("mine", 100.0)
+    course = progression.Course("mine", 100.0)
     assert course.words(135.0) == "mine: compiling, 35 s so far"
     course.note(at(10), 140.0)
     assert course.words(141.0) == "mine: 10 of 240 presentations, loss 0.5, test error 10.0 %"
@@ -30,16 +31,16 @@ def test_what_is_done_and_how_long_it_takes_is_known_at_any_time():
 def test_a_log_gets_lines_at_even_times_though_nothing_is_heard_of_the_run(monkeypatch, capsys):
     pauses = []
 
-    class Clock(_progress.Event):
+    class Clock(progression.Event):
         """Ends after four pauses, which take no time."""
 
         def wait(self, timeout=None):
             pauses.append(timeout)
             return len(pauses) > 4
 
-    monkeypatch.setattr(_progress, "Event", Clock)
-    monkeypatch.setattr(_progress.time, "monotonic", lambda: 100.0 + sum(pauses))
-    with _progress.Lines("mine", sys.stderr) as lines:
+    monkeypatch.setattr(progression, "Event", Clock)
+    monkeypatch.setattr(progression.time, "monotonic", lambda: 100.0 + sum(pauses))
+    with progression.Lines("mine", sys.stderr) as lines:
         lines._thread.join(5)
     assert pauses == [5, 30, 30, 30, 30]
     assert capsys.readouterr().err.splitlines() == [
@@ -48,9 +49,9 @@ def test_a_log_gets_lines_at_even_times_though_nothing_is_heard_of_the_run(monke
 
 
 def test_a_log_is_left_alone_once_the_run_is_over(monkeypatch, capsys):
-    monkeypatch.setattr(_progress, "PATIENCE", 0.01)
-    monkeypatch.setattr(_progress, "INTERVAL", 0.01)
-    with _progress.Lines("mine", sys.stderr) as lines:
+    monkeypatch.setattr(progression, "PATIENCE", 0.01)
+    monkeypatch.setattr(progression, "INTERVAL", 0.01)
+    with progression.Lines("mine", sys.stderr) as lines:
         lines(at(3))
         while "3 of 240 presentations" not in capsys.readouterr().err:
             time.sleep(0.01)
@@ -62,12 +63,12 @@ def test_a_log_is_left_alone_once_the_run_is_over(monkeypatch, capsys):
 
 def test_lines_are_said_though_standard_error_is_redirected_meanwhile(monkeypatch, tmp_path):
     """As Brian2 does while it compiles, of the process as a whole."""
-    monkeypatch.setattr(_progress, "PATIENCE", 0.01)
-    monkeypatch.setattr(_progress, "INTERVAL", 0.01)
+    monkeypatch.setattr(progression, "PATIENCE", 0.01)
+    monkeypatch.setattr(progression, "INTERVAL", 0.01)
     with open(tmp_path / "log", "w+") as log, open(tmp_path / "other", "w+") as other:
         monkeypatch.setattr(sys, "stderr", log)
-        with _progress.display("mine", False) as lines:
-            assert isinstance(lines, _progress.Lines)
+        with progression.display("mine", False) as lines:
+            assert isinstance(lines, progression.Lines)
             elsewhere = os.dup(log.fileno())
             os.dup2(other.fileno(), log.fileno())
             lines(at(3))
@@ -106,32 +107,32 @@ class Notebook:
 @pytest.mark.parametrize(
     ("wanted", "terminal", "kind"),
     [
-        (None, True, _progress.Bar),
+        (None, True, progression.Bar),
         (None, False, None),
-        (True, True, _progress.Bar),
-        (True, False, _progress.Lines),
+        (True, True, progression.Bar),
+        (True, False, progression.Lines),
         (False, True, None),
         (False, False, None),
     ],
 )
 def test_a_bar_is_shown_where_somebody_looks_on(monkeypatch, wanted, terminal, kind):
     monkeypatch.setattr(sys, "stderr", Terminal() if terminal else io.StringIO())
-    with _progress.shown(wanted, "mine") as progress:
+    with progression.shown(wanted, "mine") as progress:
         assert progress is None if kind is None else type(progress) is kind
 
 
 def test_a_script_may_be_told_instead(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     told = []
-    with _progress.shown(told.append, "mine") as progress:
+    with progression.shown(told.append, "mine") as progress:
         progress(at(1))
     assert told == [at(1)] and sys.stderr.getvalue() == ""
 
 
 def test_a_notebook_shows_a_bar_in_its_cell_that_goes(monkeypatch):
     notebook = Notebook(monkeypatch)
-    monkeypatch.setattr(_progress.time, "monotonic", lambda: 100.0)
-    with _progress.shown(None, "<mine>") as progress:
+    monkeypatch.setattr(progression.time, "monotonic", lambda: 100.0)
+    with progression.shown(None, "<mine>") as progress:
         assert notebook.shown == ["<progress></progress> &lt;mine&gt;: compiling"]
         progress(at(3))
         progress(at(4))  # too soon for another picture
@@ -141,12 +142,12 @@ def test_a_notebook_shows_a_bar_in_its_cell_that_goes(monkeypatch):
         "",
     ]
     notebook.config = {}  # IPython on a terminal is no notebook
-    with _progress.shown(None, "mine") as progress:
+    with progression.shown(None, "mine") as progress:
         assert progress is None
 
 
 def test_the_bar_compiles_first_and_then_counts():
-    bar = _progress.Bar("mine", sys.stderr)
+    bar = progression.Bar("mine", sys.stderr)
     [task] = bar.rich.tasks
     assert task.description == "mine: compiling" and task.total is None
     bar(SimpleNamespace(done=3, total=12, loss=0.123456, test_error=0.034))
@@ -159,20 +160,20 @@ def test_the_bar_compiles_first_and_then_counts():
 @pytest.mark.parametrize(
     ("function", "number", "words"),
     [
-        (_words.duration, 0.03097, "31 ms"),
-        (_words.duration, 9.0, "9 s"),
-        (_words.duration, 59.7, "1 min 0 s"),
-        (_words.duration, 125.2, "2 min 5 s"),
-        (_words.duration, 3 * 3600 + 61, "3 h 1 min"),
-        (_words.duration, 50 * 3600, "2 d 2 h"),
-        (_words.size, 512, "512 B"),
-        (_words.size, 5_277_120, "5.28 MB"),
-        (_words.size, 88_000, "88 kB"),
-        (_words.percent, 0.0339, "3.4 %"),
-        (_words.percent, 0.99999, "99.9 %"),
-        (_words.percent, 1.0, "100 %"),
-        (_words.percent, 0.0, "0 %"),
-        (_words.listed, range(100), "0, 1, 2, 3, 4, 5, ..., 99"),
+        (wording.duration, 0.03097, "31 ms"),
+        (wording.duration, 9.0, "9 s"),
+        (wording.duration, 59.7, "1 min 0 s"),
+        (wording.duration, 125.2, "2 min 5 s"),
+        (wording.duration, 3 * 3600 + 61, "3 h 1 min"),
+        (wording.duration, 50 * 3600, "2 d 2 h"),
+        (wording.size, 512, "512 B"),
+        (wording.size, 5_277_120, "5.28 MB"),
+        (wording.size, 88_000, "88 kB"),
+        (wording.percent, 0.0339, "3.4 %"),
+        (wording.percent, 0.99999, "99.9 %"),
+        (wording.percent, 1.0, "100 %"),
+        (wording.percent, 0.0, "0 %"),
+        (wording.listed, range(100), "0, 1, 2, 3, 4, 5, ..., 99"),
     ],
 )
 def test_numbers_in_words(function, number, words):
@@ -180,8 +181,8 @@ def test_numbers_in_words(function, number, words):
 
 
 def test_metrics_of_no_seed_are_no_number():
-    assert dict(_words.metrics({"test_loss": None})) == {"test loss": "not a number"}
-    assert dict(_words.metrics({"test_loss": [None, None]})) == {
+    assert dict(wording.metrics({"test_loss": None})) == {"test loss": "not a number"}
+    assert dict(wording.metrics({"test_loss": [None, None]})) == {
         "test loss": "not a number for any seed"
     }
-    assert dict(_words.metrics({})) == {}
+    assert dict(wording.metrics({})) == {}

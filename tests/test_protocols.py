@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import neurosim as ns
-from neurosim.loading import bundled
+from neurosim.building.loading import bundled
 
 SMALL = {"record.presentations": 2, "record.samples": 2}
 
@@ -25,7 +25,7 @@ SHORT = {
     "student-teacher": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.1),
     "target-propagation": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.1),
     "online-plasticity": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.9),
-    # As rates; what they learn as spikes takes minutes: protocols/spiking_learning.py.
+    # As rates; what they learn as spikes takes minutes: studies/spiking_learning.py.
     "spiking-student-teacher": (AS_RATES, 0.5),
     "spiking-multiplexing": (AS_RATES, 0.5),
     "sleep": (

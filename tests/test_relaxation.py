@@ -9,12 +9,12 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from test_circuits import CIRCUITS, PARAMETERS, TEXTS, model
 
-from neurosim import build
-from neurosim.activations import Linear
-from neurosim.analysing import _closed_form, _Parts
-from neurosim.dynamics.base import Target, rest
-from neurosim.loading import load_model
-from neurosim.network import Network
+from neurosim.building import assembly
+from neurosim.building.loading import load_model
+from neurosim.functions.activations import Linear
+from neurosim.networks.dynamics import Target, rest
+from neurosim.networks.network import Network
+from neurosim.reports.analysis import _closed_form, _Parts
 from neurosim.theory.linearisation import System, jacobian
 from neurosim.theory.relaxation import chain
 
@@ -69,8 +69,8 @@ def test_chain_is_the_vector_field_of_linear_units_with_unit_weights(family, tea
     """Its matrices against the derivatives of what the levels integrate; 1e-12."""
     depth, step = 3, 0.3
     spec = text(family, layers=[1] * (depth + 1), loss="squared", target_step=step)
-    dynamics = build.dynamics(spec)
-    loss = build.network(spec).loss
+    dynamics = assembly.dynamics(spec)
+    loss = assembly.network(spec).loss
     network = Network((1,) * (depth + 1), (Linear(),) * depth, "inverse", loss)
     one, zero = jnp.ones((1, 1)), jnp.zeros(1)
     weights = {"W": (one,) * depth, "Q": (one,) * (depth - 1), "b": (zero,) * depth}
@@ -175,8 +175,8 @@ def test_spectra_of_circuits_with_exact_inverses(family, sizes, teaching):
     All compartments are where the forward pass is, on the same side of the kink of a leaky ReLU.
     """
     spec = text(family, layers=list(sizes))
-    dynamics, network = build.dynamics(spec), build.network(spec)
-    weights = build.weights(spec, 0, None, None)
+    dynamics, network = assembly.dynamics(spec), assembly.network(spec)
+    weights = assembly.weights(spec, 0, None, None)
     x = jnp.asarray(np.random.default_rng(0).standard_normal(sizes[0]))
     y = jnp.ones(sizes[-1])
     kind = "fixed" if teaching == "clamped" else teaching

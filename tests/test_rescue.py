@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from chains import circuit, dynamics, layers, state_of
 
-from neurosim.activations import Linear
-from neurosim.dynamics.base import Target
+from neurosim.functions.activations import Linear
+from neurosim.functions.losses import Loss
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.settling import Problem, Span
-from neurosim.losses import Loss
-from neurosim.network import Network, Weights
+from neurosim.networks.dynamics import Target
+from neurosim.networks.network import Network, Weights
 
 MU, N, GAIN = 0.4, 4, 10.0
 """Feedback ten times the inverse: a sweep multiplies errors by μ(1−μ) times ten, 2.4."""

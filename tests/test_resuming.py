@@ -12,11 +12,11 @@ import pytest
 from tiny_runs import SLEEP, TINY, same
 
 import neurosim as ns
+from neurosim.building.loading import load_protocol
 from neurosim.errors import InputError, NeurosimWarning, StoppedError
-from neurosim.loading import load_protocol
-from neurosim.stopping import TOGETHER
-from neurosim.store import Checkpoint
-from neurosim.store.amending import amend
+from neurosim.process.stopping import TOGETHER
+from neurosim.traces import Checkpoint
+from neurosim.traces.amending import amend
 
 RECONSTRUCT = {
     "model.projections.Q": {
@@ -86,7 +86,7 @@ def stopper(stop, number=signal.SIGTERM):
 
 @pytest.fixture(autouse=True)
 def short_chunks(monkeypatch):
-    monkeypatch.setattr(import_module("neurosim.looping"), "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(import_module("neurosim.runs.loop"), "CHUNK_SECONDS", 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +144,7 @@ def test_a_run_that_died_before_its_first_test_equals_the_whole_too(tiny, tmp_pa
         raise Died
 
     with monkeypatch.context() as patch:
-        patch.setattr("neurosim.looping.Loop.test", die)
+        patch.setattr("neurosim.runs.loop.Loop.test", die)
         with pytest.raises(Died):
             tiny.run("cut.h5")
     ns.resume(tmp_path / "cut.h5")
@@ -210,7 +210,7 @@ def test_a_changed_layout_is_refused_even_if_forced(tiny, stopped):
 
 
 def test_a_changed_version_or_machine_is_refused(stopped, monkeypatch):
-    module = import_module("neurosim.resuming")
+    module = import_module("neurosim.runs.resumption")
     there = module.environment
     monkeypatch.setattr(module, "environment", lambda level: there(level) | {"jax": "0.0.1"})
     with pytest.raises(InputError, match=r"jax: was '[\d.]+', is '0\.0\.1'"):

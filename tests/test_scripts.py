@@ -14,11 +14,11 @@ from command_line import call
 from tiny_runs import same
 
 import neurosim as ns
-from neurosim._plain import plain
+from neurosim.building.loading import bundled
 from neurosim.errors import InputError, StoppedError
-from neurosim.loading import bundled
-from neurosim.spec import ModelSpec
-from neurosim.store import Checkpoint
+from neurosim.plain import plain
+from neurosim.specs import ModelSpec
+from neurosim.traces import Checkpoint
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -336,8 +336,8 @@ def test_what_diverged_is_shown_and_names_are_no_markup():
 def test_scripts_are_silent_where_nobody_looks_on_and_not_where_asked(capsys, monkeypatch):
     run()
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("neurosim._progress.PATIENCE", 0.001)
-    monkeypatch.setattr("neurosim._progress.INTERVAL", 0.001)
+    monkeypatch.setattr("neurosim.process.progression.PATIENCE", 0.001)
+    monkeypatch.setattr("neurosim.process.progression.INTERVAL", 0.001)
     run(progress=True, out="b.h5")
     assert "tiny: compiling" in capsys.readouterr().err
     run(progress=False, out="c.h5")

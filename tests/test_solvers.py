@@ -8,10 +8,10 @@ from chains import circuit, layers
 from scipy.linalg import expm
 from tiny_networks import DYNAMICS, SIZES, STEP, network, present, samples, weights
 
-from neurosim.dynamics.base import Target, rest
 from neurosim.levels.rate import Rate
 from neurosim.levels.schemes import TOLERANCES
 from neurosim.levels.settling import Problem, Span
+from neurosim.networks.dynamics import Target, rest
 
 
 @pytest.fixture(autouse=True, scope="module")

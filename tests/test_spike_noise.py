@@ -7,13 +7,13 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from test_circuits import model
 
-from neurosim import build
-from neurosim.activations import Linear
+from neurosim.building import assembly
 from neurosim.circuits.populations import Group
-from neurosim.comparing.scattering import variations
-from neurosim.dynamics.base import Target, rest
-from neurosim.losses import Loss
-from neurosim.network import Network
+from neurosim.comparison.scattering import variations
+from neurosim.functions.activations import Linear
+from neurosim.functions.losses import Loss
+from neurosim.networks.dynamics import Target, rest
+from neurosim.networks.network import Network
 from neurosim.theory.linearisation import System
 from neurosim.theory.signal_to_noise import covariance
 from neurosim.theory.spike_noise import Scatter
@@ -34,7 +34,7 @@ def double_precision():
 
 
 def scatter(family, intensities, target, aim=None, feedback=1.0, **changes):
-    dynamics = build.dynamics(model(family, layers=[2, 3, 2], **changes))
+    dynamics = assembly.dynamics(model(family, layers=[2, 3, 2], **changes))
     weights = WEIGHTS | {"Q": (jnp.asarray(feedback * Q1),)}
     drive = dynamics.drive(NETWORK, weights, jnp.zeros(2), target)
     system = System(dynamics, NETWORK, weights, drive)
@@ -117,7 +117,7 @@ def test_a_unit_that_hears_no_spikes_scatters_as_it_counts():
 
 def test_noise_of_compartments_scatters_states_without_spikes():
     """By the covariance that the same equation gives of states alone."""
-    dynamics = build.dynamics(model("dendrites", layers=[2, 3, 2], noise={"soma": 0.1}))
+    dynamics = assembly.dynamics(model("dendrites", layers=[2, 3, 2], noise={"soma": 0.1}))
     drive = dynamics.drive(NETWORK, WEIGHTS, jnp.zeros(2), Target("none"))
     near = System(dynamics, NETWORK, WEIGHTS, drive), rest(dynamics, NETWORK, float)
     found, expected = (

@@ -9,17 +9,17 @@ import pytest
 from chains import circuit, dynamics, forward, layers
 from small_spikes import FAMILIES, STANDALONE
 
-from neurosim.activations import LeakyReLU, Linear, Sigmoid, Softplus, Tanh
 from neurosim.circuits.populations import Group
-from neurosim.dynamics.base import Target, field, rest
-from neurosim.initialisers import feedback_weights
+from neurosim.functions.activations import LeakyReLU, Linear, Sigmoid, Softplus, Tanh
+from neurosim.functions.losses import Loss
+from neurosim.learning.spiking.curves import _cached, fi_curve
 from neurosim.levels.rate import Rate
 from neurosim.levels.spiking.calibration import calibrated
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
-from neurosim.losses import Loss
-from neurosim.network import Network, Weights
-from neurosim.spiking.curves import _cached, fi_curve
+from neurosim.models.initialisers import feedback_weights
+from neurosim.networks.dynamics import Target, field, rest
+from neurosim.networks.network import Network, Weights
 
 DT = 5e-4
 
@@ -257,7 +257,7 @@ def test_integrate_and_fire_neurons_are_calibrated(tmp_path, monkeypatch):
     def fail(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("neurosim.spiking.curves.measure", fail)
+    monkeypatch.setattr("neurosim.learning.spiking.curves.measure", fail)
     again = fi_curve(dataclasses.replace(neurons, count=7, gain=3.0))
     np.testing.assert_array_equal(again.rate, curve.rate)
     with pytest.raises(AssertionError, match="measured again"):

@@ -11,11 +11,12 @@ import xarray
 from small_spikes import FAMILIES, SMALL, arrays, small
 
 import neurosim as ns
-from neurosim import draws, ingredients
-from neurosim.activations import Linear
+from neurosim.building import ingredients
+from neurosim.functions.activations import Linear
+from neurosim.functions.losses import Loss
 from neurosim.levels.spiking.machine import Machine
-from neurosim.losses import Loss
-from neurosim.network import Network
+from neurosim.networks.network import Network
+from neurosim.runs import draws
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,7 +43,7 @@ def finished(tmp_path_factory):
 def test_a_run_is_the_same_again_whatever_is_recorded_and_however_it_is_cut(
     finished, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("neurosim.looping.CHUNK_SECONDS", 1e3)
+    monkeypatch.setattr("neurosim.runs.loop.CHUNK_SECONDS", 1e3)
     small(tmp_path / "again.h5")
     one, other = arrays(finished), arrays(tmp_path / "again.h5")
     assert one.keys() == other.keys()

@@ -11,12 +11,12 @@ from chains import forward
 from small_spikes import FAMILIES, arrays, compiled, small
 
 import neurosim as ns
-from neurosim.activations import Linear, Tanh
 from neurosim.circuits.populations import Group
+from neurosim.functions.activations import Linear, Tanh
+from neurosim.functions.losses import Loss
 from neurosim.levels.spiking import compiling
 from neurosim.levels.spiking.machine import Machine
-from neurosim.losses import Loss
-from neurosim.network import Network
+from neurosim.networks.network import Network
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -14,16 +14,16 @@ import pytest
 from tiny_runs import same
 
 import neurosim as ns
-from neurosim import stopping
 from neurosim.errors import NeurosimWarning, StoppedError
-from neurosim.looping import Loop
-from neurosim.store import Checkpoint
+from neurosim.process import stopping
+from neurosim.runs.loop import Loop
+from neurosim.traces import Checkpoint
 
 LOOP = """
 import os, signal, sys, time
 import neurosim as ns
-import neurosim.looping
-neurosim.looping.CHUNK_SECONDS = 0.0
+import neurosim.runs.loop
+neurosim.runs.loop.CHUNK_SECONDS = 0.0
 
 def stop(progress):
     if progress.done == 3:

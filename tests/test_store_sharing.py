@@ -17,8 +17,8 @@ import xarray as xr
 from small_traces import SOMA, layout, rows, writer
 
 from neurosim.errors import InputError
-from neurosim.store import TraceWriter, describe, open_trace, repair
-from neurosim.store.amending import amend
+from neurosim.traces import TraceWriter, describe, open_trace, repair
+from neurosim.traces.amending import amend
 
 WRITER = """
 import sys
@@ -173,7 +173,7 @@ def test_a_trace_that_is_open_to_be_written_is_not_gone_on_with(interrupted):
 
 def test_two_who_repair_at_once_wait_for_each_other(interrupted, monkeypatch):
     path, _ = interrupted
-    monkeypatch.setattr("neurosim.store.repairing.ATTEMPTS", 3)
+    monkeypatch.setattr("neurosim.traces.repairing.ATTEMPTS", 3)
     folder = os.open(path.parent, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     before = path.read_bytes()

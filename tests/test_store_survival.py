@@ -15,9 +15,9 @@ import pytest
 from small_traces import SOMA, TIMES, cut, rows, writer
 
 from neurosim.errors import InputError, NeurosimError
-from neurosim.store import describe, open_trace, repair, superblock
-from neurosim.store.amending import amend
-from neurosim.store.liveness import began
+from neurosim.traces import describe, open_trace, repair, superblock
+from neurosim.traces.amending import amend
+from neurosim.traces.liveness import began
 
 # A real row is several chunks of the file long, so flushes and kills fall between many writes.
 ROWS, SAMPLES, UNITS = 400, 32, 64

@@ -16,8 +16,8 @@ from command_line import call
 from tiny_runs import same
 
 import neurosim as ns
-from neurosim import _progress, caller, devices
 from neurosim.errors import InputError
+from neurosim.process import caller, devices, progression
 
 CONSOLE = Path(sys.executable).parent / "neurosim"
 
@@ -186,7 +186,7 @@ def test_files_never_get_the_number_of_a_closed_output():
     """Else what libraries print would go into a trace."""
     code = """
 import os, sys
-from neurosim.cli import main
+from neurosim.cli.commands import main
 sys.argv = ["neurosim", "list"]
 try:
     main()
@@ -216,7 +216,7 @@ class Deaf:
 @pytest.mark.parametrize("stderr", [None, Deaf()])
 def test_a_run_goes_on_where_nothing_can_be_said(monkeypatch, stderr):
     monkeypatch.setattr(sys, "stderr", stderr)
-    monkeypatch.setattr(_progress, "PATIENCE", 0.0)
+    monkeypatch.setattr(progression, "PATIENCE", 0.0)
     caller.tell("nothing")
     assert run("a.h5", progress=True).settled["free"] == 1
 

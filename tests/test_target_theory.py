@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neurosim.activations import LeakyReLU, Linear, Tanh
 from neurosim.credit import CREDITS
-from neurosim.dynamics.base import Readout
-from neurosim.losses import Loss
-from neurosim.network import Network, Weights
+from neurosim.functions.activations import LeakyReLU, Linear, Tanh
+from neurosim.functions.losses import Loss
+from neurosim.networks.dynamics import Readout
+from neurosim.networks.network import Network, Weights
 from neurosim.plasticity.rank_one import Pair, drift, factors, refreshed, robust_update
 from neurosim.plasticity.signals import apical_delta, there_and_back
 from neurosim.theory.decomposition import decomposition, output_jacobian

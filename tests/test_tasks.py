@@ -237,7 +237,7 @@ def test_a_condition_out_of_reach_is_an_error():
 
 
 def test_transfer_functions_are_those_of_the_networks():
-    from neurosim.activations import ACTIVATIONS
+    from neurosim.functions.activations import ACTIVATIONS
 
     assert set(TRANSFERS) == set(ACTIVATIONS)
     a = np.linspace(-30, 30, 121)

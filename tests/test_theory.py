@@ -11,18 +11,18 @@ from chains import FEEDFORWARD, circuit, dynamics, forward, state_of
 from jax.flatten_util import ravel_pytree
 
 import neurosim as ns
-from neurosim import build
-from neurosim.activations import LeakyReLU, Linear, Tanh
+from neurosim.building import assembly
+from neurosim.building.loading import load_model
 from neurosim.circuits.cells import with_lines
-from neurosim.dynamics.base import Target, field, rest
-from neurosim.initialisers import feedback_weights
+from neurosim.functions.activations import LeakyReLU, Linear, Tanh
+from neurosim.functions.losses import Loss
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
-from neurosim.loading import load_model
-from neurosim.losses import Loss
-from neurosim.network import Network, Weights
+from neurosim.models.initialisers import feedback_weights
+from neurosim.networks.dynamics import Target, field, rest
+from neurosim.networks.network import Network, Weights
 from neurosim.plasticity.local import teaching
-from neurosim.spec import ModelSpec
+from neurosim.specs import ModelSpec
 from neurosim.theory import fixed_points, linearisation, signal_to_noise, stability
 from neurosim.theory.closed_forms import (
     free_spectrum,
@@ -186,7 +186,7 @@ def test_products_are_the_jacobian_and_arnoldi_finds_its_slowest_modes():
     def slow_basal(sizes):
         changes = {"parameters.mu": 0.3, "parameters.tau_soma": TAU, "parameters.tau_basal": 0.004}
         changes |= {"layers": list(sizes)} | ONE_SLOW["basal"]
-        return build.dynamics(load_model("mixture-dendrites", changes))
+        return assembly.dynamics(load_model("mixture-dendrites", changes))
 
     found, _ = system((8, 20, 20, 20), Tanh(), slow_basal, "clamped", noise=0.3)
     state = rest(found.dynamics, found.network, jnp.float64)
@@ -235,7 +235,7 @@ UNITS = {
 def units(family, depth, loss, target, step=0.1):
     """The description of linear units with weights of one, and the system they make."""
     spec = UNITS[family](depth, loss, step)
-    moving = build.dynamics(spec).with_layers()
+    moving = assembly.dynamics(spec).with_layers()
     network = Network((1,) * (depth + 1), (Linear(),) * depth, "inverse", loss)
     one = jnp.ones((1, 1))
     weights = circuit(Weights((one,) * depth, (), (one,) * (depth - 1)))
@@ -383,7 +383,7 @@ def multiplexing_in_one_phase(sizes):
     post = "slope(basal)*(burst_signal - event_rate)"
     changes = {"layers": list(sizes), "projections.W.post": post}
     changes |= {"parameters.tau_basal": TAU, "parameters.tau_apical": TAU}
-    return build.dynamics(load_model("multiplexing", changes)).with_layers()
+    return assembly.dynamics(load_model("multiplexing", changes)).with_layers()
 
 
 @pytest.mark.parametrize(

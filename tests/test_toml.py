@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tricky_toml import TRICKY, paths
 
-from neurosim import toml
 from neurosim.errors import InputError
-from neurosim.toml import Source, Sources, merge, override, parse, parse_assignment
+from neurosim.specs import toml
+from neurosim.specs.toml import Source, Sources, merge, override, parse, parse_assignment
 
 # --- positions ------------------------------------------------------------------------------------
 

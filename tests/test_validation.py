@@ -11,9 +11,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from tricky_toml import TRICKY, paths
 
 from neurosim.errors import InputError
-from neurosim.toml import Source, Sources, merge, override, parse
+from neurosim.specs.toml import Source, Sources, merge, override, parse
+from neurosim.specs.validation import validate
 from neurosim.units import PositiveTime, Time
-from neurosim.validation import validate
 
 
 class Strict(BaseModel):

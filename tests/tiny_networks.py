@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from chains import FEEDFORWARD, circuit, dynamics, forward
 
-from neurosim.activations import LeakyReLU, Linear, Tanh
-from neurosim.dynamics.base import Target, rest
+from neurosim.functions.activations import LeakyReLU, Linear, Tanh
+from neurosim.functions.losses import Loss
 from neurosim.levels.settling import Problem, Span
-from neurosim.losses import Loss
-from neurosim.network import Network, Weights
+from neurosim.networks.dynamics import Target, rest
+from neurosim.networks.network import Network, Weights
 
 SIZES, STEP = (4, 5, 5, 3), 0.1
 

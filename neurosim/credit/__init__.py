@@ -8,7 +8,7 @@ The channel's feedback weights, how they learn and which layers move belong to t
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from neurosim.deferred import Deferred
+from neurosim.functions.deferred import Deferred
 
 backprop = Deferred("neurosim.credit.backprop:backprop")
 feedback_alignment = Deferred("neurosim.credit.feedback_alignment:feedback_alignment")
@@ -24,7 +24,7 @@ class Credit(NamedTuple):
 
     assign: (network, weights, now, label, η̂) → teaching, of one sample. source: where it comes
     from. form: of g_i, where targets come down through such maps. wiring: what the feedback weights
-    connect, a name of `neurosim.wirings.WIRINGS`. order: which forward weights move in a
+    connect, a name of `neurosim.networks.wirings.WIRINGS`. order: which forward weights move in a
     presentation. rule, feedback: of W and of the feedback weights where the model names none. init:
     likewise where the feedback weights start. normalized: whether the layers below the output are
     normalised over the batch. own_channel: whether there is a channel at all.

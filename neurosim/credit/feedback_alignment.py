@@ -2,8 +2,8 @@
 
 from jaxtyping import Array, Float, Scalar
 
-from neurosim.dynamics.base import Readout
-from neurosim.network import Layers, Network, Weights
+from neurosim.networks.dynamics import Readout
+from neurosim.networks.network import Layers, Network, Weights
 
 
 def feedback_alignment(

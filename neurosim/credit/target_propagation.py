@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from jaxtyping import Array, Float, Scalar
 
-from neurosim.dynamics.base import Readout
-from neurosim.network import Layers, Network, Weights
+from neurosim.networks.dynamics import Readout
+from neurosim.networks.network import Layers, Network, Weights
 
 
 def _teaching(now: Readout, targets: list[Array]) -> Layers:

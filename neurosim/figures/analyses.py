@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neurosim.figures.runs import COLOURS, GREY, INK, STYLE, aside, new_figure, save, title
-from neurosim.findings import TEACHING, Analysis
+from neurosim.theory.findings import TEACHING, Analysis
 
 PARTS = {
     "signal": ("signal", INK, "o"),

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon, Rectangle
 from matplotlib.path import Path as Line
 
-from neurosim.circuitry import sound
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.populations import Group, Projection
 from neurosim.figures.placement import (
@@ -26,7 +25,8 @@ from neurosim.figures.placement import (
     wide,
 )
 from neurosim.figures.runs import COLOURS, GREY, INK, STYLE, save
-from neurosim.spec import ModelSpec
+from neurosim.models.circuitry import sound
+from neurosim.specs import ModelSpec
 
 MORE = (INK, "#8C564B", "#7F7F7F", "#B59A00")
 """Colours of projections beyond the first six."""

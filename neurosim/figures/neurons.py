@@ -20,10 +20,10 @@ from neurosim.figures.runs import (
     save,
     title,
 )
-from neurosim.naming import beside
-from neurosim.scenes import Trace
-from neurosim.spec import NeuronsSpec
-from neurosim.store import studying
+from neurosim.specs import NeuronsSpec
+from neurosim.traces import studying
+from neurosim.traces.naming import beside
+from neurosim.traces.scenes import Trace
 
 
 @matplotlib.rc_context(STYLE)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from neurosim.comparing import Comparison, Pair, hold
+from neurosim.comparison import Comparison, Pair, hold
 from neurosim.figures.runs import (
     COLOURS,
     DOTS,
@@ -30,7 +30,7 @@ from neurosim.figures.runs import (
     title,
     words,
 )
-from neurosim.naming import stem
+from neurosim.traces.naming import stem
 
 SIDES = (COLOURS[0], COLOURS[1])
 """Of the two traces, where colours do not mean layers."""

@@ -13,10 +13,10 @@ from typing import NamedTuple
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-from neurosim._words import plural
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.populations import Group, Projection, Synapses
 from neurosim.circuits.wires import INPUT
+from neurosim.wording import plural
 
 HEAD, LABEL, TITLE = 9, 7.5, 10.5
 LINE, LANE, TRACK, CLEAR, GAP, EDGE = 11.5, 14.0, 9.0, 15.0, 54.0, 12.0

@@ -18,11 +18,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from neurosim import _words
+from neurosim import wording
 from neurosim.errors import InputError, unknown
-from neurosim.naming import SOFTWARE, beside, pictured
-from neurosim.scenes import Scene, Trace, lesson, rms
-from neurosim.store import studying
+from neurosim.traces import studying
+from neurosim.traces.naming import SOFTWARE, beside, pictured
+from neurosim.traces.scenes import Scene, Trace, lesson, rms
 
 STYLE: Any = {
     **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 9),
@@ -316,7 +316,7 @@ def _headline(trace: Trace) -> str:
         final = values[there[-1]]
         living = final[np.isfinite(final)].tolist()
         found = {f"test_{kind}": living if count > 1 else living[0]}
-        [(label, text)] = _words.metrics(found)
+        [(label, text)] = wording.metrics(found)
         after = "" if there[-1] == len(x) - 1 else f" after {x[there[-1]]} presentations"
         parts.append(f"{label} {text}{after}")
     diverged = len(trace.summary.get("diverged", ()))

@@ -10,11 +10,11 @@ from matplotlib.ticker import MaxNLocator
 
 from neurosim.errors import InputError
 from neurosim.figures.runs import INK, STYLE, above, colour_of, new_figure, save, shade, title
-from neurosim.naming import beside
 from neurosim.places import is_layer, layer_of, spelled
-from neurosim.scenes import Scene, Trace
-from neurosim.spec import ModelSpec
-from neurosim.store import studying
+from neurosim.specs import ModelSpec
+from neurosim.traces import studying
+from neurosim.traces.naming import beside
+from neurosim.traces.scenes import Scene, Trace
 from neurosim.units import parse
 
 NEURONS = 60

@@ -16,9 +16,9 @@ import optimistix as optx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from neurosim.dynamics.base import State, residual, sweep
-from neurosim.inverses import inverse
+from neurosim.functions.inverses import inverse
 from neurosim.levels.settling import Looked, Problem, Report, Span, imbalance, where
+from neurosim.networks.dynamics import State, residual, sweep
 
 _Sweeping = tuple[State, Looked, Int[Array, "..."], Int[Array, ""]]
 """What sweeps carry on: the state, the last look at it, sweeps of each sample and of all."""

@@ -12,12 +12,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from neurosim.dynamics.base import Drive, Dynamics, State
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.online import Plastic, read_batch
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Report, Span
-from neurosim.network import Network
+from neurosim.networks.dynamics import Drive, Dynamics, State
+from neurosim.networks.network import Network
 
 
 class Flowing(NamedTuple):

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from neurosim.dynamics.base import Drive, Dynamics, State, field
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Report, imbalance
-from neurosim.network import Network
+from neurosim.networks.dynamics import Drive, Dynamics, State, field
+from neurosim.networks.network import Network
 
 
 class Plastic(NamedTuple):

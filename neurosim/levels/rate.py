@@ -17,10 +17,10 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Bool, Int, Key, PRNGKeyArray, Scalar
 
-from neurosim.dynamics.base import Dynamics, PerUnit, State, field, white
 from neurosim.levels.schemes import SCHEMES
 from neurosim.levels.settling import Looked, Problem, Report, Span, imbalance, where
-from neurosim.network import Network
+from neurosim.networks.dynamics import Dynamics, PerUnit, State, field, white
+from neurosim.networks.network import Network
 
 MAX_ADAPTIVE_STEPS = 1 << 16
 

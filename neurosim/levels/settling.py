@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, Scalar
 
-from neurosim.dynamics.base import Drive, Dynamics, State, residual
-from neurosim.network import Network
+from neurosim.networks.dynamics import Drive, Dynamics, State, residual
+from neurosim.networks.network import Network
 
 ERROR_FLOOR = 1e-2
 """Samples whose output error is smaller than this need no better absolute accuracy than it asks."""

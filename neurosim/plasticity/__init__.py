@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from neurosim.deferred import Deferred
+from neurosim.functions.deferred import Deferred
 
 
 class FeedbackRule(NamedTuple):

@@ -17,16 +17,16 @@ from neurosim.circuits.chain import links
 from neurosim.circuits.populations import Projection
 from neurosim.circuits.tables import TEACHING
 from neurosim.credit import Credit
-from neurosim.dynamics.base import Readout
-from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights, Signals
 from neurosim.errors import InputError, arrived, asked, of_shape
-from neurosim.network import Layers, Network, Weights, tie
+from neurosim.levels.simulator import Phase
+from neurosim.networks.circuit import CircuitDynamics, CircuitWeights, Signals
+from neurosim.networks.dynamics import Readout
+from neurosim.networks.network import Layers, Network, Weights, tie
 from neurosim.plasticity import FeedbackRule
 from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
 from neurosim.plasticity.local import Sides
 from neurosim.plasticity.rank_one import Pair, factors, refreshed, robust_update
 from neurosim.plasticity.signals import apical_delta
-from neurosim.simulator import Phase
 
 ASSIGN = "assign(network, weights, now, label, step) -> one teaching signal a layer, as a tuple"
 PROBE = "probe(network, weights, readout, sigma, key) -> one Feedback a feedback matrix"

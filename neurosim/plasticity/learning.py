@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Scalar
 
-from neurosim.simulator import Phase
+from neurosim.levels.simulator import Phase
 
 Earlier = tuple[tuple[Phase, Any], ...]
 """The phases of a presentation so far, with what the state at their end means."""

@@ -21,21 +21,21 @@ from neurosim.circuits.populations import Group, Projection, Remembered, Synapse
 from neurosim.circuits.starts import Start
 from neurosim.circuits.tables import ATTENUATION, TEACHING
 from neurosim.credit import LOCAL, Credit
-from neurosim.dynamics.base import Dynamics, Readout
-from neurosim.dynamics.circuit import (
+from neurosim.errors import asked, of_shape
+from neurosim.functions.inverses import inverse, pseudo_inverse
+from neurosim.levels.simulator import Phase
+from neurosim.networks.circuit import (
     ELEMENTARY,
     CircuitDynamics,
     CircuitWeights,
     Signals,
     functions,
 )
-from neurosim.errors import asked, of_shape
-from neurosim.inverses import inverse, pseudo_inverse
-from neurosim.network import Layers, Network
+from neurosim.networks.dynamics import Dynamics, Readout
+from neurosim.networks.network import Layers, Network
 from neurosim.plasticity import FEEDBACK_RULES
 from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
 from neurosim.plasticity.signals import apical_delta
-from neurosim.simulator import Phase
 
 MATRICES = ELEMENTARY | {
     "pinv": pseudo_inverse,

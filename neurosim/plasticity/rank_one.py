@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Scalar
 
-from neurosim.inverses import inverse
+from neurosim.functions.inverses import inverse
 
 
 class Pair(NamedTuple):

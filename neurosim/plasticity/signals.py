@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
-from neurosim.dynamics.base import Readout
-from neurosim.network import Network, Weights
+from neurosim.networks.dynamics import Readout
+from neurosim.networks.network import Network, Weights
 
 
 class Feedback(NamedTuple):

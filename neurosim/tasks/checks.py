@@ -8,8 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from neurosim._plain import plain
 from neurosim.errors import InputError, arrived
+from neurosim.plain import plain
 
 
 def _refuse(where: str, got: object, expected: str) -> InputError:

@@ -27,7 +27,7 @@ TRANSFERS: dict[str, Transfer] = {
     "sigmoid": lambda a: 0.5 * (1 + np.tanh(a / 2)),
     "softplus": lambda a: np.logaddexp(0, a),
 }
-"""The transfer functions of `neurosim.activations` in numpy, so that teachers are float64."""
+"""The transfer functions of `functions.activations` in numpy, so that teachers are float64."""
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from neurosim.dynamics.base import Readout
-from neurosim.dynamics.circuit import CircuitDynamics
-from neurosim.inverses import pseudo_inverse
-from neurosim.network import Layers, Network, Weights
+from neurosim.functions.inverses import pseudo_inverse
+from neurosim.networks.circuit import CircuitDynamics
+from neurosim.networks.dynamics import Readout
+from neurosim.networks.network import Layers, Network, Weights
 
 Attenuation = Sequence[Any] | None
 """α_1 … α_L; None where all are 1."""

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from neurosim.dynamics.base import Readout
-from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights, Signals
-from neurosim.network import Layers, Network, Weights
+from neurosim.networks.circuit import CircuitDynamics, CircuitWeights, Signals
+from neurosim.networks.dynamics import Readout
+from neurosim.networks.network import Layers, Network, Weights
 from neurosim.plasticity.channel import Iteration
 from neurosim.plasticity.local import teaching
 from neurosim.theory.decomposition import attribution, gradient_signals

@@ -11,10 +11,10 @@ import optimistix as optx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
-from neurosim.compiled import compiled
-from neurosim.dynamics.base import Drive, State, Target, residual, rest
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.settling import Problem, Span
+from neurosim.networks.dynamics import Drive, State, Target, residual, rest
+from neurosim.process.compiled import compiled
 from neurosim.theory.linearisation import System
 
 SWEEPS = Equilibrium(tolerance=1e-13, max_sweeps=2000, max_newton=0)

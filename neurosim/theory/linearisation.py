@@ -9,10 +9,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Complex, Float
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
-from neurosim.compiled import compiled
-from neurosim.dynamics.base import Drive, Dynamics, State, field
-from neurosim.dynamics.circuit import CircuitDynamics
-from neurosim.network import Network
+from neurosim.networks.circuit import CircuitDynamics
+from neurosim.networks.dynamics import Drive, Dynamics, State, field
+from neurosim.networks.network import Network
+from neurosim.process.compiled import compiled
 
 DENSE = 1536
 """States up to which the full spectrum is computed: seconds; it grows with the third power."""

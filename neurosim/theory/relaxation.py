@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from neurosim import circuitry
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import Expression
 from neurosim.circuits.populations import Group
 from neurosim.circuits.tables import ATTENUATION, TEACHING
-from neurosim.initialisers import MATRICES
-from neurosim.spec import ModelSpec
+from neurosim.models import circuitry
+from neurosim.models.initialisers import MATRICES
+from neurosim.specs import ModelSpec
 
 Affine = tuple[Float[np.ndarray, "m n"], Float[np.ndarray, " m"]]
 """A and b of A v + b."""

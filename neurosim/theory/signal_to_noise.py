@@ -16,12 +16,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Scalar
 from scipy.linalg import expm, solve_continuous_lyapunov
 
-from neurosim.compiled import compiled
 from neurosim.credit import Credit
-from neurosim.dynamics.base import Dynamics, State
-from neurosim.dynamics.circuit import Signals
-from neurosim.network import Layers, Network
+from neurosim.networks.circuit import Signals
+from neurosim.networks.dynamics import Dynamics, State
+from neurosim.networks.network import Layers, Network
 from neurosim.plasticity.local import teaching
+from neurosim.process.compiled import compiled
 from neurosim.theory.linearisation import System, jacobian
 
 

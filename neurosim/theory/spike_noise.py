@@ -25,9 +25,9 @@ from scipy.linalg import expm, solve_continuous_lyapunov
 
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.populations import Group
-from neurosim.compiled import compiled
-from neurosim.dynamics.base import State, Target
-from neurosim.dynamics.circuit import Moment
+from neurosim.networks.circuit import Moment
+from neurosim.networks.dynamics import State, Target
+from neurosim.process.compiled import compiled
 from neurosim.theory.linearisation import System
 from neurosim.theory.signal_to_noise import diffusion
 

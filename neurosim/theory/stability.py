@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.optimize import minimize_scalar
 
-from neurosim.activations import LeakyReLU
-from neurosim.compiled import compiled
-from neurosim.dynamics.base import Readout, State
-from neurosim.network import Network, Weights
+from neurosim.functions.activations import LeakyReLU
+from neurosim.networks.dynamics import Readout, State
+from neurosim.networks.network import Network, Weights
+from neurosim.process.compiled import compiled
 from neurosim.theory.closed_forms import kink_gain
 from neurosim.theory.linearisation import System, jacobian
 

@@ -27,8 +27,8 @@ import numpy as np
 from tiny_runs import SLEEP, TINY, differing
 
 from neurosim.errors import InputError
-from neurosim.store import Checkpoint, Ledger, describe, repair, superblock
-from neurosim.store.ledger import contradictions
+from neurosim.traces import Checkpoint, Ledger, describe, repair, superblock
+from neurosim.traces.ledger import contradictions
 
 LONGER = {"stages.0.presentations": 100, "record.presentations": 12}
 """Enough for about a hundred chunks, with recordings throughout."""
@@ -72,14 +72,14 @@ CASES = {
 VICTIM = """
 import json, sys
 import neurosim as ns
-import neurosim.looping
-neurosim.looping.CHUNK_SECONDS = 0.005
+import neurosim.runs.loop
+neurosim.runs.loop.CHUNK_SECONDS = 0.005
 say = lambda progress: print(progress.done, flush=True)
 file, changes, seeds, trace, resume = json.loads(sys.argv[1])
 import typer
-from neurosim import cli
+from neurosim.cli.commands import commands
 try:
-    with cli.Output(False):
+    with commands.Output(False):
         if resume:
             ns.resume(trace, progress=say)
         else:
@@ -100,7 +100,7 @@ sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 import numpy as np
 from small_traces import SOMA, rows, writer
-from neurosim.store import Checkpoint
+from neurosim.traces import Checkpoint
 path = Path(sys.argv[1])
 trace = writer(path, rows=4000, samples=4, units=40)
 print("begun", flush=True)

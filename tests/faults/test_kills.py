@@ -7,7 +7,7 @@ import pytest
 from killing import Case, kill_writers
 from tiny_runs import differing
 
-from neurosim.store import describe
+from neurosim.traces import describe
 
 
 @pytest.mark.long

@@ -22,10 +22,10 @@ from tempfile import mkdtemp
 
 import numpy as np
 
-from neurosim import cache
 from neurosim.errors import InputError, NeurosimError
 from neurosim.levels.spiking.brian import b2, reset_device
 from neurosim.levels.spiking.groups import Groups
+from neurosim.process import cache
 
 FOREVER = 2**39
 """Steps of a program, which ends when it is no longer needed; Brian2 counts to 2⁴⁰."""

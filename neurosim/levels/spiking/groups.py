@@ -13,11 +13,11 @@ import numpy as np
 
 from neurosim.circuits.populations import Group, Synapses
 from neurosim.circuits.variables import came
-from neurosim.dynamics.circuit import CircuitDynamics
 from neurosim.levels.spiking.brian import b2
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.levels.spiking.text import Text
-from neurosim.network import Network
+from neurosim.networks.circuit import CircuitDynamics
+from neurosim.networks.network import Network
 
 LAST = 1 << 20
 """The order of what happens after all sums of a step."""

@@ -9,12 +9,12 @@ import numpy as np
 
 from neurosim.circuits.populations import Group
 from neurosim.circuits.variables import came, own
-from neurosim.dynamics.circuit import CircuitDynamics, CircuitWeights
 from neurosim.levels.spiking.groups import Groups
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.levels.spiking.runtime import Program, Runtime
 from neurosim.levels.spiking.standalone import Standalone
-from neurosim.network import Network
+from neurosim.networks.circuit import CircuitDynamics, CircuitWeights
+from neurosim.networks.network import Network
 
 COUNTED = ("spike_count", "event_count", "burst_count")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from neurosim import cache
 from neurosim.errors import NeurosimWarning
 from neurosim.levels.spiking.brian import auto_target, b2, get_cython_cache_dir
 from neurosim.levels.spiking.groups import Groups
+from neurosim.process import cache
 
 # A network is some thirty programs, each compiled when it is first needed: a third faster than with
 # -O3, for a few percent of the speed they then have.

@@ -12,10 +12,10 @@ from typing import Any
 
 from neurosim.circuits.populations import Group, Synapses
 from neurosim.circuits.variables import came, own
-from neurosim.dynamics.circuit import CircuitDynamics, Moment
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.levels.spiking.transfer import derivative, inverse, transfer, within
-from neurosim.network import Network
+from neurosim.networks.circuit import CircuitDynamics, Moment
+from neurosim.networks.network import Network
 
 SIGNAL = {"target": "aim : 1", "teach": "teach : 1", "bias": "bias : 1 (constant)"}
 """By what a cell names, what is written into it while it runs."""

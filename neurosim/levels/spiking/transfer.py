@@ -2,7 +2,7 @@
 
 from math import inf
 
-from neurosim.activations import Activation, LeakyReLU, Linear, Sigmoid, Softplus, Tanh
+from neurosim.functions.activations import Activation, LeakyReLU, Linear, Sigmoid, Softplus, Tanh
 
 MARGIN = 1e-2
 """How far estimated rates are kept inside the domain of an inverse that is bounded."""

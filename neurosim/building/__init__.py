@@ -1,0 +1,1 @@
+"""From files to things that run, and what stands in their way: the impossible and the doubtful."""

@@ -1,0 +1,193 @@
+"""What a protocol can hardly mean: doubts, key by key, some of which no result would survive."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from neurosim.building.facts import facts
+from neurosim.building.ingredients import neurons
+from neurosim.credit import named
+from neurosim.levels.schemes import SCHEMES
+from neurosim.levels.spiking.neurons import COUNTED
+from neurosim.models import circuitry
+from neurosim.specs import (
+    ModelSpec,
+    ProjectionSpec,
+    ProtocolSpec,
+    StageSpec,
+)
+from neurosim.theory.relaxation import chain
+from neurosim.units import format_time
+
+
+class Concern(NamedTuple):
+    """A key, what is doubtful about it, and whether it makes the results worthless."""
+
+    key: tuple[str | int, ...]
+    message: str
+    fatal: bool
+
+
+def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Everything that is possible and hardly meant."""
+    yield from _unused(spec)
+    yield from _nothing_opened(spec)
+    yield from _lost_signals(spec)
+
+
+def _unused(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Keys that say something, of what another key switches off."""
+    read, credit = circuitry.files(spec.model).values(), spec.model.credit
+    for key, unused, reader in (
+        *(
+            (
+                ("model", "projections", name, "file"),
+                given.file and given.file not in read,
+                f"projections.{name}.init = 'file'",
+            )
+            for name, given in spec.model.projections.items()
+        ),
+        *(
+            (
+                ("model", "projections", name, "distance"),
+                given.distance != ProjectionSpec(wire="").distance and given.init != "near-teacher",
+                f"projections.{name}.init = 'near-teacher'",
+            )
+            for name, given in spec.model.projections.items()
+        ),
+        (
+            ("model", "credit", "file"),
+            credit is not None and credit.file is not None and credit.init != "file",
+            "credit.init = 'file'",
+        ),
+        *((("rate", key), given, "adaptive = true") for key, given in _idle_tolerances(spec)),
+        (
+            ("schedule", "final"),
+            spec.schedule.final != 1 and spec.schedule.kind == "constant",
+            "schedule.kind = 'linear' or 'exponential'",
+        ),
+    ):
+        if unused:
+            yield Concern(key, f"is not used; {reader} would use it", fatal=False)
+
+
+def _nothing_opened(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Phases that open the plasticity of weights that stay, or follow others, whatever is open."""
+    model = spec.model
+    descends = {p.name: p.descends for p in circuitry.circuit(model).projections if p.weighed}
+    if circuitry.channel(model):
+        descends[circuitry.CHANNEL] = True
+    idle = {
+        direction: ", ".join(name for name, down in descends.items() if down == falls)
+        for direction, falls in (("forward", False), ("feedback", True))
+        if not circuitry.opened(model, [direction])
+    }
+    sides = {"forward": "below", "feedback": "above"}
+    for number, stage in enumerate(spec.stages):
+        for k, phase in enumerate(stage.phases):
+            for at, name in enumerate(phase.plastic):
+                if name in idle:
+                    lack = (
+                        f"for lack of a rule that learns: {idle[name]}; give one, or leave it out"
+                        if idle[name]
+                        else f"as no weights carry anything from {sides[name]}; leave it out"
+                    )
+                    yield Concern(
+                        ("stages", number, "phases", k, "plastic", at),
+                        f"opens nothing, {lack}",
+                        fatal=False,
+                    )
+
+
+def _idle_tolerances(spec: ProtocolSpec) -> list[tuple[str, float | None]]:
+    """Tolerances of fixed, explicit steps."""
+    rate = spec.rate
+    if spec.level != "rate" or rate is None or rate.adaptive or SCHEMES[rate.scheme].implicit:
+        return []
+    return [("rtol", rate.rtol), ("atol", rate.atol)]
+
+
+def _lost_signals(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Where precision or the length of a phase cannot carry the signal to the lowest layer.
+
+    Estimates for exact inverses and an output error as large as the activity: the signal of layer
+    i is then η̂ attenuation_i of the activity.
+    """
+    model = spec.model
+    credit, attenuation = named(model.credit), facts(model).attenuation
+    if credit.own_channel and credit.form is None:
+        return
+    signal = model.target_step * np.array(attenuation)
+    lost = float(np.finfo(spec.precision).eps) / signal[0]
+    if lost > 1e-2:
+        yield Concern(
+            ("precision",),
+            f"{spec.precision} carries the learning signal of layer 1, about {signal[0]:.1e} of "
+            f"the activity, only to {lost:.0%}; use float64, fewer layers or a larger mu",
+            fatal=lost > 0.5,
+        )
+    if spec.level == "spiking":
+        yield from _spiking_concerns(spec)
+    if spec.level == "rate" and not _noisy(model):
+        for number, stage in enumerate(spec.stages):
+            yield from _transient_concerns(spec.model, stage, ("stages", number), signal)
+
+
+def _noisy(model: ModelSpec) -> bool:
+    """Whether noise hides what a transient leaves."""
+    made = circuitry.circuit(model)
+    written = any("xi" in made.cell(group).right(name).names for group, name in made.moving)
+    return written or any(model.noise.values())
+
+
+def _transient_concerns(
+    model: ModelSpec, stage: StageSpec, where: tuple[str | int, ...], signal: np.ndarray
+) -> Iterator[Concern]:
+    """Phases that end before the way to rest is short against the learning signals `signal`."""
+    start = None
+    for k, phase in enumerate(stage.phases):
+        way = chain(model, phase.teaching, changed=phase.parameters)
+        if way is None or not np.isfinite(way.slowest):  # nothing is known, or nothing settles
+            return
+        start = np.zeros_like(way.b) if start is None else start
+        if phase.duration is not None:
+            shares = way.transient(start, phase.duration) / signal
+            worst = int(np.argmax(shares))
+            if shares[worst] > 1e-1:
+                needed = 1e3 * way.until(start, 1e-2 * signal)
+                yield Concern(
+                    (*where, "phases", k, "duration"),
+                    f"after {format_time(phase.duration)} the transient is still about "
+                    f"{_times(shares[worst])} the learning signal of layer {worst + 1}; about "
+                    f"{needed:.0f} ms settle it",
+                    fatal=shares[worst] > 10,
+                )
+        start = way.rest
+
+
+def _spiking_concerns(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Times of neurons that steps round; counting that begins before anything has settled."""
+    window, made = spec.spiking.window, neurons(spec)
+    for key in COUNTED[made.kind]:
+        asked, taken = getattr(spec.model.spiking, key), getattr(made, key)
+        if abs(taken - asked) > 1e-9 * asked:
+            yield Concern(
+                ("model", "spiking", key),
+                f"{format_time(asked)} is no multiple of spiking.dt = {format_time(made.dt)} and "
+                f"is taken as {format_time(round(taken, 12))}",
+                fatal=False,
+            )
+    for number, stage in enumerate(spec.stages):
+        for k, phase in enumerate(stage.phases):
+            if phase.duration is not None and phase.duration <= window:
+                yield Concern(
+                    ("stages", number, "phases", k, "duration"),
+                    f"rates are counted over all {format_time(phase.duration)} of the phase, its "
+                    f"transient included; spiking.window is {format_time(window)}",
+                    fatal=False,
+                )
+
+
+def _times(share: float) -> str:
+    return f"{share:.0f} times" if share >= 2 else f"{share:.0%} of"

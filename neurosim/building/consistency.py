@@ -1,0 +1,356 @@
+"""What a protocol asks for that cannot be had, key by key."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from neurosim.building.facts import facts, invertible, spiking
+from neurosim.building.ingredients import neurons
+from neurosim.credit import named
+from neurosim.errors import unknown
+from neurosim.levels.schemes import SCHEMES
+from neurosim.levels.spiking.neurons import COUNTED
+from neurosim.models import circuitry
+from neurosim.models.conditions import Problem, phase_problems
+from neurosim.process import caller
+from neurosim.specs import (
+    ModelSpec,
+    PhaseSpec,
+    ProtocolSpec,
+    RateSpec,
+    StageSpec,
+)
+from neurosim.units import format_time, steps
+
+
+def problems(spec: ProtocolSpec) -> Iterator[Problem]:
+    """Everything that makes the protocol impossible."""
+    strange = list(circuitry.problems(spec))
+    if strange:
+        yield from strange
+        return
+    yield from _model_problems(spec.model)
+    yield from _level_problems(spec)
+    for number, stage in enumerate(spec.stages):
+        yield from _stage_problems(spec, stage, ("stages", number))
+    yield from _record_problems(spec)
+
+
+def _model_problems(model: ModelSpec) -> Iterator[Problem]:
+    if model.loss == "cross-entropy" and model.output != "softmax":
+        yield ("model", "loss"), 'the cross-entropy needs output = "softmax"'
+    if model.auxiliary >= model.layers[-1]:
+        yield (
+            ("model", "auxiliary"),
+            f"{model.auxiliary} of the {model.layers[-1]} output units; at least one must have a "
+            "label",
+        )
+    elif model.auxiliary and model.credit is None:
+        yield ("model", "auxiliary"), "phases teach the whole output layer"
+    yield from _inverse_problems(model)
+
+
+def _inverse_problems(model: ModelSpec) -> Iterator[Problem]:
+    """Transfer functions without the inverse that the model asks for."""
+    lowest = _inverted(model)
+    if lowest is None:
+        return
+    for key in _activations(model, lowest):
+        if not invertible(getattr(model, key)):
+            yield (
+                ("model", key),
+                "has no inverse, which feedback of the inverse form needs; give one, or set "
+                'form = "autoencoder"',
+            )
+            break
+
+
+def _inverted(model: ModelSpec) -> int | None:
+    """The lowest layer whose transfer function is inverted; None where none is."""
+    if model.credit is not None:
+        sends = named(model.credit).form is not None
+        return 2 if sends and model.form == "inverse" else None
+    made = circuitry.circuit(model)
+    asks = {"s_inv"} | ({"encode"} if model.form == "inverse" else set())
+    layers = [
+        group.layer + made.population[group.population].mirrors
+        for group in made.groups
+        if any(e.right.functions & asks for e in made.cell(group).equations)
+    ]
+    return min(layers, default=None)
+
+
+def _activations(model: ModelSpec, lowest: int) -> list[str]:
+    """The keys of the transfer functions of the layers `lowest` … L."""
+    return ["activation"] * (model.depth > lowest) + ["output_activation"] * (model.depth >= lowest)
+
+
+def _level_problems(spec: ProtocolSpec) -> Iterator[Problem]:
+    noisy = any(spec.model.noise.values())
+    if spec.level == "equilibrium":
+        rate = caller.option("level", "rate")
+        if noisy:
+            yield (
+                ("model", "noise"),
+                f"the equilibrium level has no noise; use {rate}, or drop it",
+            )
+        if spec.plasticity == "online" and spec.rate is None:
+            yield (
+                ("rate",),
+                "missing; weights that flow are stepped in time, neurons at rest or not; expected "
+                'a table [rate] with dt, such as dt = "5 ms"',
+            )
+        return
+    if spec.level == "spiking":
+        yield from _spiking_problems(spec)
+        return
+    if spec.rate is None:
+        yield ("rate",), 'missing; the rate level needs a table [rate] with dt, such as dt = "5 ms"'
+        return
+    if noisy and (not SCHEMES[spec.rate.scheme].noisy or spec.rate.adaptive):
+        able = " or ".join(repr(name) for name, scheme in SCHEMES.items() if scheme.noisy)
+        yield ("rate", "scheme"), f"noise needs {able} with adaptive = false"
+    yield from _solver_problems(spec.rate, spec.precision)
+
+
+def _solver_problems(rate: RateSpec, precision: str) -> Iterator[Problem]:
+    """A solver that cannot adapt, and tolerances below what the precision carries.
+
+    The stages of a step round some eight times; activities of order one by half of eps.
+    """
+    scheme = SCHEMES[rate.scheme]
+    if rate.adaptive and not scheme.estimates:
+        able = " or ".join(repr(name) for name, other in SCHEMES.items() if other.estimates)
+        yield (
+            ("rate", "adaptive"),
+            f"steps adapt to an estimate of their error, which {rate.scheme!r} has not; use "
+            f"scheme = {able}, or adaptive = false",
+        )
+    elif rate.adaptive or scheme.implicit:
+        eps = float(np.finfo(precision).eps)
+        hint = ', or precision = "float64"' if precision == "float32" else ""
+        for key, given, least in (("rtol", rate.rtol, 8 * eps), ("atol", rate.atol, eps / 2)):
+            if given is not None and given < least:
+                message = f"{given:g} is below what {precision} carries; expected at least"
+                yield ("rate", key), f"{message} {least:.2g}{hint}"
+
+
+def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
+    model, given = spec.model, spec.model.spiking
+    yield from circuitry.spiking_problems(model)
+    for key in _activations(model, 1):
+        if not spiking(getattr(model, key)):
+            yield (
+                ("model", key),
+                "the spiking level knows linear, leaky-relu, tanh, sigmoid and softplus, by name",
+            )
+            break
+    where = ("model", "spiking")
+    if given.max_rate <= given.base_rate:
+        yield (
+            (*where, "max_rate"),
+            f"{given.max_rate:g} Hz is not above the base rate of {given.base_rate:g} Hz",
+        )
+    longest, made = 1 / given.max_rate, neurons(spec)
+    yield from _step_problems(spec, made.kind)
+    if model.bursting:
+        dead = made.dead_time - made.dt
+        least = max(1.25 * dead, made.dead_time)
+        if longest < least:
+            yield (
+                (*where, "max_rate"),
+                f"events {format_time(round(longest, 6))} apart cannot be told from bursts, which "
+                f"take {format_time(round(dead, 9))}; expected at most {1 / least:.0f} Hz",
+            )
+        if made.burst_interval >= made.burst_limit:
+            yield (
+                (*where, "burst_interval"),
+                f"must be shorter than burst_limit in steps of {format_time(made.dt)}, and is "
+                f"{made.interval_steps} against {made.limit_steps}",
+            )
+    elif given.soma == "lif" and longest <= 1.05 * given.refractory:
+        yield (
+            (*where, "max_rate"),
+            f"cannot be reached with a refractory time of {format_time(given.refractory)}",
+        )
+    if given.max_rate * spec.spiking.dt > 0.2:
+        yield (
+            ("spiking", "dt"),
+            f"{format_time(spec.spiking.dt)} is too long for {given.max_rate:g} Hz; expected at "
+            f"most {format_time(round(0.2 / given.max_rate, 6))}",
+        )
+    for key in ("window", "plasticity_every"):
+        try:
+            steps(getattr(spec.spiking, key), spec.spiking.dt)
+        except ValueError as problem:
+            yield ("spiking", key), str(problem).replace("dt =", "spiking.dt =")
+
+
+def _step_problems(spec: ProtocolSpec, kind: str) -> Iterator[Problem]:
+    """Times of neurons and compartments that a step of the spiking level passes over."""
+    model, given, dt = spec.model, spec.model.spiking, spec.spiking.dt
+    shorter = f"of spiking.dt = {format_time(dt)}; expected a longer time or shorter steps"
+    for key in COUNTED[kind]:
+        time = getattr(given, key)
+        if time < dt / 2:
+            yield (
+                ("model", "spiking", key),
+                f"{format_time(time)} is less than half a step {shorter}",
+            )
+    own = circuitry.parameters(model).items()
+    taus: dict[tuple[str, ...], Any] = {
+        ("parameters", name): value for name, value in own if name.startswith("tau")
+    }
+    taus["spiking", "tau_synapse"] = given.tau_synapse
+    taus["spiking", "tau_burst"] = given.tau_burst if kind == "bursting" else 0
+    taus["spiking", "tau_membrane"] = given.tau_membrane if kind == "lif" else 0
+    for place, tau in taus.items():
+        if tau and tau < dt:
+            yield (
+                ("model", *place),
+                f"{format_time(tau)}, which decays within a step, is overshot by Euler's steps "
+                f"{shorter}",
+            )
+
+
+def _stage_problems(
+    spec: ProtocolSpec, stage: StageSpec, where: tuple[str | int, ...]
+) -> Iterator[Problem]:
+    if (stage.epochs is None) == (stage.presentations is None):
+        yield where, "give either epochs or presentations"
+    names = [phase.name for phase in stage.phases]
+    for name in {name for name in names if names.count(name) > 1}:
+        yield (*where, "phases"), f"two phases are called {name!r}"
+    if stage.order == "top-down" and not any(_descends(spec.model, p) for p in stage.phases):
+        yield (*where, "order"), "'top-down' orders feedback plasticity, which no phase opens"
+    free = False
+    credit = named(spec.model.credit)
+    if credit.own_channel:
+        yield from phase_problems(stage, spec.model, where)
+    for number, phase in enumerate(stage.phases):
+        at = (*where, "phases", number)
+        if spec.timed:
+            yield from _time_problems(spec, phase, at)
+        if phase.teaching == "frozen" and not free:
+            yield (
+                (*at, "teaching"),
+                "'frozen' freezes the target at the end of a free phase (teaching = 'none'), and "
+                "none comes before; use 'following', or put one before",
+            )
+        yield from _taught_by_nothing(spec.model, phase, stage.phases[:number], at)
+        free |= phase.teaching == "none"
+
+
+def _taught_by_nothing(
+    model: ModelSpec, phase: PhaseSpec, passed: Sequence[PhaseSpec], at: tuple[str | int, ...]
+) -> Iterator[Problem]:
+    """Rules that compare a phase without teaching with an earlier one just like it."""
+    made = circuitry.circuit(model)
+    alike = [p.name for p in passed if (p.teaching, p.parameters) == ("none", phase.parameters)]
+    for name in circuitry.opened(model, phase.plastic) if phase.teaching == "none" else ():
+        remembered = made.projection[name].remembered if name in made.projection else ()
+        for written, recalled in remembered:
+            if recalled.phase in alike:
+                yield (
+                    (*at, "plastic"),
+                    f"plasticity of {name} is open in a phase that teaches nothing, as "
+                    f"{recalled.phase!r} did, which its rule compares it with as {written}",
+                )
+                return
+
+
+def _descends(model: ModelSpec, phase: PhaseSpec) -> bool:
+    """Whether a phase opens feedback plasticity."""
+    descends = circuitry.learning(model)
+    return any(descends[name] for name in circuitry.opened(model, phase.plastic))
+
+
+def _time_problems(
+    spec: ProtocolSpec, phase: PhaseSpec, at: tuple[str | int, ...]
+) -> Iterator[Problem]:
+    if phase.duration is None:
+        yield (
+            (*at, "duration"),
+            f"missing; the {spec.level} level needs to know how long the phase lasts",
+        )
+        return
+    if phase.until == "settled" and spec.level != "spiking":
+        if any(spec.model.noise.values()):
+            yield (*at, "until"), "a noisy network never settles; write until = 'duration'"
+        if spec.plasticity == "online":
+            yield (
+                (*at, "until"),
+                "online plasticity is open all along the phase; write until = 'duration'",
+            )
+    dt = _step(spec)
+    if dt is not None:
+        try:
+            steps(phase.duration, dt)
+        except ValueError as problem:
+            yield (*at, "duration"), str(problem)
+    if spec.level == "spiking" and spec.plasticity == "online":
+        try:
+            steps(phase.duration, spec.spiking.plasticity_every)
+        except ValueError as problem:
+            yield (*at, "duration"), str(problem).replace("dt =", "spiking.plasticity_every =")
+    every = spec.record.every
+    if every is not None:
+        try:
+            steps(phase.duration, every)
+        except ValueError as problem:
+            yield (*at, "duration"), str(problem).replace("dt =", "record.every =")
+
+
+def _step(spec: ProtocolSpec) -> float | None:
+    """The time step of the level, where it is fixed."""
+    if spec.level == "spiking":
+        return spec.spiking.dt
+    if not spec.timed or spec.rate is None or spec.rate.adaptive:
+        return None
+    return spec.rate.dt
+
+
+def _record_problems(spec: ProtocolSpec) -> Iterator[Problem]:
+    observed = facts(spec.model).observed
+    for number, name in enumerate(spec.record.variables or ()):
+        if name not in observed:
+            yield ("record", "variables", number), unknown("variable", name, observed)
+    for number, layer in enumerate(spec.record.layers or ()):
+        if layer > spec.model.depth:
+            yield (
+                ("record", "layers", number),
+                f"layer {layer} of a network with {spec.model.depth} layers above its input",
+            )
+    every, dt = spec.record.every, _step(spec)
+    if every is not None and dt is not None:
+        try:
+            steps(every, dt)
+        except ValueError as problem:
+            yield ("record", "every"), str(problem)
+    if spec.record.decomposition and (spec.plasticity == "online" or spec.level == "spiking"):
+        yield (
+            ("record", "decomposition"),
+            "takes signals apart at the fixed points of the phases, which online plasticity and "
+            "spikes do not have; leave it out",
+        )
+    samples, units = spec.record.samples, spec.record.units
+    if isinstance(samples, int) and samples > spec.batch:
+        yield ("record", "samples"), f"{samples} samples of a batch of {spec.batch}"
+    for number, sample in enumerate(samples if isinstance(samples, list) else ()):
+        if sample >= spec.batch:
+            yield (
+                ("record", "samples", number),
+                f"sample {sample} of a batch of {spec.batch}, whose samples are 0 to "
+                f"{spec.batch - 1}",
+            )
+    shown = [
+        n for n in spec.record.layers or range(1, spec.model.depth + 1) if n <= spec.model.depth
+    ]
+    largest = max((spec.model.layers[i] for i in shown), default=0)
+    for number, unit in enumerate(units if isinstance(units, list) else ()):
+        if unit >= largest:
+            yield (
+                ("record", "units", number),
+                f"unit {unit}, but the units of the largest recorded layer are 0 to {largest - 1}",
+            )

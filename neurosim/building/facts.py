@@ -1,0 +1,56 @@
+"""What is known of a model before it is built, without JAX."""
+
+from typing import Any, NamedTuple
+
+from neurosim.models import circuitry
+from neurosim.models.initialisers import MATRICES
+from neurosim.specs import ActivationSpec, ModelSpec
+
+
+class Facts(NamedTuple):
+    """Of the circuit of a model.
+
+    observed: what can be recorded. attenuation: by how much a teaching signal is expected to shrink
+    on its way down to the layers 1 … L.
+    """
+
+    observed: tuple[str, ...]
+    attenuation: tuple[float, ...]
+
+
+def facts(model: ModelSpec) -> Facts:
+    """From the text of a model."""
+    made, values = circuitry.circuit(model), circuitry.parameters(model)
+    layers = range(1, model.depth + 1)
+    return Facts(
+        tuple(dict.fromkeys(name for _, name in made.observed)),
+        tuple(
+            float(made.attenuation(values | {"i": i, "L": model.depth}, MATRICES)) for i in layers
+        ),
+    )
+
+
+def observed(model: ModelSpec) -> dict[str, dict[str, int]]:
+    """Every place, the variables that can be recorded there, and of how many units."""
+    made = circuitry.circuit(model)
+    found: dict[str, dict[str, int]] = {}
+    for group, name in made.observed:
+        found.setdefault(made.place(group), {})[name] = made.size(group)
+    return found
+
+
+def invertible(activation: Any) -> bool:
+    """Whether a transfer function has an inverse, as all that have a name do."""
+    if isinstance(activation, ActivationSpec):
+        return True
+    return getattr(activation, "domain", None) is not None
+
+
+def spiking(activation: Any) -> bool:
+    """Whether the spiking level can say a transfer function, as it can all that have a name."""
+    if isinstance(activation, ActivationSpec):
+        return True
+    from neurosim.building import assembly
+    from neurosim.levels.spiking.transfer import known
+
+    return known(assembly.activation(activation))

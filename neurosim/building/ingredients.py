@@ -1,0 +1,225 @@
+"""What a protocol names, made in NumPy before any level computes: data, weights, neurons."""
+
+import dataclasses
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neurosim.archives import read_arrays
+from neurosim.circuits.description import Circuit
+from neurosim.circuits.populations import Projection
+from neurosim.credit import named
+from neurosim.errors import InputError, NeurosimWarning, arrived, either, unknown
+from neurosim.levels.spiking.neurons import Neurons
+from neurosim.models import circuitry
+from neurosim.models.initialisers import (
+    circuit_weights,
+    feedback_weights,
+    shapes,
+    weights_from_arrays,
+    weights_named,
+)
+from neurosim.seeds import host_stream
+from neurosim.specs import ModelSpec, ProtocolSpec
+from neurosim.tasks import TASKS
+from neurosim.tasks.data import Data
+from neurosim.tasks.student_teacher import near_teacher
+from neurosim.traces.weight_files import refuse_others, weights_of
+
+CONDITIONING = 0.4
+"""σ_min σ_max that a student near its teacher must exceed, as the teacher does [T 5.1.3]."""
+
+
+def task(protocol: ProtocolSpec, folder: Path) -> Any:
+    """The task of a protocol; relative paths are meant from `folder`.
+
+    Raises:
+        InputError: an unknown task or parameter, or a value the task refuses.
+    """
+    given = protocol.task
+    if not isinstance(given, dict):
+        return given
+    parameters = dict(given)
+    if "name" not in parameters:
+        raise InputError(f"name is missing; expected {either(TASKS)}")
+    name = parameters.pop("name")
+    if not isinstance(name, str) or name not in TASKS:
+        word = name if isinstance(name, str) else arrived(name)
+        raise InputError(f"name: {unknown('task', word, TASKS)}")
+    kind = TASKS[name]
+    allowed = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    wrong = [f"{name}: {k}: {unknown('key', k, allowed)}" for k in parameters if k not in allowed]
+    for key, field in allowed.items():
+        if field.default is dataclasses.MISSING and key not in parameters:
+            wrong.append(f"{name}: {key} is missing")
+    if wrong:
+        raise InputError(wrong)
+    if "path" in parameters:
+        parameters["path"] = located(folder, parameters["path"])
+    return kind(**parameters)
+
+
+def located(folder: Path, name: Any) -> Path:
+    """A file named in a protocol, meant from the protocol's folder."""
+    return folder / os.path.expanduser(str(name))
+
+
+def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> dict[str, list[np.ndarray]]:
+    """The initial weights of one seed by projection, in float64.
+
+    With those of a credit's channel, biases `b`, and parameters that every cell has its own of.
+    """
+
+    def stream(name: str) -> np.random.Generator:
+        return host_stream(seed, STREAMS.get(name, name))
+
+    made = circuitry.circuit(model)
+    begins = {
+        name: (circuitry.begins(model, name), projection.gain)
+        for name, projection in model.projections.items()
+    }
+    given = _from_files(model, made, seed, folder)
+    for name, (kind, _) in begins.items():
+        if kind == "near-teacher":
+            given[name] = _near_teacher(model, made, name, data, stream(name))
+    found = circuit_weights(made, begins, circuitry.parameters(model), stream, given)
+    if circuitry.channel(model):
+        channel = _channel(model, found["W"], stream(circuitry.CHANNEL), seed, folder)
+        found[circuitry.CHANNEL] = channel
+    return found | _values(model, made, seed, folder)
+
+
+def _channel(
+    model: ModelSpec, W: list[np.ndarray], rng: np.random.Generator, seed: int, folder: Path
+) -> list[np.ndarray]:
+    """The weights of the channel of a credit."""
+    credit, wires = model.credit, circuitry.channel(model)
+    assert credit is not None, "only credits have channels"
+    if credit.init != "file":
+        return feedback_weights(credit.init, W, credit.gain, rng, named(credit).wiring)
+    file = credit.file or model.projections["W"].file
+    wanted = {
+        f"{circuitry.CHANNEL}{i}": (model.layers[i], model.layers[above]) for i, above in wires
+    }
+    where = str(located(folder, file))
+    return weights_named(weights_of(str(file), folder, seed), wanted, where)
+
+
+STREAMS = {"W": "weights", "Q": "feedback"}
+"""The random streams of projections that have another name than they; of others it is theirs."""
+
+
+def _from_files(
+    model: ModelSpec, made: Circuit, seed: int, folder: Path
+) -> dict[str, list[np.ndarray]]:
+    """The weights of projections that start from files, and biases where such a file has some."""
+    found: dict[str, list[np.ndarray]] = {}
+    for name, file in circuitry.files(model).items():
+        if name not in made.projection:  # it connects nothing in a network of one layer
+            continue
+        where, arrays = str(located(folder, file)), weights_of(file, folder, seed)
+        _refuse_unused(model, made, arrays, where)
+        found[name] = _taken(made, made.projection[name], name, arrays, where)
+        biased = made.biased is not None and made.biased.name == name
+        if biased and any(re.fullmatch(r"b\d+", array) for array in arrays):
+            found["b"] = _taken(made, made.projection[name], "b", arrays, where)
+    return found
+
+
+def _taken(
+    made: Circuit, projection: Projection, letter: str, arrays: dict[str, np.ndarray], where: str
+) -> list[np.ndarray]:
+    """The weights of a projection, or its biases, of a file that has all of them."""
+    of = shapes(made, projection)
+    if letter == "b":
+        of = [(made.size(s.post),) for s in projection.synapses]
+    numbers = [s.post.layer if letter == "b" else s.number for s in projection.synapses]
+    wanted = {f"{letter}{number}": shape for number, shape in zip(numbers, of, strict=True)}
+    return weights_named(arrays, wanted, where)
+
+
+def _refuse_unused(
+    model: ModelSpec, made: Circuit, arrays: dict[str, np.ndarray], where: str
+) -> None:
+    """Nothing that a file of weights holds is dropped in silence."""
+    wires = circuitry.channel(model)
+    of = {p.name: [f"{p.name}{s.number}" for s in p.synapses] for p in made.projections}
+    of |= {circuitry.CHANNEL: [f"{circuitry.CHANNEL}{i}" for i, _ in wires]} if wires else {}
+    biases = [] if made.biased is None else [f"b{s.post.layer}" for s in made.biased.synapses]
+    varied = [f"{key}{group.layer}" for key, groups in made.values.items() for group in groups]
+    refuse_others(arrays, [*(n for names in of.values() for n in names), *biases, *varied], where)
+    for name, names in of.items():
+        dropped = [array for array in names if array in arrays]
+        given: Any = model.projections.get(name, model.credit)
+        key = f"projections.{name}" if name in model.projections else "credit"
+        if dropped and given.init != "file" and given.rule != "tied":
+            warnings.warn(
+                f"{where}: {', '.join(dropped)} not used, as model.{key}.init is "
+                f"{given.init or circuitry.begins(model, name)!r}; 'file' takes them over",
+                NeurosimWarning,
+                stacklevel=2,
+            )
+
+
+def _near_teacher(
+    model: ModelSpec, made: Circuit, name: str, data: Data, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Weights of a projection at a distance from those of the task's teacher [T 5.1.3]."""
+    where = f"projections.{name}.init: 'near-teacher' needs"
+    if data.teacher is None:
+        raise InputError(f"{where} a task with a teacher network, such as student-teacher")
+    expected = [w.shape for w in data.teacher]
+    if shapes(made, made.projection[name]) != expected:
+        teacher = [w.shape[1] for w in data.teacher] + [data.teacher[-1].shape[0]]
+        raise InputError(
+            f"{where} a student of the teacher's layers; it has {list(model.layers)}, the teacher "
+            f"{teacher}; use another initialiser"
+        )
+    distance = model.projections[name].distance
+    return list(near_teacher(data.teacher, distance, CONDITIONING, rng))
+
+
+def _values(
+    model: ModelSpec, made: Circuit, seed: int, folder: Path
+) -> dict[str, list[np.ndarray]]:
+    """The parameters that cells have their own values of, as `population.name`."""
+    found = {}
+    for key, groups in made.values.items():
+        population, _, name = key.partition(".")
+        parameter = made.parameter(population, name)
+        assert parameter is not None, "only parameters vary"
+        spread = circuitry.spreads(model)[parameter]
+        if spread.file is not None:
+            path = located(folder, spread.file)
+            arrays = read_arrays(path)
+            places = {
+                group: weights_from_arrays(
+                    arrays, population, [(made.size(group),)], str(path), group.layer
+                )[0]
+                for group in groups
+            }
+            found[key] = [places[group] for group in groups]
+            continue
+        rng, mean = host_stream(seed, f"parameter {key}"), spread.mean or 0.0
+        found[key] = [_drawn(rng, mean, spread.spread, made.size(group)) for group in groups]
+    return found
+
+
+def _drawn(rng: np.random.Generator, mean: float, spread: float, count: int) -> np.ndarray:
+    """Gaussian numbers of the sign of their mean."""
+    values = mean + spread * rng.standard_normal(count)
+    while mean and (wrong := values * mean <= 0).any():
+        values[wrong] = mean + spread * rng.standard_normal(int(wrong.sum()))
+    return values
+
+
+def neurons(protocol: ProtocolSpec) -> Neurons:
+    """The neurons behind every unit at the spiking level."""
+    given = protocol.model.spiking
+    fields = given.model_dump(exclude={"soma", "neurons", "tau_synapse"})
+    kind = "bursting" if protocol.model.bursting else given.soma
+    return Neurons(kind=kind, count=given.neurons, dt=protocol.spiking.dt, **fields)

@@ -1,0 +1,397 @@
+"""From a file name and overrides to a checked protocol."""
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from neurosim.building.concerns import concerns
+from neurosim.building.consistency import problems
+from neurosim.circuits.cells import with_lines
+from neurosim.credit import defaults
+from neurosim.errors import InputError, NeurosimWarning, arrived, nearest
+from neurosim.plain import plain
+from neurosim.process import caller
+from neurosim.specs import ModelSpec, ProtocolSpec, named_credit
+from neurosim.specs.toml import (
+    Document,
+    KeyPath,
+    Source,
+    Sources,
+    dotted,
+    flat,
+    merge,
+    override,
+    read,
+    split_key,
+)
+from neurosim.specs.validation import validate
+from neurosim.traces.naming import expanded, placed
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def names_file(key: KeyPath) -> bool:
+    """Whether a key of a protocol names a file; there it is meant from the protocol's folder."""
+    return key == ("task", "path") or (key[0] == "model" and key[-1] == "file")
+
+
+@dataclass(frozen=True, repr=False)
+class Protocol:
+    """A checked protocol and where it came from.
+
+    folder: what relative paths in it are meant from. sources: to point at its keys in errors.
+    """
+
+    spec: ProtocolSpec
+    folder: Path
+    sources: Sources
+    overrides: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        sources = self.sources.sources
+        place = f" of {sources[0].document.path}" if sources else ""
+        changes = ", ".join(f"{key}={arrived(value)}" for key, value in self.overrides.items())
+        return f"<Protocol {self.spec.name}{place}{': ' if changes else ''}{changes}>"
+
+    def changed(self, **changes: Any) -> "Protocol":
+        """The same protocol with top-level keys replaced, checked again."""
+        given = {key: plain(value) for key, value in changes.items() if value is not None}
+        if not given:
+            return self
+        overrides = {**self.overrides, **given}
+        spec = validate(ProtocolSpec, {**dict(self.spec), **given}, self.sources, overrides)
+        protocol = replace(self, spec=spec, overrides=overrides)
+        check(protocol)
+        return protocol
+
+    def where(self, key: tuple[str | int, ...]) -> str:
+        """`file:line: dotted.key`, or the override it came from."""
+        name = dotted(key)
+        if any(name == given or name.startswith(f"{given}.") for given in self.overrides):
+            return caller.override(name)
+        place, shown = self.sources.locate(key)
+        return f"{place}: {dotted(shown)}" if place else name
+
+    @contextmanager
+    def placing(self, table: str, alias: object = None) -> Iterator[None]:
+        """In which what is refused is placed: at the key of `table` that a message begins with.
+
+        alias: what messages call the table, as in "digits: split_seed: got -1".
+        """
+        try:
+            yield
+        except InputError as error:
+            raise InputError([self._placed(table, alias, m) for m in error.messages]) from None
+
+    def _placed(self, table: str, alias: object, message: str) -> str:
+        rest = message.removeprefix(f"{alias}: ")
+        parts = re.split(r"[:\[ ]", rest, maxsplit=1)[0].split(".")
+        node = getattr(self.spec, table)
+        for part in parts:
+            node = dict(node).get(part) if isinstance(node, Mapping | BaseModel) else None
+        if node is None:
+            return f"{self.where((table,))}: {message}"
+        return self.where((table, *parts)) + rest.removeprefix(".".join(parts))
+
+
+def bundled(kind: str) -> dict[str, Path]:
+    """The shipped files of a kind (`models` or `protocols`), by bare name."""
+    for folder in (PACKAGE / "shipped" / kind, PACKAGE.parent / kind):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {}
+
+
+def find(kind: str, name: str | Path, folder: Path | None = None) -> Path:
+    """The file that `name` means: a path, from `folder` if given, or a shipped file's bare name.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(f"{arrived(name)} is no {kind.removesuffix('s')}; expected a file or name")
+    path = expanded(name)
+    for candidate in ([folder / path] if folder else []) + [path]:
+        if os.path.isfile(candidate):  # false for names that no system takes
+            return candidate
+    shipped = bundled(kind)
+    if str(name) in shipped:
+        return shipped[str(name)]
+    singular = kind.removesuffix("s")
+    close = nearest(path.stem, shipped)
+    hint = f"; did you mean {close!r}?" if close else ""
+    raise InputError(
+        f"{name}: no such {singular} file, and no shipped {singular} of that name{hint} "
+        f"(shipped: {', '.join(shipped)})"
+    )
+
+
+def _with_model(
+    document: Document, data: dict[str, Any], folder: Path, overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], Sources]:
+    """The protocol's data with its `[model]` table merged over the model file it uses."""
+    table = data.get("model")
+    if not isinstance(table, Mapping) or "use" not in table:
+        return data, Sources((Source(document),))
+    use = table["use"]
+    if not isinstance(use, str):
+        raise InputError(f"{document.path}: model.use: expected the name or path of a model")
+    try:
+        model, documents = _model(use, folder)
+    except InputError as error:
+        place = document.locate(("model", "use"))[0]
+        raise InputError(f"{place}: model.use: {error}") from None
+    rest = {key: value for key, value in table.items() if key != "use"}
+    base = _without_circuit(model) if _another_circuit(overrides) else model
+    merged = {**data, "model": _merged(base, rest)}
+    return merged, Sources((Source(document), *(Source(d, at=("model",)) for d in documents)))
+
+
+CIRCUIT = frozenset(
+    {"cells", "populations", "projections", "parameters", "readout", "cut", "form", "attenuation"}
+    | {"credit"}
+)
+"""Keys of a model that say what its circuit is."""
+
+
+def _kept(model: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a protocol says of its model, as far as overrides do not ask for another one."""
+    if "model.use" in overrides or (_another_circuit(overrides) and "use" in model):
+        return {key: value for key, value in model.items() if key == "use"}
+    return _without_circuit(model) if _another_circuit(overrides) else model
+
+
+def _without(document: Document, gone: Iterable[str]) -> Document:
+    """A protocol in which keys of its model stand nowhere."""
+    keys = {("model", key) for key in gone}
+    lines = {key: line for key, line in document.lines.items() if key[:2] not in keys}
+    return replace(document, lines=lines)
+
+
+def _another_circuit(overrides: Mapping[str, Any]) -> bool:
+    """Whether overrides say a circuit of their own."""
+    parts = [split_key(key) for key in overrides]
+    given = {part[1] for part in parts if part[0] == "model" and len(part) > 1}
+    return {"cells", "populations", "projections"} <= given
+
+
+def _without_circuit(model: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in model.items() if key not in CIRCUIT}
+
+
+def _model(
+    name: str | Path, folder: Path | None = None
+) -> tuple[Mapping[str, Any], list[Document]]:
+    """The data of a model file, and the documents it stands in: its own, and that it is like."""
+    document = read(find("models", name, folder))
+    like, place = document.data.get("like"), document.locate(("like",))[0]
+    if like is None:
+        return document.data, [document]
+    if not isinstance(like, str):
+        raise InputError(f"{place}: like: expected the name or path of a model")
+    try:
+        other = read(find("models", like, document.path.parent))
+    except InputError as error:
+        raise InputError(f"{place}: like: {error}") from None
+    if "like" in other.data:
+        raise InputError(
+            f"{place}: like: {like!r} is itself like {other.data['like']!r}; expected a model that "
+            "says all of its circuit"
+        )
+    own = {key: value for key, value in document.data.items() if key != "like"}
+    cells = dict(_table(own, "cells"))
+    for key, cell in cells.items():
+        given, theirs = _table(cells, key), _table(_table(other.data, "cells"), key)
+        texts = theirs.get("equations"), given.get("equations")
+        if all(isinstance(text, str) for text in texts):
+            cells[key] = {**cell, "equations": with_lines(*texts)}  # type: ignore[arg-type]
+    return _merged(other.data, {**own, "cells": cells} if cells else own), [document, other]
+
+
+def _merged(base: Any, patch: Any) -> Any:
+    """The tables of a model with those of a protocol over them."""
+    if not (isinstance(base, Mapping) and isinstance(patch, Mapping)):
+        return merge(base, patch)
+    projections = _table(patch, "projections")
+    said = {(name, key) for name in projections for key in _table(projections, name)}
+    return merge(_open(base, said), _open(patch, set()))
+
+
+def _open(model: Any, said: set[tuple[str, str]]) -> Any:
+    """The data of a model, open to changes: its credit a table, no rule that a change replaces.
+
+    A rule is said by its name, or by post and pre. said: of projections, the keys that change.
+    """
+    if not isinstance(model, Mapping):
+        return model
+    model = dict(model)
+    if model.get("credit") is not None:
+        model["credit"] = named_credit(model["credit"])
+    projections = dict(_table(model, "projections"))
+    for name, table in projections.items():
+        dropped = {"post", "pre"} if (name, "rule") in said else set()
+        dropped |= {"rule"} if (name, "post") in said else set()
+        if isinstance(table, Mapping):
+            projections[name] = {k: v for k, v in table.items() if k not in dropped}
+    return {**model, "projections": projections} if projections else model
+
+
+def _table(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = data.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _said(keys: Iterable[str], *table: str) -> set[tuple[str, str]]:
+    """Which keys of which projections of a model change. table: where the model stands."""
+    way = (*table, "projections")
+    parts = [split_key(key) for key in keys]
+    return {key[-2:] for key in parts if key[:-2] == way}  # type: ignore[misc]
+
+
+def _from_here(key: KeyPath, value: Any) -> Any:
+    """The value of an override, with file names as a shell means them."""
+    if isinstance(value, Mapping):
+        return {part: _from_here((*key, part), inner) for part, inner in value.items()}
+    if isinstance(value, str) and names_file(key):
+        return os.path.abspath(os.path.expanduser(value))
+    return value
+
+
+def _written(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Overrides as files would say them."""
+    if overrides is None:
+        return {}
+    if not isinstance(overrides, Mapping) or not all(isinstance(key, str) for key in overrides):
+        raise InputError(
+            f"overrides: got {arrived(overrides)}; expected values by dotted key, such as "
+            '{"model.parameters.mu": 0.2}'
+        )
+    return flat(plain(overrides))
+
+
+def _by_name(overrides: dict[str, Any], key: str) -> dict[str, Any]:
+    """The same with a credit that is given alone as its name, beside what is said of it."""
+    if overrides.get(key) is None:
+        return overrides
+    return {f"{key}.name" if k == key else k: value for k, value in overrides.items()}
+
+
+def load_protocol(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Protocol:
+    """Read and check a protocol.
+
+    name: a path, or the bare name of a shipped protocol. overrides: values by dotted key, such as
+    {"model.target_step": 0.2}, or in tables, which are merged into those of the file, as in
+    {"model": {"target_step": 0.2}}; where a name of an activation, rule, credit or task is
+    expected, the value may be the object itself. Numbers and lists may be NumPy's, file names may
+    be paths; they are meant from the working directory. Of a protocol for which overrides choose
+    another `model.use`, or give cells, populations and projections, what it says of its own model
+    does not count.
+
+    Raises:
+        InputError: every mistake in the files and overrides, one a line.
+    """
+    given = _by_name(_written(overrides), "model.credit")
+    overrides = {key: _from_here(split_key(key), value) for key, value in given.items()}
+    document = read(find("protocols", name))
+    folder = document.path.parent
+    data = dict(document.data)
+    if isinstance(data.get("model"), Mapping):
+        own = _kept(data["model"], overrides)
+        document = _without(document, [key for key in data["model"] if key not in own])
+        data["model"] = _open(own, _said(overrides, "model"))
+    data = override(data, overrides)
+    data, sources = _with_model(document, data, folder, overrides)
+    data = {**data, "model": with_credit(data["model"])} if "model" in data else data
+    spec = validate(ProtocolSpec, data, sources, overrides)
+    protocol = Protocol(spec, folder, sources, overrides)
+    check(protocol)
+    return protocol
+
+
+def load_model(name: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
+    """Read a model file, by path or bare name, with overrides by dotted key.
+
+    Raises:
+        InputError: every mistake in the file and overrides, one a line.
+    """
+    overrides = _by_name(_written(overrides), "credit")
+    model, documents = _model(name)
+    data = with_credit(override(_open(model, _said(overrides)), overrides))
+    return validate(ModelSpec, data, Sources(tuple(map(Source, documents))), overrides)
+
+
+def with_credit(model: Any) -> Any:
+    """The data of a model with the rules that belong to its credit, where it names none."""
+    return merge(defaults(model), model) if isinstance(model, Mapping) else model
+
+
+def check(protocol: Protocol) -> None:
+    """Refuse what cannot be had and warn of what can hardly be meant.
+
+    Raises:
+        InputError: all that is impossible, one a line.
+    """
+    found = [f"{protocol.where(key)}: {what}" for key, what in problems(protocol.spec)]
+    doubts = [] if found else list(concerns(protocol.spec))
+    found += [f"{protocol.where(doubt.key)}: {doubt.message}" for doubt in doubts if doubt.fatal]
+    if found:
+        raise InputError(found)
+    for doubt in doubts:
+        message = f"{protocol.where(doubt.key)}: {doubt.message}"
+        warnings.warn(message, NeurosimWarning, stacklevel=3)
+
+
+def resolve(
+    protocol: Protocol | str | Path,
+    level: str | None,
+    seed: int | None,
+    seeds: Iterable[int] | None,
+    out: str | Path | None,
+) -> tuple[Protocol, list[int], Path]:
+    """What `run` was given: the checked protocol, its seeds and where its trace goes."""
+    given = {k: v for k, v in (("level", level), ("seed", seed)) if v is not None}
+    if isinstance(protocol, Protocol):
+        protocol = protocol.changed(**given)
+    else:
+        protocol = load_protocol(protocol, given)
+    if seed is not None and seeds is not None:
+        raise InputError("seed and seeds: got both; expected one of them")
+    chosen = [protocol.spec.seed] if seeds is None else _ensemble(seeds)
+    return protocol, chosen, trace_path(protocol.spec, out)
+
+
+def _ensemble(seeds: Iterable[int]) -> list[int]:
+    """The seeds of an ensemble as plain whole numbers, distinct and such that a protocol may have.
+
+    A single number is refused, as it may mean how many or which one.
+    """
+    given = plain(seeds)
+    try:
+        chosen = [plain(entry) for entry in given]
+    except TypeError:
+        chosen = []
+    numbers = {n for n in chosen if type(n) is int and 0 <= n < 2**31}
+    if not numbers or len(numbers) < len(chosen):
+        one = isinstance(given, int) and not isinstance(given, bool)
+        hint = f"; one run is seed={given}, an ensemble seeds=range({given})" if one else ""
+        raise InputError(
+            f"seeds {arrived(given)}: expected distinct whole numbers of at least 0 and below 2**31"
+            f", such as range(3){hint}"
+        )
+    return chosen
+
+
+def trace_path(spec: ProtocolSpec, out: str | Path | None) -> Path:
+    """Where a trace goes: `out` if given.
+
+    Raises:
+        InputError: no trace can be called so, or no file can be there.
+    """
+    return placed(out or Path("outputs") / f"{spec.name}-{spec.level}.h5")

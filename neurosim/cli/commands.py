@@ -1,0 +1,482 @@
+"""The command line: words in, words out. Every command is one call of the library.
+
+Heavy modules are imported inside the commands, so that `neurosim --help` comes at once.
+"""
+
+import os
+import re
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from textwrap import shorten
+from threading import Thread
+from typing import Annotated, Any
+
+import typer
+
+from neurosim.cli.console import Output, serving
+from neurosim.errors import InputError, NeurosimError, NeurosimWarning
+from neurosim.process.caller import on_terminal
+from neurosim.traces.naming import beside, drawn, located, pictured, stem
+
+DRAWING = ("neurosim.figures.runs", "h5netcdf", "xarray")
+"""What a finished run is drawn with."""
+
+app = typer.Typer(
+    name="neurosim",
+    help="Simulate networks of pyramidal neurons that learn by target propagation.",
+    epilog="Exit codes: 0 done, 1 the model failed, 2 bad input, 75 stopped and resumable, "
+    "130 interrupted.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """The console script."""
+    with serving():
+        app()
+
+
+# --- what all commands share ---------------------------------------------------------------------
+
+ProtocolName = Annotated[
+    str, typer.Argument(metavar="PROTOCOL", help="A file, or the bare name of a shipped protocol.")
+]
+Level = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="equilibrium, rate or spiking; not the protocol's own."),
+]
+Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Not the protocol's own.")]
+Seeds = Annotated[
+    str | None, typer.Option(metavar="A:B", help="An ensemble: the seeds A to B-1, run as one.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The trace; outputs/PROTOCOL-LEVEL.h5 if not given."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key, e.g. model.parameters.mu=0.2; repeatable."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
+Device = Annotated[str | None, typer.Option(metavar="cpu|gpu", help="Where to compute.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns
+
+
+def _loaded(name: str, assignments: list[str] | None, level: str | None, seed: int | None) -> Any:
+    """The protocol with everything that the options change in it."""
+    from neurosim.building.loading import load_protocol
+    from neurosim.specs.toml import parse_assignment
+
+    changes: dict[str, Any] = dict(map(parse_assignment, assignments or []))
+    options = {k: v for k, v in (("level", level), ("seed", seed)) if v is not None}
+    try:
+        return load_protocol(name, changes | options)
+    except InputError as error:
+        own = re.compile(rf"^--set ({'|'.join(options)}):") if options else None
+        lines = [own.sub(r"--\1:", m) if own else m for m in error.messages]
+        raise InputError(lines) from None
+
+
+def _ensemble(seeds: str | None, seed: int | None) -> range | None:
+    """`"0:5"` as the seeds 0 to 4."""
+    if seeds is None:
+        return None
+    if seed is not None:
+        raise InputError("--seed and --seeds: got both; expected one of them")
+    match = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9})", seeds)
+    found = range(int(match[1]), int(match[2])) if match else range(0)
+    if not found:
+        raise InputError(
+            f"--seeds {seeds}: expected A:B with A less than B, "
+            "such as 0:5 for the seeds 0, 1, 2, 3 and 4"
+        )
+    return found
+
+
+def _new(path: Path, force: bool) -> Path:
+    """A file that is about to be written, if nothing is lost by it."""
+    path = located(path)
+    if os.path.exists(path) and not force:
+        raise InputError(f"{path}: exists; give --force to overwrite, or --out FILE")
+    return path
+
+
+def _figure(out: Path | None, usual: Path, force: bool) -> Path:
+    """A figure that is about to be drawn: `out`, or what it is called if nobody says.
+
+    What neurosim drew itself under the usual name it draws again.
+    """
+    if out is not None:
+        return _new(pictured(out), force)
+    usual = located(usual)
+    return _new(usual, force or (os.path.isfile(usual) and drawn(usual)))
+
+
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """In which matplotlib fails in words: the user's settings choose much of what it does.
+
+    Raises:
+        InputError: it failed.
+    """
+    try:
+        yield
+    except NeurosimError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"matplotlib cannot draw: {type(error).__name__}: {shorten(str(error), 120)}; "
+            "its settings come from MPLBACKEND and matplotlibrc"
+        ) from error
+
+
+def _pictures(*pictures: tuple[Any, ...]) -> list[str]:
+    """What pictures of a result are called; it is not lost where one cannot be drawn.
+
+    pictures: of each the name of a function of `neurosim.figures`, and what it is given.
+    """
+    drawn = []
+    try:
+        with _drawing():
+            figures = import_module("neurosim.figures")
+            for name, *given in pictures:
+                drawn.append(str(getattr(figures, name)(*given)))
+    except NeurosimError as error:
+        warnings.warn(f"no figure: {error}", NeurosimWarning, stacklevel=1)
+    return drawn
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"neurosim {version('neurosim')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    protocol: ProtocolName,
+    level: Level = None,
+    seed: Seed = None,
+    seeds: Seeds = None,
+    out: Out = None,
+    changes: Set = None,
+    device: Device = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Simulate a protocol; write its trace and a figure."""
+    with Output(as_json, quiet) as output:
+        ensemble = _ensemble(seeds, seed)
+        loaded = _loaded(protocol, changes, level, seed)
+        from neurosim.building.loading import trace_path
+        from neurosim.process import progression
+        from neurosim.runs import launch
+
+        trace = trace_path(loaded.spec, out)
+        figure = _figure(None, beside(trace, ".png"), force or os.path.exists(trace))
+        with progression.display(loaded.spec.name, quiet) as progress:
+            heard = _importing_meanwhile(progress)
+            done = launch.run(
+                loaded, seeds=ensemble, out=trace, force=force, device=device, progress=heard
+            )
+        _finish(output, done, figure)
+
+
+@app.command()
+def resume(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The trace of a run that stopped.")],
+    device: Device = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on although something is no longer what it was.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that was stopped or killed, as if it had never been."""
+    with Output(as_json, quiet) as output:
+        from neurosim.process import progression
+        from neurosim.runs import resumption
+
+        with progression.display(stem(file), quiet) as progress:
+            done = resumption.resume(file, force=force, device=device, progress=progress)
+        _finish(output, done, beside(file, ".png"))
+
+
+def _importing_meanwhile(progress: Callable[[Any], None] | bool) -> Callable[[Any], None]:
+    """The same progress, from whose first report on a thread imports what draws a finished run.
+
+    The run computes outside of Python then; before, it is busy importing and tracing itself.
+    """
+    started = False
+
+    def heard(report: Any) -> None:
+        nonlocal started
+        if not started:
+            started = True
+            Thread(target=_import_drawing, daemon=True).start()
+        if callable(progress):
+            progress(report)
+
+    return heard
+
+
+def _import_drawing() -> None:
+    with suppress(Exception):  # said by who draws
+        for name in DRAWING:
+            import_module(name)
+
+
+def _finish(output: Output, done: Any, figure: Path) -> None:
+    """Draw a finished run and say how it ended."""
+    pictures: list[tuple[Any, ...]] = [("overview", done.path, figure)]
+    if done.spec.level == "spiking" and done.spec.record.presentations:
+        pictures.append(("raster", done.path))
+    report = done.summary | {"figures": _pictures(*pictures)}
+    output.result(report, _summary(done.spec, report))
+
+
+def _summary(spec: Any, report: dict[str, Any]) -> str:
+    """The end of a run in words."""
+    from neurosim import wording
+
+    rows = [*wording.metrics(report["metrics"])]
+    rows += [("diverged", entry["message"]) for entry in report["diverged"]]
+    if not any(spec.model.noise.values()):
+        for phase, fraction in report["settled"].items():
+            words = f"{phase}: {wording.percent(fraction)} of samples"
+            if fraction < 1:
+                words += " in the worst batch; a longer phase may settle the rest"
+            rows.append(("settled", words))
+    rows += [("wall time", wording.duration(report["wall_s"])), ("trace", report["trace"])]
+    rows += [("figure", figure) for figure in report["figures"]]
+    return "\n".join(
+        [f"{spec.name}, {spec.level} level: done", *wording.labelled(rows, _columns())]
+    )
+
+
+@app.command()
+def check(
+    protocol: ProtocolName,
+    level: Level = None,
+    seed: Seed = None,
+    seeds: Seeds = None,
+    out: Out = None,
+    changes: Set = None,
+    device: Device = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Predict time and memory by running a little of it.")
+    ] = False,
+    latex: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write the circuit as LaTeX; - for standard output."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the circuit: .png, .svg or .pdf.")
+    ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Validate a protocol and print it resolved; run nothing."""
+    with Output(as_json, quiet) as output:
+        ensemble = _ensemble(seeds, seed)
+        loaded = _loaded(protocol, changes, level, seed)
+        from neurosim.reports import checks
+
+        given: dict[str, Any] = {"cost": cost, "latex": latex, "plot": plot}
+        report = checks.check(loaded, seeds=ensemble, out=out, force=force, device=device, **given)
+        words = report["latex"].rstrip() if latex == "-" else checks.in_words(report)
+        output.result(report, words)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A trace.")],
+    plot: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Draw variables, e.g. soma,apical_rate; or overview, raster, calibration.",
+        ),
+    ] = None,
+    presentation: Annotated[
+        int | None, typer.Option(metavar="N", help="Which one to draw; the last if not given.")
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(metavar="K", help="Which of its samples to draw.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Which seed of an ensemble to draw.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The figure.")] = None,
+    protocol: Annotated[
+        bool, typer.Option("--protocol", help="Print the resolved protocol inside.")
+    ] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is in a trace; draw what it recorded."""
+    with Output(as_json, quiet) as output:
+        from neurosim.reports import inspection
+
+        report = inspection.inspect(file)
+        if plot is not None:
+            from inspect import signature
+
+            with _drawing():
+                from neurosim.figures import NAMED, variables
+
+            names = [name.strip() for name in plot.split(",")]
+            which = {"presentation": presentation, "sample": sample, "seed": seed}
+            given: dict[str, Any] = {k: v for k, v in which.items() if v is not None}
+            figure = _figure(out, beside(file, f"-{'-'.join(names)}.png"), force)
+            if plot in NAMED:
+                picture = NAMED[plot]
+                for name in given.keys() - signature(picture).parameters.keys():
+                    raise InputError(f"--{name}: cannot be chosen for --plot {plot}")
+                draw = partial(picture, file, out=figure, **given)
+            else:
+                draw = partial(variables, file, names, out=figure, **given)
+            with _drawing():
+                draw()
+            output.result(report | {"figures": [str(figure)]}, str(figure))
+        elif protocol:
+            from neurosim.specs.toml import written
+
+            resolved = report["resolved"]
+            output.result({"protocol": resolved}, written(resolved))
+        else:
+            output.result(report, inspection.in_words(report, _columns()))
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A trace.")],
+    b: Annotated[
+        Path,
+        typer.Argument(metavar="B", help="Another: of another level, model, parameter or seed."),
+    ],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The figure.")] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say what two traces have in common, how far they agree, and what differs; draw it."""
+    with Output(as_json, quiet) as output:
+        from neurosim import comparison
+
+        usual = located(b).with_name(f"{stem(a)}-vs-{stem(b)}.png")
+        figure = _figure(out, usual, force)
+        found = comparison.hold(a, b)
+        drawn = _pictures(("comparison_of", found, figure))
+        words = "\n".join([comparison.in_words(found.report), "", *(f"figure: {n}" for n in drawn)])
+        output.result(found.report | {"figures": drawn}, words)
+
+
+@app.command()
+def analyze(
+    what: Annotated[
+        str, typer.Argument(metavar="FILE|MODEL", help="A model, a protocol or a trace.")
+    ],
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Of a trace: initial, final or a presentation."),
+    ] = None,
+    samples: Annotated[int, typer.Option(metavar="N", min=1, help="How many samples.")] = 8,
+    starts: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Random starts of the search for fixed points.")
+    ] = 32,
+    seed: Seed = None,
+    changes: Set = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The figure.")] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say where a network rests, how fast, and what its learning signals are made of; draw it."""
+    with Output(as_json, quiet) as output:
+        from neurosim.reports import analysis
+        from neurosim.specs.toml import parse_assignment
+        from neurosim.theory import findings
+
+        overrides = dict(map(parse_assignment, changes or []))
+        name = stem(what.removesuffix(".toml"))
+        figure = _figure(out, Path("outputs") / f"{name}-analysis.png", force)
+        found = analysis.analyze(what, overrides, seed=seed, at=at, samples=samples, starts=starts)
+        drawn = _pictures(("analysis", found, figure))
+        words = [findings.in_words(found, _columns()), *(f"\nfigure: {name}" for name in drawn)]
+        output.result(found.report | {"figures": drawn}, "\n".join(words))
+
+
+@app.command()
+def repair(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The trace of a killed run.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Though another host wrote it, which only you know of.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Clear the mark "open for writing" that a killed run leaves."""
+    with Output(as_json, quiet) as output:
+        from neurosim.traces import repair
+
+        cleared = repair(file, force=force)
+        words = "any HDF5 program opens it now" if cleared else "nothing to repair"
+        output.result({"path": str(file), "repaired": cleared}, f"{file}: {words}")
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[KIND]",
+            help="models, protocols, tasks, rules, activations or solvers; or all.",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say what ships, one line each, with its source."""
+    with Output(as_json, quiet) as output:
+        from neurosim.reports.catalogue import catalog, in_words
+
+        entries = catalog(kind)
+        report: dict[str, Any] = {}
+        for entry in entries:
+            report.setdefault(entry["kind"], []).append(entry)
+        output.result(report, in_words(entries, _columns() if on_terminal(sys.stdout) else None))

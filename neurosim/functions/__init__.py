@@ -1,0 +1,1 @@
+"""Functions that texts call by name: transfer functions, losses, inverses."""

@@ -1,0 +1,334 @@
+"""The compiled heart of a run: presentations of a batch, phase by phase, and what they change.
+
+Pure functions of (weights, optimiser state, counters): one compiled loop serves chunks of any
+length, recorded or not, so that neither recording nor chunking can change a number. Seeds are the
+first axis of everything.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
+
+from neurosim.learning.presentation import FREE, Course
+from neurosim.levels.settling import Report
+from neurosim.levels.simulator import Batch, Examined, Metrics, RunState
+from neurosim.networks.network import Layers, standardized
+from neurosim.plasticity.channel import Iteration, Shown
+from neurosim.plasticity.learning import Moment, nothing
+from neurosim.process.compiled import compiled
+from neurosim.theory.diagnosis import of_phases
+
+TESTED_AT_ONCE = 512
+"""Samples of a data set that settle side by side; more would only take memory."""
+
+
+class Engine(Course):
+    """What a run does with a model: presentations that change it, and looks that do not."""
+
+    presentations: Scalar | int
+    decompose: bool = eqx.field(static=True, default=False)
+
+    # ------------------------------------------------------------------- one presentation
+
+    def begin(self, weights: Any, presentation: int) -> RunState:
+        """The state of every seed at the start of a stage."""
+
+        def one(weights: Any) -> RunState:
+            count = jnp.asarray(presentation, jnp.int32)
+            return RunState(weights, self.learning.begin(weights), count)
+
+        return jax.vmap(one)(weights)
+
+    def moment(
+        self, presentation: Int[Array, ""], first: Int[Array, ""], key: PRNGKeyArray | None = None
+    ) -> Moment:
+        """Where in its stage a run stands. key: of the presentation."""
+        done = (presentation - first).astype(jnp.result_type(float))
+        return self.learning.moment(done / self.presentations, key, presentation)
+
+    def _present(
+        self,
+        states: RunState,
+        batch: Batch,
+        keys: Key[Array, " seed"],
+        first: Int[Array, ""],
+    ) -> tuple[RunState, Metrics, Any]:
+        """One presentation: all phases, then, quasi-statically, one step of the weights.
+
+        Also the change its signals asked for, before rates and optimiser; online, what was done.
+        """
+        keys, moment = self._moments(states, keys, first)
+        weights, passed, change = self._run_phases(states.weights, batch, keys, moment)
+        optimizer, iteration = states.optimizer, None
+        readouts, reports = [p.readout for p in passed], [p.report for p in passed]
+        if self.learning.credit.own_channel and not self.online:
+            iteration = self._each(
+                Engine._iterate, weights, batch, readouts[0], optimizer, keys, moment
+            )
+            weights, optimizer, change = iteration[:3]
+        elif change is not None:
+            weights, optimizer = jax.vmap(self.learning.step)(
+                weights, change, optimizer, moment.factor
+            )
+        else:
+            change = jax.tree.map(jnp.subtract, weights, states.weights)
+        measured = states.weights, batch, readouts, iteration
+        signals = self._each(Engine._signals, *measured)
+        metrics = jax.vmap(self._metrics)(batch, readouts[0].rate[-1], reports, signals)
+        return RunState(weights, optimizer, states.presentation + 1), metrics, change
+
+    def _moments(
+        self, states: RunState, keys: Key[Array, " seed"], first: Int[Array, ""]
+    ) -> tuple[Key[Array, " seed"], Moment]:
+        """The keys of the presentation that comes next, and where it stands, of every seed."""
+        keys = jax.vmap(jax.random.fold_in)(keys, states.presentation)
+        moment = jax.vmap(lambda p, key: self.moment(p, first, key))(states.presentation, keys)
+        return keys, moment
+
+    def _iterate(
+        self,
+        weights: Any,
+        batch: Batch,
+        readout: Any,
+        optimizer: Any,
+        key: PRNGKeyArray,
+        moment: Moment,
+    ) -> Iteration:
+        """One step of a credit with a channel of its own, of one seed."""
+        (phase,) = self.phases
+        learning: Any = self.learning
+        return learning.iterate(
+            self.dynamics,
+            self.network,
+            weights,
+            Shown(batch.x, batch.y, readout),
+            optimizer,
+            jax.random.fold_in(key, 0),
+            moment,
+            phase.plastic,
+            self.changed(phase),
+        )
+
+    def _signals(
+        self, weights: Any, batch: Batch, readouts: list[Any], iteration: Iteration | None
+    ) -> dict[str, Array]:
+        """What is measured of the learning of one presentation, of one seed."""
+        model = self.learning, self.dynamics, self.network, weights
+        given = self.phases, readouts, batch.y, self.target_step
+        found = of_phases(*model, *given, iteration) if self.decompose else {}
+        if iteration is not None and self.learning.credit.exact:
+            found["drift"] = iteration.drift
+        return found
+
+    def _metrics(
+        self, batch: Batch, output: Array, reports: list[Report], signals: dict[str, Array]
+    ) -> Metrics:
+        """Of one seed."""
+        residual = jnp.stack([jnp.max(r.residual) for r in reports])
+        lost = jnp.where(jnp.isfinite(residual).all(), 0.0, jnp.nan)  # no metrics of no state
+        loss = jnp.mean(jax.vmap(self.network.loss)(output, batch.y))
+        wrong = jnp.argmax(self.network.loss.prediction(output), -1) != jnp.argmax(batch.y, -1)
+        return Metrics(
+            loss + lost,
+            jnp.mean(wrong.astype(loss.dtype)) + lost,
+            residual,
+            jnp.stack([jnp.mean(r.settled.astype(loss.dtype)) for r in reports]),
+            jnp.stack([jnp.mean(r.effort) for r in reports]),
+            jnp.stack([jnp.mean(r.rescued.astype(loss.dtype)) for r in reports]),
+            signals,
+        )
+
+    # ------------------------------------------------------------- what the run loop calls
+
+    @property
+    def curve(self) -> None:
+        """The f–I curve of calibrated neurons, which only the spiking level has."""
+        return None
+
+    @compiled
+    def advance(
+        self,
+        states: RunState,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        orders: Int[Array, "seed batches batch"],
+        keys: Key[Array, " seed"],
+        start: Int[Array, ""],
+        stop: Int[Array, ""],
+        first: Int[Array, ""],
+    ) -> tuple[RunState, Metrics, Any]:
+        """The presentations `start` … `stop`−1 of an epoch, for every seed at once.
+
+        Also the change that the signals of the last of them asked for.
+
+        orders: which samples make the batches of this epoch. keys: one a seed. first: the
+        presentation the stage began with. Metrics come with all batches of the epoch on their
+        second axis; only those from `start` to `stop` are filled.
+        """
+
+        def present(states: RunState, p: Int[Array, ""] | int) -> tuple[RunState, Metrics, Any]:
+            engine, batch = self._shown(states.weights, data, data_axis, orders[:, p])
+            return engine._present(states, batch, keys, first)
+
+        shapes = jax.eval_shape(lambda: present(states, 0)[1])
+        count = orders.shape[1]
+        empty = jax.tree.map(
+            lambda s: jnp.full((s.shape[0], count, *s.shape[1:]), jnp.nan, s.dtype), shapes
+        )
+
+        def body(
+            p: Int[Array, ""], carry: tuple[RunState, Metrics, Any]
+        ) -> tuple[RunState, Metrics, Any]:
+            states, metrics, _ = carry
+            states, new, change = present(states, p)
+            return states, jax.tree.map(lambda m, n: m.at[:, p].set(n), metrics, new), change
+
+        return jax.lax.fori_loop(start, stop, body, (states, empty, nothing(states.weights)))
+
+    def _shown(
+        self,
+        weights: Any,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        ids: Int[Array, "seed batch"],
+    ) -> tuple["Engine", Batch]:
+        """The samples of every seed at these places of the data, and the engine that sees them.
+
+        ids: (seed, batch).
+        """
+        batch = jax.vmap(lambda data, ids: Batch(data[0][ids], data[1][ids], ids), (data_axis, 0))(
+            data, ids
+        )
+        if not self.learning.credit.normalized:
+            return self, batch
+        chain = jax.vmap(self.dynamics.chain)(weights)
+        network, x = eqx.filter_vmap(lambda w, x: standardized(self.network, w, x))(chain, batch.x)
+        return replace(self, network=network), batch._replace(x=x)
+
+    @compiled
+    def evaluate(
+        self,
+        weights: Any,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        keys: Key[Array, " seed"],
+    ) -> tuple[Float[Array, " seed"], Float[Array, " seed"], Float[Array, " seed"]]:
+        """Free phases on a data set, per seed: mean loss, fraction wrong, fraction settled.
+
+        keys: one a seed, for the noise. A normalised network is so over the data set.
+        """
+        count = data[0].shape[-2]
+        ids = jnp.broadcast_to(jnp.arange(count), (keys.shape[0], count))
+        engine, all_samples = self._shown(weights, data, data_axis, ids)
+        size = min(TESTED_AT_ONCE, count)
+        rounds = -(-count // size)
+        order = (jnp.arange(rounds * size) % count).reshape(rounds, size)  # the last ones twice
+
+        def one_round(ids: Int[Array, " size"]) -> tuple[Array, Array, Array]:
+            batch = jax.tree.map(lambda a: a[:, ids], all_samples)
+            target = self._targets(FREE, batch.y, batch.y)
+            held = partial(Course.drives, phase=self.phases[0])
+            drive = engine._each(held, weights, batch.x, target)
+            start = self._rest(weights, batch)
+            _, ended = engine._settle_phase(weights, batch, (), self.phases[0], drive, keys, start)
+            return engine._scores(ended.readout.rate[-1], batch.y, ended.report)
+
+        def mean(scores: Float[Array, "rounds seed size"]) -> Float[Array, " seed"]:
+            return jnp.mean(jnp.moveaxis(scores, 0, 1).reshape(len(keys), -1)[:, :count], axis=1)
+
+        loss, wrong, settled = jax.lax.map(one_round, order)
+        return mean(loss), mean(wrong), mean(settled)
+
+    def _scores(self, output: Array, labels: Array, report: Report) -> tuple[Array, Array, Array]:
+        """Loss, error and whether it settled, of every seed and sample; NaN without an end."""
+        lost = jnp.where(jnp.isfinite(report.residual), 0.0, jnp.nan)
+        wrong = jnp.argmax(self.network.loss.prediction(output), -1) != jnp.argmax(labels, -1)
+        loss = jax.vmap(jax.vmap(self.network.loss))(output, labels)
+        return loss + lost, wrong.astype(loss.dtype) + lost, report.settled.astype(loss.dtype)
+
+    @compiled
+    def examine(
+        self,
+        states: RunState,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        ids: Int[Array, "seed batch"],
+        keys: Key[Array, " seed"],
+        first: Int[Array, ""],
+        times: tuple[tuple[float, ...], ...],
+        samples: int,
+    ) -> Examined:
+        """The presentation that comes next, seen in detail; it leaves no mark on the run.
+
+        times: when to look in every phase (s). samples: of how many samples of the batch.
+        """
+        engine, batch = self._shown(states.weights, data, data_axis, ids)
+        if not self.online:  # where samples share no moving weights, a few are enough
+            batch = jax.tree.map(lambda a: a[:, :samples], batch)
+        keys, moment = self._moments(states, keys, first)
+        _, seen, _ = engine._run_phases(states.weights, batch, keys, moment, times)
+        traces = [jax.tree.map(lambda a: a[:, :samples], p.watched) for p in seen]
+        stopped = jnp.stack([p.report.stopped[:, :samples] for p in seen], axis=1)
+        return Examined(traces, stopped)
+
+    def rehearse(self, weights: Any, data: tuple[Array, Array], data_axis: int | None) -> None:
+        """Goes through a presentation without computing it.
+
+        Rules of a script that cannot work fail so before anything is written.
+
+        Raises:
+            InputError: one does.
+        """
+        states = self.begin(weights, 0)
+        seeds, batch = jax.tree.leaves(weights)[0].shape[0], 2
+        keys = jax.random.split(jax.random.key(0), seeds)
+
+        def present(states: RunState) -> Any:
+            ids = jnp.zeros((seeds, batch), jnp.int32)
+            engine, shown = self._shown(states.weights, data, data_axis, ids)
+            return engine._present(states, shown, keys, jnp.int32(0))[1]
+
+        jax.eval_shape(present, states)
+
+    @compiled
+    def against_backprop(
+        self,
+        weights: Any,
+        change: Any,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        ids: Int[Array, "seed batch"],
+    ) -> tuple[Float[Array, "seed L"], Float[Array, "seed L"]]:
+        """Per layer, the angle (degrees) between ΔW_i and the negative gradient, and ‖ΔW_i‖.
+
+        Not a number in circuits that are no chain of layers.
+        """
+
+        engine, batch = self._shown(weights, data, data_axis, ids)
+        return engine._each(Engine._against_backprop, weights, change, batch)
+
+    def _against_backprop(self, weights: Any, change: Any, batch: Batch) -> tuple[Array, Array]:
+        """Of one seed."""
+
+        chain, moves = self.dynamics.chain(weights), self.dynamics.chain(change)
+        if chain is None or moves is None:
+            unknown = jnp.full(self.network.depth, jnp.nan)
+            return unknown, unknown
+
+        def loss(W: Layers) -> Float[Array, ""]:
+            moved = chain._replace(W=W)
+            outputs = jax.vmap(lambda x: self.network.forward_pass(moved, x)[-1])(batch.x)
+            return jnp.mean(jax.vmap(self.network.loss)(outputs, batch.y))
+
+        angles, norms = [], []
+        for d, g in zip(moves.W, jax.grad(loss)(chain.W), strict=True):
+            norm = jnp.linalg.norm(d)
+            cosine = -jnp.vdot(d, g) / (norm * jnp.linalg.norm(g))
+            angles.append(jnp.degrees(jnp.arccos(jnp.clip(cosine, -1, 1))))
+            norms.append(norm)
+        return jnp.stack(angles), jnp.stack(norms)

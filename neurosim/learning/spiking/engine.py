@@ -1,0 +1,375 @@
+"""A run as spikes: the engine of the spiking level, with the calls of the other levels' engine.
+
+Brian2 runs the network, phase after phase, in one run a chunk; between phases this module reads
+what its spikes say and writes what is taught. The plasticity rules are those of the other levels:
+they are handed signals that were counted instead of computed.
+
+Seeds run one after the other, so that each is what it would be alone. Every presentation draws its
+spikes from a stream of its own, so that chunks and recordings change no number.
+"""
+
+from collections.abc import Generator
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key, PRNGKeyArray
+
+from neurosim.learning.engine import Engine
+from neurosim.learning.spiking.curves import fi_curve
+from neurosim.learning.spiking.readings import Readings
+from neurosim.learning.spiking.signals import Learned, drift, learn, score, targets, taught
+from neurosim.learning.spiking.watch import Watch
+from neurosim.levels.equilibrium import Equilibrium
+from neurosim.levels.simulator import Batch, Examined, Metrics, Phase, RunState, Spikes
+from neurosim.levels.spiking.calibration import Curve, calibrated
+from neurosim.levels.spiking.compiling import compiler
+from neurosim.levels.spiking.machine import Machine
+from neurosim.levels.spiking.neurons import Neurons
+from neurosim.networks.dynamics import Target
+from neurosim.plasticity.learning import nothing
+from neurosim.specs import SpikingSpec
+
+
+class SpikingEngine:
+    """A model under the phases of one stage of a protocol, as spikes.
+
+    Args:
+        rules: the same as an engine of the other levels; its equations read the estimates, its
+            learning changes the weights.
+        neurons: behind every unit.
+        tau_synapse: of what smooths spikes (s).
+        settings: of the simulation.
+        copies: samples that run side by side, the batch.
+
+    Raises:
+        InputError: the target is `standalone`, and there is no compiler.
+    """
+
+    def __init__(
+        self,
+        rules: Engine,
+        neurons: Neurons,
+        tau_synapse: float,
+        settings: SpikingSpec,
+        copies: int,
+    ) -> None:
+        self.rules, self.neurons, self.tau_synapse = rules, neurons, tau_synapse
+        self.settings, self.copies = settings, copies
+        if settings.target == "standalone":
+            compiler()
+        self.window = round(settings.window / settings.dt)
+        self.every = round(settings.plasticity_every / settings.dt)
+        self.dynamics, self.network, self.phases = rules.dynamics, rules.network, rules.phases
+        self.readings = Readings(rules, neurons, settings.dt, copies)
+        self._built: Machine | None = None
+
+    @cached_property
+    def curve(self) -> Curve | None:
+        """The f–I curve of integrate-and-fire neurons."""
+        return fi_curve(self.neurons) if self.neurons.kind == "lif" else None
+
+    @property
+    def machine(self) -> Machine:
+        """The network in Brian2, calibrated and built when it is first needed."""
+        if self._built is None:
+            neurons = self.neurons
+            if self.curve is not None:
+                neurons = calibrated(neurons, self.curve)
+            self._built = self._made(neurons)
+        return self._built
+
+    def _made(self, neurons: Neurons) -> Machine:
+        """The machine of calibrated neurons."""
+        return Machine(
+            self.dynamics,
+            self.network,
+            {p.name: neurons for p in self.dynamics.circuit.populations if p.carried},
+            self.settings.dt,
+            self.copies,
+            changed=frozenset(name for phase in self.phases for name in phase.changed),
+            watched=self.readings.watched,
+            traced=self.rules.online or any(p.teaching == "following" for p in self.phases),
+            tau_synapse=self.tau_synapse,
+            target=self.settings.target,
+        )
+
+    # --- one presentation -------------------------------------------------------------------
+
+    def _steps(self, phase: Phase) -> int:
+        return round(phase.duration / self.settings.dt)
+
+    def _begin(self, weights: Any, x: np.ndarray, seed: int) -> None:
+        """A presentation begins: everything at rest, the input on, spikes from their own stream."""
+        self.machine.reseed(seed)
+        self.machine.rest(np.random.default_rng(seed))
+        self._write(weights, x)
+
+    def _write(self, weights: Any, x: np.ndarray) -> None:
+        self.machine.write_weights(weights)
+        self.machine.drive(weights, x)
+
+    def _present(
+        self,
+        state: RunState,
+        batch: Batch,
+        key: PRNGKeyArray,
+        first: Int[Array, ""],
+        watch: "Watch | None" = None,
+    ) -> Generator[int, None, Learned]:
+        """All phases in turn, as a program of the machine; returns what it left behind."""
+        x, y = np.asarray(batch.x), np.asarray(batch.y)
+        key = jax.random.fold_in(key, state.presentation)
+        self._begin(state.weights, x, _seed(key))
+        weights = state.weights
+        memory = self.rules.learning.blank(self.network, (self.copies,), jnp.result_type(float))
+        output = np.zeros_like(y)
+        passed: list[Any] = []
+        for number, phase in enumerate(self.phases):
+            target = targets(self.rules, phase, y, output)
+            self._open(phase)
+            self._teach(phase, target)
+            length = self._steps(phase)
+            opening = max(0, length - self.window)
+            stops = {0, opening, length}
+            if phase.teaching == "following":
+                stops |= set(range(length))
+            if self.rules.online:
+                stops |= set(range(0, length, self.every))
+            if watch is not None:
+                stops |= set(watch.steps[number])
+            at, before = 0, self.machine.tally()
+            for stop in sorted(stops):
+                if stop > at:
+                    yield stop - at
+                due = stop - at
+                at = stop
+                if watch is not None and stop in watch.steps[number]:
+                    watch.look(self, number, weights, x, target)
+                if stop == opening:
+                    before = self.machine.tally()
+                if phase.teaching == "following" and stop < length:
+                    self._teach(phase, target)
+                if self.rules.online and due and stop % self.every == 0:
+                    now = self.readings.now(self.machine)
+                    weights, memory = drift(
+                        self.rules,
+                        phase,
+                        self.every * self.settings.dt,
+                        weights,
+                        memory,
+                        now,
+                        batch,
+                        jax.random.fold_in(key, number),
+                        state,
+                        first,
+                    )
+                    self._write(weights, x)
+            after = self.machine.tally()
+            estimates = self.readings.estimates(before, after, length - opening)
+            if watch is not None:
+                given = before, after, length - opening, weights, x, target, phase
+                watch.end(self.readings.ended(*given))
+            passed.append(estimates)
+            if phase.teaching == "none":
+                output = np.asarray(estimates.rate[-1])
+        return learn(self.rules, state, weights, batch, passed, key, first)
+
+    def _open(self, phase: Phase) -> None:
+        """A phase begins: the parameters that some phase changes take the values of this one."""
+        values = {name: float(v) for name, v in self.dynamics.parameters.items()}
+        changed = {name: float(v) for name, v in self.rules.changed(phase).items()}
+        self.machine.change(values | changed)
+
+    def _teach(self, phase: Phase, target: Target) -> None:
+        """Sets the target for what the teacher sees of the output layer now."""
+        if phase.teaching == "none":
+            self.machine.teach(None)
+            return
+        top = self.readings.top(self.machine)
+        self.machine.teach(np.asarray(taught(self.rules, target, top)))
+
+    # --- what the run loop calls ------------------------------------------------------------
+
+    def begin(self, weights: Any, presentation: int) -> RunState:
+        """The state of every seed at the start of a stage."""
+        return self.rules.begin(weights, presentation)
+
+    def advance(
+        self,
+        states: RunState,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        orders: Int[Array, "seed batches batch"],
+        keys: Key[Array, " seed"],
+        start: Int[Array, ""] | int,
+        stop: Int[Array, ""] | int,
+        first: Int[Array, ""],
+    ) -> tuple[RunState, Metrics, Any]:
+        """The presentations `start` … `stop`−1 of an epoch; see `Engine.advance`."""
+        start, stop = int(start), int(stop)
+        ended, metrics, changes = [], [], []
+        for s in range(orders.shape[0]):
+            state = jax.tree.map(lambda a, s=s: a[s], states)
+            state, filled, change = self._advance_seed(
+                state, _of_seed(data, data_axis, s), orders[s], keys[s], start, stop, first
+            )
+            ended.append(state)
+            metrics.append(filled)
+            changes.append(change)
+        return _stacked(ended), _stacked(metrics), _stacked(changes)
+
+    def _advance_seed(
+        self,
+        state: RunState,
+        data: tuple[Array, Array],
+        order: Int[Array, "batches batch"],
+        key: PRNGKeyArray,
+        start: int,
+        stop: int,
+        first: Int[Array, ""],
+    ) -> tuple[RunState, Metrics, Any]:
+        length = sum(map(self._steps, self.phases))
+        count, phases = order.shape[0], len(self.phases)
+        unknown: Any = np.full((count, phases), np.nan)
+        effort: Any = unknown.copy()
+        losses, errors = (np.full(count, np.nan) for _ in range(2))
+        metrics = Metrics(
+            losses,  # type: ignore[arg-type]
+            errors,  # type: ignore[arg-type]
+            unknown,
+            unknown,
+            effort,
+            unknown,
+            {},
+        )
+        change = nothing(state.weights)
+
+        def program() -> Generator[int, None, None]:
+            nonlocal state, change
+            for p in range(start, stop):
+                batch = Batch(data[0][order[p]], data[1][order[p]], order[p])
+                learned = yield from self._present(state, batch, key, first)
+                state, change = learned.state, learned.change
+                losses[p], errors[p] = float(learned.loss), float(learned.error)
+                effort[p] = [self._steps(phase) for phase in self.phases]
+
+        if stop > start:
+            self.machine.run(program(), (stop - start) * length)
+        return state, metrics, change
+
+    def evaluate(
+        self,
+        weights: Any,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        keys: Key[Array, " seed"],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Free phases on a data set; see `Engine.evaluate`. Whether they settled is not known."""
+        results = []
+        for s in range(len(keys)):
+            own = jax.tree.map(lambda a, s=s: np.asarray(a[s]), weights)
+            x, y = (np.asarray(a)[: self.settings.test] for a in _of_seed(data, data_axis, s))
+            output = self._outputs(own, x, _seed(keys[s]))
+            results.append(score(self.rules, output, y))
+        loss, wrong = (np.array([float(r[k]) for r in results]) for k in (0, 1))
+        return loss, wrong, np.full_like(loss, np.nan)
+
+    def _outputs(self, weights: Any, x: np.ndarray, seed: int) -> np.ndarray:
+        """h_L at the end of a free phase for every sample, a batch at a time."""
+        length = self._steps(self.phases[0])
+        opening = max(0, length - self.window)
+        rounds = -(-len(x) // self.copies)
+        outputs = []
+
+        def program() -> Generator[int, None, None]:
+            for k in range(rounds):
+                ids = np.arange(k * self.copies, (k + 1) * self.copies) % len(x)
+                self._begin(weights, x[ids], (seed + k) % 2**32)
+                self.machine.teach(None)
+                if opening:
+                    yield opening
+                before = self.machine.tally()
+                yield length - opening
+                after = self.machine.tally()
+                estimates = self.readings.estimates(before, after, length - opening)
+                outputs.append(estimates.rate[-1])
+
+        self.machine.run(program(), rounds * length)
+        return np.concatenate(outputs)[: len(x)]
+
+    def examine(
+        self,
+        states: RunState,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        ids: Int[Array, "seed batch"],
+        keys: Key[Array, " seed"],
+        first: Int[Array, ""],
+        times: tuple[tuple[float, ...], ...],
+        samples: int,
+    ) -> Examined:
+        """The presentation that comes next in detail; see `Engine.examine`.
+
+        Rates are means since the moment before. Spikes are those of the first seed.
+        """
+        seen: list[Any] = []
+        ends: list[Any] = []
+        spikes: dict[str, Spikes] = {}
+        for s in range(len(keys)):
+            state = jax.tree.map(lambda a, s=s: a[s], states)
+            own = _of_seed(data, data_axis, s)
+            batch = Batch(own[0][ids[s]], own[1][ids[s]], ids[s])
+            steps = [[round(t / self.settings.dt) for t in phase] for phase in times]
+            watch = Watch(steps, self.machine.tally(), samples)
+
+            def program(
+                state: RunState = state,
+                batch: Batch = batch,
+                key: PRNGKeyArray = keys[s],
+                watch: Watch = watch,
+            ) -> Generator[int, None, None]:
+                yield from self._present(state, batch, key, first, watch)
+
+            length = sum(map(self._steps, self.phases))
+            with self.machine.recording(samples) as recorded:
+                self.machine.run(program(), length)
+            seen.append(watch.traces())
+            ends.append(watch.ends)
+            spikes = spikes or {place: Spikes(*of) for place, of in recorded.items()}
+        stopped = np.array([[phase.duration] * samples for phase in self.phases])
+        return Examined(_stacked(seen), np.stack([stopped] * len(keys)), spikes, _stacked(ends))
+
+    def against_backprop(
+        self,
+        weights: Any,
+        change: Any,
+        data: tuple[Array, Array],
+        data_axis: int | None,
+        ids: Int[Array, "seed batch"],
+    ) -> tuple[Any, Any]:
+        """See `Engine.against_backprop`."""
+        return self.rules.against_backprop(weights, change, data, data_axis, ids)
+
+    def rehearse(self, weights: Any, data: tuple[Array, Array], data_axis: int | None) -> None:
+        """See `Engine.rehearse`: what rules are handed here is of the same shape."""
+        level = Equilibrium(1e-3, 1, 0)
+        replace(self.rules, level=level, online=False).rehearse(weights, data, data_axis)
+
+
+def _seed(key: PRNGKeyArray) -> int:
+    """A seed for Brian2."""
+    return int(jax.random.bits(key, dtype=jnp.uint32))
+
+
+def _of_seed(data: tuple[Array, Array], axis: int | None, s: int) -> tuple[Array, Array]:
+    """The data of one seed."""
+    return data if axis is None else (data[0][s], data[1][s])
+
+
+def _stacked(trees: list[Any]) -> Any:
+    """Seeds as the first axis."""
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *trees)

@@ -1,0 +1,98 @@
+"""What every level is to a run: the calls it answers, and the records they take and give."""
+
+from typing import Any, NamedTuple, Protocol
+
+from jaxtyping import Array, Float, Int
+
+from neurosim.networks.circuit import CircuitDynamics
+from neurosim.networks.network import Network
+
+
+class Phase(NamedTuple):
+    """A phase as the engine sees it; duration in s.
+
+    plastic: the names of what learns in it. changed: parameters that have other values in it.
+    """
+
+    name: str
+    duration: float
+    stop: bool
+    teaching: str
+    plastic: tuple[str, ...]
+    changed: tuple[str, ...] = ()
+
+
+class RunState(NamedTuple):
+    """What a run is at a chunk boundary; nothing else matters to what comes after.
+
+    presentation: how many are done, which also selects the random draws.
+    """
+
+    weights: Any
+    optimizer: Any
+    presentation: Int[Array, ""]
+
+
+class Batch(NamedTuple):
+    """Samples shown together. ids: their place in the data set, which selects their noise."""
+
+    x: Float[Array, "batch n_0"]
+    y: Float[Array, "batch n_L"]
+    ids: Int[Array, " batch"]
+
+
+class Metrics(NamedTuple):
+    """Of one presentation: the loss and error before teaching, and how each phase ended.
+
+    signals: what else is measured of its learning, scalars and one number a layer.
+    """
+
+    loss: Float[Array, ""]
+    error: Float[Array, ""]
+    residual: Float[Array, " phases"]
+    settled: Float[Array, " phases"]
+    effort: Float[Array, " phases"]
+    rescued: Float[Array, " phases"]
+    signals: dict[str, Array]
+
+
+class Spikes(NamedTuple):
+    """Spikes of one layer in the order in which they came.
+
+    times: s from the start of the presentation. nodes: neuron k of unit u for sample s is number
+    (s n_i + u) N + k.
+    """
+
+    times: Any
+    nodes: Any
+
+
+class Examined(NamedTuple):
+    """A presentation in detail.
+
+    traces: per phase, place → variable → (samples, times, n). stopped: (phases, samples), s.
+    spikes: of the first seed, by place, if there are any; estimates: what plasticity reads of them
+    at the end of every phase, place → variable → (samples, n).
+    """
+
+    traces: list[dict[str, dict[str, Any]]]
+    stopped: Any
+    spikes: dict[str, Spikes] | None = None
+    estimates: list[dict[str, dict[str, Any]]] | None = None
+
+
+class Simulator(Protocol):
+    """What the run loop and the recorder ask of a level; `Engine` says what each call means."""
+
+    @property
+    def dynamics(self) -> CircuitDynamics: ...
+    @property
+    def network(self) -> Network: ...
+    @property
+    def curve(self) -> Any: ...
+    def begin(self, *args: Any, **kw: Any) -> RunState: ...
+    def advance(self, *args: Any, **kw: Any) -> tuple[RunState, Metrics, Any]: ...
+    def evaluate(self, *args: Any, **kw: Any) -> tuple[Any, Any, Any]: ...
+    def examine(self, *args: Any, **kw: Any) -> Examined: ...
+    def against_backprop(self, *args: Any, **kw: Any) -> tuple[Any, Any]: ...
+    def rehearse(self, *args: Any, **kw: Any) -> None: ...

@@ -1,0 +1,415 @@
+"""What the circuit of a model asks of the file, and of the protocol that uses it."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from neurosim.circuits import reading, starts
+from neurosim.circuits.description import Circuit
+from neurosim.circuits.expressions import Expression, ExpressionError, parse
+from neurosim.circuits.populations import Projection
+from neurosim.circuits.tables import Tables
+from neurosim.credit import named
+from neurosim.errors import InputError, unknown
+from neurosim.models.conditions import Problem, credit_problems, unknown_credit
+from neurosim.models.initialisers import MATRICES
+from neurosim.networks.wirings import WIRINGS
+from neurosim.plasticity import FORWARD_RULES, PROBES
+from neurosim.specs import (
+    CreditSpec,
+    ModelSpec,
+    PhaseSpec,
+    ProjectionSpec,
+    ProtocolSpec,
+    RateLaw,
+    SpreadSpec,
+)
+from neurosim.specs.toml import dotted
+from neurosim.units import Measured
+
+
+def tables(model: ModelSpec) -> Tables:
+    """What a model file says of its circuit."""
+    return Tables(
+        model.layers,
+        model.cells,
+        model.populations,
+        model.projections,
+        parameters(model),
+        units(model),
+        model.attenuation,
+        model.readout,
+        model.cut,
+        tuple(spreads(model)),
+        ("tied", *PROBES),
+        {} if model.credit is None else {name: text for name, (text, _) in FORWARD_RULES.items()},
+    )
+
+
+def circuit(model: ModelSpec) -> Circuit:
+    """The circuit of a checked model."""
+    return reading.circuit(tables(model))
+
+
+def sound(model: ModelSpec) -> Circuit:
+    """The circuit of a model that no protocol has checked.
+
+    Raises:
+        InputError: all that is wrong with it, one a line.
+    """
+    wrong = reading.problems(tables(model))
+    if wrong:
+        raise InputError([f"{model.name}: {dotted(key)}: {message}" for key, message in wrong])
+    return circuit(model)
+
+
+def _given(model: ModelSpec) -> dict[str, Any]:
+    """All parameters as they are given, those of one cell as `cell.name`."""
+    own = {f"{n}.{key}": v for n, cell in model.cells.items() for key, v in cell.parameters.items()}
+    return dict(model.parameters) | own
+
+
+def parameters(model: ModelSpec) -> dict[str, float]:
+    """All parameters; of those with a spread the mean, of those in a file 1."""
+
+    def one(given: Any) -> float:
+        if not isinstance(given, SpreadSpec):
+            return given
+        return 1.0 if given.mean is None else given.mean
+
+    return {key: one(given) for key, given in _given(model).items()}
+
+
+def units(model: ModelSpec) -> dict[str, str]:
+    """The dimensions of parameters that were written with a unit."""
+
+    def mean(given: Any) -> Any:
+        return given.mean if isinstance(given, SpreadSpec) else given
+
+    found = {key: mean(given) for key, given in _given(model).items()}
+    return {key: value.dimension for key, value in found.items() if isinstance(value, Measured)}
+
+
+def spreads(model: ModelSpec) -> dict[str, SpreadSpec]:
+    """The parameters that every cell has its own value of."""
+    return {key: given for key, given in _given(model).items() if isinstance(given, SpreadSpec)}
+
+
+CHANNEL = "Q"
+"""What the feedback weights of a credit with a channel of its own are called."""
+
+
+def channel(model: ModelSpec) -> list[tuple[int, int]]:
+    """Of every feedback matrix of such a channel, the layer it belongs to and that it hears."""
+    return WIRINGS[named(model.credit).wiring](model.depth)
+
+
+def learning(model: ModelSpec) -> dict[str, bool]:
+    """What can learn, by name, and whether it carries something from a layer above."""
+    found = {p.name: p.descends for p in circuit(model).projections if p.learns}
+    taught = model.credit is not None and channel(model)
+    return found | ({CHANNEL: True} if taught else {})
+
+
+def opened(model: ModelSpec, plastic: Iterable[str]) -> tuple[str, ...]:
+    """What a phase opens, by name.
+
+    `feedback` stands for all that learn and carry something from a layer above, `forward` for all
+    others that learn.
+    """
+    moving = {n: down for n, down in learning(model).items() if not _follows(model, n)}
+    groups = {
+        "forward": [name for name, descends in moving.items() if not descends],
+        "feedback": [name for name, descends in moving.items() if descends],
+    }
+    found = [name for given in plastic for name in groups.get(given, [given])]
+    return tuple(dict.fromkeys(found))
+
+
+def _follows(model: ModelSpec, name: str) -> bool:
+    """Whether weights follow others, or do not move, whatever a phase opens."""
+    table = model.projections.get(name, model.credit)
+    return (
+        table is not None
+        and table.rule in ("tied", "fixed", "sherman-morrison")
+        and (getattr(table, "post", None) is None)
+    )
+
+
+class _Asked(NamedTuple):
+    """A protocol and the circuit of its model."""
+
+    spec: ProtocolSpec
+    circuit: Circuit
+
+
+def problems(spec: ProtocolSpec) -> Iterator[Problem]:
+    """Everything that makes the circuit of a protocol impossible."""
+    model = spec.model
+    strange = list(unknown_credit(model))
+    yield from strange
+    if strange:
+        return
+    wrong = reading.problems(tables(model))
+    for key, message in wrong:
+        yield ("model", *key), message
+    if wrong:
+        return
+    asked = _Asked(spec, circuit(model))
+    if model.credit is not None:
+        yield from credit_problems(spec, asked.circuit)
+    yield from _attenuated(asked)
+    yield from _starts(asked)
+    yield from _noise(asked)
+    yield from _varied(asked)
+    yield from _rates(asked)
+    for number, stage in enumerate(spec.stages):
+        passed: list[str] = []
+        for k, phase in enumerate(stage.phases):
+            yield from _phase(asked, phase, passed, ("stages", number, "phases", k))
+            passed.append(phase.name)
+
+
+def _attenuated(asked: _Asked) -> Iterator[Problem]:
+    """An attenuation that is no share."""
+    for layer in range(1, asked.spec.model.depth + 1):
+        found = _value(asked, asked.circuit.attenuation, layer)
+        if not (isinstance(found, float) and 0 < found <= 1):
+            yield (
+                ("model", "attenuation"),
+                f"{found} in layer {layer}, with {_said(asked, asked.circuit.attenuation)}; "
+                "expected a share of more than 0 and at most 1",
+            )
+            return
+
+
+def _value(asked: _Asked, law: Expression, layer: int) -> float | str:
+    """What an expression is in a layer, or why it is nothing."""
+    values = parameters(asked.spec.model) | {"i": layer, "L": asked.spec.model.depth}
+    try:
+        with np.errstate(all="ignore"):
+            found = law(values, MATRICES)
+        return float(found) if np.isreal(found) else "not real"
+    except ArithmeticError as error:
+        return str(error)
+
+
+def _said(asked: _Asked, law: Expression) -> str:
+    """The parameters of an expression and their values."""
+    values = parameters(asked.spec.model)
+    found = [f"{name} = {values[name]:g}" for name in sorted(law.names & set(values))]
+    return " and ".join(found) or repr(law.text)
+
+
+def _starts(asked: _Asked) -> Iterator[Problem]:
+    model = asked.spec.model
+    weighed = {p.name: begins(model, p.name) for p in asked.circuit.projections if p.weighed}
+    for name, message in starts.problems(weighed, model.parameters):
+        yield ("model", "projections", name, "init"), message
+    for projection in asked.circuit.projections:
+        name, where = projection.name, ("model", "projections", projection.name, "rule")
+        if projection.rule == "tied" and (name not in weighed or weighed[name] in starts.NAMED):
+            yield (
+                where,
+                "'tied' keeps weights at an expression over others, which init must then be",
+            )
+        elif projection.probed and not (asked.circuit.chain and name == "Q"):
+            yield (
+                where,
+                f"{projection.rule!r} sends noise up a chain of layers and back: expected "
+                "projections W, from every layer to the next, and Q, from every layer to the one "
+                "below",
+            )
+    for name, text in weighed.items():
+        if text == "file" and name not in files(model):
+            first = asked.circuit.projection[name].synapses[0].number
+            yield (
+                ("model", "projections", name, "file"),
+                f"missing; init = 'file' needs an .npz with {name}{first} …, or a trace",
+            )
+
+
+def begins(model: ModelSpec, name: str) -> str:
+    """Where the weights of a projection start."""
+    return model.projections[name].init or "xavier"
+
+
+def files(model: ModelSpec) -> dict[str, str]:
+    """The files of projections that start from one; of those that name none it is that of W."""
+    common = model.projections["W"].file if "W" in model.projections else None
+    found = {
+        name: given.file or common
+        for name, given in model.projections.items()
+        if given.init == "file"
+    }
+    return {name: file for name, file in found.items() if file is not None}
+
+
+def _noise(asked: _Asked) -> Iterator[Problem]:
+    states = {name: None for _, name in asked.circuit.moving}
+    states |= {f"{group.population}.{name}": None for group, name in asked.circuit.moving}
+    for name in asked.spec.model.noise:
+        if name not in states:
+            message = unknown("noisy compartment", name, states)
+            yield (
+                ("model", "noise", name),
+                f"{message}; what follows at once has no noise of its own",
+            )
+
+
+def _varied(asked: _Asked) -> Iterator[Problem]:
+    """What cannot be where cells differ in a parameter."""
+    made, noisy = asked.circuit, asked.spec.model.noise
+    for group, name in made.moving:
+        sigma = noisy.get(f"{group.population}.{name}", noisy.get(name))
+        named = made.cell(group).right(name).names
+        apart = [n for n in named if f"{group.population}.{n}" in made.values]
+        if sigma and apart:
+            yield (
+                ("model", "noise"),
+                f"{name} has noise and {apart[0]}, which cells differ in; write its noise into the "
+                f"equation instead: + sigma*sqrt(2/{apart[0]})*xi",
+            )
+    for number, stage in enumerate(asked.spec.stages):
+        for k, phase in enumerate(stage.phases):
+            for name in set(phase.parameters) & set(made.varied):
+                yield (
+                    ("stages", number, "phases", k, "parameters", name),
+                    "cells differ in it; a phase can only change parameters that all have alike",
+                )
+
+
+def _rates(asked: _Asked) -> Iterator[Problem]:
+    spec, online = asked.spec, asked.spec.plasticity == "online"
+    known = ["i", "L", *spec.model.parameters]
+    if spec.model.credit is not None and not _follows(spec.model, CHANNEL):
+        yield from _steps(("model", "credit"), spec.model.credit, online)
+    for projection in asked.circuit.projections:
+        given = spec.model.projections[projection.name]
+        key = "model", "projections", projection.name
+        rate = given.rate
+        if isinstance(rate, RateLaw):
+            try:
+                law = parse(rate.text)
+                strange = sorted(law.names - set(known))
+                for name in strange:
+                    yield (*key, "rate"), unknown("name", name, known)
+                layers = [] if strange else [s.number for s in projection.synapses]
+                found = {layer: _value(asked, law, layer) for layer in layers}
+                for layer, value in found.items():
+                    if not (isinstance(value, float) and math.isfinite(value)):
+                        yield (
+                            (*key, "rate"),
+                            f"{value} in layer {layer}, with {_said(asked, law)}; expected a "
+                            "number",
+                        )
+                        break
+            except ExpressionError as error:
+                yield (*key, "rate"), str(error)
+        elif len(rate.values) not in (1, len(projection.synapses)):
+            yield (
+                (*key, "rate"),
+                f"{len(rate.values)} rates; expected one, or one for each of the "
+                f"{len(projection.synapses)} weights",
+            )
+        if not projection.learns or _follows(spec.model, projection.name):
+            continue
+        yield from _steps(key, given, online)
+        if online and projection.remembered and spec.model.tau_memory is None:
+            yield (
+                ("model", "tau_memory"),
+                f"missing; online, {projection.remembered[0][0]} of projections."
+                f"{projection.name} is a slow memory, whose time constant this is; expected a "
+                'time such as "20 ms"',
+            )
+
+
+def _steps(
+    key: tuple[str, ...], given: ProjectionSpec | CreditSpec, online: bool
+) -> Iterator[Problem]:
+    """Rates and optimisers that do not go with the way in which weights move."""
+    if any(given.rate.values) and given.rate.per_second != online:
+        yield (
+            (*key, "rate"),
+            'online plasticity needs a rate per second such as "0.5 Hz"'
+            if online
+            else "quasi-static plasticity needs a bare number, the rate per presentation",
+        )
+    if online and given.optimizer != "sgd":
+        yield (
+            (*key, "optimizer"),
+            f"{given.optimizer!r} has no continuous form; online plasticity knows 'sgd' only",
+        )
+
+
+def spiking_problems(model: ModelSpec) -> Iterator[Problem]:
+    """What keeps a sound circuit from spiking."""
+    found = circuit(model)
+    kinds = set()
+    for population in found.populations:
+        if population.carried is not None:
+            kinds.add(len(population.carried))
+            continue
+        sent = {s.sent for s in found.sending if s.pre and s.pre.population == population.name}
+        example = (*population.cell.states, "rate")[0]
+        yield (
+            ("model", "populations", population.name, "spikes"),
+            f"missing; {population.name} sends {', '.join(sorted(sent)) or 'nothing'}, and spikes "
+            "speak of one quantity, or of two by events and bursts: expected such as "
+            f"{example!r}, or false for cells without spikes",
+        )
+    if kinds == {0}:
+        yield ("level",), "no population of this circuit spikes; run it with --level rate"
+    if {1, 2} <= kinds:
+        yield (
+            ("model", "populations"),
+            "some spike by events and bursts and others by single spikes; one kind of neuron "
+            "stands behind all units of a model",
+        )
+
+
+def _phase(
+    asked: _Asked, phase: PhaseSpec, passed: list[str], at: tuple[str | int, ...]
+) -> Iterator[Problem]:
+    made, model = asked.circuit, asked.spec.model
+    moving = [name for name in learning(model) if not _follows(model, name)]
+    for number, name in enumerate(phase.plastic):
+        if name in ("forward", "feedback"):
+            continue
+        if name in made.projection and name not in moving:
+            yield (
+                (*at, "plastic", number),
+                f"projections.{name} has no rule that learns; give it post and pre, or leave it "
+                "out here",
+            )
+        elif name not in moving:
+            known = [*moving, "forward", "feedback"]
+            yield (*at, "plastic", number), unknown("projection with a rule", name, known)
+    for name in opened(model, phase.plastic):
+        if name in made.projection:
+            yield from _memories(made.projection[name], phase, passed, at)
+    dimensions = units(model)
+    for name, value in phase.parameters.items():
+        if name not in made.parameters:
+            yield (*at, "parameters", name), unknown("parameter", name, made.parameters)
+        elif isinstance(value, Measured) and dimensions.get(name) not in (None, value.dimension):
+            yield (
+                (*at, "parameters", name),
+                f"{value.written} is a {value.dimension}; {name} is a {dimensions[name]}",
+            )
+
+
+def _memories(
+    projection: Projection, phase: PhaseSpec, passed: list[str], at: tuple[str | int, ...]
+) -> Iterator[Problem]:
+    """Rules that name the end of a phase which does not come before."""
+    for written, recalled in projection.remembered:
+        if recalled.phase not in passed:
+            before = ", ".join(map(repr, passed)) or "none"
+            yield (
+                (*at, "plastic"),
+                f"the rule of {projection.name} names {written}, {recalled.quantity} at the end of "
+                f"phase {recalled.phase!r}, which does not come before (those that do: {before})",
+            )

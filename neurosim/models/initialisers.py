@@ -1,0 +1,188 @@
+"""The weights that a network starts from, drawn by NumPy in float64."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from neurosim.circuits.description import Circuit
+from neurosim.circuits.expressions import ELEMENTARY
+from neurosim.circuits.populations import Projection
+from neurosim.circuits.starts import DRAWS, in_order, start
+from neurosim.errors import InputError
+from neurosim.networks.wirings import WIRINGS
+
+
+def drawn(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """One random matrix (post, pre), or vector where one reaches one, of gain 1.
+
+    `lecun`, `normal`: Gaussian of variance 1/n_pre; `xavier`: of variance 2/(n_post + n_pre);
+    `orthogonal`: orthonormal rows or columns; `uniform`: within ± 1.
+    """
+    n_out, n_in = shape if len(shape) == 2 else (*shape, 1)
+    if kind == "uniform":
+        return rng.uniform(-1, 1, shape)
+    draw = rng.standard_normal(shape)
+    match kind:
+        case "lecun" | "normal":
+            return draw / np.sqrt(n_in)
+        case "xavier":
+            return draw * np.sqrt(2 / (n_in + n_out))
+        case "orthogonal":
+            u, _, vt = np.linalg.svd(draw, full_matrices=False)
+            return u @ vt
+        case _:
+            raise ValueError(f"no draw {kind!r}")
+
+
+MATRICES: dict[str, Callable[..., Any]] = {
+    "pinv": np.linalg.pinv,
+    "inv": np.linalg.inv,
+    "transpose": np.transpose,
+    "dot": np.matmul,
+    **{name: getattr(np, name) for name in ELEMENTARY if name != "int"},
+    "int": lambda condition: condition * 1.0,
+}
+"""What an expression for a start may call."""
+
+
+def circuit_weights(
+    circuit: Circuit,
+    starts: Mapping[str, tuple[str, float]],
+    parameters: Mapping[str, float],
+    streams: Callable[[str], np.random.Generator],
+    given: Mapping[str, list[np.ndarray]],
+) -> dict[str, list[np.ndarray]]:
+    """The weights of every projection of a circuit that has some, and its biases `b`, in float64.
+
+    starts: of every projection, where its weights start, and their gain. streams: the random
+    stream of a projection. given: those that are there before any is drawn; biases if they are.
+
+    Raises:
+        InputError: a start does not give the shape that the projection has, or no finite numbers.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    weighed = [p.name for p in circuit.projections if p.weighed]
+    for name in in_order({name: starts[name][0] for name in weighed}):
+        found[name] = given.get(name) or _started(
+            circuit, circuit.projection[name], starts[name], parameters, streams, found
+        )
+    if circuit.biased is not None:
+        zeros = [np.zeros(circuit.size(s.post)) for s in circuit.biased.synapses]
+        found["b"] = given.get("b", zeros)
+    return found
+
+
+def shapes(circuit: Circuit, projection: Projection) -> list[tuple[int, ...]]:
+    """Of the weights of a projection: (post-synaptic, pre-synaptic) units, or one each."""
+    return [
+        (circuit.size(s.post), circuit.size(s.pre)) if s.dense else (circuit.size(s.post),)
+        for s in projection.synapses
+    ]
+
+
+def _started(
+    circuit: Circuit,
+    projection: Projection,
+    begins: tuple[str, float],
+    parameters: Mapping[str, float],
+    streams: Callable[[str], np.random.Generator],
+    found: Mapping[str, list[np.ndarray]],
+) -> list[np.ndarray]:
+    """The weights of one projection."""
+    kind, gain = begins
+    of, where = shapes(circuit, projection), f"projections.{projection.name}"
+    if kind in ("zeros", "ones"):
+        return [np.full(shape, gain if kind == "ones" else 0.0) for shape in of]
+    if kind in DRAWS:
+        rng = streams(projection.name)
+        return [gain * drawn(kind, shape, rng) for shape in of]
+    begin, weights = start(kind), []
+    for number, shape in zip([s.number for s in projection.synapses], of, strict=True):
+        given = dict(parameters) | {"L": circuit.depth}
+        try:
+            array = np.asarray(begin.value(circuit, number, found, given, MATRICES), float) * gain
+        except (ValueError, np.linalg.LinAlgError) as error:
+            raise InputError(f"{where}.init: {kind!r} in layer {number}: {error}") from None
+        if array.ndim == 0:
+            array = np.full(shape, float(array))
+        if array.shape != shape:
+            raise InputError(
+                f"{where}.init: {kind!r} has shape {array.shape} in layer {number}; expected "
+                f"{shape}: (post-synaptic, pre-synaptic) units"
+            )
+        if not np.isfinite(array).all():
+            raise InputError(f"{where}.init: {kind!r} is not finite in layer {number}")
+        weights.append(array)
+    return weights
+
+
+def feedback_weights(
+    kind: str,
+    forward: list[np.ndarray],
+    gain: float,
+    rng: np.random.Generator,
+    wiring: str = "layers",
+) -> list[np.ndarray]:
+    """The feedback weights of a wiring for given W_1 … W_L, in float64.
+
+    `exact-inverse` W_{i+1}⁻¹, `pseudo-inverse` W_{i+1}^†, `transpose` W_{i+1}^T, of the product of
+    the weights in between where there are several; `random`: Gaussian of variance gain²/n, n the
+    size of the layer above.
+    """
+    feedback = []
+    for i, above in WIRINGS[wiring](len(forward)):
+        w = reduce(lambda below, w: w @ below, forward[i:above])
+        n_above, n = w.shape
+        match kind:
+            case "exact-inverse":
+                q = np.linalg.inv(w)
+            case "pseudo-inverse":
+                q = np.linalg.pinv(w)
+            case "transpose":
+                q = w.T
+            case "random":
+                q = gain * rng.standard_normal((n, n_above)) / np.sqrt(n_above)
+            case _:
+                raise ValueError(f"no feedback initialiser {kind!r}")
+        feedback.append(q)
+    return feedback
+
+
+def weights_from_arrays(
+    arrays: Mapping[str, np.ndarray],
+    letter: str,
+    shapes: Sequence[tuple[int, ...]],
+    where: str,
+    first: int = 1,
+) -> list[np.ndarray]:
+    """The arrays `letter`1, `letter`2, … of a weights file, each of the shape the network needs.
+
+    first: the number that they begin with.
+    """
+    wanted = {f"{letter}{k}": shape for k, shape in enumerate(shapes, start=first)}
+    return weights_named(arrays, wanted, where)
+
+
+def weights_named(
+    arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]], where: str
+) -> list[np.ndarray]:
+    """The wanted arrays of a weights file, each of its shape, in float64.
+
+    Raises:
+        InputError: one is missing, of another shape, or not finite.
+    """
+    problems, found = [], []
+    for name, shape in wanted.items():
+        if name not in arrays:
+            problems.append(f"{where}: array {name!r} is missing; it holds {sorted(arrays)}")
+        elif arrays[name].shape != shape:
+            problems.append(f"{where}: {name} has shape {arrays[name].shape}; expected {shape}")
+        elif not np.all(np.isfinite(arrays[name])):
+            problems.append(f"{where}: {name} holds numbers that are not finite")
+        else:
+            found.append(np.asarray(arrays[name], dtype=np.float64))
+    if problems:
+        raise InputError(problems)
+    return found

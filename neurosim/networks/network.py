@@ -1,0 +1,137 @@
+"""The layered network: its weights, and the forward and feedback maps f_i and g_i they define.
+
+Layers are numbered as in the equations: 0 is the input, L the output. Everything here is written
+for one sample; batches and seeds are axes added by `jax.vmap`.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from neurosim.functions.activations import Activation, Standardized
+from neurosim.functions.losses import Loss
+from neurosim.networks.wirings import TIES
+
+Layers = tuple[Array, ...]
+"""One array a layer, layer 1 first."""
+
+
+class Weights(NamedTuple):
+    """What plasticity changes.
+
+    W: forward (basal) weights W_1 … W_L, shapes (n_i, n_{i-1}).
+    b: basal biases b_1 … b_L, shapes (n_i,); empty in a network without biases.
+    Q: feedback (apical) weights Q_1 … Q_{L-1}, shapes (n_i, n_{i+1}); other wirings have others.
+    """
+
+    W: Layers
+    b: Layers
+    Q: Layers
+
+
+class Network(eqx.Module):
+    """What stays fixed: layer sizes, transfer functions, the form of the feedback and the loss.
+
+    sizes: n_0 … n_L. activations: s_1 … s_L.
+    form: `inverse`, g_i(h) = Q_i (s_{i+1}⁻¹(h) − b_{i+1}) [T 4.90, 6.23], the exact inverse of
+    f_{i+1} where Q_i = W_{i+1}⁻¹; or `autoencoder`, g_i(h) = s_i(Q_i h) [T 3.9, D 15].
+    """
+
+    sizes: tuple[int, ...] = eqx.field(static=True)
+    activations: tuple[Activation, ...]
+    form: str = eqx.field(static=True)
+    loss: Loss
+
+    @property
+    def depth(self) -> int:
+        """L, the number of layers above the input."""
+        return len(self.sizes) - 1
+
+    def potential(
+        self, weights: Weights, i: int, below: Float[Array, " below"]
+    ) -> Float[Array, " n"]:
+        """a_i = W_i h_{i-1} + b_i, shape (n_i,)."""
+        a = weights.W[i - 1] @ below
+        return a + weights.b[i - 1] if weights.b else a
+
+    def s(self, i: int, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """s_i(a)."""
+        return self.activations[i - 1](a)
+
+    def slope(self, i: int, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """s_i'(a), the diagonal of D_i."""
+        return self.activations[i - 1].derivative(a)
+
+    def f(self, weights: Weights, i: int, below: Float[Array, " below"]) -> Float[Array, " n"]:
+        """f_i(h_{i-1}) = s_i(a_i) [T 6.2]."""
+        return self.s(i, self.potential(weights, i, below))
+
+    def encode(
+        self, weights: Weights, i: int, above: Float[Array, " above"]
+    ) -> Float[Array, " above"]:
+        """What the apical synapses of layer i receive when layer i+1 sends `above`."""
+        if self.form == "autoencoder":
+            return above
+        u = self.activations[i].inverse(above)
+        return u - weights.b[i] if weights.b else u
+
+    def apical(self, weights: Weights, i: int, above: Float[Array, " above"]) -> Float[Array, " n"]:
+        """The apical potential of layer i, Q_i times what its synapses receive."""
+        return weights.Q[i - 1] @ self.encode(weights, i, above)
+
+    def decode(self, i: int, potential: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The dendritic rate of an apical potential in layer i."""
+        return self.s(i, potential) if self.form == "autoencoder" else potential
+
+    def decode_slope(self, i: int, potential: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Derivative of `decode`."""
+        return self.slope(i, potential) if self.form == "autoencoder" else jnp.ones_like(potential)
+
+    def g(self, weights: Weights, i: int, above: Float[Array, " above"]) -> Float[Array, " n"]:
+        """g_i(h_{i+1}), which approximates f_{i+1}⁻¹."""
+        return self.decode(i, self.apical(weights, i, above))
+
+    def forward_pass(self, weights: Weights, x: Float[Array, " n_0"]) -> Layers:
+        """f_1(x), f_2(f_1(x)), …: the activities of the feed-forward network."""
+        activity, h = [], x
+        for i in range(1, self.depth + 1):
+            h = self.f(weights, i, h)
+            activity.append(h)
+        return tuple(activity)
+
+
+VARIANCE_FLOOR = 1e-5
+"""Added to the variance of a unit over a batch [Ioffe & Szegedy 2015]: some units never move."""
+
+
+def standardized(
+    network: Network, weights: Weights, x: Float[Array, "batch n_0"]
+) -> tuple[Network, Float[Array, "batch n_0"]]:
+    """The network, and its input, with every layer below the output normalised over the batch.
+
+    Hidden layers send h̃ = (h − m) / σ upwards, with mean and deviation of each unit over the batch
+    [T A.1]. These are held fixed: one sample's activity does not move them.
+    """
+
+    def moments(h: Float[Array, "batch n"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        return jnp.mean(h, axis=0), jnp.sqrt(jnp.var(h, axis=0) + VARIANCE_FLOOR)
+
+    mean, deviation = moments(x)
+    below = x = (x - mean) / deviation
+    activations: list[Activation] = []
+    for i in range(1, network.depth):
+        a = jax.vmap(lambda h, i=i: network.potential(weights, i, h))(below)
+        s = Standardized(network.activations[i - 1], *moments(network.s(i, a)))
+        activations.append(s)
+        below = s(a)
+    activations.append(network.activations[-1])
+    return replace(network, activations=tuple(activations)), x
+
+
+def tie(weights: Weights, kind: str) -> Weights:
+    """The same forward weights with every Q_i = tie(W_{i+1})."""
+    return Weights(weights.W, weights.b, tuple(TIES[kind](w) for w in weights.W[1:]))

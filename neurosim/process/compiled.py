@@ -1,0 +1,61 @@
+"""Functions that JAX compiles, of which a process keeps so many programs.
+
+Every shape of a network makes programs of its own, each of some ten megabytes and many memory maps,
+of which a process on Linux has 65530; a long script would run out of both. JAX keeps more of a
+program than the program, and lets go of that only as a whole: so all are dropped at once when they
+have become too many. Those still in use are found on disk again (`neurosim.runs.programs`).
+"""
+
+import ctypes
+import gc
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import equinox as eqx
+import jax
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+KEPT = 24
+"""Programs a process keeps: those of some six networks, with the four of a run each."""
+
+_programs: dict[Any, Any] = {}
+
+
+def compiled(function: Callable[P, T]) -> Callable[P, T]:
+    """The function as programs: one for all arguments that differ only in the numbers of arrays.
+
+    Whatever else stands in the arguments must be hashable, and what is returned hold arrays only.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **more: P.kwargs) -> T:
+        arrays, others = eqx.partition((args, more), eqx.is_array)
+        leaves, structure = jax.tree.flatten(others)
+        shapes = tuple((a.shape, str(a.dtype)) for a in jax.tree.leaves(arrays))
+        key = function, tuple(leaves), structure, shapes, jax.config.read("jax_enable_x64")
+        if key not in _programs:
+
+            def program(arrays: Any) -> T:
+                args, more = eqx.combine(arrays, others)
+                return function(*args, **more)
+
+            program.__name__ = program.__qualname__ = getattr(function, "__name__", "program")
+            if len(_programs) >= KEPT:
+                forget()
+            _programs[key] = jax.jit(program)
+        return _programs[key](arrays)
+
+    return call
+
+
+def forget() -> None:
+    """Drop every compiled program of this process, and give its memory back to the system."""
+    _programs.clear()
+    jax.clear_caches()
+    gc.collect()
+    with suppress(OSError, AttributeError, TypeError):  # where there is no GNU C library
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,202 @@
+"""What `neurosim inspect` says: what a trace is and what it holds."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neurosim import wording
+from neurosim.traces import Arrays, describe, interpreting
+
+STATUS = {
+    "complete": "complete",
+    "diverged": "diverged: every seed left the finite numbers",
+    "interrupted": "interrupted; holds all up to there",
+    "killed": "killed while it ran; holds all up to the last flush",
+    "running": "still running",
+}
+
+
+def inspect(path: str | Path) -> dict[str, Any]:
+    """What a trace is and what it holds, finished or not, as plain data.
+
+    Among the keys: `status`; `protocol`, `model`, `level` and `seeds`; `presentations`, how many
+    are done of how many; `metrics`, the last ones (lists over seeds where there are several);
+    `phases`, each with the fraction of samples that settled, in the mean and at worst over
+    presentations and seeds; `variables` with dims, shape and units; `resolved`, the protocol.
+
+    Raises:
+        InputError: there is no such file, or it is no intact trace.
+    """
+    with interpreting(path):
+        return _inspect(path)
+
+
+def _inspect(path: str | Path) -> dict[str, Any]:
+    found = describe(path)
+    about = found["attributes"]
+    with Arrays.of(path) as tree:
+        resolved = json.loads(tree.text("provenance/protocol_json"))
+        overrides = json.loads(tree.text("provenance/overrides"))
+        done = _done(tree)
+        metrics, after = _metrics(tree)
+        phases = _phases(tree)
+        planned = tree["traces/presentation"].tolist() if "traces" in tree else []
+    summary = json.loads(about.get("summary", "{}"))
+    return {
+        "path": found["path"],
+        "bytes": found["bytes"],
+        "status": found["status"],
+        "protocol": about["protocol"],
+        "description": resolved["description"],
+        "model": about["model"],
+        "source": resolved["model"]["source"],
+        "level": about["level"],
+        "precision": about["precision"],
+        "plasticity": about["plasticity"],
+        "seeds": [int(seed) for seed in about["seeds"].split(",")],
+        "overrides": overrides,
+        "presentations": {"done": done[0], "total": done[1]},
+        "metrics": summary.get("metrics", metrics),
+        "metrics_after": after,
+        "diverged": summary.get("diverged", []),
+        "wall_s": summary.get("wall_s"),
+        "created": about["created"],
+        "neurosim_version": about["neurosim_version"],
+        "commit": about["commit"],
+        "versions": json.loads(about["versions"]),
+        "phases": phases,
+        "recorded": [number for number in planned if number < done[0]],
+        "variables": [
+            {"name": f"{group}/{name}".strip("/"), **entry}
+            for group, members in found["groups"].items()
+            for name, entry in members["variables"].items()
+            if group != "/provenance"
+        ],
+        "resolved": resolved,
+    }
+
+
+def in_words(report: dict[str, Any], width: int = 80) -> str:
+    """What `inspect` returns, as text for people."""
+    rows = [*_about(report), *_results(report), *_settling(report)]
+    lines = [
+        f"{report['path']}: a trace of {wording.size(report['bytes'])}",
+        *wording.labelled(rows, width),
+        "  variables:",
+        *_variables(report, width),
+    ]
+    return "\n".join(lines)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def _by_seed(tree: Arrays, name: str) -> np.ndarray:
+    """A variable over (presentation, seed, …)."""
+    return tree[name] if "seed" in tree.dims(name) else np.expand_dims(tree[name], 1)
+
+
+def _done(tree: Arrays) -> tuple[int, int]:
+    written = ~np.isnan(_by_seed(tree, "metrics/effort")).all(axis=(1, 2))
+    return int(np.max(np.flatnonzero(written), initial=-1)) + 1, len(written)
+
+
+def _metrics(tree: Arrays) -> tuple[dict[str, Any], int | None]:
+    """The metrics of the last test, and after how many presentations it was."""
+    loss, error = _by_seed(tree, "evaluation/loss"), _by_seed(tree, "evaluation/error")
+    tests = np.flatnonzero(~np.isnan(_by_seed(tree, "evaluation/loss")).all(axis=1))
+    if not tests.size:
+        return {}, None
+    metrics = {"test_loss": _of_seeds(loss[tests[-1]])}
+    if not np.isnan(error).all():
+        metrics["test_error"] = _of_seeds(error[tests[-1]])
+    return metrics, int(tree["evaluation/presentation"][tests[-1]])
+
+
+def _of_seeds(values: np.ndarray) -> Any:
+    plain = [float(value) if np.isfinite(value) else None for value in values]
+    return plain if len(plain) > 1 else plain[0]
+
+
+def _phases(tree: Arrays) -> list[dict[str, Any]]:
+    settled = _by_seed(tree, "metrics/settled")
+    names = tree.names("phases/phase")
+    plastic = [w for w in tree.members("phases") if w not in ("phase", "duration", "teaching")]
+    phases = []
+    for k, name in enumerate(names):
+        seen = settled[..., k][~np.isnan(settled[..., k])]
+        phases.append(
+            {
+                "name": name,
+                "duration_ms": float(tree["phases/duration"][k]),
+                "taught": bool(tree["phases/teaching"][k] == 1),
+                "plastic": [w for w in plastic if tree[f"phases/{w}"][k] == 1],
+                "settled_mean": float(seen.mean()) if seen.size else None,
+                "settled_worst": float(seen.min()) if seen.size else None,
+            }
+        )
+    return phases
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def _about(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    description, source = report["description"], report["source"]
+    yield "protocol", report["protocol"] + (f": {description}" if description else "")
+    if report["overrides"]:
+        yield "changed", ", ".join(f"{k} = {v}" for k, v in report["overrides"].items())
+    layers = "-".join(map(str, report["resolved"]["model"]["layers"]))
+    yield "model", f"{report['model']}, layers {layers}" + (f" ({source})" if source else "")
+    yield "level", f"{report['level']}, {report['precision']}, {report['plasticity']} plasticity"
+    yield "seeds" if len(report["seeds"]) > 1 else "seed", wording.listed(report["seeds"])
+    count = report["presentations"]
+    progress = f"{count['done']} of {count['total']} presentations"
+    yield "status", f"{STATUS.get(report['status'], report['status'])}; {progress}"
+    took = f", in {wording.duration(report['wall_s'])}" if report["wall_s"] is not None else ""
+    yield "created", f"{report['created'].replace('T', ' ').replace('+00:00', ' UTC')}{took}"
+    commit = f" ({report['commit']})" if report["commit"] else ""
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    yield "by", f"neurosim {report['neurosim_version']}{commit}, {versions}"
+
+
+def _results(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from wording.metrics(report["metrics"])
+    if report["status"] != "complete" and report["metrics_after"] is not None:
+        yield "", f"(after {report['metrics_after']} presentations)"
+    for entry in report["diverged"]:
+        yield "diverged", entry["message"]
+
+
+def _settling(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for phase in report["phases"]:
+        if phase["settled_mean"] is None:
+            continue
+        mean, worst = (
+            wording.percent(phase["settled_mean"]),
+            wording.percent(phase["settled_worst"]),
+        )
+        what = f"{phase['name']}: {mean} of samples"
+        if phase["settled_worst"] < 1:
+            what += f", {worst} in the worst presentation"
+        yield "settled", what
+    if report["recorded"]:
+        yield "in detail", f"presentations {wording.listed(report['recorded'])}"
+
+
+def _variables(report: dict[str, Any], width: int) -> Iterator[str]:
+    """Names and shapes, and a description where it fits on the line."""
+    rows = []
+    for entry in report["variables"]:
+        dims = zip(entry["dims"], entry["shape"], strict=True)
+        shape = " × ".join(f"{dim} {length}" for dim, length in dims)
+        unit = "" if entry["units"] in (None, "1") else f", {entry['units']}"
+        rows.append((entry["name"], shape + unit, entry["description"]))
+    names = max((len(name) for name, _, _ in rows), default=0)
+    shapes = max((len(shape) for _, shape, _ in rows), default=0)
+    for name, shape, description in rows:
+        line = f"    {name:<{names}}  {shape:<{shapes}}  {description}".rstrip()
+        yield line if len(line) <= width else f"    {name:<{names}}  {shape}"

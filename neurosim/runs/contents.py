@@ -1,0 +1,473 @@
+"""What the trace of a run holds: which presentations, axes and variables, before any is written."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from neurosim.building import ingredients
+from neurosim.circuits.description import Circuit
+from neurosim.circuits.populations import Group
+from neurosim.credit import named
+from neurosim.levels.spiking.calibration import currents
+from neurosim.models import circuitry
+from neurosim.places import layer_of, spelled
+from neurosim.runs.meanings import MEANINGS, described
+from neurosim.specs import ModelSpec, PhaseSpec, ProtocolSpec
+from neurosim.theory.measures import measured
+from neurosim.traces import Axis, Variable, size
+from neurosim.traces.weight_files import ENDS
+from neurosim.units import steps
+
+MS = 1e3
+
+
+class Plan:
+    """The presentations of a run: stages, epochs in them, and which are recorded in detail.
+
+    stages: (first presentation, presentations, batches an epoch) of each. recorded: the numbers of
+    the presentations seen in detail, ascending.
+    """
+
+    def __init__(self, spec: ProtocolSpec, batches: int) -> None:
+        self.batches = batches
+        self.stages: list[tuple[int, int]] = []
+        total = 0
+        for stage in spec.stages:
+            count = stage.presentations or (stage.epochs or 0) * batches
+            if spec.level == "spiking" and spec.spiking.presentations is not None:
+                count = min(count, spec.spiking.presentations)
+            self.stages.append((total, count))
+            total += count
+        self.total = total
+        wanted = spec.record.presentations
+        if isinstance(wanted, int):
+            wanted = np.linspace(0, total - 1, min(wanted, total)).round().astype(int).tolist()
+        self.recorded = sorted({p for p in wanted if p < total})
+
+    @cached_property
+    def evaluations(self) -> list[int]:
+        """After how many presentations the test set is shown: at first and at every epoch's end."""
+        points = [0]
+        for first, count in self.stages:
+            points += [first + min(n, count) for n in range(self.batches, count, self.batches)]
+            points.append(first + count)
+        return points
+
+
+def phase_times(spec: ProtocolSpec, phases: list[PhaseSpec]) -> tuple[tuple[float, ...], ...]:
+    """When each phase is looked at (s from its start): the first one also at its very start."""
+    if not spec.timed:
+        return tuple((0.0,) for _ in phases)
+    every = spec.record.every or default_interval(spec)
+    times = []
+    for number, phase in enumerate(phases):
+        assert phase.duration is not None, "checked at load"
+        count = steps(phase.duration, every)
+        first = 0 if number == 0 else 1
+        times.append(tuple(min(k * every, phase.duration) for k in range(first, count + 1)))
+    return tuple(times)
+
+
+def default_interval(spec: ProtocolSpec) -> float:
+    """The recording interval of a protocol that names none: a step that fits all its phases.
+
+    The largest that divides every phase and still gives the longest presentation 100 points, in
+    whole time steps (whole microseconds where steps adapt).
+    """
+    unit = _unit(spec)
+    durations = [[round((p.duration or 0) / unit) for p in stage.phases] for stage in spec.stages]
+    common = math.gcd(*itertools.chain(*durations))
+    wanted = max(map(sum, durations)) / 100
+    fitting = [d for d in _divisors(common) if d <= wanted]
+    return max(fitting, default=1) * unit
+
+
+def _unit(spec: ProtocolSpec) -> float:
+    """The time step, of which recorded moments are whole multiples."""
+    if spec.level == "spiking":
+        return spec.spiking.dt
+    assert spec.rate is not None, "checked at load"
+    return 1e-6 if spec.rate.adaptive else spec.rate.dt
+
+
+def _divisors(n: int) -> list[int]:
+    small = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
+    return [*small, *(n // d for d in small)]
+
+
+class Contents:
+    """Axes and variables of a trace.
+
+    observed: given, of every place its variables, and of how many units. tests: how many samples
+    the test set shows. samples, units: of the batch and of every place, the numbers of those seen
+    in detail. names: of all phases of all stages. slots: for every stage, where its phases stand
+    among them. times: for every stage, when each phase is looked at (s from its start). recorded:
+    (place, variable) of everything seen in detail. timed: whether it is seen over time, at
+    `moments` of it; if not, once a phase. duration: of the longest presentation (s). populations:
+    whose spikes are kept, with their attributes. stops: whether phases may end early. weights:
+    every array of them. plastic: what can learn. neurons: behind every unit, at the spiking level.
+    diagnosed: the measures of the teaching signals that every presentation has for each layer, with
+    what they are.
+    """
+
+    def __init__(
+        self,
+        spec: ProtocolSpec,
+        plan: Plan,
+        observed: Mapping[str, Mapping[str, int]],
+        seeds: Sequence[int],
+        tests: int,
+    ) -> None:
+        self.spec, self.plan = spec, plan
+        few = spec.spiking.test if spec.level == "spiking" else None
+        self.tests = tests if few is None else min(few, tests)
+        self.many = len(seeds) > 1
+        self.timed, self.stops = spec.timed, spec.level == "rate"
+        self.names, self.slots = _phase_names(spec)
+        self.times = [phase_times(spec, stage.phases) for stage in spec.stages]
+        self.longest = max(self.times, key=lambda times: sum(map(len, times)))
+        self.duration = sum(phase[-1] for phase in self.longest)
+        self.moments = sum(map(len, self.longest)) if self.timed else len(self.names)
+        layers = spec.record.layers or range(1, spec.model.depth + 1)
+        sizes = {place: next(iter(variables.values())) for place, variables in observed.items()}
+        units = {
+            place: _chosen(spec.record.units, size)
+            for place, size in sizes.items()
+            if layer_of(place) in layers
+        }
+        self.units = {place: chosen for place, chosen in units.items() if len(chosen)}
+        self.sizes = sizes
+        self.recorded = [
+            (place, name)
+            for place in self.units
+            for name in spec.record.variables or observed[place]
+            if name in observed[place]
+        ]
+        self.samples = _chosen(spec.record.samples, spec.batch)
+        self.populations = self._populations() if spec.level == "spiking" else {}
+        self.neurons = ingredients.neurons(spec) if spec.level == "spiking" else None
+        self.credit = named(spec.model.credit)
+        self.weights = weights(spec.model)
+        self.plastic = tuple(circuitry.learning(spec.model))
+        targets = self.credit.form is not None or not self.credit.own_channel
+        self.diagnosed = measured(targets) if spec.record.decomposition else {}
+        self.axes = self._axes(seeds)
+        self.variables = [
+            *self._metric_variables(),
+            *self._trace_variables(),
+            *self._weight_variables(),
+        ]
+
+    def opened(self, phase: PhaseSpec) -> tuple[str, ...]:
+        """What learns in a phase."""
+        return circuitry.opened(self.spec.model, phase.plastic)
+
+    def _populations(self) -> dict[str, dict[str, Any]]:
+        """Whose spikes are kept, by place, and the numbers behind their node ids."""
+        if not self.plan.recorded:
+            return {}
+        model, neurons = self.spec.model, self.spec.model.spiking.neurons
+        return {
+            place: {
+                "long_name": "recorded presentations one after the other; neuron k of unit u of "
+                "sample s is node (s units + u) neurons + k",
+                "neurons": neurons,
+                "units": count,
+                "copies": self.spec.batch,
+            }
+            for place, count in spiking(model).items()
+            if place in self.units
+        }
+
+    def of_recorded(self, place: str, nodes: np.ndarray) -> np.ndarray:
+        """Which spikes of a place are those of samples and units seen in detail."""
+        ids, size = nodes // self.spec.model.spiking.neurons, self.sizes[place]
+        return np.isin(ids // size, self.samples) & np.isin(ids % size, self.units[place])
+
+    @property
+    def outputs(self) -> int:
+        """How many output units have a label."""
+        return self.spec.model.layers[-1] - self.spec.model.auxiliary
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the neurons have an f–I curve."""
+        return self.neurons is not None and self.neurons.kind == "lif"
+
+    @property
+    def bytes(self) -> int:
+        """How large the arrays are, with spikes as many as at the base rate."""
+        return size(self.axes, self.variables) + self._spike_bytes()
+
+    def _spike_bytes(self) -> int:
+        if not self.populations:
+            return 0
+        neurons, model = self.spec.model.spiking, self.spec.model
+        rate = neurons.base_rate
+        if model.bursting:
+            rate *= 1 + neurons.base_probability
+        units = sum(len(self.units[place]) for place in self.populations)
+        seconds = self.duration * len(self.samples) * len(self.plan.recorded)
+        return round(16 * rate * neurons.neurons * units * seconds)
+
+    def _dims(self, *dims: str) -> tuple[str, ...]:
+        """With the seed in second place, where there is more than one."""
+        return (dims[0], "seed", *dims[1:]) if self.many else dims
+
+    def _axes(self, seeds: Sequence[int]) -> dict[str, list[Axis]]:
+        spec, plan = self.spec, self.plan
+        phase = Axis(
+            "phase", np.arange(len(self.names), dtype=np.int8), None, "phase", tuple(self.names)
+        )
+        depth = np.arange(1, spec.model.depth + 1)
+        axes = {
+            "": [Axis("seed", np.array(seeds), None, "random seed")] if self.many else [],
+            "metrics": [
+                Axis("presentation", np.arange(plan.total), None, "presentation, from 0"),
+                phase,
+            ],
+            "evaluation": [
+                Axis("presentation", np.array(plan.evaluations), None, "presentations done before")
+            ],
+            "phases": [phase],
+            "weights": [
+                Axis("moment", np.array(ENDS)),
+                *[
+                    Axis(name, np.arange(n), None, text)
+                    for name, (n, text) in ends(spec.model).items()
+                ],
+            ],
+        }
+        if self.calibrated:
+            assert self.neurons is not None
+            axes["calibration"] = [
+                Axis("current", currents(self.neurons), "1", "current into a neuron, threshold 1")
+            ]
+        if self.diagnosed:
+            axes["metrics"].append(Axis("layer", depth, None, "layer, 1 first"))
+        if not plan.recorded:
+            return axes
+        recorded = Axis("presentation", np.array(plan.recorded), None, "presentation, from 0")
+        if spec.record.weights:
+            axes["snapshots"] = [recorded, *axes["weights"][1:]]
+        axes["signals"] = [recorded, Axis("layer", depth, None, "layer, 1 first")]
+        axes["traces"] = [
+            recorded,
+            Axis("sample", self.samples, None, "sample of the batch"),
+            phase,
+            Axis("feature", np.arange(spec.model.layers[0]), None, "unit of the input"),
+            Axis("output", np.arange(self.outputs), None, "output unit that has a label"),
+        ]
+        if self.neurons is not None:
+            axes["estimates"] = axes["traces"][:3]
+        if self.timed:
+            axes["traces"].append(
+                Axis("time", _joined(self.longest) * MS, "ms", "time in the presentation")
+            )
+        for place, chosen in self.units.items():
+            text = f"unit of {spelled(place)}"
+            axes[f"traces/{place}"] = [Axis("unit", chosen, None, text)]
+            if self.neurons is not None:
+                axes[f"estimates/{place}"] = axes[f"traces/{place}"]
+        return axes
+
+    def _metric_variables(self) -> list[Variable]:
+        dims, by_phase = self._dims("presentation"), self._dims("presentation", "phase")
+        described = {
+            "residual": "largest residual of a sample, as a fraction of the expected signal",
+            "settled": "fraction of samples that settled",
+            "effort": "steps or sweeps, mean over samples",
+            "rescued": "fraction of samples the root solver had to finish",
+        }
+        drift = Variable("metrics/drift", dims, "1", "largest ‖W W⁻¹ − I‖, where it was looked at")
+        return [
+            Variable(
+                "diverged_at",
+                ("seed",) if self.many else (),
+                "1",
+                "presentation in which the seed diverged; -1 if it did not",
+                "int32",
+            ),
+            *([drift] if self.credit.exact else []),
+            *[
+                Variable(f"metrics/{name}", self._dims("presentation", "layer"), "1", text)
+                for name, text in self.diagnosed.items()
+            ],
+            Variable("metrics/loss", dims, "1", "training loss before teaching, batch mean"),
+            Variable("metrics/error", dims, "1", "fraction of the batch classified wrongly"),
+            *[Variable(f"metrics/{n}", by_phase, "1", text) for n, text in described.items()],
+            Variable("evaluation/loss", dims, "1", "mean loss on the test set, free phase"),
+            Variable("evaluation/error", dims, "1", "fraction of the test set wrong",
+                     attributes={"samples": self.tests}),
+            Variable("evaluation/settled", dims, "1", "fraction of test samples that settled"),
+            Variable("phases/duration", ("phase",), "ms", "longest duration"),
+            Variable("phases/teaching", ("phase",), "1", "whether the output is taught", "int8"),
+            *[
+                Variable(f"phases/{name}", ("phase",), "1", f"{name} plasticity open", "int8")
+                for name in self.plastic
+            ],
+            *(
+                [Variable("calibration/rate", ("current",), "Hz", "firing rate: the f–I curve")]
+                if self.calibrated
+                else []
+            ),
+        ]  # fmt: skip
+
+    def _trace_variables(self) -> list[Variable]:
+        if not self.plan.recorded:
+            return []
+        by_layer = self._dims("presentation", "layer")
+        moment = "time" if self.timed else "phase"
+        dims = self._dims("presentation", "sample", moment, "unit")
+        dtype, meanings = self.spec.precision, described(self.spec.model)
+        variables = [
+            Variable("signals/angle", by_layer, "degree", "between ΔW_i and backprop's"),
+            Variable("signals/norm", by_layer, "1", "Frobenius norm of ΔW_i before its rate"),
+            Variable("traces/input", self._dims("presentation", "sample", "feature"), "1",
+                     "what the sample shows", dtype),
+            Variable("traces/label", self._dims("presentation", "sample", "output"), "1",
+                     "what the sample is taught", dtype),
+            Variable("traces/index", self._dims("presentation", "sample"), "1",
+                     "place of the sample in the training set", "int32"),
+        ]  # fmt: skip
+        if self.stops:
+            variables.append(
+                Variable(
+                    "traces/stopped",
+                    self._dims("presentation", "phase", "sample"),
+                    "ms",
+                    "when the phase had settled, from its start",
+                )
+            )
+        if self.timed:
+            variables.append(
+                Variable(
+                    "traces/phase_at",
+                    ("presentation", "time"),
+                    "1",
+                    "phase going on",
+                    "int8",
+                    {
+                        "flag_values": np.arange(len(self.names), dtype=np.int8),
+                        "flag_meanings": " ".join(self.names),
+                    },
+                )
+            )
+        for place, name in self.recorded:
+            meaning, about = meanings.get((place, name), (MEANINGS.get(name, name), {}))
+            text = f"{spelled(place)}: {meaning}"
+            variables.append(Variable(f"traces/{place}/{name}", dims, "1", text, dtype, about))
+            if self.neurons is not None:
+                ends = self._dims("presentation", "sample", "phase", "unit")
+                text += ": what plasticity reads of the window at the end of the phase"
+                variables.append(Variable(f"estimates/{place}/{name}", ends, "1", text, dtype))
+        return variables
+
+    def _weight_variables(self) -> list[Variable]:
+        """Those of the start and the end, and of the recorded presentations where asked for."""
+        kept = [("weights", "moment")]
+        if self.spec.record.weights and self.plan.recorded:
+            kept.append(("snapshots", "presentation"))
+        return [
+            Variable(f"{group}/{name}", self._dims(when, *dims), "1", text, self.spec.precision)
+            for group, when in kept
+            for name, dims, text in self.weights
+        ]
+
+
+def weights(model: ModelSpec) -> list[tuple[str, tuple[str, ...], str]]:
+    """Every array of weights, in the order of the leaves: its name, dimensions and what it is."""
+    made = circuitry.circuit(model)
+    found = {}
+    for projection in made.projections:
+        if projection.weighed:
+            found[projection.name] = [
+                (
+                    f"{projection.name}{s.number}",
+                    (_end(made, s.post), _end(made, s.pre)) if s.dense else (_end(made, s.post),),
+                    f"weights of {projection.wire.text}",
+                )
+                for s in projection.synapses
+            ]
+    wires = circuitry.channel(model)
+    if wires:
+        found[circuitry.CHANNEL] = [
+            (
+                f"{circuitry.CHANNEL}{i}",
+                (f"unit{i}", f"unit{above}"),
+                "weights of the channel",
+            )
+            for i, above in wires
+        ]
+    if made.biased is not None:
+        found["b"] = [
+            (f"b{s.post.layer}", (_end(made, s.post),), "biases") for s in made.biased.synapses
+        ]
+    for key, groups in made.values.items():
+        found[key] = [
+            (f"{key}{g.layer}", (_end(made, g),), "a parameter, cell by cell") for g in groups
+        ]
+    return [array for name in sorted(found) for array in found[name]]
+
+
+def ends(model: ModelSpec) -> dict[str, tuple[int, str]]:
+    """The dimensions of weights: how many units, and what they are."""
+    found = {f"unit{i}": (n, f"unit of layer {i}") for i, n in enumerate(model.layers)}
+    made = circuitry.circuit(model)
+    for group in made.groups:
+        place = made.place(group)
+        found[_end(made, group)] = made.size(group), f"unit of {spelled(place)}"
+    return found
+
+
+def _end(made: Circuit, group: Group | None) -> str:
+    """The dimension of one end of a projection: `unit2` of the first population of layer 2."""
+    if group is None:
+        return "unit0"
+    place = made.place(group)
+    return f"unit{group.layer}" if place == f"layer{group.layer}" else f"unit_{place}"
+
+
+def spiking(model: ModelSpec) -> dict[str, int]:
+    """Every place with spikes, and of how many units."""
+    made = circuitry.circuit(model)
+    return {
+        made.place(group): made.size(group)
+        for group in made.groups
+        if made.population[group.population].carried
+    }
+
+
+def _chosen(wanted: int | list[int] | None, count: int) -> np.ndarray:
+    """The numbers of the first so many of `count`, of those in a list, or of all."""
+    if isinstance(wanted, list):
+        return np.array(sorted({n for n in wanted if n < count}), int)
+    return np.arange(count if wanted is None else min(wanted, count))
+
+
+def _phase_names(spec: ProtocolSpec) -> tuple[list[str], list[list[int]]]:
+    """All phase names of a protocol, and for every stage where its phases stand among them.
+
+    Phases of several stages are told apart by their stage: `sleep.free`, `training.free`.
+    """
+    names: list[str] = []
+    slots: list[list[int]] = []
+    single = len(spec.stages) == 1
+    for stage in spec.stages:
+        slots.append(list(range(len(names), len(names) + len(stage.phases))))
+        names += [p.name if single else f"{stage.name}.{p.name}" for p in stage.phases]
+    return names, slots
+
+
+def _joined(times: tuple[tuple[float, ...], ...]) -> np.ndarray:
+    """Times of the phases of a stage, one after the other (s from the start)."""
+    joined: list[float] = []
+    offset = 0.0
+    for phase in times:
+        joined += [offset + t for t in phase]
+        offset += phase[-1]
+    return np.array(joined)

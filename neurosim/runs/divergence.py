@@ -1,0 +1,147 @@
+"""What left the finite numbers, where and when."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Complex, Float
+
+from neurosim import wording
+from neurosim.levels.rate import amplification
+from neurosim.levels.simulator import Examined
+from neurosim.networks.circuit import CircuitDynamics
+from neurosim.networks.dynamics import Target, rest
+from neurosim.networks.network import Network
+from neurosim.places import spelled
+from neurosim.specs import PhaseSpec, ProtocolSpec
+from neurosim.theory.linearisation import System, modes
+from neurosim.units import format_time
+
+EXPLODED = 1e12
+"""Activity, weights and losses beyond this have diverged, finite or not."""
+
+
+def inside(array: Any) -> np.ndarray:
+    """Which numbers are finite and not exploded; false for NaN."""
+    return np.abs(np.asarray(array)) < EXPLODED
+
+
+def exploded_weights(weights: Any, names: Sequence[str], s: int) -> str | None:
+    """The first of the weights of seed number s that are out of bounds. names: of the leaves."""
+    for name, array in zip(names, jax.tree.leaves(weights), strict=True):
+        if not inside(array[s]).all():
+            return name
+    return None
+
+
+def sound(weights: Any) -> np.ndarray:
+    """Which seeds have all their weights in bounds."""
+    groups = jax.tree.leaves(weights)
+    return np.all([inside(a).reshape(len(a), -1).all(axis=1) for a in groups], axis=0)
+
+
+class Place(NamedTuple):
+    """Where a state left the bounds: in words, in which kind of phase, for which sample."""
+
+    words: str
+    teaching: str
+    sample: int
+
+
+def place(
+    spec: ProtocolSpec,
+    phases: Sequence[PhaseSpec],
+    seen: Examined,
+    times: Sequence[Sequence[float]],
+    s: int,
+) -> Place | None:
+    """The phase, moment, variable and layer that seed number s left the bounds in first.
+
+    seen: the presentation in detail, all samples of its batch. None if it was in bounds throughout.
+    """
+    for phase, trace, moments in zip(phases, seen.traces, times, strict=True):
+        earliest: tuple[int, str, int] | None = None
+        for where, variables in trace.items():
+            for name, array in variables.items():
+                bad = np.logical_not(inside(array[s]).all(axis=2))
+                first = int(np.argmax(bad.any(axis=0)))
+                if bad.any() and (earliest is None or first < earliest[0]):
+                    what = f"{name} of {spelled(where)}"
+                    earliest = first, what, int(np.argmax(bad[:, first]))
+        if earliest is not None:
+            at, variable, sample = earliest
+            when = f" at {moments[at] * 1e3:.4g} ms" if spec.timed else ""
+            words = f"phase {phase.name!r}{when}: {variable} left all bounds"
+            return Place(words, phase.teaching, sample)
+    return None
+
+
+def stability(
+    spec: ProtocolSpec,
+    dynamics: CircuitDynamics,
+    network: Network,
+    weights: Any,
+    x: Float[Array, " n_0"],
+    y: Float[Array, " n_L"],
+    teaching: str,
+) -> str:
+    """What the linearised phase of a sample says: does it grow, or only its solver?
+
+    weights: of one seed. The state is that at which a presentation begins.
+    """
+    target = {
+        "none": Target("none"),
+        "following": Target("following", spec.model.target_step, y),
+    }.get(teaching, Target("fixed", value=y))
+    drive = dynamics.drive(network, weights, x, target)
+    system = System(dynamics, network, weights, drive)
+    found = modes(system, rest(dynamics, network, x.dtype))
+    if not found.stable:
+        return (
+            f"linearised where it began, the phase is unstable: it grows e-fold in "
+            f"{wording.duration(1 / found.abscissa)}, as feedback weights far from inverses make it"
+        )
+    text = (
+        "linearised where it began, the phase is stable, with time constants of up to "
+        f"{wording.duration(found.time_constant)}"
+    )
+    if spec.level != "rate" or spec.rate is None or spec.rate.adaptive:
+        return text
+    longest = longest_step(spec.rate.scheme, found.eigenvalues, spec.rate.dt)
+    if longest < spec.rate.dt:
+        text += (
+            f", but steps of {format_time(spec.rate.dt)} amplify it; '{spec.rate.scheme}' needs a "
+            f"dt below {wording.duration(longest)}"
+        )
+    return text
+
+
+def longest_step(scheme: str, eigenvalues: Complex[np.ndarray, " k"], dt: float) -> float:
+    """The longest step up to dt (s) at which a scheme amplifies none of these decaying modes."""
+
+    def decays(step: float) -> bool:
+        return bool((np.abs(amplification(scheme, step * eigenvalues)) <= 1 + 1e-9).all())
+
+    low, high = 0.0, dt
+    if decays(dt):
+        return dt
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if decays(middle) else (low, middle)
+    return low
+
+
+def domain(network: Network) -> str:
+    """A hint where an inverse may have been asked for outside its domain."""
+    if network.form != "inverse":
+        return ""
+    for i, activation in enumerate(network.activations[1:], start=2):
+        low, high = activation.domain or (-math.inf, math.inf)
+        if math.isfinite(low) or math.isfinite(high):
+            return (
+                f"; the inverse of layer {i}'s activation exists only on ({low:g}, {high:g}), "
+                "which mixed or nudged activity can leave"
+            )
+    return ""

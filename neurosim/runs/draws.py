@@ -1,0 +1,115 @@
+"""What is drawn for every seed before a run, by NumPy: its data and its first weights."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from neurosim.building import ingredients
+from neurosim.building.loading import Protocol
+from neurosim.errors import InputError, NeurosimWarning
+from neurosim.runs.contents import Plan
+from neurosim.seeds import host_stream
+from neurosim.specs import ProtocolSpec
+from neurosim.specs.toml import split_key
+from neurosim.tasks.data import Data
+
+UNSCALED = 5.0
+"""Root mean square of inputs from which on nobody can have scaled them."""
+
+
+def data(protocol: Protocol, seeds: list[int]) -> tuple[bool, list[Data]]:
+    """Whether all seeds see the same data, and those of every seed, checked against the model.
+
+    Raises:
+        InputError: the task refuses its parameters, or does not fit the model.
+    """
+    spec = protocol.spec
+    with protocol.placing("task", spec.task.get("name") if isinstance(spec.task, dict) else None):
+        task = ingredients.task(spec, protocol.folder)
+        if task.shared:
+            drawn = [task.draw(host_stream(0, "task"))] * len(seeds)
+        else:
+            drawn = [task.draw(host_stream(seed, "task")) for seed in seeds]
+    first = drawn[0]
+    sizes = spec.model.layers
+    n_in, n_out = first.x_train.shape[1], first.y_train.shape[1]
+    wrong = []
+    if (sizes[0], sizes[-1] - spec.model.auxiliary) != (n_in, n_out):
+        wrong.append(
+            f"{protocol.where(('model', 'layers'))}: {sizes} does not fit the task, which has "
+            f"{n_in} inputs and {n_out} outputs"
+            + (f" beside {spec.model.auxiliary} auxiliary ones" if spec.model.auxiliary else "")
+        )
+    if spec.batch > len(first.x_train):
+        wrong.append(
+            f"{protocol.where(('batch',))}: {spec.batch} samples a batch, but the task has only "
+            f"{len(first.x_train)} to train on"
+        )
+    if spec.model.loss == "cross-entropy" and not first.classes:
+        wrong.append(
+            f"{protocol.where(('model', 'loss'))}: the cross-entropy needs a task of classes"
+        )
+    if wrong:
+        raise InputError(wrong)
+    return task.shared, drawn
+
+
+def weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Iterator[Any]:
+    """The weights of every seed before it learns."""
+    model, folder = protocol.spec.model, protocol.folder
+    for seed, each in zip(seeds, drawn, strict=True):
+        with protocol.placing("model"):
+            found = ingredients.weights(model, seed, each, folder)
+        yield found
+
+
+def warn_of(protocol: Protocol, data: Data) -> None:
+    """Warn of what is given and never used, and of one's own data on a scale of its own."""
+    spec, samples = protocol.spec, len(data.x_train)
+    found = {}
+    rest = samples % spec.batch
+    if rest and not spec.shuffle:
+        found["batch"] = (
+            f"{spec.batch} does not divide the {samples} samples to train on, of which the last "
+            f"{rest} are never shown; shuffle = true leaves out others in every epoch"
+        )
+    total, wanted = Plan(spec, samples // spec.batch).total, spec.record.presentations
+    beyond = [p for p in wanted if p >= total] if isinstance(wanted, list) else []
+    if beyond:
+        found["record.presentations"] = (
+            f"{', '.join(map(str, beyond))} past the end; the run has the presentations 0 to "
+            f"{total - 1}"
+        )
+    size = float(np.sqrt(np.mean(data.x_train**2)))
+    if size > UNSCALED and isinstance(spec.task, dict) and spec.task["name"] == "arrays":
+        found["task"] = (
+            f"inputs have a root mean square of {size:.3g}, and weights start for one near 1; "
+            "standardise = true scales them"
+        )
+    for key, message in found.items():
+        place = protocol.where(split_key(key))
+        warnings.warn(f"{place}: {message}", NeurosimWarning, stacklevel=3)
+
+
+@contextmanager
+def fitting(spec: ProtocolSpec) -> Iterator[None]:
+    """In which a lack of memory is bad input.
+
+    Raises:
+        InputError: memory is too small.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise too_large(spec, error) from error
+
+
+def too_large(spec: ProtocolSpec, error: Exception) -> InputError:
+    """What is said where memory is too small."""
+    return InputError(
+        f"{spec.name}: does not fit into memory: {error or 'too many presentations'}; make "
+        "layers, batch, data, seeds or presentations smaller"
+    )

@@ -1,0 +1,75 @@
+"""What comes out of a run: numbers, and how they are shown."""
+
+import html
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neurosim import wording
+from neurosim.specs import ProtocolSpec
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A finished run.
+
+    spec: what ran. metrics: `test_loss`, and `test_error` as a fraction where the task has
+    classes; lists over seeds where there are several. diverged: the seeds that did, and where.
+    """
+
+    path: Path
+    spec: ProtocolSpec
+    metrics: dict[str, Any]
+    diverged: list[dict[str, Any]]
+    wall_s: float
+    settled: dict[str, float]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The same as plain data, with None for what is not a number."""
+        return _plain(
+            {
+                "trace": str(self.path),
+                "metrics": self.metrics,
+                "diverged": self.diverged,
+                "settled": self.settled,
+                "wall_s": self.wall_s,
+            }
+        )
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{label} {text}" for label, text in self._found())
+        return f"<Run of {self.spec.name}, {self.spec.level} level: {found}; {self.path}>"
+
+    def _repr_html_(self) -> str:
+        """A table, which notebooks show."""
+        rows = [
+            ("run", f"{self.spec.name}, {self.spec.level} level"),
+            *self._found(),
+            *(
+                ("settled", f"{k}: {wording.percent(v)} of samples")
+                for k, v in self.settled.items()
+            ),
+            ("wall time", wording.duration(self.wall_s)),
+            ("trace", str(self.path)),
+        ]
+        cells = (f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows)
+        return f"<table>{''.join(cells)}</table>"
+
+    def _found(self) -> Iterator[tuple[str, str]]:
+        yield from wording.metrics(self.summary["metrics"])
+        if self.diverged:
+            yield "diverged", wording.plural(len(self.diverged), "seed")
+
+
+def _plain(value: Any) -> Any:
+    """Plain data for JSON, with null for what is not a number."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,70 @@
+"""What a model and a protocol are: frozen, validated descriptions, independent of any level.
+
+Where a name is expected for an activation, a dynamics, a plasticity rule or a task, a script may
+give an object instead; it is used as it is.
+"""
+
+from neurosim.specs.circuits import (
+    CellSpec,
+    CreditSpec,
+    Optimizer,
+    Parameter,
+    ParameterField,
+    PopulationField,
+    PopulationSpec,
+    ProjectionRate,
+    ProjectionSpec,
+    RateLaw,
+    SpreadSpec,
+    named_credit,
+)
+from neurosim.specs.common import ByName, LearningRate, PlasticityRate, Spec, describe
+from neurosim.specs.models import ModelSpec
+from neurosim.specs.neurons import FORMULAS, ActivationField, ActivationSpec, NeuronsSpec
+from neurosim.specs.protocols import (
+    Count,
+    EquilibriumSpec,
+    PhaseSpec,
+    Places,
+    ProtocolSpec,
+    RateSpec,
+    RecordSpec,
+    ScheduleSpec,
+    SpikingSpec,
+    StageSpec,
+)
+
+__all__ = [
+    "FORMULAS",
+    "ActivationField",
+    "ActivationSpec",
+    "ByName",
+    "CellSpec",
+    "Count",
+    "CreditSpec",
+    "EquilibriumSpec",
+    "LearningRate",
+    "ModelSpec",
+    "NeuronsSpec",
+    "Optimizer",
+    "Parameter",
+    "ParameterField",
+    "PhaseSpec",
+    "Places",
+    "PlasticityRate",
+    "PopulationField",
+    "PopulationSpec",
+    "ProjectionRate",
+    "ProjectionSpec",
+    "ProtocolSpec",
+    "RateLaw",
+    "RateSpec",
+    "RecordSpec",
+    "ScheduleSpec",
+    "Spec",
+    "SpikingSpec",
+    "SpreadSpec",
+    "StageSpec",
+    "describe",
+    "named_credit",
+]

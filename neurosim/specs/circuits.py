@@ -1,0 +1,237 @@
+"""Parts of a model: cells, populations, projections, and teaching by a channel of its own."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    Tag,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from neurosim.specs.common import (
+    ByName,
+    LearningRate,
+    PlasticityRate,
+    Spec,
+    _read_rate,
+    _write_rate,
+)
+from neurosim.units import Measured, Quantity, parse_any
+
+Optimizer = Literal["sgd", "momentum", "rmsprop", "adam"]
+
+
+def _read_parameter(value: Any, handler: Callable) -> float:
+    value = parse_any(value) if isinstance(value, str) else value
+    number = handler(value)
+    return value if isinstance(value, Measured) else number
+
+
+def _write_parameter(value: float) -> Any:
+    return value.written if isinstance(value, Measured) else value
+
+
+Parameter = Annotated[
+    float,
+    Field(allow_inf_nan=False, strict=False),
+    WrapValidator(_read_parameter),
+    PlainSerializer(_write_parameter, when_used="json"),
+]
+"""A number, or text with a unit, whose dimension it keeps."""
+
+
+class SpreadSpec(Spec):
+    """A parameter that every cell has its own value of, drawn for each seed.
+
+    spread: the standard deviation; draws on the other side of zero than the mean are drawn again.
+    file: an .npz with an array for every population and layer, such as `pyramidal1`, in SI units.
+    """
+
+    mean: Parameter | None = None
+    spread: Annotated[Parameter, Field(ge=0)] = 0.0
+    file: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "SpreadSpec":
+        if (self.mean is None) == (self.file is None):
+            raise ValueError("expected mean and spread, or file")
+        return self
+
+
+def _is_spread(value: Any) -> str:
+    return "spread" if isinstance(value, dict | SpreadSpec) else "number"
+
+
+ParameterField = Annotated[
+    Annotated[Parameter, Tag("number")] | Annotated[SpreadSpec, Tag("spread")],
+    Discriminator(_is_spread),
+]
+
+
+def _times(given: Any) -> Any:
+    """Time constants, `tau…`, are not negative, and if they have a unit it is one of time."""
+    wrong: list[InitErrorDetails] = []
+    for name, value in given.items() if isinstance(given, dict) else ():
+        if not (isinstance(name, str) and name.startswith("tau")):
+            continue
+        times: dict[tuple[str, ...], Any] = {(name,): value}
+        if isinstance(value, dict):
+            times = {(name, "spread", k): v for k, v in value.items() if k != "file"}
+        for loc, each in times.items():
+            try:
+                _time(each)
+            except ValueError as problem:
+                wrong.append(InitErrorDetails(type=_told(problem), loc=loc, input=each))
+    if wrong:
+        raise ValidationError.from_exception_data("parameters", wrong)
+    return given
+
+
+def _time(value: Any) -> None:
+    if isinstance(value, str):
+        Quantity("time", "non-negative").read(value)
+    elif isinstance(value, int | float) and value < 0:
+        raise ValueError(f"{value} is out of range; expected a time of at least 0")
+
+
+def _told(problem: ValueError) -> PydanticCustomError:
+    return PydanticCustomError("value_error", "{error}", {"error": str(problem)})
+
+
+Parameters = Annotated[dict[str, ParameterField], BeforeValidator(_times)]
+
+
+class CellSpec(Spec):
+    """Equations of a neuron as text. like: the cell whose other lines it takes over.
+
+    parameters: of this cell alone, before those of the model.
+    """
+
+    equations: str = ""
+    like: str | None = None
+    parameters: Parameters = {}
+
+
+class PopulationSpec(Spec):
+    """Cells of one kind: in which layers, how many in each, and which cell where not its namesake.
+
+    size: as many as the layer has units, or the layer `above` or `below` it, or a number. spikes:
+    the quantity that spikes speak of, or two, by events and by bursts; false for cells without
+    spikes; where not given, what the cells send if that is one quantity.
+    """
+
+    layers: Literal["hidden", "output", "all"] | list[Annotated[int, Field(ge=1)]]
+    size: Literal["layer", "above", "below"] | Annotated[int, Field(ge=1)] = "layer"
+    cell: str | None = None
+    spikes: (
+        str | Annotated[list[str], Field(min_length=2, max_length=2)] | Literal[False] | None
+    ) = None
+
+
+def _population(value: Any, handler: Callable) -> Any:
+    return handler({"layers": value} if isinstance(value, str | list) else value)
+
+
+PopulationField = Annotated[PopulationSpec, WrapValidator(_population)]
+
+
+@dataclass(frozen=True)
+class RateLaw:
+    """A rate of plasticity as an expression in the layer i, the depth L and the parameters."""
+
+    text: str
+    per_second: bool
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Not known before the parameters are; one that is not zero."""
+        return (1.0,)
+
+
+def _read_projection_rate(value: Any, handler: Callable) -> LearningRate | RateLaw:
+    if isinstance(value, RateLaw):
+        return value
+    if isinstance(value, str) and re.search(r"[A-Za-z(]", re.sub(r"\s*[a-zA-Z]+\s*$", "", value)):
+        law = re.sub(r"\s+Hz\s*$", "", value)
+        return RateLaw(law, law != value)
+    return _read_rate(value, handler)
+
+
+def _write_projection_rate(rate: LearningRate | RateLaw) -> Any:
+    if isinstance(rate, RateLaw):
+        return f"{rate.text} Hz" if rate.per_second else rate.text
+    return _write_rate(rate)
+
+
+ProjectionRate = Annotated[
+    Any,
+    WrapValidator(_read_projection_rate),
+    PlainSerializer(_write_projection_rate, when_used="json"),
+]
+
+
+class ProjectionSpec(Spec):
+    """Synapses of one kind; see `docs/models.md` for wires, starts and rules.
+
+    init: where the weights start, a name or an expression over other projections; `file` for an
+    .npz, `near-teacher` for the `distance` of every layer from those of the task's teacher. post,
+    pre: the rule, an expression over the cell on either side; or `rule`, by name or an object of a
+    script. decay: λ. limit: how large a weight may become. bias: whether the post-synaptic cells
+    have biases that learn along; false says that what the text calls `bias` is 0.
+    """
+
+    wire: str
+    init: str | None = None
+    gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    file: str | None = None
+    distance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 8.0
+    post: str | None = None
+    pre: str | None = None
+    rule: ByName = "fixed"
+    rate: ProjectionRate = LearningRate((0.0,), False)
+    decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    noise: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    optimizer: Optimizer = "sgd"
+    bias: bool | None = None
+
+
+class CreditSpec(Spec):
+    """Errors or targets that come down a channel of its own, and the weights Q of that channel.
+
+    name: of `neurosim list rules`, or a `neurosim.credit.Credit`. What is not given follows from
+    it. threshold: ε of the robust Sherman–Morrison update. refresh: the drift ‖W W⁻¹ − I‖ past
+    which an inverse is computed anew; √eps of the precision where not given.
+    """
+
+    name: ByName
+    init: Literal["exact-inverse", "pseudo-inverse", "transpose", "random", "file"] = (
+        "pseudo-inverse"
+    )
+    gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    file: str | None = None
+    rule: ByName = "fixed"
+    rate: PlasticityRate = LearningRate((0.0,), False)
+    decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    noise: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    refresh: Annotated[float, Field(gt=0)] | None = None
+    optimizer: Optimizer = "sgd"
+
+
+def named_credit(given: Any) -> Any:
+    """The table of a credit that may be given by its name, or as the record itself, alone."""
+    plain = given is None or isinstance(given, dict | CreditSpec)
+    return given if plain else {"name": given}
+
+
+CreditField = Annotated[CreditSpec, BeforeValidator(named_credit)]

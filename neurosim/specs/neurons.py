@@ -1,0 +1,79 @@
+"""What units do with their potential, and the neurons behind them at the spiking level."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    WrapValidator,
+    field_validator,
+)
+
+from neurosim.specs.common import Spec, _written, describe
+from neurosim.units import NonNegativeTime, PositiveRate, PositiveTime
+
+FORMULAS = {
+    "linear": "s(a) = a",
+    "leaky-relu": "s(a) = a for a > 0, slope·a otherwise; slope > 0 keeps it invertible",
+    "tanh": "s(a) = tanh a",
+    "sigmoid": "s(a) = 1/(1 + exp(-a))",
+    "softplus": "s(a) = log(1 + exp a)",
+}
+"""What the named transfer functions are; all of them have inverses."""
+
+
+class ActivationSpec(Spec):
+    """A named transfer function; `slope` belongs to the leaky ReLU."""
+
+    name: Literal["linear", "leaky-relu", "tanh", "sigmoid", "softplus"]
+    slope: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @field_validator("slope")
+    @classmethod
+    def _slope_of_leaky_relu(cls, slope: float | None, info: ValidationInfo) -> float | None:
+        if slope is not None and info.data.get("name") not in ("leaky-relu", None):
+            raise ValueError(f"{info.data['name']} has no slope; only leaky-relu has")
+        return slope
+
+
+def _activation(value: Any, handler: Callable) -> Any:
+    if isinstance(value, str):
+        value = {"name": value}
+    return handler(value) if _written(value) or isinstance(value, ActivationSpec) else value
+
+
+ActivationField = Annotated[ActivationSpec, WrapValidator(_activation), PlainSerializer(describe)]
+
+
+class NeuronsSpec(Spec):
+    """The neurons behind every unit at the spiking level.
+
+    soma: what fires by single spikes; where events and bursts speak of two quantities, the neurons
+    are such. neurons: N a unit. base_rate, gain, max_rate: activity h is a rate of base_rate +
+    gain h, within (0, max_rate). tau_synapse: of what smooths spikes.
+    tau_membrane, refractory, membrane_noise: of integrate-and-fire somata (threshold 1, reset 0).
+    base_probability, probability_gain: a burst probability is base + gain ĥ. burst_interval:
+    between the spikes of a burst. burst_limit: inter-spike intervals below it make a burst.
+    tau_burst: over which who receives them tells the fraction of events that are bursts.
+    """
+
+    elsewhere: ClassVar[dict[str, str]] = {
+        "leak": "a term of the cell's equations, such as - leak*soma"
+    }
+
+    soma: Literal["poisson", "lif"] = "poisson"
+    neurons: Annotated[int, Field(ge=1)] = 20
+    base_rate: PositiveRate = 50.0
+    gain: PositiveRate = 20.0
+    max_rate: PositiveRate = 150.0
+    tau_synapse: NonNegativeTime = 5e-3
+    tau_membrane: PositiveTime = 10e-3
+    refractory: PositiveTime = 2e-3
+    membrane_noise: Annotated[float, Field(ge=0, le=1)] = 0.1
+    base_probability: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    probability_gain: Annotated[float, Field(gt=0, le=1)] = 0.15
+    burst_interval: PositiveTime = 5e-3
+    burst_limit: PositiveTime = 16e-3
+    tau_burst: PositiveTime = 20e-3
