@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from neurosim.runs.launch import run
     from neurosim.runs.results import Run
     from neurosim.runs.resumption import resume
-    from neurosim.traces import open_trace, repair
+    from neurosim.traces.reader import open_trace
+    from neurosim.traces.repairing import repair
 
 _LAZY = {
     "Protocol": "neurosim.building.loading",
@@ -27,8 +28,8 @@ _LAZY = {
     "inspect": "neurosim.reports.inspection",
     "load_model": "neurosim.building.loading",
     "load_protocol": "neurosim.building.loading",
-    "open_trace": "neurosim.traces",
-    "repair": "neurosim.traces",
+    "open_trace": "neurosim.traces.reader",
+    "repair": "neurosim.traces.repairing",
     "resume": "neurosim.runs.resumption",
     "run": "neurosim.runs.launch",
 }

@@ -5,7 +5,9 @@ import json
 import numpy as np
 
 from neurosim.building.loading import load_model
-from neurosim.traces import Axis, TraceWriter, Variable, scenes
+from neurosim.traces import scenes
+from neurosim.traces.layout import Axis, Variable
+from neurosim.traces.writer import TraceWriter
 
 SIZES = (5, 8, 4)
 TWO_PHASE = [(10, [("free", 0), ("learning", 1)])]

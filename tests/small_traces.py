@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from neurosim.traces import Axis, TraceWriter, Variable
+from neurosim.traces.layout import Axis, Variable
+from neurosim.traces.writer import TraceWriter
 
 TIMES = np.arange(5) * 0.5
 ABOUT = {"Conventions": "CF-1.11", "neurosim_version": "0.1.0", "seed": 3, "mu": 0.25}

@@ -12,12 +12,13 @@ PACKAGE = Path(__file__).parents[1] / "neurosim"
 
 RANKS = {
     "errors": 0, "wording": 0, "seeds": 0, "plain": 0, "places": 0,
-    "process": 1, "functions": 1, "circuits": 1, "units": 1, "archives": 1,
-    "specs": 2,
-    "traces": 3, "tasks": 3, "networks": 3,
-    "levels": 4, "credit": 4,
-    "plasticity": 5, "models": 6, "theory": 7, "learning": 8, "building": 9, "runs": 10,
-    "comparison": 11, "figures": 12, "reports": 13, "cli": 14,
+    "process": 1, "functions": 1, "units": 1, "archives": 1,
+    "circuits": 2,
+    "specs": 3,
+    "traces": 4, "tasks": 4, "networks": 4,
+    "levels": 5, "credit": 5,
+    "plasticity": 6, "models": 7, "theory": 8, "learning": 9, "building": 10, "runs": 11,
+    "comparison": 12, "figures": 13, "reports": 14, "cli": 15,
 }  # fmt: skip
 """Room → rank."""
 

@@ -31,7 +31,9 @@ from neurosim.archives import read_arrays
 from neurosim.errors import InputError
 from neurosim.tasks.arrays import Arrays
 from neurosim.tasks.idx import IdxFolder, read_idx
-from neurosim.traces import Checkpoint, describe, repair
+from neurosim.traces.checkpoint import Checkpoint
+from neurosim.traces.reader import describe
+from neurosim.traces.repairing import repair
 
 JUNK = [
     True, 0, 1, -1, 3, 10**6, 10**12, -(10**30), 2**63, 0.5, -0.0, 1e-300, 1e308,
@@ -470,7 +472,7 @@ def test_no_command_shows_a_traceback(folder, command):
         [
             sys.executable,
             "-c",
-            "from neurosim.cli.commands import main; main()",
+            "from neurosim.cli import main; main()",
             command,
             path,
             "--json",

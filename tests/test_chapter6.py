@@ -20,18 +20,18 @@ def scripts(monkeypatch):
 
 
 def test_every_method_of_every_task_is_a_protocol(tmp_path):
-    from ch6.learning import HERE, METHODS, TASKS, changes, jobs
+    from ch6.learning import METHODS, PROTOCOLS, TASKS, changes, jobs
 
     seen = set()
     for job in jobs(range(3, 5), tmp_path):
-        protocol = ns.load_protocol(HERE / f"{TASKS[job.task].protocol}.toml", changes(job))
+        protocol = ns.load_protocol(PROTOCOLS / f"{TASKS[job.task].protocol}.toml", changes(job))
         phases = [phase.teaching for phase in protocol.spec.stages[0].phases]
         forward = protocol.spec.model.projections["W"]
         assert (len(phases) == 2) == ("_free" in str(forward.post))
         assert list(job.seeds) == [0, 1, 2, 3, 4]
         seen.add(job.method)
     assert seen == set(METHODS)
-    assert ns.load_protocol("thesis/ch6-sleep").spec.stages[0].order == "top-down"
+    assert ns.load_protocol(PROTOCOLS / "ch6-sleep.toml").spec.stages[0].order == "top-down"
 
 
 def test_a_job_learns_and_its_trace_is_used_again(tmp_path, monkeypatch):

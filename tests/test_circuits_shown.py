@@ -19,8 +19,8 @@ import neurosim as ns
 from neurosim.circuits.description import FUNCTIONS
 from neurosim.circuits.expressions import parse
 from neurosim.circuits.latex import called, formula, symbol
-from neurosim.circuits.methods import STARTS, TRANSFER
 from neurosim.circuits.starts import NAMED
+from neurosim.circuits.typesetting import STARTS, TRANSFER
 from neurosim.figures.circuits import circuit_figure
 from neurosim.figures.placement import Plan
 from neurosim.functions.activations import ACTIVATIONS, Elementwise
@@ -438,6 +438,7 @@ def test_check_says_who_stands_where_and_reaches_whom():
         "states": ["soma"],
         "quantities": ["dendrite", "soma", "rate", "expected"],
         "spikes": ["rate"],
+        "firing": None,
     }
     shapes = {p["name"]: p["shapes"] for p in found["projections"]}
     assert shapes == {

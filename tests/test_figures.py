@@ -19,7 +19,7 @@ from matplotlib.text import Text
 import neurosim as ns
 from neurosim import figures, wording
 from neurosim.errors import InputError
-from neurosim.traces import open_trace
+from neurosim.traces.reader import open_trace
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ import neurosim as ns
 from neurosim.building.loading import load_protocol
 from neurosim.errors import InputError, NeurosimWarning, StoppedError
 from neurosim.process.stopping import TOGETHER
-from neurosim.traces import Checkpoint
 from neurosim.traces.amending import amend
+from neurosim.traces.checkpoint import Checkpoint
 
 RECONSTRUCT = {
     "model.projections.Q": {

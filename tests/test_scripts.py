@@ -18,7 +18,7 @@ from neurosim.building.loading import bundled
 from neurosim.errors import InputError, StoppedError
 from neurosim.plain import plain
 from neurosim.specs import ModelSpec
-from neurosim.traces import Checkpoint
+from neurosim.traces.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

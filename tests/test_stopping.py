@@ -17,7 +17,7 @@ import neurosim as ns
 from neurosim.errors import NeurosimWarning, StoppedError
 from neurosim.process import stopping
 from neurosim.runs.loop import Loop
-from neurosim.traces import Checkpoint
+from neurosim.traces.checkpoint import Checkpoint
 
 LOOP = """
 import os, signal, sys, time

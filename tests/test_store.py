@@ -12,7 +12,9 @@ import xarray as xr
 from small_traces import ABOUT, SOMA, TIMES, cut, layout, rows, writer
 
 from neurosim.errors import DivergedError, InputError
-from neurosim.traces import Axis, TraceWriter, Variable, describe, open_trace
+from neurosim.traces.layout import Axis, Variable
+from neurosim.traces.reader import describe, open_trace
+from neurosim.traces.writer import TraceWriter
 
 
 @pytest.fixture
@@ -228,7 +230,7 @@ began = time.perf_counter()
 describe(sys.argv[1])
 print(time.perf_counter() - began, "xarray" in sys.modules, "matplotlib" in sys.modules)
 """
-    imports = "import sys, time\nfrom neurosim.traces import describe\n"
+    imports = "import sys, time\nfrom neurosim.traces.reader import describe\n"
     run = [sys.executable, "-c", imports + code, str(finished)]
     seconds, *heavy = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
     assert heavy == ["False", "False"]

@@ -17,8 +17,10 @@ import xarray as xr
 from small_traces import SOMA, layout, rows, writer
 
 from neurosim.errors import InputError
-from neurosim.traces import TraceWriter, describe, open_trace, repair
 from neurosim.traces.amending import amend
+from neurosim.traces.reader import describe, open_trace
+from neurosim.traces.repairing import repair
+from neurosim.traces.writer import TraceWriter
 
 WRITER = """
 import sys

@@ -15,9 +15,11 @@ import pytest
 from small_traces import SOMA, TIMES, cut, rows, writer
 
 from neurosim.errors import InputError, NeurosimError
-from neurosim.traces import describe, open_trace, repair, superblock
+from neurosim.traces import superblock
 from neurosim.traces.amending import amend
 from neurosim.traces.liveness import began
+from neurosim.traces.reader import describe, open_trace
+from neurosim.traces.repairing import repair
 
 # A real row is several chunks of the file long, so flushes and kills fall between many writes.
 ROWS, SAMPLES, UNITS = 400, 32, 64

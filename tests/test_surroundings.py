@@ -119,7 +119,7 @@ def test_a_backend_that_is_none_is_said_in_words():
 @pytest.mark.parametrize("command", ["analyze tiny.toml", "compare a.h5 a.h5"])
 def test_names_that_are_no_figures_are_refused_before_anything_is_computed(command, monkeypatch):
     run("a.h5")
-    for name in ("analysing.analyze", "comparing.compare"):
+    for name in ("reports.analysis.analyze", "comparison.compare"):
         monkeypatch.setattr(f"neurosim.{name}", None)
     done = call(*command.split(), "--out", "x.txt")
     assert done.exit_code == 2
@@ -186,7 +186,7 @@ def test_files_never_get_the_number_of_a_closed_output():
     """Else what libraries print would go into a trace."""
     code = """
 import os, sys
-from neurosim.cli.commands import main
+from neurosim.cli import main
 sys.argv = ["neurosim", "list"]
 try:
     main()

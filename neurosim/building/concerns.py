@@ -169,7 +169,8 @@ def _transient_concerns(
 def _spiking_concerns(spec: ProtocolSpec) -> Iterator[Concern]:
     """Times of neurons that steps round; counting that begins before anything has settled."""
     window, made = spec.spiking.window, neurons(spec)
-    for key in COUNTED[made.kind]:
+    ensembles = circuitry.circuit(spec.model).ensembles
+    for key in COUNTED[made.kind] if ensembles else ():
         asked, taken = getattr(spec.model.spiking, key), getattr(made, key)
         if abs(taken - asked) > 1e-9 * asked:
             yield Concern(

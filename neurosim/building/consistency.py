@@ -137,7 +137,7 @@ def _solver_problems(rate: RateSpec, precision: str) -> Iterator[Problem]:
 
 
 def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
-    model, given = spec.model, spec.model.spiking
+    model = spec.model
     yield from circuitry.spiking_problems(model)
     for key in _activations(model, 1):
         if not spiking(getattr(model, key)):
@@ -146,6 +146,19 @@ def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
                 "the spiking level knows linear, leaky-relu, tanh, sigmoid and softplus, by name",
             )
             break
+    yield from _step_problems(spec, neurons(spec).kind)
+    if circuitry.circuit(model).ensembles:
+        yield from _ensemble_problems(spec)
+    for key in ("window", "plasticity_every"):
+        try:
+            steps(getattr(spec.spiking, key), spec.spiking.dt)
+        except ValueError as problem:
+            yield ("spiking", key), str(problem).replace("dt =", "spiking.dt =")
+
+
+def _ensemble_problems(spec: ProtocolSpec) -> Iterator[Problem]:
+    """What cannot be of the neurons behind every unit."""
+    model, given = spec.model, spec.model.spiking
     where = ("model", "spiking")
     if given.max_rate <= given.base_rate:
         yield (
@@ -153,7 +166,6 @@ def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             f"{given.max_rate:g} Hz is not above the base rate of {given.base_rate:g} Hz",
         )
     longest, made = 1 / given.max_rate, neurons(spec)
-    yield from _step_problems(spec, made.kind)
     if model.bursting:
         dead = made.dead_time - made.dt
         least = max(1.25 * dead, made.dead_time)
@@ -180,18 +192,14 @@ def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             f"{format_time(spec.spiking.dt)} is too long for {given.max_rate:g} Hz; expected at "
             f"most {format_time(round(0.2 / given.max_rate, 6))}",
         )
-    for key in ("window", "plasticity_every"):
-        try:
-            steps(getattr(spec.spiking, key), spec.spiking.dt)
-        except ValueError as problem:
-            yield ("spiking", key), str(problem).replace("dt =", "spiking.dt =")
 
 
 def _step_problems(spec: ProtocolSpec, kind: str) -> Iterator[Problem]:
     """Times of neurons and compartments that a step of the spiking level passes over."""
     model, given, dt = spec.model, spec.model.spiking, spec.spiking.dt
     shorter = f"of spiking.dt = {format_time(dt)}; expected a longer time or shorter steps"
-    for key in COUNTED[kind]:
+    ensembles = circuitry.circuit(model).ensembles
+    for key in COUNTED[kind] if ensembles else ():
         time = getattr(given, key)
         if time < dt / 2:
             yield (
@@ -202,9 +210,10 @@ def _step_problems(spec: ProtocolSpec, kind: str) -> Iterator[Problem]:
     taus: dict[tuple[str, ...], Any] = {
         ("parameters", name): value for name, value in own if name.startswith("tau")
     }
-    taus["spiking", "tau_synapse"] = given.tau_synapse
-    taus["spiking", "tau_burst"] = given.tau_burst if kind == "bursting" else 0
-    taus["spiking", "tau_membrane"] = given.tau_membrane if kind == "lif" else 0
+    if ensembles:
+        taus["spiking", "tau_synapse"] = given.tau_synapse
+        taus["spiking", "tau_burst"] = given.tau_burst if kind == "bursting" else 0
+        taus["spiking", "tau_membrane"] = given.tau_membrane if kind == "lif" else 0
     for place, tau in taus.items():
         if tau and tau < dt:
             yield (

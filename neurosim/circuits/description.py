@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from neurosim.circuits.cells import Cell
+from neurosim.circuits.cells import SPIKES, Cell
 from neurosim.circuits.expressions import Expression, ExpressionError
 from neurosim.circuits.populations import Group, Population, Projection, Synapses
 
@@ -112,8 +112,7 @@ class Circuit:
         found: dict[str, tuple[Group, ...]] = {}
         for group in self.groups:
             cell = self.cell(group)
-            named = {name for equation in cell.equations for name in equation.right.names}
-            for name in sorted(named):
+            for name in sorted(cell.names):
                 if self.parameter(group.population, name) in self.varied:
                     key = f"{group.population}.{name}"
                     found[key] = (*found.get(key, ()), group)
@@ -160,6 +159,11 @@ class Circuit:
             visit(node, ())
         return list(found)
 
+    @property
+    def ensembles(self) -> tuple[str, ...]:
+        """The populations whose units stand for many neurons each, where they spike."""
+        return tuple(p.name for p in self.populations if p.carried)
+
     @cached_property
     def sending(self) -> tuple[Synapses, ...]:
         """All synapses, in the order of the file."""
@@ -188,7 +192,7 @@ class Circuit:
             "encode" in cell.right(name).functions
             and name not in (*cell.states, *(population.carried or ()))
             and (group, name) != self.readout
-            and not any(name in equation.right.names for equation in cell.equations)
+            and name not in cell.names
         )
 
     def _sent(self, population: str) -> tuple[str, ...]:
@@ -211,9 +215,11 @@ class Circuit:
         return tuple(dict.fromkeys(map(cell.alias, said)))
 
     def measured(self, group: Group, name: str) -> bool:
-        """Whether a quantity does not follow from others of its cell: a state, or what comes in."""
+        """Whether a quantity does not follow from others: a state, what comes in, own spikes."""
         cell = self.cell(group)
-        return name in cell.states or bool(cell.right(name).names & self.inputs[group.population])
+        fires = cell.firing is not None and name == SPIKES
+        comes = bool(cell.right(name).names & self.inputs[group.population])
+        return name in cell.states or fires or comes
 
     @cached_property
     def chain(self) -> bool:
@@ -236,7 +242,7 @@ class Circuit:
             return False
         for population in self.populations:
             cell = population.cell
-            if any("target" in equation.right.names for equation in cell.equations):
+            if "target" in cell.names:
                 return False
             for k, name in enumerate(cell.states):
                 right, later = cell.right(name), set(cell.states[k:])

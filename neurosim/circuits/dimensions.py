@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from neurosim.circuits.cells import Cell, Equation
+from neurosim.circuits.cells import SPIKES, STEP, Cell, Equation, Firing
 from neurosim.circuits.expressions import ExpressionError
 
 BASES: dict[str, dict[str, int]] = {
@@ -54,6 +54,14 @@ class Dimension:
         return f"unit {' '.join(parts)}" if parts else "no unit"
 
 
+GIVEN = {
+    "teach": Dimension(),
+    "xi": Dimension.of({"s": Fraction(-1, 2)}),
+    STEP: Dimension.of(BASES["time"]),
+}
+"""What every cell may name."""
+
+
 def _text(node: ast.expr) -> str:
     return re.sub(r"(?<=\d)\.0\b", "", ast.unparse(node))
 
@@ -67,16 +75,20 @@ def check(cell: Cell, units: Mapping[str, str]) -> None:
         ExpressionError: an equation cannot; the message quotes it.
     """
     found = {name: Dimension.of(BASES[dimension]) for name, dimension in units.items()}
-    known = _Known(found | {"teach": Dimension(), "xi": Dimension.of({"s": Fraction(-1, 2)})})
+    known = _Known(found | GIVEN)
+    if cell.firing is not None:
+        known.given |= {SPIKES: Dimension.of(BASES["rate"])}
     for equation in cell.equations:
         known.read(equation)
+    if cell.firing is not None:
+        known.fires(cell.firing)
 
 
 class _Known:
     """What equations read so far have told of dimensions; `given` those of parameters."""
 
     def __init__(self, given: Mapping[str, Dimension]) -> None:
-        self.given = given
+        self.given = dict(given)
         self.told: dict[str, Dimension] = {}
         self._numbers = 0
 
@@ -84,13 +96,27 @@ class _Known:
         """Learn from an equation."""
         left = self._named(equation.name)
         if equation.moves:
-            free = not equation.right.names & (set(self.given) - {"teach", "xi"})
+            free = not equation.right.names & (self.given.keys() - GIVEN.keys() - {SPIKES})
             pace = {f"?{equation.name}": 1} if free else {"s": -1}
             left = left.times(Dimension.of(pace))  # free: numbers may stand for rates
         head = f"d{equation.name}/dt" if equation.moves else equation.name
         line = f"{head} = {equation.right.text}"
         right = self._dimension(equation.right.tree.body, line)
         self._same(left, right, f"{line}: its right side has {{1}}; expected {{0}}")
+
+    def fires(self, firing: Firing) -> None:
+        """Learn from how a cell spikes by itself."""
+        self._dimension(firing.threshold.tree.body, f"threshold {firing.threshold.text}")
+        for name, right in firing.reset:
+            line = f"{name} = {right.text}"
+            found = self._dimension(right.tree.body, line)
+            message = f"reset {line}: its right side has {{1}}; expected {{0}}"
+            self._same(self._named(name), found, message)
+        if firing.refractory is not None:
+            line = f"refractory {firing.refractory.text}"
+            found = self._dimension(firing.refractory.tree.body, line)
+            if not firing.refractory.compares:
+                self._same(found, Dimension.of(BASES["time"]), f"{line} has {{0}}; expected {{1}}")
 
     def resolved(self, dimension: Dimension) -> Dimension:
         """With what is known by now in place of what was not."""

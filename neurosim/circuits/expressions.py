@@ -67,6 +67,11 @@ class Expression:
         calls = (node for node in ast.walk(self.tree) if isinstance(node, ast.Call))
         return frozenset(node.func.id for node in calls if isinstance(node.func, ast.Name))
 
+    @property
+    def compares(self) -> bool:
+        """Whether it is a condition."""
+        return isinstance(self.tree.body, ast.Compare)
+
     @cached_property
     def _code(self) -> CodeType:
         return compile(self.tree, "expression", "eval")
@@ -205,7 +210,7 @@ class _Checked(ast.NodeTransformer):
         count = self.functions[node.func.id]
         if len(node.args) != count:
             raise ExpressionError(
-                f"{self._quoted(node)}: {node.func.id} takes {count} "
+                f"{self._quoted(node)}: {node.func.id} takes {count or 'no'} "
                 f"{'argument' if count == 1 else 'arguments'}, got {len(node.args)}"
             )
         arguments = [self.visit(argument) for argument in node.args]

@@ -91,6 +91,7 @@ ELEMENTARY = dict(ELEMENTARY) | {
     "abs": lambda a: (rf"\left|{a[0]}\right|", ATOM),
     "clip": _called(r"\operatorname{clip}"),
     "int": lambda a: a,  # of a comparison, which is 1 or 0 as it is written
+    "rand": lambda: (r"\mathrm{rand}", ATOM),  # uniform between 0 and 1
 }
 MATRICES: Functions = dict(ELEMENTARY) | {
     "pinv": _raised("+"),
@@ -160,9 +161,8 @@ class Writing:
                 return f"-{held(self.part(operand), PRODUCT)}", SUM
             case ast.UnaryOp(operand=operand):
                 return self.part(operand)
-            case ast.Compare(left=left, ops=[op], comparators=[right]):
-                relation = f" {RELATIONS[type(op)]} "  # in Iverson's brackets: 1 or 0
-                return bracketed(self.part(left)[0] + relation + self.part(right)[0], "[]"), ATOM
+            case ast.Compare():  # in Iverson's brackets: 1 or 0
+                return bracketed(self.condition(node), "[]"), ATOM
             case ast.Call(func=ast.Name(id=name), args=arguments):
                 return self.functions[name](*map(self.part, arguments))
             case ast.BinOp():
@@ -189,6 +189,13 @@ class Writing:
     def _whole(self, node: ast.expr) -> bool:
         """Whether a part is a matrix."""
         return any(isinstance(n, ast.Name) and n.id in self.matrices for n in ast.walk(node))
+
+    def condition(self, node: ast.expr) -> str:
+        """A comparison."""
+        match node:
+            case ast.Compare(left=left, ops=[op], comparators=[right]):
+                return f"{self.part(left)[0]} {RELATIONS[type(op)]} {self.part(right)[0]}"
+        raise AssertionError("a condition compares")
 
     def terms(self, node: ast.expr) -> list[str]:
         """The terms of a sum, from the second on with their sign."""

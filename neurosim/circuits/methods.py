@@ -4,10 +4,10 @@ Quantities carry the layer they stand in, `soma` as \\mathrm{soma}_{i}, and in t
 population where an earlier one of the same layer has such too.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from neurosim.circuits.cells import SPIKES, STEP
 from neurosim.circuits.description import SIGNALS, Circuit
 from neurosim.circuits.expressions import parse
 from neurosim.circuits.indices import At, at_layer, index_of, layers
@@ -25,62 +25,12 @@ from neurosim.circuits.latex import (
     plain,
     symbol,
 )
-from neurosim.circuits.populations import Group, Projection, Synapses
+from neurosim.circuits.populations import Group, Population, Projection, Synapses
 from neurosim.circuits.reading import circuit
 from neurosim.circuits.starts import GIVEN, NAMED, start
 from neurosim.circuits.tables import ATTENUATION, Tables
+from neurosim.circuits.typesetting import STARTS, aligned, derivative, row, transfer_of
 from neurosim.circuits.wires import Layer
-
-TRANSFER = {
-    "linear": "a",
-    "leaky-relu": "a*int(a > 0) + slope*a*int(a <= 0)",
-    "tanh": "tanh(a)",
-    "sigmoid": "1/(1 + exp(-a))",
-    "softplus": "log(1 + exp(a))",
-}
-"""Transfer functions by name; `slope` is that of the leaky ReLU."""
-
-STARTS = {
-    "lecun": "normally distributed with variance $1/n$, for $n$ sending units",
-    "xavier": "normally distributed with variance $2/(n + m)$, for $n$ sending and $m$ receiving "
-    "units",
-    "orthogonal": "as orthogonal matrices",
-    "normal": "normally distributed with variance $1/n$, for $n$ sending units",
-    "uniform": "uniformly distributed between $-1$ and $1$",
-    "zeros": "at 0",
-    "ones": "at 1",
-    "file": "as a file says",
-    "near-teacher": "near those of a teacher",
-}
-"""How weights start that are drawn, in words."""
-
-WIDTH = 52
-"""About how many signs a line of a formula has at most."""
-
-
-def _seen(text: str) -> int:
-    """About how many signs of a formula are seen."""
-    text = re.sub(r"\\(mathrm|left|right|frac|operatorname)(?![a-z])", "", text)
-    return len(re.sub(r"\\,|[{}_^]", "", re.sub(r"\\[A-Za-z]+", "x", text)))
-
-
-def _row(left: str, terms: Sequence[str], where: str = "") -> str:
-    """One equation of an `align`, over as many lines as it takes. where: for which layers."""
-    lines = [f"{left} &= {terms[0]}"]
-    for term in terms[1:]:
-        if _seen(lines[-1] + term) > WIDTH:
-            lines.append(rf"&\quad{{}}{term}")
-        else:
-            lines[-1] += term
-    if where and _seen(lines[-1] + where) > WIDTH:
-        lines[-1] += ","
-        lines.append(rf"&\quad{{}} {where}")
-    elif where:
-        lines[-1] += f", && {where}"
-    return " \\nonumber\\\\\n  ".join(lines)
-
-
-# ---------------------------------------------------------------------------------- the methods
 
 
 class Methods(NamedTuple):
@@ -162,6 +112,8 @@ class _Section:
             key = self.circuit.parameter(population, name)
             if key is not None:
                 return self._parameter(key)
+            if name == STEP:
+                return r"\Delta t"
             return symbol(name) if name in ("teach", "xi") else self._quantity(population, name, at)
 
         return named
@@ -205,21 +157,45 @@ class _Section:
             writes = self._names(population.name, at), self._functions(population.name, at)
             equations = []
             for equation in population.cell.equations:
+                if population.cell.silent and equation.name == SPIKES:
+                    continue
                 left = self._quantity(population.name, equation.name, at)
-                left = _derivative(left) if equation.moves else left
+                left = derivative(left) if equation.moves else left
                 terms = Writing(*writes).terms(equation.right.tree.body)
-                equations.append(_row(left, terms))
+                equations.append(row(left, terms))
+            equations += self._fires(population, at, writes)
             rows.append(" \\\\\n  ".join(equations))
-        yield _aligned("\n  ".join(rows))
+        yield aligned("\n  ".join(rows))
         yield from self._signals()
+
+    def _fires(
+        self, population: Population, at: At, writes: tuple[Names, Functions]
+    ) -> Iterator[str]:
+        """When cells spike by themselves, and what then becomes of them."""
+        firing = population.cell.firing
+        if firing is None:
+            return
+        written = Writing(*writes)
+        when = written.condition(firing.threshold.tree.body)
+        for name, right in firing.reset:
+            left = rf"{when}: \quad {self._quantity(population.name, name, at)}"
+            yield row(left, written.terms(right.tree.body), relation=r"\leftarrow")
+        spikes = self._quantity(population.name, SPIKES, at)
+        yield row(spikes, [rf"\sum_k \delta(t - t_k), \quad t_k: {when}"])
+        if firing.refractory is not None and firing.refractory.compares:
+            waits = written.condition(firing.refractory.tree.body)
+            yield row(rf"{spikes}", [f"0 && {waits}"])
+        elif firing.refractory is not None:
+            waits = written.part(firing.refractory.tree.body)[0]
+            yield row("t_{k + 1} - t_k", [waits], relation=r"\geq")
 
     def _transfer(self) -> str:
         hidden, output = self.given.transfer
         text = "$s$ is the transfer function of the layer in which a cell stands: "
         if self.depth == 1 or hidden == output:
-            text += f"{_transfer_of(output)}."
+            text += f"{transfer_of(output)}."
         else:
-            text += f"{_transfer_of(hidden)} in hidden layers, {_transfer_of(output)} in layer $L$."
+            text += f"{transfer_of(hidden)} in hidden layers, {transfer_of(output)} in layer $L$."
         used = {f for p in self.circuit.populations for e in p.cell.equations
                 for f in e.right.functions}  # fmt: skip
         sides = [side for p in self.circuit.projections for side in (p.post, p.pre) if side]
@@ -232,8 +208,7 @@ class _Section:
         return text
 
     def _signals(self) -> Iterator[str]:
-        named = {n for p in self.circuit.populations for e in p.cell.equations
-                 for n in e.right.names}  # fmt: skip
+        named = frozenset().union(*(p.cell.names for p in self.circuit.populations))
         group, answer = self.circuit.readout
         said = {
             "target": f"${self._quantity(group.population, 'target', At('L'))}$ is what the output "
@@ -261,12 +236,12 @@ class _Section:
         for (left, right), groups in found.items():
             if len(groups) == 1:
                 left, right = self._input(*groups[0], at_layer(groups[0][0].layer, self.depth))
-                rows.append(_row(left, [right]))
+                rows.append(row(left, [right]))
             else:
                 where = layers([group.layer for group, _ in groups], self.depth)
-                rows.append(_row(left, [right], where))
+                rows.append(row(left, [right], where))
         yield "Synapses bring to a cell"
-        yield _aligned(" \\\\\n  ".join(rows))
+        yield aligned(" \\\\\n  ".join(rows))
         if any(
             (Group(population.name, layer), name) not in self.circuit.arriving
             for population in self.circuit.populations
@@ -331,13 +306,13 @@ class _Section:
             stand_ins = self._general(i, weights)
             text = formula(begin.expression, stand_ins, MATRICES, frozenset(weights))
             text = text if given.gain == 1 else rf"{number(given.gain)}\,{bracketed(text)}"
-            rows.append(_row(symbol(projection.name, str(i)), [text], which))
+            rows.append(row(symbol(projection.name, str(i)), [text], which))
         for (begins, gain), names in drawn.items():
             scaled = "" if gain == 1 or begins in ("zeros", *GIVEN) else f", times ${number(gain)}$"
             yield f"The weights {', '.join(names)} start {STARTS[begins]}{scaled}."
         if rows:
             yield f"{'Others' if drawn else 'Weights'} start as"
-            yield _aligned(" \\\\\n  ".join(rows))
+            yield aligned(" \\\\\n  ".join(rows))
 
     def _numbers(self, projection: Projection) -> tuple[At, str]:
         """What stands for the number of its weights, and which numbers there are."""
@@ -368,11 +343,11 @@ class _Section:
                 words.append(f"The changes of ${name}$ are made by {given.optimizer}.")
             if hasattr(given.rate, "text"):
                 law = formula(parse(given.rate.text), self._general(At("i")))
-                rows.append(_row(self._rate(projection), [law]))
+                rows.append(row(self._rate(projection), [law]))
         posts = [p.post for p in self.circuit.projections if p.post is not None]
         if any(ATTENUATION in post.names for post in posts):
             law = formula(self.circuit.attenuation, self._general(At("i")))
-            rows.append(_row(symbol("alpha", "i"), [law]))
+            rows.append(row(symbol("alpha", "i"), [law]))
         fixed = [f"${symbol(p.name)}$" for p in self.circuit.projections
                  if p.weighed and not p.learns]  # fmt: skip
         if fixed:
@@ -384,7 +359,7 @@ class _Section:
                 r"With $\langle\cdot\rangle$ the mean over the samples of a presentation"
                 f"{recalled if remembers else ''},"
             )
-            yield _aligned(" \\\\\n  ".join(rows))
+            yield aligned(" \\\\\n  ".join(rows))
         if self.given.credit:
             name, brings = map(plain, self.given.credit)
             words.append(
@@ -396,16 +371,16 @@ class _Section:
         """How weights change, and the biases beside them, in all layers where it is the same."""
         found: dict[tuple[int, tuple[str, str]], list[Synapses]] = {}
         for synapses in projection.synapses:
-            for k, row in enumerate(self._changes(projection, synapses, At("i"))):
-                found.setdefault((k, row), []).append(synapses)
-        for (k, row), where in found.items():
+            for k, change in enumerate(self._changes(projection, synapses, At("i"))):
+                found.setdefault((k, change), []).append(synapses)
+        for (k, change), where in found.items():
             if len(where) == 1:
                 i = at_layer(where[0].number, self.depth)
                 left, right = self._changes(projection, where[0], i)[k]
-                yield _row(left, [right])
+                yield row(left, [right])
             else:
-                left, right = row
-                yield _row(left, [right], layers([s.number for s in where], self.depth))
+                left, right = change
+                yield row(left, [right], layers([s.number for s in where], self.depth))
 
     def _changes(self, projection: Projection, synapses: Synapses, i: At) -> list[tuple[str, str]]:
         given, (of, before, behind) = (
@@ -436,7 +411,7 @@ class _Section:
         for moved, by in found:
             if given.decay and moved == weights:
                 by = rf"\left({by} - {symbol(f'lambda_{projection.name}')}\,{weights}\right)"
-            left = _derivative(moved) if given.rate.per_second else rf"\Delta {moved}"
+            left = derivative(moved) if given.rate.per_second else rf"\Delta {moved}"
             rows.append((left, rf"{rate}\,{by}"))
         return rows
 
@@ -473,22 +448,3 @@ class _Section:
         yield from (f"${name}$ & ${value}$ & {unit} \\\\" for name, value, unit in rows)
         yield r"\end{tabular}"
         yield r"\end{center}"
-
-
-def _transfer_of(given: tuple[str | None, float | None]) -> str:
-    name, slope = given
-    if name is None:
-        return "a function of its own"
-
-    def named(other: str) -> str:
-        return number(slope) if other == "slope" and slope is not None else symbol(other)
-
-    return f"$s(a) = {formula(parse(TRANSFER[name]), named)}$"
-
-
-def _derivative(of: str) -> str:
-    return rf"\frac{{\mathrm{{d}}\,{of}}}{{\mathrm{{d}}t}}"
-
-
-def _aligned(rows: str) -> str:
-    return f"\\begin{{align}}\n  {rows}\n\\end{{align}}"

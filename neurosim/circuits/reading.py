@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neurosim.circuits import dimensions
-from neurosim.circuits.cells import Cell
+from neurosim.circuits.cell_tables import CellTables
+from neurosim.circuits.cells import STEP, Cell
 from neurosim.circuits.description import FUNCTIONS, SIGNALS, Circuit
 from neurosim.circuits.expressions import Expression, ExpressionError, parse
 from neurosim.circuits.populations import Group, Population, Projection, Remembered, Synapses
@@ -36,8 +37,8 @@ class _Reading:
         self.parameters = dict(tables.parameters)
         for key, message in misnamed(tables):
             self._say(key, message)
-        self.cells = {name: self._cell(name) for name in tables.cells}
-        self.own = {name: self._own(name) for name in tables.cells}
+        self.written = CellTables(tables, self._say)
+        self.cells, self.own = self.written.cells, self.written.own
         if self.wrong:
             return
         self.layers = {name: self._layers(name) for name in tables.populations}
@@ -92,32 +93,6 @@ class _Reading:
 
     # --- cells and populations ------------------------------------------------------------------
 
-    def _cell(self, name: str) -> Cell:
-        given, key = self.tables.cells[name], ("cells", name)
-        like = given.like
-        if like is not None and (like not in self.tables.cells or self.tables.cells[like].like):
-            others = [n for n, c in self.tables.cells.items() if c.like is None and n != name]
-            self._say((*key, "like"), unknown("cell", like, others))
-            return Cell(())
-        try:
-            above = (
-                None if like is None else Cell.read(self.tables.cells[like].equations, FUNCTIONS)
-            )
-        except ExpressionError:
-            return Cell(())  # said of the other
-        try:
-            return Cell.read(given.equations, FUNCTIONS, above)
-        except ExpressionError as error:
-            self._say((*key, "equations"), str(error))
-            return Cell(())
-
-    def _own(self, name: str) -> tuple[str, ...]:
-        """What a cell defines itself; what it takes over may be of no use to it."""
-        try:
-            return Cell.read(self.tables.cells[name].equations, FUNCTIONS).defined
-        except ExpressionError:
-            return ()
-
     def _cell_of(self, population: str) -> str:
         return self.tables.populations[population].cell or population
 
@@ -166,6 +141,11 @@ class _Reading:
     ) -> tuple[str, ...] | None:
         """What the spikes of a population speak of; None where that cannot be told."""
         given = self.tables.populations[name].spikes
+        if cell.firing is not None:
+            if given is not None:
+                message = f"{self._cell_of(name)} has a threshold and spikes by that; leave it out"
+                self._say(("populations", name, "spikes"), message)
+            return ()
         if given is not None:
             carried = tuple(given) if isinstance(given, list) else (given,) if given else ()
             for quantity in carried:
@@ -233,7 +213,7 @@ class _Reading:
             if layer not in layers or end.population not in (None, population):
                 continue
             cell = self.cells[self._cell_of(population)]
-            takes = {n for e in cell.equations for n in e.right.names} - set(cell.defined)
+            takes = cell.names - set(cell.defined)
             if end.name in (cell.defined if defines else takes):
                 found.append(population)
         standing = [population for population, layers in self.layers.items() if layer in layers]
@@ -253,7 +233,7 @@ class _Reading:
         """Why a wire connects nothing."""
         cells = [self.cells[self._cell_of(name)] for name in self.layers]
         defined = {name for cell in cells for name in cell.defined}
-        taken = {n for cell in cells for e in cell.equations for n in e.right.names}
+        taken = frozenset().union(*(cell.names for cell in cells))
         if way.pre.layer != ("", 0) and way.pre.name not in defined:
             return unknown("quantity", way.pre.name, sorted(defined))
         if way.post.name not in taken:
@@ -325,8 +305,11 @@ class _Reading:
             known = [way.pre.name]
         else:
             cell = self.cells[self._cell_of(group.population)]
-            named = {n for e in cell.equations for n in e.right.names} - {*SIGNALS, "xi"}
-            own = {*cell.defined, *named, *self._parameters(group.population)}
+            own = {
+                *cell.defined,
+                *cell.names - {*SIGNALS, "xi"},
+                *self._parameters(group.population),
+            }
             known = sorted({*own, ATTENUATION, *([TEACHING] if self.tables.taught else [])})
         remembered = {}
         for name in sorted(text.names):
@@ -364,11 +347,7 @@ class _Reading:
             self._say(("populations",), f"none stands in the output layer, {self.depth}")
             return None
         given = self.tables.readout
-        taught = [
-            name
-            for name in standing
-            if any("target" in e.right.names for e in self.cells[self._cell_of(name)].equations)
-        ]
+        taught = [name for name in standing if "target" in self.cells[self._cell_of(name)].names]
         forward = self.wires.get("W")
         sent = "up" if forward is None else forward.pre.name
         population, _, name = (given or f"{(taught or standing)[0]}.{sent}").rpartition(".")
@@ -435,8 +414,19 @@ class _Reading:
                 dimensions.check(population.cell, known)
             except ExpressionError as error:
                 self._say(key, self._hint(str(error), population, found))
+            self._check_firing(population, given - {"xi"})
             for message in clashes(found, population):
                 self._say(key, message)
+
+    def _check_firing(self, population: Population, given: set[str]) -> None:
+        """Whether all that its threshold, reset and refractoriness name is known."""
+        cell, name = population.cell, self._cell_of(population.name)
+        known = sorted({*given, *cell.defined, STEP})
+        for key, texts in (cell.firing.texts if cell.firing else {}).items():
+            place, _ = self.written.said(name, key)
+            for other in sorted(frozenset().union(*(text.names for text in texts))):
+                if other not in known:
+                    self._say(("cells", place, key), unknown("name", other, known))
 
     def _hint(self, message: str, population: Population, found: Circuit) -> str:
         if "'target'" in message:

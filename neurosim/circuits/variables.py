@@ -26,7 +26,7 @@ def came(synapses: Synapses) -> str:
 def clashes(circuit: Circuit, population: Population) -> Iterator[str]:
     """Of every name of a cell that is needed for something else, what that is."""
     cell = population.cell
-    names = {*cell.defined, *(n for e in cell.equations for n in e.right.names)}
+    names = {*cell.defined, *cell.names}
     beside = dict(_beside(circuit, population, names))
     for name in sorted(names & beside.keys()):
         yield f"{name!r} is the name of {beside[name]} in Brian2; use another name"

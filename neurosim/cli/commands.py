@@ -452,7 +452,7 @@ def repair(
 ) -> None:
     """Clear the mark "open for writing" that a killed run leaves."""
     with Output(as_json, quiet) as output:
-        from neurosim.traces import repair
+        from neurosim.traces.repairing import repair
 
         cleared = repair(file, force=force)
         words = "any HDF5 program opens it now" if cleared else "nothing to repair"

@@ -16,7 +16,7 @@ from neurosim.comparison.sides import Side
 from neurosim.comparison.verdicts import EXACT, TAUGHT, TOLERANCE, judged, overall, summary
 from neurosim.comparison.words import in_words
 from neurosim.errors import InputError
-from neurosim.traces import studying
+from neurosim.traces.reader import studying
 from neurosim.traces.scenes import Trace
 
 __all__ = ["TOLERANCE", "Comparison", "Pair", "compare", "hold", "in_words"]

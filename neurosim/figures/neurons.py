@@ -21,8 +21,8 @@ from neurosim.figures.runs import (
     title,
 )
 from neurosim.specs import NeuronsSpec
-from neurosim.traces import studying
 from neurosim.traces.naming import beside
+from neurosim.traces.reader import studying
 from neurosim.traces.scenes import Trace
 
 

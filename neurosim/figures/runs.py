@@ -20,8 +20,8 @@ from matplotlib.transforms import ScaledTranslation
 
 from neurosim import wording
 from neurosim.errors import InputError, unknown
-from neurosim.traces import studying
 from neurosim.traces.naming import SOFTWARE, beside, pictured
+from neurosim.traces.reader import studying
 from neurosim.traces.scenes import Scene, Trace, lesson, rms
 
 STYLE: Any = {

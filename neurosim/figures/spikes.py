@@ -12,8 +12,8 @@ from neurosim.errors import InputError
 from neurosim.figures.runs import INK, STYLE, above, colour_of, new_figure, save, shade, title
 from neurosim.places import is_layer, layer_of, spelled
 from neurosim.specs import ModelSpec
-from neurosim.traces import studying
 from neurosim.traces.naming import beside
+from neurosim.traces.reader import studying
 from neurosim.traces.scenes import Scene, Trace
 from neurosim.units import parse
 

@@ -35,14 +35,14 @@ class Engine(Course):
 
     # ------------------------------------------------------------------- one presentation
 
-    def begin(self, weights: Any, presentation: int) -> RunState:
+    def begin(self, weights: Any, presentation: int, seeds: int) -> RunState:
         """The state of every seed at the start of a stage."""
 
         def one(weights: Any) -> RunState:
             count = jnp.asarray(presentation, jnp.int32)
             return RunState(weights, self.learning.begin(weights), count)
 
-        return jax.vmap(one)(weights)
+        return jax.vmap(one, axis_size=seeds)(weights)
 
     def moment(
         self, presentation: Int[Array, ""], first: Int[Array, ""], key: PRNGKeyArray | None = None
@@ -284,8 +284,9 @@ class Engine(Course):
         Raises:
             InputError: one does.
         """
-        states = self.begin(weights, 0)
-        seeds, batch = jax.tree.leaves(weights)[0].shape[0], 2
+        own = [array.shape[0] for array in jax.tree.leaves(weights)]  # none of a network without
+        seeds, batch = (own or [1 if data_axis is None else data[0].shape[0]])[0], 2
+        states = self.begin(weights, 0, seeds)
         keys = jax.random.split(jax.random.key(0), seeds)
 
         def present(states: RunState) -> Any:

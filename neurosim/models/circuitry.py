@@ -158,6 +158,8 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
     if wrong:
         return
     asked = _Asked(spec, circuit(model))
+    if spec.level != "spiking":
+        yield from ((("level",), message) for message in unspoken(model, spec.level))
     if model.credit is not None:
         yield from credit_problems(spec, asked.circuit)
     yield from _attenuated(asked)
@@ -344,11 +346,24 @@ def _steps(
         )
 
 
+def unspoken(model: ModelSpec, level: str) -> Iterator[str]:
+    """What keeps a level without spikes from neurons that have a threshold and nothing else."""
+    for population in circuit(model).populations:
+        if population.cell.silent:
+            yield (
+                f"{population.name} spikes by a threshold, and no line says at which rate; "
+                f"run it with --level spiking, or give the {level} level a line 'spikes = ...' in "
+                "Hz, in whose place the threshold is at the spiking level"
+            )
+
+
 def spiking_problems(model: ModelSpec) -> Iterator[Problem]:
     """What keeps a sound circuit from spiking."""
     found = circuit(model)
     kinds = set()
     for population in found.populations:
+        if population.cell.firing is not None:
+            continue
         if population.carried is not None:
             kinds.add(len(population.carried))
             continue
@@ -360,7 +375,7 @@ def spiking_problems(model: ModelSpec) -> Iterator[Problem]:
             "speak of one quantity, or of two by events and bursts: expected such as "
             f"{example!r}, or false for cells without spikes",
         )
-    if kinds == {0}:
+    if kinds == {0} and all(p.cell.firing is None for p in found.populations):
         yield ("level",), "no population of this circuit spikes; run it with --level rate"
     if {1, 2} <= kinds:
         yield (

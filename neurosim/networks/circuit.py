@@ -73,6 +73,11 @@ class CircuitDynamics(Dynamics):
             for name in population.cell.states
         }
 
+    def start(self, name: str) -> float:
+        """The value of `population.variable` before anything is shown."""
+        population, _, variable = name.partition(".")
+        return dict(self.circuit.population[population].cell.start).get(variable, 0.0)
+
     def visits(self, network: Network, layer: int) -> list[tuple[str, int]]:
         """What a sweep sets in a layer: states, and their place among the layers of their kind."""
         return [
@@ -246,12 +251,15 @@ class Moment:
         cell = self.circuit.cell(group)
         if name in cell.states:
             if self.state is None:
-                return jnp.zeros(())
+                return self._start(group, name)
             index = self.dynamics._index(group)
             return self.state[f"{group.population}.{name}"][index - 1]
         if name in cell.defined:
             return self._evaluated(group, name, lambda other: self(group, other))
         return self._given(group, name)
+
+    def _start(self, group: Group, name: str) -> Array:
+        return jnp.asarray(self.dynamics.start(f"{group.population}.{name}"), float)
 
     def _given(self, group: Group, name: str) -> Any:
         own = f"{group.population}.{name}"
@@ -361,7 +369,7 @@ class Moment:
         )
         found = None
         if sigma is not None:
-            _, slope = self._with_slope(group, variable, jnp.zeros(()))
+            _, slope = self._with_slope(group, variable, self._start(group, variable))
             found = sigma * per_unit(-slope)
         if "xi" not in self.circuit.cell(group).right(variable).names:
             return found

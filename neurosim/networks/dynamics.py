@@ -108,6 +108,10 @@ class Dynamics(eqx.Module):
     def shapes(self, network: Network) -> dict[str, tuple[int, ...]]:
         """Every kind of state, with its size in every layer that has it."""
 
+    def start(self, name: str) -> float:
+        """The value of a kind of state before anything is shown."""
+        return 0.0
+
     @abstractmethod
     def visits(self, network: Network, layer: int) -> list[tuple[str, int]]:
         """What a sweep sets in a layer, in order: kinds of states, and their number from 1."""
@@ -173,9 +177,11 @@ class Moving(Protocol):
 
 
 def rest(dynamics: Dynamics, network: Network, dtype: Any) -> State:
-    """The state before anything is shown: all compartments at zero."""
-    shapes = dynamics.shapes(network).items()
-    return {name: tuple(jnp.zeros(size, dtype) for size in sizes) for name, sizes in shapes}
+    """The state before anything is shown: all compartments where they start."""
+    return {
+        name: tuple(jnp.full(size, dynamics.start(name), dtype) for size in sizes)
+        for name, sizes in dynamics.shapes(network).items()
+    }
 
 
 def residual(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from neurosim import wording
-from neurosim.traces import Arrays, describe, interpreting
+from neurosim.traces.reader import Arrays, describe, interpreting
 
 STATUS = {
     "complete": "complete",

@@ -5,6 +5,7 @@ from typing import Any
 
 from neurosim import wording
 from neurosim.building.loading import Protocol
+from neurosim.circuits.cells import Cell
 from neurosim.circuits.methods import Methods, methods
 from neurosim.circuits.populations import Projection
 from neurosim.credit import named
@@ -23,12 +24,14 @@ def outline(spec: ProtocolSpec) -> Outline:
 
     `layers`: n_0 … n_L. `readout`, as in the file. `populations`: their `cell`, `layers` and
     `sizes`, `states` and all `quantities`, and what their `spikes` carry: a list, empty without
-    spikes, None where it cannot be told. `projections`: their `wire`, whether they are `dense`,
-    the `shapes` of their weights (post, pre), None without weights, where they start (`init`,
-    `gain`), their `rule`: `post` and `pre`, a `name`, or None, what it has `remembered` by the name
-    in the rule, its `rate`, `decay` and `limit`, and whether there is a `bias`. `credit`: its
-    `name` and the same of its feedback weights; None where rules alone teach. `phases`: what each
-    is `teaching`, which projections are `plastic`, which `parameters` it changes.
+    spikes, None where it cannot be told; `firing`, the `threshold`, `reset` and `refractory` of
+    cells that spike by themselves, None of others. `projections`: their `wire`, whether they are
+    `dense`, the `shapes` of their weights (post, pre), None without weights, where they start
+    (`init`, `gain`), their `rule`: `post` and `pre`, a `name`, or None, what it has `remembered` by
+    the name in the rule, its `rate`, `decay` and `limit`, and whether there is a `bias`.
+    `credit`: its `name` and the same of its feedback weights; None where rules alone teach.
+    `phases`: what each is `teaching`, which projections are `plastic`, which `parameters` it
+    changes.
     """
     made = circuitry.circuit(spec.model)
     group, answer = made.readout
@@ -44,6 +47,7 @@ def outline(spec: ProtocolSpec) -> Outline:
                 "states": list(population.cell.states),
                 "quantities": list(population.cell.defined),
                 "spikes": None if population.carried is None else list(population.carried),
+                "firing": _firing(population.cell),
             }
             for population in made.populations
         ],
@@ -60,6 +64,17 @@ def outline(spec: ProtocolSpec) -> Outline:
             for stage in spec.stages
             for phase in stage.phases
         ],
+    }
+
+
+def _firing(cell: Cell) -> dict[str, Any] | None:
+    if cell.firing is None:
+        return None
+    waits = cell.firing.refractory
+    return {
+        "threshold": cell.firing.threshold.text,
+        "reset": [f"{name} = {right.text}" for name, right in cell.firing.reset],
+        "refractory": None if waits is None else waits.text,
     }
 
 
@@ -147,8 +162,11 @@ def _taught(credit: Mapping[str, Any]) -> Iterator[str]:
 def _standing(population: Mapping[str, Any], found: Outline) -> str:
     where = wording.listed(population["layers"])
     word = "layer" if len(population["layers"]) == 1 else "layers"
-    spikes = population["spikes"]
-    if spikes is None:
+    spikes, firing = population["spikes"], population["firing"]
+    if firing is not None:
+        carried = f"a spike where {firing['threshold']}"
+        carried += f", then {', '.join(firing['reset'])}" if firing["reset"] else ""
+    elif spikes is None:
         carried = "what spikes carry is not said"
     elif not spikes:
         carried = "no spikes"

@@ -23,7 +23,7 @@ from neurosim.specs import ModelSpec, ProtocolSpec
 from neurosim.specs.toml import Sources, read
 from neurosim.specs.validation import validate
 from neurosim.tasks.data import Data
-from neurosim.traces import Arrays, interpreting, is_hdf5
+from neurosim.traces.reader import Arrays, interpreting, is_hdf5
 from neurosim.traces.weight_files import ENDS, of_moment, seeds_of
 
 

@@ -18,7 +18,7 @@ from neurosim.places import layer_of, spelled
 from neurosim.runs.meanings import MEANINGS, described
 from neurosim.specs import ModelSpec, PhaseSpec, ProtocolSpec
 from neurosim.theory.measures import measured
-from neurosim.traces import Axis, Variable, size
+from neurosim.traces.layout import Axis, Variable, size
 from neurosim.traces.weight_files import ENDS
 from neurosim.units import steps
 
@@ -170,22 +170,21 @@ class Contents:
         """Whose spikes are kept, by place, and the numbers behind their node ids."""
         if not self.plan.recorded:
             return {}
-        model, neurons = self.spec.model, self.spec.model.spiking.neurons
         return {
             place: {
                 "long_name": "recorded presentations one after the other; neuron k of unit u of "
                 "sample s is node (s units + u) neurons + k",
                 "neurons": neurons,
-                "units": count,
+                "units": self.sizes[place],
                 "copies": self.spec.batch,
             }
-            for place, count in spiking(model).items()
+            for place, neurons in spiking(self.spec.model).items()
             if place in self.units
         }
 
     def of_recorded(self, place: str, nodes: np.ndarray) -> np.ndarray:
         """Which spikes of a place are those of samples and units seen in detail."""
-        ids, size = nodes // self.spec.model.spiking.neurons, self.sizes[place]
+        ids, size = nodes // self.populations[place]["neurons"], self.sizes[place]
         return np.isin(ids // size, self.samples) & np.isin(ids % size, self.units[place])
 
     @property
@@ -196,7 +195,8 @@ class Contents:
     @property
     def calibrated(self) -> bool:
         """Whether the neurons have an f–I curve."""
-        return self.neurons is not None and self.neurons.kind == "lif"
+        ensembles = circuitry.circuit(self.spec.model).ensembles
+        return self.neurons is not None and self.neurons.kind == "lif" and bool(ensembles)
 
     @property
     def bytes(self) -> int:
@@ -210,9 +210,9 @@ class Contents:
         rate = neurons.base_rate
         if model.bursting:
             rate *= 1 + neurons.base_probability
-        units = sum(len(self.units[place]) for place in self.populations)
+        cells = sum(len(self.units[p]) * of["neurons"] for p, of in self.populations.items())
         seconds = self.duration * len(self.samples) * len(self.plan.recorded)
-        return round(16 * rate * neurons.neurons * units * seconds)
+        return round(16 * rate * cells * seconds)
 
     def _dims(self, *dims: str) -> tuple[str, ...]:
         """With the seed in second place, where there is more than one."""
@@ -433,13 +433,15 @@ def _end(made: Circuit, group: Group | None) -> str:
 
 
 def spiking(model: ModelSpec) -> dict[str, int]:
-    """Every place with spikes, and of how many units."""
+    """Every place with spikes, and how many neurons stand behind each of its units."""
     made = circuitry.circuit(model)
-    return {
-        made.place(group): made.size(group)
+    ensembles = {
+        made.place(group): model.spiking.neurons
         for group in made.groups
-        if made.population[group.population].carried
+        if group.population in made.ensembles
     }
+    alone = {made.place(g): 1 for g in made.groups if made.cell(g).firing is not None}
+    return ensembles | alone
 
 
 def _chosen(wanted: int | list[int] | None, count: int) -> np.ndarray:

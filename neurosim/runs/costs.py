@@ -38,7 +38,7 @@ def cost(setting: Setting) -> dict[str, Any]:
     each = []
     for stage, (first, count) in enumerate(plan.stages):
         orders = loop.orders(first)
-        states = loop.engines[stage].begin(states.weights, first)
+        states = loop.engines[stage].begin(states.weights, first, len(loop.seeds))
         compiling, took, n = _paced(loop, stage, states, orders, min(count, plan.batches))
         compile_s += compiling
         each.append(took)

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 
 from neurosim.tasks.data import Data
-from neurosim.traces import crc
+from neurosim.traces.ledger import crc
 
 LIBRARIES = ("jax", "jaxlib", "diffrax", "equinox", "optax", "optimistix", "numpy", "scipy", "h5py")
 

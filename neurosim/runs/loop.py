@@ -30,7 +30,7 @@ from neurosim.runs.positions import Position, checkpoint
 from neurosim.runs.recorder import Recorder, host
 from neurosim.runs.results import Run
 from neurosim.seeds import device_stream
-from neurosim.traces import Checkpoint
+from neurosim.traces.checkpoint import Checkpoint
 
 CHUNK_SECONDS = 0.5
 """How long a chunk should take: how often progress moves, and how much a kill can cost."""
@@ -93,7 +93,7 @@ class Loop:
     def start(self) -> Position:
         """Before anything happened."""
         unknown = [math.nan] * len(self.seeds)
-        states = self.engines[0].begin(self.setting.weights, 0)
+        states = self.engines[0].begin(self.setting.weights, 0, len(self.seeds))
         return Position(states, 0, 0, {}, (unknown, list(unknown)), {}, 0.0)
 
     def run(
@@ -201,7 +201,7 @@ class Loop:
         engine, (first, count) = self.engines[stage], self.plan.stages[stage]
         before = self.position.states
         if done == first:
-            before = engine.begin(before.weights, first)
+            before = engine.begin(before.weights, first, len(self.seeds))
         begin = done - (done - first) % self.plan.batches
         orders, at = self.orders(begin), done - begin
         recorded = done in self.plan.recorded

@@ -16,7 +16,8 @@ from neurosim.errors import InputError
 from neurosim.levels.simulator import RunState
 from neurosim.runs.contents import Plan
 from neurosim.runs.environment import environment
-from neurosim.traces import Checkpoint, Ledger
+from neurosim.traces.checkpoint import Checkpoint
+from neurosim.traces.ledger import Ledger
 
 
 @dataclass

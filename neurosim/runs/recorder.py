@@ -14,7 +14,8 @@ from neurosim.building.loading import Protocol
 from neurosim.levels.simulator import Examined, Metrics
 from neurosim.runs.contents import MS, Contents
 from neurosim.runs.environment import commit, versions
-from neurosim.traces import Ledger, TraceWriter
+from neurosim.traces.ledger import Ledger
+from neurosim.traces.writer import TraceWriter
 
 
 def provenance(

@@ -23,8 +23,11 @@ from neurosim.runs.results import Run
 from neurosim.specs import ProtocolSpec
 from neurosim.specs.toml import Sources
 from neurosim.specs.validation import validate
-from neurosim.traces import Checkpoint, Ledger, describe, refuse_written
+from neurosim.traces.checkpoint import Checkpoint
+from neurosim.traces.ledger import Ledger
 from neurosim.traces.naming import located
+from neurosim.traces.reader import describe
+from neurosim.traces.repairing import refuse_written
 
 
 def resume(

@@ -113,11 +113,18 @@ Parameters = Annotated[dict[str, ParameterField], BeforeValidator(_times)]
 class CellSpec(Spec):
     """Equations of a neuron as text. like: the cell whose other lines it takes over.
 
-    parameters: of this cell alone, before those of the model.
+    threshold: when it spikes by itself, a condition. reset: what its states become then, a line
+    each. refractory: for how long it then spikes no more, a time or the name of one, or a condition
+    under which it does not. start: of states that do not begin at 0. parameters: of this cell
+    alone, before those of the model.
     """
 
     equations: str = ""
     like: str | None = None
+    threshold: str | None = None
+    reset: str | None = None
+    refractory: str | None = None
+    start: dict[str, Parameter] = {}
     parameters: Parameters = {}
 
 

@@ -10,28 +10,3 @@ system; it survives the death of the process, not that of the machine.
 The file of a process that was killed carries a mark "open for writing", for which HDF5 refuses to
 open it. `open_trace` and `describe` read past the mark of a dead writer, and change no file.
 """
-
-from neurosim.traces.checkpoint import Checkpoint
-from neurosim.traces.layout import Axis, Variable, size
-from neurosim.traces.ledger import Ledger, crc
-from neurosim.traces.reader import Arrays, describe, interpreting, is_hdf5, open_trace, studying
-from neurosim.traces.repairing import refuse_written, repair
-from neurosim.traces.writer import TraceWriter
-
-__all__ = [
-    "Arrays",
-    "Axis",
-    "Checkpoint",
-    "Ledger",
-    "TraceWriter",
-    "Variable",
-    "crc",
-    "describe",
-    "interpreting",
-    "is_hdf5",
-    "open_trace",
-    "refuse_written",
-    "repair",
-    "size",
-    "studying",
-]

@@ -9,8 +9,8 @@ import numpy as np
 
 from neurosim.archives import read_arrays
 from neurosim.errors import InputError, unknown
-from neurosim.traces import Arrays, interpreting, is_hdf5
 from neurosim.traces.naming import ENDINGS
+from neurosim.traces.reader import Arrays, interpreting, is_hdf5
 
 ENDS = ("initial", "final")
 """Moments that every trace has; others are the numbers of recorded presentations."""

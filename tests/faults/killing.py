@@ -27,8 +27,11 @@ import numpy as np
 from tiny_runs import SLEEP, TINY, differing
 
 from neurosim.errors import InputError
-from neurosim.traces import Checkpoint, Ledger, describe, repair, superblock
-from neurosim.traces.ledger import contradictions
+from neurosim.traces import superblock
+from neurosim.traces.checkpoint import Checkpoint
+from neurosim.traces.ledger import Ledger, contradictions
+from neurosim.traces.reader import describe
+from neurosim.traces.repairing import repair
 
 LONGER = {"stages.0.presentations": 100, "record.presentations": 12}
 """Enough for about a hundred chunks, with recordings throughout."""
@@ -77,7 +80,7 @@ neurosim.runs.loop.CHUNK_SECONDS = 0.005
 say = lambda progress: print(progress.done, flush=True)
 file, changes, seeds, trace, resume = json.loads(sys.argv[1])
 import typer
-from neurosim.cli.commands import commands
+from neurosim.cli import commands
 try:
     with commands.Output(False):
         if resume:
@@ -100,7 +103,7 @@ sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 import numpy as np
 from small_traces import SOMA, rows, writer
-from neurosim.traces import Checkpoint
+from neurosim.traces.checkpoint import Checkpoint
 path = Path(sys.argv[1])
 trace = writer(path, rows=4000, samples=4, units=40)
 print("begun", flush=True)

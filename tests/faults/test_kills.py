@@ -7,7 +7,7 @@ import pytest
 from killing import Case, kill_writers
 from tiny_runs import differing
 
-from neurosim.traces import describe
+from neurosim.traces.reader import describe
 
 
 @pytest.mark.long

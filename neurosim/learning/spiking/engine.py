@@ -70,7 +70,8 @@ class SpikingEngine:
     @cached_property
     def curve(self) -> Curve | None:
         """The f–I curve of integrate-and-fire neurons."""
-        return fi_curve(self.neurons) if self.neurons.kind == "lif" else None
+        wanted = self.neurons.kind == "lif" and self.dynamics.circuit.ensembles
+        return fi_curve(self.neurons) if wanted else None
 
     @property
     def machine(self) -> Machine:
@@ -87,7 +88,7 @@ class SpikingEngine:
         return Machine(
             self.dynamics,
             self.network,
-            {p.name: neurons for p in self.dynamics.circuit.populations if p.carried},
+            dict.fromkeys(self.dynamics.circuit.ensembles, neurons),
             self.settings.dt,
             self.copies,
             changed=frozenset(name for phase in self.phases for name in phase.changed),
@@ -194,9 +195,9 @@ class SpikingEngine:
 
     # --- what the run loop calls ------------------------------------------------------------
 
-    def begin(self, weights: Any, presentation: int) -> RunState:
+    def begin(self, weights: Any, presentation: int, seeds: int) -> RunState:
         """The state of every seed at the start of a stage."""
-        return self.rules.begin(weights, presentation)
+        return self.rules.begin(weights, presentation, seeds)
 
     def advance(
         self,

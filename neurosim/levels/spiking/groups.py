@@ -6,18 +6,15 @@ the order in which what is sent follows what arrives, all before any state moves
 quantities follow at once through several populations would else lag behind by a step for each.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from neurosim.circuits.cells import SPIKES
 from neurosim.circuits.populations import Group, Synapses
 from neurosim.circuits.variables import came
 from neurosim.levels.spiking.brian import b2
-from neurosim.levels.spiking.neurons import Neurons
-from neurosim.levels.spiking.text import Text
-from neurosim.networks.circuit import CircuitDynamics
-from neurosim.networks.network import Network
+from neurosim.levels.spiking.text import Simulated, Text
 
 LAST = 1 << 20
 """The order of what happens after all sums of a step."""
@@ -28,29 +25,16 @@ class Groups:
 
     Objects have the same names whenever they are made, so that what is compiled serves again:
     units and neurons by place, synapses by projection and number.
-
-    Args: as of a `Machine`.
     """
 
-    def __init__(
-        self,
-        dynamics: CircuitDynamics,
-        network: Network,
-        neurons: Mapping[str, Neurons],
-        dt: float,
-        copies: int,
-        changed: frozenset[str],
-        watched: Mapping[Group, tuple[str, ...]],
-        traced: bool,
-        tau_synapse: float,
-    ) -> None:
-        self.circuit, self.copies, self.dt = dynamics.circuit, copies, dt
-        self.text = Text(dynamics, network, neurons, dt, changed, watched, traced, tau_synapse)
-        self.clock = b2.Clock(dt * b2.second, name="clock")
+    def __init__(self, of: Simulated) -> None:
+        self.circuit, self.copies, self.dt = of.dynamics.circuit, of.copies, of.dt
+        self.text = Text(of)
+        self.clock = b2.Clock(of.dt * b2.second, name="clock")
         self.units = {group: self._units(group) for group in self.circuit.groups}
-        spiking = [g for g in self.circuit.groups if g.population in neurons]
-        self._cells = {group: self._neurons(group) for group in spiking}
-        self._told = [self._tell(group) for group in spiking]
+        ensembles = [g for g in self.circuit.groups if g.population in of.neurons]
+        self._cells = {group: self._neurons(group) for group in ensembles}
+        self._told = [self._tell(group) for group in ensembles]
         order = {
             node: k for k, node in enumerate(self.circuit.ordered(list(self.circuit.arriving)))
         }
@@ -62,21 +46,22 @@ class Groups:
         ]
 
     @property
-    def cells(self) -> list[Any]:
-        """The groups of neurons, in the order of their units."""
-        return list(self._cells.values())
+    def spiking(self) -> list[Any]:
+        """Who spikes: groups of neurons, and units that do by themselves."""
+        alone = [u for g, u in self.units.items() if self.circuit.cell(g).firing is not None]
+        return [*alone, *self._cells.values()]
 
     @property
     def all(self) -> list[Any]:
         """Every object of the network."""
-        return [*self.units.values(), *self.cells, *self._told, *self.synapses]
+        return [*self.units.values(), *self._cells.values(), *self._told, *self.synapses]
 
     @property
     def arrays(self) -> dict[tuple[str, str], Any]:
         """Variables that live in memory, by the names of group and variable."""
         found = {
             (group.name, name): variable
-            for group in (*self.units.values(), *self.cells)
+            for group in (*self.units.values(), *self._cells.values())
             for name, variable in group.variables.items()
             if isinstance(variable, b2.core.variables.ArrayVariable)
         }
@@ -97,14 +82,33 @@ class Groups:
             clock=self.clock,
             namespace=called,
             name=f"units_{place}",
+            **self.text.firing(group),
         )
         units.state_updater.order = LAST
-        if neurons is not None:  # spikes count for the step after theirs
-            counts = "events = 0\nbursts = 0" if neurons.bursts else "spikes = 0"
+        passing = self._passing(group)
+        if passing:  # spikes count for the step after theirs
             units.run_regularly(
-                counts, when="after_groups", clock=self.clock, name=f"units_{place}_forget"
+                "\n".join(f"{name} = 0" for name in passing),
+                when="after_groups",
+                clock=self.clock,
+                name=f"units_{place}_forget",
             )
         return units
+
+    def _passing(self, group: Group) -> list[str]:
+        """What the units of a group know of the spikes of one step, and then forget."""
+        neurons = self.text.spikes(group)
+        found = [came(s) for s in self.circuit.sending if s.post == group and self._pulsed(s)]
+        if neurons is not None:
+            return [*found, *(["events", "bursts"] if neurons.bursts else [SPIKES])]
+        return [*found, *([SPIKES] if self.circuit.cell(group).firing is not None else [])]
+
+    def _pulsed(self, synapses: Synapses) -> bool:
+        """Whether synapses carry the spikes of single neurons, and act at spikes alone."""
+        if synapses.pre is None:
+            return False
+        cell = self.circuit.cell(synapses.pre)
+        return cell.firing is not None and cell.alias(synapses.sent) == SPIKES
 
     def _neurons(self, group: Group) -> Any:
         units, neurons = self.units[group], self.text.spikes(group)
@@ -145,11 +149,18 @@ class Groups:
         """Synapses within every copy, post-synaptic unit first."""
         assert synapses.pre is not None, "the input is written"
         received, sent = came(synapses), self.text.sent(synapses.pre, synapses.sent)
-        carried = f"weight * {sent}_pre" if synapses.weighed else f"{sent}_pre"
+        carried, pulsed = f"{sent}_pre", self._pulsed(synapses)
+        if pulsed:  # of no other than neurons that spiked
+            carried = repr(1 / self.dt)
+        if synapses.weighed:
+            carried = f"weight * {carried}"
+        lines = ["weight : 1"] if synapses.weighed else []
+        lines += [] if pulsed else [f"{received}_post = {carried} : 1 (summed)"]
         made = b2.Synapses(
             self.units[synapses.pre],
             self.units[synapses.post],
-            f"{'weight : 1' if synapses.weighed else ''}\n{received}_post = {carried} : 1 (summed)",
+            "\n".join(lines),
+            on_pre=f"{received}_post += {carried}" if pulsed else None,
             clock=self.clock,
             namespace={},
             name=f"{synapses.projection}{synapses.number}",
@@ -165,5 +176,6 @@ class Groups:
             i=(copy * n_pre + (p if synapses.dense else q)).ravel(),
             j=(copy * n_post + q).ravel(),
         )
-        made.summed_updaters[f"{received}_post"].order = order
+        if not pulsed:
+            made.summed_updaters[f"{received}_post"].order = order
         return made

@@ -10,9 +10,10 @@ import numpy as np
 from neurosim.circuits.populations import Group
 from neurosim.circuits.variables import came, own
 from neurosim.levels.spiking.groups import Groups
-from neurosim.levels.spiking.neurons import Neurons
+from neurosim.levels.spiking.neurons import LONG_BEFORE, Neurons
 from neurosim.levels.spiking.runtime import Program, Runtime
 from neurosim.levels.spiking.standalone import Standalone
+from neurosim.levels.spiking.text import Simulated
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights
 from neurosim.networks.network import Network
 
@@ -53,16 +54,20 @@ class Machine:
     ) -> None:
         self.circuit, self.neurons, self.dt, self.copies = dynamics.circuit, neurons, dt, copies
         self.watched, self._changed = dict(watched or {}), changed
-        given = dynamics, network, neurons, dt, copies, changed, self.watched, traced, tau_synapse
-        made: Any = partial(Groups, *given)
+        of = Simulated(
+            dynamics, network, neurons, dt, copies, changed, self.watched, traced, tau_synapse
+        )
+        made: Any = partial(Groups, of)
         self.brian: Runtime | Standalone = (
             Standalone(made) if target == "standalone" else Runtime(made, target)
         )
 
-    @property
-    def spiking(self) -> list[Group]:
-        """The groups that spike."""
-        return [group for group in self.circuit.groups if group.population in self.neurons]
+    def _spiking(self, group: Group) -> tuple[str, int] | None:
+        """Who spikes for a group, by name, and how many for each of its units; None if nobody."""
+        place = self.circuit.place(group)
+        if group.population in self.neurons:
+            return f"cells_{place}", self.neurons[group.population].count
+        return None if self.circuit.cell(group).firing is None else (f"units_{place}", 1)
 
     def run(self, program: Program, steps: int) -> None:
         """Let a program act for so many steps, which must be the sum of what it yields."""
@@ -74,9 +79,12 @@ class Machine:
         recorded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         with self.brian.recording() as spikes:
             yield recorded
-        for group, (steps, nodes) in zip(self.spiking, spikes, strict=True):
-            count = self.neurons[group.population].count
-            kept = nodes < copies * self.circuit.size(group) * count
+        for group in self.circuit.groups:
+            who = self._spiking(group)
+            if who is None:
+                continue
+            steps, nodes = spikes[who[0]]
+            kept = nodes < copies * self.circuit.size(group) * who[1]
             recorded[self.circuit.place(group)] = steps[kept] * self.dt, nodes[kept]
 
     # --- acting on it -----------------------------------------------------------------------
@@ -90,6 +98,11 @@ class Machine:
         for group in self.circuit.groups:
             for name in self._zeroed(group):
                 self._set(group, name, 0)
+            for name, value in self.circuit.cell(group).start:
+                self._set(group, own(name), value)
+            if self.has(group, "lastspike"):
+                self._set(group, "lastspike", LONG_BEFORE)
+                self._set(group, "not_refractory", 1)
             neurons = self.neurons.get(group.population)
             if neurons is None:
                 continue

@@ -18,6 +18,9 @@ import numpy as np
 LONG_AGO = -(1 << 30)
 """A time step before every spike."""
 
+LONG_BEFORE = -1e9
+"""The same in seconds."""
+
 COUNTED = {"poisson": (), "lif": ("refractory",), "bursting": ("burst_interval", "burst_limit")}
 """Kind → its times that are whole steps."""
 
@@ -185,7 +188,7 @@ class Neurons:
             case "lif":
                 return {
                     "v": rng.random(size),
-                    "lastspike": np.full(size, -1e9),
+                    "lastspike": np.full(size, LONG_BEFORE),
                     "not_refractory": np.ones(size, bool),
                 }
             case "bursting":

@@ -25,8 +25,8 @@ b2.prefs.codegen.cpp.extra_compile_args_gcc = [
 Program = Iterator[int]
 """What happens to a network: it acts on it, then yields for how many steps (≥ 1) to let it run."""
 
-Spikes = list[tuple[np.ndarray, np.ndarray]]
-"""Per layer: the steps of spikes, and the neurons they are of."""
+Spikes = dict[str, tuple[np.ndarray, np.ndarray]]
+"""By the name of who spikes: the steps of spikes, and the neurons they are of."""
 
 
 def _writable(folder: Path) -> bool:
@@ -88,11 +88,11 @@ class Runtime:
         act = b2.NetworkOperation(
             self._act, clock=self._clock, when="before_start", order=-1, name="program"
         )
-        self._monitors = [self._monitor(cells) for cells in groups.cells]
-        self._brian = b2.Network(act, *groups.all, *self._monitors)
+        self._monitors = {who.name: self._monitor(who) for who in groups.spiking}
+        self._brian = b2.Network(act, *groups.all, *self._monitors.values())
 
-    def _monitor(self, cells: b2.NeuronGroup) -> b2.SpikeMonitor:
-        monitor = b2.SpikeMonitor(cells, name=cells.name.replace("cells", "spikes"))
+    def _monitor(self, who: b2.NeuronGroup) -> b2.SpikeMonitor:
+        monitor = b2.SpikeMonitor(who, name=f"spikes_of_{who.name}")
         monitor.active = False
         return monitor
 
@@ -139,16 +139,16 @@ class Runtime:
 
     @contextmanager
     def recording(self) -> Iterator[Spikes]:
-        """Runs within record spikes; they are in the list at the end, in steps from now."""
+        """Runs within record spikes; they are in what this gives at the end, in steps from now."""
         start = self._clock.variables["t"].get_value().item()
-        recorded: Spikes = []
-        already = [monitor.num_spikes for monitor in self._monitors]
-        for monitor in self._monitors:
+        recorded: Spikes = {}
+        already = {name: monitor.num_spikes for name, monitor in self._monitors.items()}
+        for monitor in self._monitors.values():
             monitor.active = True
         try:
             yield recorded
         finally:
-            for monitor, n in zip(self._monitors, already, strict=True):
-                monitor.active = False
+            for name, monitor in self._monitors.items():
+                monitor.active, n = False, already[name]
                 steps = np.rint((np.asarray(monitor.t_[n:]) - start) / self._dt).astype(int)
-                recorded.append((steps, np.asarray(monitor.i[n:])))
+                recorded[name] = steps, np.asarray(monitor.i[n:])

@@ -37,8 +37,8 @@ class Standalone:
     def __init__(self, made: Callable[[], Groups]) -> None:
         self._executable = executable(made)
         self._arrays = self._executable.arrays
-        self._cells = [group for group, name in self._arrays if name == "_spikespace"]
-        self._recorded: list[Recorded] | None = None
+        self._spiking = [group for group, name in self._arrays if name == "_spikespace"]
+        self._recorded: dict[str, Recorded] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.step = 0
 
@@ -81,7 +81,7 @@ class Standalone:
             return
         for _ in range(steps):
             self._ask("g", 1)
-            for cells, recorded in zip(self._cells, self._recorded, strict=True):
+            for cells, recorded in self._recorded.items():
                 space = self.read(cells, "_spikespace")  # who spiked, and at its end how many
                 spiked = space[: space[-1]]
                 recorded.append((np.full(len(spiked), self.step), spiked))
@@ -92,14 +92,15 @@ class Standalone:
         """See `Runtime.recording`; the neurons are looked at after every step."""
         start, spikes = self.step, Spikes()
         none = np.zeros(0, int)
-        layers = self._recorded = [[(none, none)] for _ in self._cells]
+        found: dict[str, Recorded] = {who: [(none, none)] for who in self._spiking}
+        self._recorded = found
         try:
             yield spikes
         finally:
             self._recorded = None
-            for layer in layers:
-                steps, nodes = (np.concatenate(parts) for parts in zip(*layer, strict=True))
-                spikes.append((steps - start, nodes))
+            for who, parts in found.items():
+                steps, nodes = (np.concatenate(part) for part in zip(*parts, strict=True))
+                spikes[who] = steps - start, nodes
 
     # --- the process ------------------------------------------------------------------------
 

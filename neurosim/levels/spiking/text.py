@@ -3,13 +3,15 @@
 Time is in seconds and every number in SI units, so that quantities carry no units. A noiseless
 circuit sends its quantities themselves. Where a population spikes, what its spikes carry is
 replaced in all that it sends by what they say of it; everything else in the cell stays. That is the
-only difference between the levels.
+only difference between the levels. Cells with a threshold are neurons as they stand; their `spikes`
+are the train of them.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+from neurosim.circuits.cells import SPIKES, STEP
 from neurosim.circuits.populations import Group, Synapses
 from neurosim.circuits.variables import came, own
 from neurosim.levels.spiking.neurons import Neurons
@@ -24,29 +26,35 @@ DEFAULT_TAU = 5e-3
 """Of traces, where synapses do not smooth (s)."""
 
 
-class Text:
-    """What is written for the groups of a circuit.
+class Simulated(NamedTuple):
+    """What is simulated.
 
-    neurons: by population, for those that spike. dt: step (s). changed: parameters that phases
-    change. watched: by group, the quantities whose mean over a while is wanted. traced: whether
-    those that follow at once are also wanted at any moment, smoothed as spikes are.
+    dynamics, network: as at the other levels. neurons: the spike generators, by population, of
+    those that have one. dt: step (s). copies: how many, side by side. changed: parameters that
+    phases change. watched: by group, the quantities whose mean over a while is wanted. traced:
+    whether those that follow at once are also wanted at any moment, smoothed as spikes are.
+    tau_synapse: of what smooths spikes (s).
     """
 
-    def __init__(
-        self,
-        dynamics: CircuitDynamics,
-        network: Network,
-        neurons: Mapping[str, Neurons],
-        dt: float,
-        changed: frozenset[str],
-        watched: Mapping[Group, tuple[str, ...]],
-        traced: bool,
-        tau_synapse: float,
-    ) -> None:
-        self.dt, self.traced = dt, traced
-        self.dynamics, self.circuit, self.network = dynamics, dynamics.circuit, network
-        self.neurons, self.changed, self.watched = neurons, changed, watched
-        self.tau_synapse = tau_synapse
+    dynamics: CircuitDynamics
+    network: Network
+    neurons: Mapping[str, Neurons]
+    dt: float
+    copies: int
+    changed: frozenset[str]
+    watched: Mapping[Group, tuple[str, ...]]
+    traced: bool
+    tau_synapse: float
+
+
+class Text:
+    """What is written for the groups of a circuit."""
+
+    def __init__(self, of: Simulated) -> None:
+        self.dt, self.traced = of.dt, of.traced
+        self.dynamics, self.circuit, self.network = of.dynamics, of.dynamics.circuit, of.network
+        self.neurons, self.changed, self.watched = of.neurons, of.changed, of.watched
+        self.tau_synapse = of.tau_synapse
 
     @property
     def _tau(self) -> str:
@@ -63,9 +71,12 @@ class Text:
         lines = []
         for equation in cell.equations:
             name, right = own(equation.name), self._written(group, equation.name)
-            if equation.moves:
+            if cell.firing is not None and equation.name == SPIKES:
+                lines += [f"{SPIKES} : 1", f"{name} = {SPIKES} * {1 / self.dt!r} : 1"]
+            elif equation.moves:
                 noise = self._noise(group, equation.name)
-                lines.append(f"d{name}/dt = ({right})/second{noise} : 1")
+                held = " (unless refractory)" if equation.held else ""
+                lines.append(f"d{name}/dt = ({right})/second{noise} : 1{held}")
             else:
                 lines.append(f"{name} = {right} : 1{self._once(group, equation.name)}")
         lines += self._given(group)
@@ -83,11 +94,28 @@ class Text:
         """The variable that a group sends for a quantity."""
         return f"{quantity}_sent" if self._replaced(group, quantity) else own(quantity)
 
+    def firing(self, group: Group) -> dict[str, Any]:
+        """How the units of a group spike by themselves, as Brian2 is told; empty if they do not."""
+        firing = self.circuit.cell(group).firing
+        if firing is None:
+            return {}
+        names, called = self._names(group) | {STEP: repr(self.dt)}, self._functions(group)
+        resets = [f"{own(name)} = {right.written(names, called)}" for name, right in firing.reset]
+        waits: str | bool = False
+        if firing.refractory is not None:
+            waits = firing.refractory.written(names, called)
+            waits = waits if firing.refractory.compares else f"{waits}*second"
+        return {
+            "threshold": firing.threshold.written(names, called),
+            "reset": "\n".join([*resets, f"{SPIKES} = 1"]),
+            "refractory": waits,
+        }
+
     # --- what a cell is given ---------------------------------------------------------------
 
     def _given(self, group: Group) -> list[str]:
         cell, circuit = self.circuit.cell(group), self.circuit
-        names = {name for equation in cell.equations for name in equation.right.names}
+        names = set(cell.names)
         if "target" in names:  # what the cell answers itself where nothing is taught [T 6.29]
             names |= {"teach"}
         lines = [text for name, text in SIGNAL.items() if name in names]
@@ -109,7 +137,7 @@ class Text:
     def _names(self, group: Group) -> dict[str, str]:
         """What stands in Brian2 for the names of a cell: numbers for parameters that stay."""
         cell, found = self.circuit.cell(group), {}
-        for name in {name for equation in cell.equations for name in equation.right.names}:
+        for name in cell.names:
             key = self.circuit.parameter(group.population, name)
             varies = f"{group.population}.{name}" in self.circuit.values
             if key is not None and key not in self.changed and not varies:
