@@ -312,8 +312,10 @@ def _variables(
 
 def _same_weights(left: Side, right: Side) -> bool:
     """Whether both began as the same network, so that units are the same units."""
+    if left.circuit.sizes != right.circuit.sizes:
+        return False
     a, b = (side.weights("W", ("weights", 0)) for side in (left, right))
-    return 0 < len(a) == len(b) and all(
+    return len(a) == len(b) and all(
         v.shape == w.shape and np.allclose(v, w, rtol=1e-5, atol=1e-6)
         for v, w in zip(a, b, strict=True)
     )

@@ -115,6 +115,8 @@ class Scattering:
 
         Between the start and the end of a run no weights are kept: those nearer in time are taken.
         """
+        if self.side.spikes and any(p.cell.firing for p in self.circuit.populations):
+            return None  # no law is known of how regularly neurons of one's own spike
         try:
             passed = self._passed(number)[: phase + 1]
         except InputError:  # objects of a script, which a trace cannot hold

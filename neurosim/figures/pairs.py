@@ -123,13 +123,16 @@ def _seeds(seeds: list[int]) -> str:
 
 def _courses(figure: Figure, cell: Any, letter: str, shown: list[Pair], names: list[str]) -> None:
     """A few units of one sample over time, each trace in its own stroke; their ends as dots."""
-    variable = shown[0].variable
+    named: dict[int, str] = {}
+    for pair in shown:  # cells of other layers may have other names for what they send
+        named.setdefault(pair.layer, pair.variable)
+    one = len(set(named.values())) == 1
     layers = spread(sorted({pair.layer for pair in shown}), 3)
     depth = max(pair.layer for pair in shown)
     cells = cell.subgridspec(len(layers), 1, hspace=0.06)
     for k, layer in enumerate(layers):
         axes = figure.add_subplot(cells[k])
-        mine = [pair for pair in shown if pair.layer == layer and pair.variable == variable]
+        mine = [pair for pair in shown if (pair.layer, pair.variable) == (layer, named[layer])]
         order = np.argsort(np.nan_to_num(mine[-1].a_end[0]))
         colour, begin = colour_of(layer, depth), 0.0
         for pair in mine:
@@ -151,12 +154,14 @@ def _courses(figure: Figure, cell: Any, letter: str, shown: list[Pair], names: l
                               mfc="none" if faint else colour, mec=stroke, clip_on=False,
                               zorder=4)  # fmt: skip
             begin = end
-        axes.set(ylabel=f"layer {layer}\n(a.u.)", xlim=(0, begin))
+        what = "" if one else f"\n{words(named[layer])}"
+        axes.set(ylabel=f"layer {layer}{what}\n(a.u.)", xlim=(0, begin))
         axes.margins(y=0.08)
         axes.tick_params(labelbottom=k == len(layers) - 1)
         if k == 0:
-            title(axes, letter, f"{words(variable)} of three units; marks: as plasticity reads it",
-                  pad=16)  # fmt: skip
+            what = words(named[layer]) if one else "activity"
+            marks = "three units; marks: as plasticity reads it"
+            title(axes, letter, f"{what} of {marks}", pad=16)
     axes.set_xlabel("time in the presentation (ms)")
     handles = [
         Line2D([], [], color=INK, marker="o", ms=4, label=names[0]),

@@ -1,5 +1,6 @@
 """What recorded variables mean, as traces say it."""
 
+from neurosim.circuits.cells import SPIKES
 from neurosim.models import circuitry
 from neurosim.specs import ModelSpec
 
@@ -36,6 +37,8 @@ def described(model: ModelSpec) -> dict[tuple[str, str], tuple[str, dict[str, st
         meaning = f"{left} = {cell.right(name).text}"
         if name in ways or name not in SAID:
             meaning = MEANINGS.get(name, meaning)
+        if cell.firing is not None and name == SPIKES:
+            meaning = "spikes of the neuron a second, in Hz"
         about = {"sent": ways[name]} if name in ways else {}
         found[made.place(group), name] = meaning, about
     return found
