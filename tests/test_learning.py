@@ -147,7 +147,7 @@ def test_a_presentation_moves_weights_by_rate_times_schedule_times_change(spec):
     data = (draws(13, 20, 4), draws(14, 20, 3))
     orders = jnp.arange(20).reshape(1, 4, 5)
     for first, number in ((0, 0), (0, 7), (100, 105)):
-        begin = engine.begin(jax.tree.map(lambda a: a[None], weights), number, 1)
+        begin = engine.begin(jax.tree.map(lambda a: a[None], weights), number)
         states, _, change = engine.advance(
             begin,
             data,

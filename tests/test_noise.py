@@ -263,7 +263,7 @@ def test_seeds_presentations_phases_and_samples_draw_noise_of_their_own(tmp_path
     spec = load_protocol(tmp_path / "noise.toml").spec
     engine = assembly.engine(spec, spec.stages[0], 10)
     zero = {"W": (np.zeros((4, 3)), np.zeros((3, 4))), "Q": (np.zeros((4, 3)),)}
-    state = engine.begin(jax.tree.map(lambda a: jnp.asarray(a)[None], zero), 0, 1)
+    state = engine.begin(jax.tree.map(lambda a: jnp.asarray(a)[None], zero), 0)
     data = (jnp.zeros((400, 3)), jnp.zeros((400, 3)))
     ids = jnp.arange(200)[None]
 

@@ -320,7 +320,7 @@ def test_memory_is_a_low_pass_filter_that_can_be_closed():
         return online.integrate(
             level, level, dynamics, network, begin, x, drives, STEP,
             lambda w, readout, memory: still, partial(learning.remember, one), 0.1,
-            None, watch, lambda w: w,
+            None, watch, lambda w: w, None,
         )  # fmt: skip
 
     end, _, seen = phase(begin, "free")

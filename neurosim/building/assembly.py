@@ -227,6 +227,12 @@ def engine(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Simu
     return SpikingEngine(rules, neurons, tau, protocol.spiking, protocol.batch)
 
 
+def _longer(phase: PhaseSpec) -> tuple[float, float] | None:
+    """Mean and shape of the time by which a phase lasts longer."""
+    given = phase.longer
+    return None if given is None else (given.mean, given.shape or given.mean)
+
+
 def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engine:
     phases = tuple(
         Phase(
@@ -236,6 +242,7 @@ def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
             phase.teaching,
             circuitry.opened(protocol.model, phase.plastic),
             tuple(sorted(phase.parameters)),
+            _longer(phase),
         )
         for phase in stage.phases
     )

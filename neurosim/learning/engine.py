@@ -35,8 +35,8 @@ class Engine(Course):
 
     # ------------------------------------------------------------------- one presentation
 
-    def begin(self, weights: Any, presentation: int, seeds: int) -> RunState:
-        """The state of every seed at the start of a stage."""
+    def begin(self, weights: Any, presentation: int, seeds: int | None = None) -> RunState:
+        """The state of every seed at the start of a stage; their number, where nothing weighs."""
 
         def one(weights: Any) -> RunState:
             count = jnp.asarray(presentation, jnp.int32)
@@ -235,7 +235,8 @@ class Engine(Course):
             held = partial(Course.drives, phase=self.phases[0])
             drive = engine._each(held, weights, batch.x, target)
             start = self._rest(weights, batch)
-            _, ended = engine._settle_phase(weights, batch, (), self.phases[0], drive, keys, start)
+            given = (), None, self.phases[0], drive, keys, start
+            _, ended = engine._settle_phase(weights, batch, *given)
             return engine._scores(ended.readout.rate[-1], batch.y, ended.report)
 
         def mean(scores: Float[Array, "rounds seed size"]) -> Float[Array, " seed"]:

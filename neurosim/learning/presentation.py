@@ -112,7 +112,8 @@ class Course(eqx.Module):
         if self.online:
             weights, passed = self._flow(weights, state, batch, phase_keys, moment, watch)
             return weights, passed, None
-        passed = self._settle(weights, state, batch, phase_keys, watch)
+        drawn = self._drawn(moment)
+        passed = self._settle(weights, state, batch, phase_keys, drawn, watch)
         if self.learning.credit.own_channel:
             return weights, passed, None
         change = None
@@ -125,6 +126,11 @@ class Course(eqx.Module):
                 change = this if change is None else jax.tree.map(jnp.add, change, this)
         return weights, passed, change
 
+    def _drawn(self, moment: Moment) -> list[Scalar | None]:
+        """By how much every phase lasts longer (s); moment: of every seed."""
+        presentation = moment.presentation[0]  # the same of all
+        return [phase.drawn(number, presentation) for number, phase in enumerate(self.phases)]
+
     # ----------------------------------------------------------------- phases, weights at rest
 
     def _settle(
@@ -133,6 +139,7 @@ class Course(eqx.Module):
         state: State,
         batch: Batch,
         keys: Key[Array, "phase seed"],
+        drawn: list[Scalar | None],
         watch: tuple[tuple[float, ...], ...] | None,
     ) -> list[Passed]:
         """All phases under fixed weights; every sample is on its own."""
@@ -142,7 +149,7 @@ class Course(eqx.Module):
         for alike in _alike(self.phases):
             phases, first = self.phases[alike], alike.start
             times = () if watch is None else tuple(sorted({t for of in watch[alike] for t in of}))
-            settle = partial(self._settle_phase, weights, batch, times)
+            settle = partial(self._settle_phase, weights, batch, times, drawn[first])
             held = partial(Course.drives, phase=phases[0])
             drive = self._each(held, weights, batch.x, free)
             if len(phases) == 1:
@@ -195,6 +202,7 @@ class Course(eqx.Module):
         weights: Any,
         batch: Batch,
         times: tuple[float, ...],
+        longer: Scalar | None,
         phase: Phase,
         drive: Drive,
         keys: Key[Array, " seed"],
@@ -205,7 +213,7 @@ class Course(eqx.Module):
         problem = self._problem(weights, drive, batch.y)
         noise_keys = self._each(Course._noise_keys, keys, batch.ids)
         watch = (times, self.observe) if times else None
-        span = Span(phase.duration, phase.stop, noise_keys, watch)
+        span = Span(phase.duration, phase.stop, noise_keys, watch, longer)
         state, report, watched = self.level.settle(problem, state, span)
         readout = problem.each(lambda one, v: one.dynamics.read(*one[1:4], v), state)
         return state, Passed(readout, report, watched)
@@ -273,10 +281,12 @@ class Course(eqx.Module):
         lead, dtype = batch.ids.shape, batch.x.dtype
         memory = self.learning.blank(self.network, lead, dtype)
         output, passed = jnp.zeros((*lead, self.network.sizes[-1]), dtype), []
+        drawn = self._drawn(moment)
         for number, phase in enumerate(self.phases):
             target = self._targets(phase, batch.y, output)
             times = None if watch is None else watch[number]
-            flow = partial(Course._online_phase, phase=phase, times=times)
+            longer = drawn[number]
+            flow = partial(Course._online_phase, phase=phase, times=times, longer=longer)
             start = Plastic(state, memory, weights)
             given = batch, target, keys[number], moment
             plastic, report, watched = self._each(flow, start, *given)
@@ -302,6 +312,7 @@ class Course(eqx.Module):
         *,
         phase: Phase,
         times: tuple[float, ...] | None,
+        longer: Scalar | None,
     ) -> tuple[Plastic, Report, Any]:
         """A phase of one seed in which weights move too: the batch is one system."""
 
@@ -335,6 +346,7 @@ class Course(eqx.Module):
             noise_keys,
             watch,
             self.learning.constrain,
+            longer,
         )
         if watched is not None:  # time first, as the solver saves it → batch first
             watched = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), watched)
@@ -373,7 +385,7 @@ def _alike(phases: tuple[Phase, ...]) -> list[slice]:
 
     def program(phase: Phase) -> Hashable:
         follows = phase.teaching == "following"
-        alone = follows or phase.changed  # whose values may be others in any phase
+        alone = follows or phase.changed or phase.longer  # which may differ from phase to phase
         return phase.duration, phase.stop, alone and phase
 
     runs, start = [], 0

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Scalar
 
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.online import Plastic, read_batch
@@ -42,6 +43,7 @@ def integrate(
     keys: None,
     watch: tuple[Any, Callable[[Plastic], Any]] | None,
     constrain: Callable[[Any], Any],
+    longer: Scalar | None,
 ) -> tuple[Plastic, Report, Any]:
     """One phase, over its whole duration; see `online.integrate`.
 
@@ -71,6 +73,7 @@ def integrate(
         Flowing(start.memory, start.weights),
         duration,
         watch=None if watch is None else (watch[0], seen),
+        longer=longer,
     )
     weights = constrain(end.weights)
     state, report = found(weights)

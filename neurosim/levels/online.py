@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Key, Scalar
 
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Report, imbalance
@@ -41,6 +41,7 @@ def integrate(
     keys: Key[Array, " batch"] | None,
     watch: tuple[Any, Callable[[Plastic], Any]] | None,
     constrain: Callable[[Any], Any],
+    longer: Scalar | None,
 ) -> tuple[Plastic, Report, Any]:
     """One phase with plasticity, over its whole duration.
 
@@ -49,7 +50,7 @@ def integrate(
     (weights, batched readout, memory). remember: d memory/dt per second from (batched readout,
     memory). keys: one a sample, so that noise follows the sample and not its place in the batch.
     watch: times (s) and what is seen at them. constrain: what ties the weights to each other
-    (exact inverses).
+    (exact inverses). longer: by how much more than the duration (s).
     """
 
     def vector_field(plastic: Plastic) -> Plastic:
@@ -67,7 +68,7 @@ def integrate(
         quiet = jax.tree.map(lambda _: None, (start.memory, start.weights))
         noise = noise._replace(spread=Plastic(noise.spread, *quiet))
     end, watched, solution = clock.integrate(
-        vector_field, start, duration, noise=noise, watch=watch
+        vector_field, start, duration, noise=noise, watch=watch, longer=longer
     )
     end = end._replace(weights=constrain(end.weights))
 

@@ -149,7 +149,9 @@ class Rate(eqx.Module):
 
             step = self._step_of_each(problem, state, span.key)
             seen, leading = _seen_of_each(problem, span), len(problem.axes)
-            march = self._march(step, state, span.duration, seen, leading, span.stop and look)
+            march = self._march(
+                step, state, span.duration, seen, leading, span.stop and look, span.longer
+            )
             end, watched, ended, looked = march
             worst, settled = looked or look(end)
         report = Report(
@@ -172,16 +174,22 @@ class Rate(eqx.Module):
         *,
         noise: Noise | None = None,
         watch: tuple[Any, Callable[[Any], Any]] | None = None,
+        longer: Scalar | None = None,
     ) -> tuple[Any, Any, Ended]:
         """Solve dy/dt = vector_field(y) from `start` over `duration` (s), as one system.
 
-        watch: (times in s, function of y). Returns the final y, the function's values at the times
-        (time first) and how it ended.
+        watch: (times in s, function of y). longer: see `Span`. Returns the final y, the function's
+        values at the times (time first) and how it ended.
         """
         if self.adaptive:
-            return self._adaptively(vector_field, start, duration, noise=noise, watch=watch)
+            given = vector_field, start, duration
+            return self._adaptively(*given, noise=noise, watch=watch, longer=longer)
         step = self._step(vector_field, start, noise)
-        return self._march(step, start, duration, watch)[:3]
+        return self._march(step, start, duration, watch, longer=longer)[:3]
+
+    def _more(self, longer: Scalar | None) -> Int[Array, ""] | int:
+        """How many whole steps more."""
+        return 0 if longer is None else jnp.floor(longer / self.dt).astype(jnp.int32)
 
     def noise(
         self, dynamics: Dynamics, network: Network, state: State, key: PRNGKeyArray | None
@@ -249,6 +257,7 @@ class Rate(eqx.Module):
         watch: tuple[Any, Callable[[Any], Any]] | None,
         leading: int = 0,
         look: Callable[[Any], Looked] | Literal[False] | None = None,
+        longer: Scalar | None = None,
     ) -> tuple[Any, Any, Ended, Looked | None]:
         """Fixed steps over the duration, or until every sample has settled.
 
@@ -256,8 +265,9 @@ class Rate(eqx.Module):
         residuals and whether they are small enough, which ends a sample. Returns the end, what was
         watched, how it ended, and the last look.
         """
-        steps = round(duration / self.dt)
-        moments = _Moments(self, watch, steps, start)
+        least = round(duration / self.dt)
+        steps = least + self._more(longer)
+        moments = _Moments(self, watch, least, start)
 
         def go_on(first: Any, last: Any, y: Any, rows: Any) -> tuple[Any, Any]:
             def once(k: Int[Array, ""], carry: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -315,6 +325,7 @@ class Rate(eqx.Module):
             noise=self.noise(problem.dynamics, problem.network, state, key),
             stop=(lambda v: self._look(problem, v)[1]) if span.stop else None,
             watch=watch,
+            longer=span.longer,
         )
         return end, watched, ended, self._look(problem, end)
 
@@ -327,6 +338,7 @@ class Rate(eqx.Module):
         noise: Noise | None,
         watch: tuple[Any, Callable[[Any], Any]] | None,
         stop: Callable[[Any], Bool[Array, ""]] | None = None,
+        longer: Scalar | None = None,
     ) -> tuple[Any, Any, Ended]:
         """`integrate`; stop: y → whether to end here. What comes after is seen as at the end."""
         leaves, shape_of = jax.tree.flatten(start)
@@ -343,7 +355,7 @@ class Rate(eqx.Module):
             self._terms(vector_field, start, noise),
             SCHEMES[self.scheme].make(self.rtol, self.atol),
             t0=0.0,
-            t1=duration / self.dt,
+            t1=duration / self.dt + self._more(longer),
             dt0=1.0,
             y0=leaves,
             saveat=dfx.SaveAt(subs=saved),
@@ -421,7 +433,7 @@ class _Moments:
         """The rows with what is seen of y, as it is before step k."""
         if self.empty is None:
             return None
-        slot = self._slots[k]
+        slot = self._slots.at[k].get(mode="fill", fill_value=len(self._steps))
 
         def write(rows: Any) -> Any:
             return jax.tree.map(lambda row, v: row.at[slot].set(v), rows, self._function(y))

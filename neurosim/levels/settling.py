@@ -60,13 +60,15 @@ class Span(NamedTuple):
     """How long a phase may last and what is to be seen of it.
 
     duration: in s. stop: whether it ends as soon as it has settled. key: of the noise, one a
-    sample. watch: what `settle` also returns, with the times behind the leading axes.
+    sample. watch: what `settle` also returns, with the times behind the leading axes. longer: by
+    how much more than the duration (s), of which levels with time take whole steps.
     """
 
     duration: float
     stop: bool
     key: Key[Array, "..."] | None = None
     watch: Watch | None = None
+    longer: Scalar | None = None
 
 
 class Report(NamedTuple):

@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple, Protocol
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from neurosim.networks.circuit import CircuitDynamics
@@ -12,6 +14,7 @@ class Phase(NamedTuple):
     """A phase as the engine sees it; duration in s.
 
     plastic: the names of what learns in it. changed: parameters that have other values in it.
+    longer: mean and shape of a time by which it lasts longer (s), drawn for every presentation.
     """
 
     name: str
@@ -20,6 +23,19 @@ class Phase(NamedTuple):
     teaching: str
     plastic: tuple[str, ...]
     changed: tuple[str, ...] = ()
+    longer: tuple[float, float] | None = None
+
+    def drawn(self, number: int, presentation: Int[Array, ""] | int) -> Float[Array, ""] | None:
+        """By how much it lasts longer in a presentation, as phase `number`; None without `longer`.
+
+        The same for all seeds, as an experiment has one course for all its animals, and in every
+        precision.
+        """
+        if self.longer is None:
+            return None
+        mean, shape = self.longer
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), number), presentation)
+        return shape * jax.random.wald(key, jnp.float32(mean / shape), dtype=jnp.float32)
 
 
 class RunState(NamedTuple):

@@ -18,7 +18,7 @@ from neurosim.process import caller
 from neurosim.reports import outline
 from neurosim.runs import draws
 from neurosim.runs.contents import Contents, Plan
-from neurosim.specs import ModelSpec, ProtocolSpec
+from neurosim.specs import ModelSpec, PhaseSpec, ProtocolSpec
 from neurosim.specs.toml import KeyPath, written
 from neurosim.theory.relaxation import chain
 from neurosim.traces.naming import located
@@ -165,7 +165,9 @@ def in_words(report: dict[str, Any]) -> str:
     if rest and protocol["shuffle"]:
         words.append(f"an epoch leaves out {rest} samples, which do not fill a batch; others each")
     if report["simulated_s"] is not None:
-        words.append(f"simulated time: {wording.duration(report['simulated_s'])} at the most")
+        drawn = any(p.get("longer") for stage in protocol["stages"] for p in stage["phases"])
+        most = "or so" if drawn else "at the most"
+        words.append(f"simulated time: {wording.duration(report['simulated_s'])} {most}")
     if report["signal"] is not None:
         layers = (f"layer {i} {x:.2g}" for i, x in enumerate(report["signal"], start=1))
         words.append(f"teaching signal expected, over the output error: {', '.join(layers)}")
@@ -213,11 +215,15 @@ def _resolved(protocol: Protocol) -> dict[str, Any]:
 
 
 def _simulated(spec: ProtocolSpec, plan: Plan) -> float | None:
-    """The time all phases of all presentations last (s), if none ends early."""
+    """The time all phases of all presentations last (s), if none ends early, in the mean."""
     if not spec.timed:
         return None
+
+    def lasts(phase: PhaseSpec) -> float:
+        return (phase.duration or 0.0) + (phase.longer.mean if phase.longer else 0.0)
+
     return sum(
-        count * sum(phase.duration or 0.0 for phase in stage.phases)
+        count * sum(map(lasts, stage.phases))
         for stage, (_, count) in zip(spec.stages, plan.stages, strict=True)
     )
 

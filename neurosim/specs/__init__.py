@@ -24,6 +24,8 @@ from neurosim.specs.neurons import FORMULAS, ActivationField, ActivationSpec, Ne
 from neurosim.specs.protocols import (
     Count,
     EquilibriumSpec,
+    LongerField,
+    LongerSpec,
     PhaseSpec,
     Places,
     ProtocolSpec,
@@ -44,6 +46,8 @@ __all__ = [
     "CreditSpec",
     "EquilibriumSpec",
     "LearningRate",
+    "LongerField",
+    "LongerSpec",
     "ModelSpec",
     "NeuronsSpec",
     "Optimizer",

@@ -18,10 +18,28 @@ from neurosim.specs.models import ModelSpec
 from neurosim.units import PositiveTime
 
 
+class LongerSpec(Spec):
+    """A time that is drawn for every presentation, from an inverse Gaussian distribution.
+
+    Its variance is mean³/shape; shape is the mean where not given.
+    """
+
+    mean: PositiveTime
+    shape: PositiveTime | None = None
+
+
+def _longer(value: Any, handler: Callable) -> Any:
+    return handler({"mean": value} if isinstance(value, str | int | float) else value)
+
+
+LongerField = Annotated[LongerSpec, WrapValidator(_longer)]
+
+
 class PhaseSpec(Spec):
     """How long a phase lasts, what it teaches, which plasticity is open in it.
 
-    duration: needed where there is time; with until = "settled" the longest it may take.
+    duration: needed where there is time; with until = "settled" the longest it may take. longer: by
+    how much more, another time in every presentation.
     teaching: `none` (short-circuit), `following` the output, `frozen` from the free phase, or
     `clamped` to the label. plastic: `forward`, `feedback`, or the projections of a circuit that
     learn. parameters: those of a circuit that have other values in this phase.
@@ -29,6 +47,7 @@ class PhaseSpec(Spec):
 
     name: str
     duration: PositiveTime | None = None
+    longer: LongerField | None = None
     until: Literal["settled", "duration"] = "settled"
     teaching: Literal["none", "following", "frozen", "clamped"] = "none"
     plastic: list[str] = []

@@ -103,6 +103,12 @@ class SpikingEngine:
     def _steps(self, phase: Phase) -> int:
         return round(phase.duration / self.settings.dt)
 
+    def _lengths(self, presentation: int) -> list[int]:
+        """How many steps every phase of a presentation takes."""
+        drawn = [phase.drawn(k, presentation) for k, phase in enumerate(self.phases)]
+        more = [0 if d is None else int(jnp.floor(d / self.settings.dt)) for d in drawn]
+        return [self._steps(phase) + m for phase, m in zip(self.phases, more, strict=True)]
+
     def _begin(self, weights: Any, x: np.ndarray, seed: int) -> None:
         """A presentation begins: everything at rest, the input on, spikes from their own stream."""
         self.machine.reseed(seed)
@@ -129,11 +135,12 @@ class SpikingEngine:
         memory = self.rules.learning.blank(self.network, (self.copies,), jnp.result_type(float))
         output = np.zeros_like(y)
         passed: list[Any] = []
+        lengths = self._lengths(int(state.presentation))
         for number, phase in enumerate(self.phases):
             target = targets(self.rules, phase, y, output)
             self._open(phase)
             self._teach(phase, target)
-            length = self._steps(phase)
+            length = lengths[number]
             opening = max(0, length - self.window)
             stops = {0, opening, length}
             if phase.teaching == "following":
@@ -195,8 +202,8 @@ class SpikingEngine:
 
     # --- what the run loop calls ------------------------------------------------------------
 
-    def begin(self, weights: Any, presentation: int, seeds: int) -> RunState:
-        """The state of every seed at the start of a stage."""
+    def begin(self, weights: Any, presentation: int, seeds: int | None = None) -> RunState:
+        """See `Engine.begin`."""
         return self.rules.begin(weights, presentation, seeds)
 
     def advance(
@@ -233,8 +240,8 @@ class SpikingEngine:
         stop: int,
         first: Int[Array, ""],
     ) -> tuple[RunState, Metrics, Any]:
-        length = sum(map(self._steps, self.phases))
         count, phases = order.shape[0], len(self.phases)
+        lengths = [self._lengths(int(state.presentation) + k) for k in range(stop - start)]
         unknown: Any = np.full((count, phases), np.nan)
         effort: Any = unknown.copy()
         losses, errors = (np.full(count, np.nan) for _ in range(2))
@@ -256,10 +263,10 @@ class SpikingEngine:
                 learned = yield from self._present(state, batch, key, first)
                 state, change = learned.state, learned.change
                 losses[p], errors[p] = float(learned.loss), float(learned.error)
-                effort[p] = [self._steps(phase) for phase in self.phases]
+                effort[p] = lengths[p - start]
 
         if stop > start:
-            self.machine.run(program(), (stop - start) * length)
+            self.machine.run(program(), sum(map(sum, lengths)))
         return state, metrics, change
 
     def evaluate(
@@ -325,7 +332,8 @@ class SpikingEngine:
             own = _of_seed(data, data_axis, s)
             batch = Batch(own[0][ids[s]], own[1][ids[s]], ids[s])
             steps = [[round(t / self.settings.dt) for t in phase] for phase in times]
-            watch = Watch(steps, self.machine.tally(), samples)
+            lengths = self._lengths(int(state.presentation))
+            watch = Watch(steps, lengths, self.machine.tally(), samples)
 
             def program(
                 state: RunState = state,
@@ -335,14 +343,24 @@ class SpikingEngine:
             ) -> Generator[int, None, None]:
                 yield from self._present(state, batch, key, first, watch)
 
-            length = sum(map(self._steps, self.phases))
             with self.machine.recording(samples) as recorded:
-                self.machine.run(program(), length)
+                self.machine.run(program(), sum(lengths))
             seen.append(watch.traces())
             ends.append(watch.ends)
-            spikes = spikes or {place: Spikes(*of) for place, of in recorded.items()}
-        stopped = np.array([[phase.duration] * samples for phase in self.phases])
+            spikes = spikes or {p: self._placed(lengths, *of) for p, of in recorded.items()}
+        stopped = np.array([[n * self.settings.dt] * samples for n in lengths])
         return Examined(_stacked(seen), np.stack([stopped] * len(keys)), spikes, _stacked(ends))
+
+    def _placed(self, lengths: list[int], times: np.ndarray, nodes: np.ndarray) -> Spikes:
+        """Spikes on the time axis of the trace, on which every phase lasts its least duration."""
+        kept, moved, began, least = np.zeros(len(times), bool), times.copy(), 0, 0
+        step = np.rint(times / self.settings.dt).astype(int)
+        for phase, length in zip(self.phases, lengths, strict=True):
+            here = (step >= began) & (step < began + self._steps(phase))
+            kept |= here
+            moved[here] -= (began - least) * self.settings.dt
+            began, least = began + length, least + self._steps(phase)
+        return Spikes(moved[kept], nodes[kept])
 
     def against_backprop(
         self,

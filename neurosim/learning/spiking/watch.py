@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """Looks at a presentation at given steps of every phase."""
+    """Looks at a presentation at given steps of every phase; lengths: of the phases, in steps."""
 
-    def __init__(self, steps: list[list[int]], tally: Mapping, samples: int) -> None:
-        self.steps, self.samples = steps, samples
+    def __init__(
+        self, steps: list[list[int]], lengths: list[int], tally: Mapping, samples: int
+    ) -> None:
+        self.steps, self.lengths, self.samples = steps, lengths, samples
         self._before, self._at = tally, 0
         self._rows: list[list[dict[str, dict[str, Any]]]] = [[] for _ in steps]
         self.ends: list[dict[str, dict[str, Any]]] = []
@@ -25,7 +27,7 @@ class Watch:
         self, engine: "SpikingEngine", number: int, weights: Any, x: np.ndarray, target: Target
     ) -> None:
         """Append what is seen now to the rows of phase `number`."""
-        step = self._ended_before(engine, number) + self.steps[number][len(self._rows[number])]
+        step = sum(self.lengths[:number]) + self.steps[number][len(self._rows[number])]
         tally = engine.machine.tally()
         counted = self._before, tally, step - self._at if step else 0
         phase = engine.phases[number]
@@ -39,9 +41,6 @@ class Watch:
 
     def _kept(self, seen: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         return jax.tree.map(lambda v: v[: self.samples], seen)
-
-    def _ended_before(self, engine: "SpikingEngine", number: int) -> int:
-        return sum(engine._steps(phase) for phase in engine.phases[:number])
 
     def traces(self) -> list[dict[str, dict[str, Any]]]:
         """Per phase, place → variable → (samples, times, n)."""
