@@ -174,6 +174,7 @@ def test_signals_of_phases_are_taken_apart_in_every_presentation(tmp_path):
     """What a run records of its first presentation is what the decomposition says of its batch."""
     small = {"task.train": 64, "task.test": 10, "stages.0.epochs": 1, "record.decomposition": True}
     small |= {"record.presentations": 0, "equilibrium.tolerance": 1e-9}
+    small |= {"equilibrium.max_newton": 0}
     found = {}
     for name in ("student-teacher", "mixture-single-phase"):
         protocol = ns.load_protocol(name, small)
