@@ -10,8 +10,8 @@ import h5py
 import jax
 import numpy as np
 import pytest
+from circuit_models import MIXTURE, RULE
 from made_traces import KINDS, made
-from test_circuits import MIXTURE, RULE
 from typer.testing import CliRunner
 
 import neurosim as ns

@@ -233,7 +233,7 @@ def test_the_noise_of_a_sample_follows_it_through_the_batch(tmp_path):
     data = (jnp.asarray(rng.normal(size=(20, 4))), jnp.asarray(rng.normal(size=(20, 3))))
     W = forward("orthogonal", (4, 4, 3), 0.5, rng)
     start = circuit(Weights(tuple(map(jnp.asarray, W)), (), (jnp.asarray(np.linalg.pinv(W[1])),)))
-    states = engine.begin(jax.tree.map(lambda w: w[None], start), 0)
+    states = engine.begin(jax.tree.map(lambda w: w[None], start), 0, 1)
     keys = jax.random.key(0)[None]
     times = phase_times(spec, spec.stages[0].phases)
 

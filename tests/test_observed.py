@@ -96,10 +96,11 @@ RUN = {
 CIRCUITS = {path.stem: path for path in (Path(__file__).parent / "circuits").glob("*.toml")}
 
 
-@pytest.fixture
-def recorded(tmp_path):
-    """The arrays of a run of a model, and its trace."""
-    (tmp_path / "run.toml").write_text(TINY)
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The arrays of a run of a model, and its trace; what was run once is not run again."""
+    folder, ran = tmp_path_factory.mktemp("recorded"), {}
+    (folder / "run.toml").write_text(TINY)
 
     def run(model, level, **changes):
         own = {"level": level, "model": model, "stages.0.phases.0.plastic": ["Q"]}
@@ -107,10 +108,12 @@ def recorded(tmp_path):
         own |= RUN | changes
         if model is BURSTING:
             own |= {f"stages.0.phases.{k}.plastic": [] for k in (0, 1)}
-        protocol = ns.load_protocol(tmp_path / "run.toml", own)
-        path = tmp_path / f"{level}.h5"
-        ns.run(protocol, out=path, force=True)
-        return arrays(path), path
+        asked = repr(own)
+        if asked not in ran:
+            path = folder / f"{len(ran)}.h5"
+            ns.run(ns.load_protocol(folder / "run.toml", own), out=path)
+            ran[asked] = arrays(path), path
+        return ran[asked]
 
     return run
 
@@ -333,7 +336,7 @@ def test_names_of_spike_generators_may_be_quantities(recorded):
         np.testing.assert_allclose(values, found["estimates/layer1/basal_rate"] + k, rtol=1e-9)
 
 
-def test_pictures_and_comparisons_show_what_neurons_send(recorded, tmp_path):
+def test_pictures_and_comparisons_show_what_neurons_send(recorded):
     """By whatever name; with spikes all that no target is made of is held apart too."""
     renamed = CELL.replace("soma", "h")
     taught = "apical_rate = teach*target + (1 - teach)*h"

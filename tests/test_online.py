@@ -145,7 +145,7 @@ def weights_of(W, Q):
 def advance(engine, W, Q, x, y, presentations, ids=None):
     """Weights after so many presentations of one batch."""
     weights = weights_of(W, Q)
-    states = engine.begin(jax.tree.map(lambda a: a[None], weights), 0)
+    states = engine.begin(jax.tree.map(lambda a: a[None], weights), 0, 1)
     ids = np.arange(len(x)) if ids is None else ids
     orders = np.tile(ids, (64, 1))[None]
     states, *_ = engine.advance(
@@ -350,7 +350,7 @@ def test_tied_inverses_follow_the_moving_weights(engine):
     assert np.abs(found.W[1] - W[1]).max() > 0.02
     np.testing.assert_allclose(found.Q[0] @ found.W[1], np.eye(N), atol=1e-13)
 
-    states = one.begin(jax.tree.map(lambda a: a[None], weights_of(W, Q)), 0)
+    states = one.begin(jax.tree.map(lambda a: a[None], weights_of(W, Q)), 0, 1)
     seen = one.examine(
         states,
         (jnp.asarray(x), jnp.asarray(y)),
@@ -401,7 +401,7 @@ def test_the_noise_of_a_sample_follows_it_through_the_batch(engine):
     one = engine({"stages.0.phases": [free], "model.noise": {"soma": 0.1}, "rate.dt": "4 ms"})
     W, Q = start()
     x, y = batch(W)
-    states = one.begin(jax.tree.map(lambda a: a[None], weights_of(W, Q)), 0)
+    states = one.begin(jax.tree.map(lambda a: a[None], weights_of(W, Q)), 0, 1)
     data = (jnp.asarray(x), jnp.asarray(y))
 
     def final(ids):

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from circuit_models import CIRCUITS, PARAMETERS, TEXTS, model
 from jax.flatten_util import ravel_pytree
-from test_circuits import CIRCUITS, PARAMETERS, TEXTS, model
 
 from neurosim.building import assembly
 from neurosim.building.loading import load_model

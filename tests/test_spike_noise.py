@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from circuit_models import model
 from jax.flatten_util import ravel_pytree
-from test_circuits import model
 
 from neurosim.building import assembly
 from neurosim.circuits.populations import Group
