@@ -263,3 +263,33 @@ def test_processes_share_it_at_once(folder):
     assert len(numbers.split(",")) == 38
     assert len(kept(folder)) >= 38
     assert len(list(folder.glob("programs-*/*-atime"))) == len(kept(folder))
+
+
+RUNS = """
+import sys
+import neurosim as ns
+from neurosim.runs import programs
+programs.WORTHWHILE = 0.0
+changes = {"equilibrium.max_newton": 0, "stages.0.epochs": None, "stages.0.presentations": 2,
+           "record.presentations": 1}
+for name, more in {
+    "student-teacher": {"level": "rate"},
+    "multiplexing-digits": {"level": "equilibrium", "model.layers": [64, 4, 10]},
+}.items():
+    ns.run(ns.load_protocol(name, changes | more), out=f"{sys.argv[1]}-{name}.h5")
+"""
+
+
+def test_processes_that_hash_otherwise_find_the_same_programs(tmp_path):
+    """Sets of names are gone through in another order there, which no program may show."""
+    found = []
+    for seed in ("1", "2"):
+        own = {"PYTHONHASHSEED": seed, cache.VARIABLE: str(tmp_path / "cache")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION")}
+        command = [sys.executable, "-c", RUNS, seed]
+        subprocess.run(command, cwd=tmp_path, env=environment | own, check=True)
+        found.append(kept(tmp_path / "cache"))
+    assert len(found[0]) > 10
+    assert found[0].keys() == found[1].keys()
+    for trace in tmp_path.glob("1-*.h5"):
+        same(trace, trace.with_name(f"2{trace.name[1:]}"))

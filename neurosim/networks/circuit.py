@@ -314,7 +314,7 @@ class Moment:
 
     def _value(self, text: Expression, group: Group, of: Callable[[str], Any]) -> Any:
         called = functions(self.circuit, self.network, group)
-        return text({other: of(other) for other in text.names}, called)
+        return text({other: of(other) for other in sorted(text.names)}, called)
 
     # --- how states move --------------------------------------------------------------------
 

@@ -361,9 +361,9 @@ class Sides:
         if self.bare:
             called["slope"] = jnp.ones_like
         if group is None:
-            found = text({name: self.x for name in text.names}, called)
+            found = text({name: self.x for name in sorted(text.names)}, called)
             return jnp.broadcast_to(found, self.x.shape)
-        found = text({name: self._named(group, name) for name in text.names}, called)
+        found = text({name: self._named(group, name) for name in sorted(text.names)}, called)
         return jnp.broadcast_to(found, (len(self.x), self.circuit.size(group)))
 
     def _named(self, group: Group, name: str) -> Any:

@@ -204,7 +204,7 @@ class _Units:
         self, text: Expression, group: Group, known: Mapping[str, float] | None = None
     ) -> Any:
         given = dict(known or {})
-        named = {name: self(group, name) for name in text.names - given.keys()}
+        named = {name: self(group, name) for name in sorted(text.names - given.keys())}
         return text(named | given, self._functions)
 
     @property
