@@ -59,10 +59,15 @@ def test_refusals(own, reason):
 
 
 def test_a_circuit_with_a_rule_of_its_own_for_feedback_takes_no_channel_beside_it():
-    """Its rules do not name the teaching, its Q is in the way, and so is the rule of that."""
+    """Its rules do not name the teaching, its Q is in the way, and so is the rule of that.
+
+    Besides, the protocol has two phases, where a channel learns in one without teaching.
+    """
     with pytest.raises(ns.InputError) as refused:
         ns.load_protocol("quickstart", {"model.credit": "dtp-ai"})
-    assert [message.split("toml:")[1].split(": ", 2)[1:] for message in refused.value.messages] == [
+    said = [message.split("toml:")[1].split(": ", 2)[1:] for message in refused.value.messages]
+    assert [key for key, _ in said[3:]] == ["stages.0.phases", "stages.0.phases.1.teaching"]
+    assert said[:3] == [
         ["projections.W.post", "does not name the teaching that dtp-ai brings; expected such as post "
          "= 'slope(basal)*teaching'"],
         ["projections.Q", "the feedback weights of dtp-ai are called Q; use another name"],

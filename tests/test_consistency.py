@@ -382,3 +382,64 @@ def test_tolerances_that_nobody_gives_are_those_that_the_precision_carries(preci
 def test_tolerances_of_fixed_steps_are_said_to_be_idle():
     with pytest.warns(ns.NeurosimWarning, match=r"rate\.rtol: is not used; adaptive = true would"):
         ns.load_protocol("student-teacher", {"level": "rate", "rate.rtol": 1e-5})
+
+
+MANY = """
+name = "mine"
+batch = 50
+[model]
+use = "mixture-dendrites"
+noise = { apicl = 0.1 }
+loss = "squard"
+[task]
+name = "digits"
+[[stages]]
+name = "t"
+epochs = 3
+[[stages.phases]]
+name = "free"
+duration = "600 ms"
+until = "duration"
+plastic = ["feedback"]
+[[stages.phases]]
+name = "learning"
+duration = "600.5 ms"
+until = "duration"
+teaching = "frozen"
+plastic = ["forwrd"]
+[rate]
+dt = "10 ms"
+[record]
+every = "3 ms"
+"""
+
+
+def lines(tmp_path, text, **overrides):
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(ns.InputError) as error:
+        ns.load_protocol(tmp_path / "mine.toml", overrides)
+    return sorted(line.partition("mine.toml:")[2].partition(": ")[2] for line in error.value.messages)
+
+
+def test_everything_that_is_wrong_is_said_at_once(tmp_path):
+    """What cannot be read, what the circuit has not, and what does not go together.
+
+    The duration is a multiple neither of the step nor of what is recorded.
+    """
+    said = [line.partition(": ")[0] for line in lines(tmp_path, MANY)]
+    assert said == [
+        "model.loss",
+        "model.noise.apicl",
+        "record.every",
+        "stages.0.phases.1.duration",
+        "stages.0.phases.1.duration",
+        "stages.0.phases.1.plastic.0",
+    ]
+
+
+def test_one_mistake_is_not_said_twice(tmp_path):
+    """A key that cannot be read is not missed besides, nor is what hangs on it."""
+    text = MANY.replace("600.5 ms", "600 m").replace("squard", "squared").replace("apicl", "apical")
+    text = text.replace("forwrd", "forward").replace("3 ms", "10 ms")
+    (found,) = lines(tmp_path, text)
+    assert found.startswith("stages.0.phases.1.duration: ")

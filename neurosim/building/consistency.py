@@ -26,9 +26,8 @@ from neurosim.units import format_time, steps
 
 def problems(spec: ProtocolSpec) -> Iterator[Problem]:
     """Everything that makes the protocol impossible."""
-    strange = list(circuitry.problems(spec))
-    if strange:
-        yield from strange
+    yield from circuitry.problems(spec)
+    if any(circuitry.unreadable(spec.model)):
         return
     yield from _model_problems(spec.model)
     yield from _level_problems(spec)

@@ -31,7 +31,7 @@ from neurosim.specs.toml import (
     read,
     split_key,
 )
-from neurosim.specs.validation import validate
+from neurosim.specs.validation import validate, without_faults
 from neurosim.traces.naming import expanded, placed
 
 PACKAGE = Path(__file__).parents[1]
@@ -66,10 +66,7 @@ class Protocol:
         if not given:
             return self
         overrides = {**self.overrides, **given}
-        spec = validate(ProtocolSpec, {**dict(self.spec), **given}, self.sources, overrides)
-        protocol = replace(self, spec=spec, overrides=overrides)
-        check(protocol)
-        return protocol
+        return _protocol({**dict(self.spec), **given}, self.folder, self.sources, overrides)
 
     def where(self, key: tuple[str | int, ...]) -> str:
         """`file:line: dotted.key`, or the override it came from."""
@@ -309,10 +306,37 @@ def load_protocol(name: str | Path, overrides: Mapping[str, Any] | None = None) 
     data = override(data, overrides)
     data, sources = _with_model(document, data, folder, overrides)
     data = {**data, "model": with_credit(data["model"])} if "model" in data else data
-    spec = validate(ProtocolSpec, data, sources, overrides)
+    return _protocol(data, folder, sources, overrides)
+
+
+def _protocol(
+    data: Mapping[str, Any], folder: Path, sources: Sources, overrides: Mapping[str, Any]
+) -> Protocol:
+    """The checked protocol of merged data.
+
+    Raises:
+        InputError: all that is wrong with it at once, as far as one mistake does not hide another.
+    """
+    try:
+        spec = validate(ProtocolSpec, data, sources, overrides)
+    except InputError as error:
+        rest, wrong = without_faults(ProtocolSpec, data)
+        found: list[str] = []
+        if rest is not None and not any(key[:2] in COUNTING for key in wrong):
+            left, tables = Protocol(rest, folder, sources, overrides), {key[:-1] for key in wrong}
+            # What is said of a table that has lost a key may only say that it is lost.
+            known = [(k, what) for k, what in problems(rest) if tuple(k)[:-1] not in tables - {()}]
+            found = [f"{left.where(k)}: {what}" for k, what in known if tuple(k) not in wrong]
+        raise InputError([*error.messages, *found]) from None
     protocol = Protocol(spec, folder, sources, overrides)
     check(protocol)
     return protocol
+
+
+COUNTING = {
+    ("model", name) for name in ("layers", "cells", "populations", "projections", "parameters")
+}
+"""Tables of which every key counts for others."""
 
 
 def load_model(name: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelSpec:

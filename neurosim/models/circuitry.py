@@ -145,9 +145,8 @@ class _Asked(NamedTuple):
     circuit: Circuit
 
 
-def problems(spec: ProtocolSpec) -> Iterator[Problem]:
-    """Everything that makes the circuit of a protocol impossible."""
-    model = spec.model
+def unreadable(model: ModelSpec) -> Iterator[Problem]:
+    """Everything for which there is no circuit at all, or none that signals go through."""
     strange = list(unknown_credit(model))
     yield from strange
     if strange:
@@ -155,14 +154,22 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
     wrong = reading.problems(tables(model))
     for key, message in wrong:
         yield ("model", *key), message
-    if wrong:
+    if not wrong:
+        yield from _attenuated(model)
+
+
+def problems(spec: ProtocolSpec) -> Iterator[Problem]:
+    """Everything that makes the circuit of a protocol impossible."""
+    model = spec.model
+    strange = list(unreadable(model))
+    yield from strange
+    if strange:
         return
     asked = _Asked(spec, circuit(model))
     if spec.level != "spiking":
         yield from ((("level",), message) for message in unspoken(model, spec.level))
     if model.credit is not None:
         yield from credit_problems(spec, asked.circuit)
-    yield from _attenuated(asked)
     yield from _starts(asked)
     yield from _noise(asked)
     yield from _varied(asked)
@@ -174,22 +181,23 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
             passed.append(phase.name)
 
 
-def _attenuated(asked: _Asked) -> Iterator[Problem]:
+def _attenuated(model: ModelSpec) -> Iterator[Problem]:
     """An attenuation that is no share."""
-    for layer in range(1, asked.spec.model.depth + 1):
-        found = _value(asked, asked.circuit.attenuation, layer)
+    law = circuit(model).attenuation
+    for layer in range(1, model.depth + 1):
+        found = _value(model, law, layer)
         if not (isinstance(found, float) and 0 < found <= 1):
             yield (
                 ("model", "attenuation"),
-                f"{found} in layer {layer}, with {_said(asked, asked.circuit.attenuation)}; "
+                f"{found} in layer {layer}, with {_said(model, law)}; "
                 "expected a share of more than 0 and at most 1",
             )
             return
 
 
-def _value(asked: _Asked, law: Expression, layer: int) -> float | str:
+def _value(model: ModelSpec, law: Expression, layer: int) -> float | str:
     """What an expression is in a layer, or why it is nothing."""
-    values = parameters(asked.spec.model) | {"i": layer, "L": asked.spec.model.depth}
+    values = parameters(model) | {"i": layer, "L": model.depth}
     try:
         with np.errstate(all="ignore"):
             found = law(values, MATRICES)
@@ -198,9 +206,9 @@ def _value(asked: _Asked, law: Expression, layer: int) -> float | str:
         return str(error)
 
 
-def _said(asked: _Asked, law: Expression) -> str:
+def _said(model: ModelSpec, law: Expression) -> str:
     """The parameters of an expression and their values."""
-    values = parameters(asked.spec.model)
+    values = parameters(model)
     found = [f"{name} = {values[name]:g}" for name in sorted(law.names & set(values))]
     return " and ".join(found) or repr(law.text)
 
@@ -299,12 +307,12 @@ def _rates(asked: _Asked) -> Iterator[Problem]:
                 for name in strange:
                     yield (*key, "rate"), unknown("name", name, known)
                 layers = [] if strange else [s.number for s in projection.synapses]
-                found = {layer: _value(asked, law, layer) for layer in layers}
+                found = {layer: _value(spec.model, law, layer) for layer in layers}
                 for layer, value in found.items():
                     if not (isinstance(value, float) and math.isfinite(value)):
                         yield (
                             (*key, "rate"),
-                            f"{value} in layer {layer}, with {_said(asked, law)}; expected a "
+                            f"{value} in layer {layer}, with {_said(spec.model, law)}; expected a "
                             "number",
                         )
                         break

@@ -77,6 +77,38 @@ def validate(
     raise InputError(list(dict.fromkeys(lines)))
 
 
+def without_faults(cls: type[Model], data: Mapping[str, Any]) -> tuple[Model | None, list[KeyPath]]:
+    """What is left of `data` as a `cls` without the keys that are wrong, and those keys.
+
+    None if that is no `cls` either.
+    """
+    try:
+        return cls.model_validate(data), []
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    wrong = list(dict.fromkeys(path for path, _ in _explain(cls, details, data)))
+    left = dict(data)
+    for path in sorted(wrong, key=len, reverse=True):
+        left = _without(left, path)
+    try:
+        return cls.model_validate(left), wrong
+    except ValidationError:
+        return None, wrong
+
+
+def _without(data: Any, path: KeyPath) -> Any:
+    """Nested tables without a key; without all of a list of which an entry is meant."""
+    first, *rest = path
+    if isinstance(data, list):
+        entry = _without(data[int(first)], tuple(rest))
+        return [entry if k == first else kept for k, kept in enumerate(data)]
+    if not isinstance(data, Mapping) or first not in data:
+        return data
+    if not rest or (len(rest) == 1 and isinstance(data[first], list)):
+        return {key: value for key, value in data.items() if key != first}
+    return {**data, first: _without(data[first], tuple(rest))}
+
+
 def _place(
     path: KeyPath, document: Document | Sources | None, overrides: list[tuple[str, ...]]
 ) -> str:
