@@ -65,13 +65,15 @@ def test_a_circuit_with_a_rule_of_its_own_for_feedback_takes_no_channel_beside_i
     """
     with pytest.raises(ns.InputError) as refused:
         ns.load_protocol("quickstart", {"model.credit": "dtp-ai"})
-    said = [message.split("toml:")[1].split(": ", 2)[1:] for message in refused.value.messages]
+    begins = "override model.credit.name: "
+    assert all(message.startswith(begins) for message in refused.value.messages)
+    said = [m.removeprefix(begins).split(": ", 1) for m in refused.value.messages]
     assert [key for key, _ in said[3:]] == ["stages.0.phases", "stages.0.phases.1.teaching"]
     assert said[:3] == [
-        ["projections.W.post", "does not name the teaching that dtp-ai brings; expected such as post "
+        ["model.projections.W.post", "does not name the teaching that dtp-ai brings; expected such as post "
          "= 'slope(basal)*teaching'"],
-        ["projections.Q", "the feedback weights of dtp-ai are called Q; use another name"],
-        ["projections.Q", "dtp-ai teaches W alone; no other projection has a rule beside it"],
+        ["model.projections.Q", "the feedback weights of dtp-ai are called Q; use another name"],
+        ["model.projections.Q", "dtp-ai teaches W alone; no other projection has a rule beside it"],
     ]  # fmt: skip
 
 

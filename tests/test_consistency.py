@@ -418,7 +418,9 @@ def lines(tmp_path, text, **overrides):
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(ns.InputError) as error:
         ns.load_protocol(tmp_path / "mine.toml", overrides)
-    return sorted(line.partition("mine.toml:")[2].partition(": ")[2] for line in error.value.messages)
+    return sorted(
+        line.partition("mine.toml:")[2].partition(": ")[2] for line in error.value.messages
+    )
 
 
 def test_everything_that_is_wrong_is_said_at_once(tmp_path):
@@ -443,3 +445,29 @@ def test_one_mistake_is_not_said_twice(tmp_path):
     text = text.replace("forwrd", "forward").replace("3 ms", "10 ms")
     (found,) = lines(tmp_path, text)
     assert found.startswith("stages.0.phases.1.duration: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.output": "linear"}, "override model.output: model.loss: the cross-entropy needs"),
+        ({"model.parameters.mu": 0.7}, "override model.parameters.mu: model.attenuation: 5.44"),
+        ({"model.parameters.tau_soma": 5}, "override model.parameters.tau_soma: stages.0.phases.0"),
+        ({"level": "spiking", "spiking.dt": "7 ms"}, "override spiking.dt: model.spiking.refract"),
+    ],
+)
+def test_what_shipped_files_say_is_placed_at_the_change_that_it_does_not_go_with(changes, message):
+    with pytest.raises(ns.InputError) as error:
+        ns.load_protocol("quickstart", changes)
+    assert error.value.messages[0].startswith(message)
+
+
+def test_in_a_protocol_of_ones_own_that_is_its_own_line(tmp_path):
+    text = MANY.replace("squard", "cross-entropy").replace("600.5 ms", "600 ms")
+    text = text.replace("apicl", "apical").replace("forwrd", "forward").replace("3 ms", "10 ms")
+    text = text.replace('loss = "cross-entropy"', 'output = "linear"')
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(ns.InputError) as error:
+        ns.load_protocol(tmp_path / "mine.toml")
+    (line,) = error.value.messages
+    assert line.startswith(f"{tmp_path / 'mine.toml'}:7: model.output: model.loss: the cross-entro")

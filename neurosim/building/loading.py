@@ -3,19 +3,20 @@
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from neurosim.building.concerns import concerns
 from neurosim.building.consistency import problems
 from neurosim.circuits.cells import with_lines
 from neurosim.credit import defaults
 from neurosim.errors import InputError, NeurosimWarning, arrived, nearest
+from neurosim.models.conditions import Problem
 from neurosim.plain import plain
 from neurosim.process import caller
 from neurosim.specs import ModelSpec, ProtocolSpec, named_credit
@@ -67,6 +68,16 @@ class Protocol:
             return self
         overrides = {**self.overrides, **given}
         return _protocol({**dict(self.spec), **given}, self.folder, self.sources, overrides)
+
+    def shipped(self, key: tuple[str | int, ...]) -> bool:
+        """Whether a key stands in a file of neurosim's own; () for the protocol itself."""
+        name = dotted(key)
+        if any(name == given or name.startswith(f"{given}.") for given in self.overrides):
+            return False
+        own = {str(path) for kind in ("models", "protocols") for path in bundled(kind).values()}
+        document = self.sources.sources[0].document.path
+        place = self.sources.locate(key)[0] if key else str(document)
+        return any(place == path or place.startswith(f"{path}:") for path in own)
 
     def where(self, key: tuple[str | int, ...]) -> str:
         """`file:line: dotted.key`, or the override it came from."""
@@ -297,16 +308,20 @@ def load_protocol(name: str | Path, overrides: Mapping[str, Any] | None = None) 
     given = _by_name(_written(overrides), "model.credit")
     overrides = {key: _from_here(split_key(key), value) for key, value in given.items()}
     document = read(find("protocols", name))
-    folder = document.path.parent
-    data = dict(document.data)
+    data, sources = _composed(document, overrides)
+    return _protocol(data, document.path.parent, sources, overrides)
+
+
+def _composed(document: Document, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], Sources]:
+    """The data of a protocol with that of its model and with overrides, and where all is from."""
+    folder, data = document.path.parent, dict(document.data)
     if isinstance(data.get("model"), Mapping):
         own = _kept(data["model"], overrides)
         document = _without(document, [key for key in data["model"] if key not in own])
         data["model"] = _open(own, _said(overrides, "model"))
     data = override(data, overrides)
     data, sources = _with_model(document, data, folder, overrides)
-    data = {**data, "model": with_credit(data["model"])} if "model" in data else data
-    return _protocol(data, folder, sources, overrides)
+    return ({**data, "model": with_credit(data["model"])} if "model" in data else data), sources
 
 
 def _protocol(
@@ -362,14 +377,55 @@ def check(protocol: Protocol) -> None:
     Raises:
         InputError: all that is impossible, one a line.
     """
-    found = [f"{protocol.where(key)}: {what}" for key, what in problems(protocol.spec)]
+    found = list(problems(protocol.spec))
     doubts = [] if found else list(concerns(protocol.spec))
-    found += [f"{protocol.where(doubt.key)}: {doubt.message}" for doubt in doubts if doubt.fatal]
+    found += [(doubt.key, doubt.message) for doubt in doubts if doubt.fatal]
     if found:
-        raise InputError(found)
+        raise InputError(_placed(protocol, found))
     for doubt in doubts:
         message = f"{protocol.where(doubt.key)}: {doubt.message}"
         warnings.warn(message, NeurosimWarning, stacklevel=3)
+
+
+def _placed(protocol: Protocol, found: Sequence[Problem]) -> list[str]:
+    """What is wrong, with its place: of what stands in a shipped file, the user's own change.
+
+    That is the one without which it would not be wrong.
+    """
+    theirs = [problem for problem in found if protocol.shipped(problem[0])]
+    causes: dict[KeyPath, str] = {}
+    for place, other in _otherwise(protocol) if theirs else ():
+        still = {key for key, _ in problems(other)}
+        still |= set() if still else {doubt.key for doubt in concerns(other) if doubt.fatal}
+        for key, _ in theirs:
+            if key not in still:
+                causes.setdefault(key, place)
+    lines = []
+    for key, what in found:
+        cause = causes.get(key)
+        place = protocol.where(key) if cause is None else f"{cause}: {dotted(key)}"
+        lines.append(f"{place}: {what}")
+    return lines
+
+
+def _otherwise(protocol: Protocol) -> Iterator[tuple[str, ProtocolSpec]]:
+    """What the protocol would be without one change of the user's, each with its place."""
+    document = protocol.sources.sources[0].document
+    given = document.data.get("model")
+    model = given if isinstance(given, Mapping) and not protocol.shipped(()) else {}
+    changes: list[tuple[str, Document, dict[str, Any]]] = []
+    for name in reversed(list(protocol.overrides)):  # what was said last is what was tried
+        rest = {key: value for key, value in protocol.overrides.items() if key != name}
+        changes.append((caller.override(name), document, rest))
+    for key in model:
+        own = {name: value for name, value in model.items() if name != key}
+        other = replace(document, data={**document.data, "model": own})
+        place = f"{document.locate(('model', key))[0]}: model.{key}"
+        if key != "use":
+            changes.append((place, other, dict(protocol.overrides)))
+    for place, written, overrides in changes:
+        with suppress(InputError, ValidationError):
+            yield place, ProtocolSpec.model_validate(_composed(written, overrides)[0])
 
 
 def resolve(
