@@ -184,9 +184,9 @@ class Rate(eqx.Module):
         return self._march(step, start, duration, watch)[:3]
 
     def noise(
-        self, dynamics: Dynamics, network: Network, state: State, key: PRNGKeyArray | None
+        self, dynamics: Dynamics, network: Network, state: State, key: Key[Array, "*each"] | None
     ) -> Noise | None:
-        """The noise of every compartment; None without any.
+        """The noise of every compartment; None without any. key: one, or one of each sample.
 
         A compartment left alone then has the stationary deviation σ_c, whatever the fixed step.
         """
