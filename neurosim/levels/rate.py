@@ -192,9 +192,9 @@ class Rate(eqx.Module):
         return 0 if longer is None else jnp.floor(longer / self.dt).astype(jnp.int32)
 
     def noise(
-        self, dynamics: Dynamics, network: Network, state: State, key: PRNGKeyArray | None
+        self, dynamics: Dynamics, network: Network, state: State, key: Key[Array, "*each"] | None
     ) -> Noise | None:
-        """The noise of every compartment; None without any.
+        """The noise of every compartment; None without any. key: one, or one of each sample.
 
         A compartment left alone then has the stationary deviation σ_c, whatever the fixed step.
         """

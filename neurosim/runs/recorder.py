@@ -103,7 +103,7 @@ class Recorder:
                 for kind in self.contents.plastic:
                     self.writer.write(f"phases/{kind}", k, np.int8(kind in opened))
 
-    def _own(self, array: Any) -> np.ndarray:
+    def _own(self, array: Any) -> np.ndarray | np.generic:
         """Without the seed axis (the first) where there is one seed."""
         array = np.asarray(array)
         return array if self.contents.many else array[0]
