@@ -26,10 +26,12 @@ from neurosim.circuits.starts import NAMED
 from neurosim.dynamics.circuit import ELEMENTARY
 from neurosim.figures.circuits import circuit_figure
 from neurosim.figures.placement import Plan
+from neurosim.loading import bundled
 from neurosim.outline import in_words
 from neurosim.spec import FORMULAS
 
 CIRCUITS = {path.stem: path for path in (Path(__file__).parent / "circuits").glob("*.toml")}
+CIRCUITS["microcircuit"] = bundled("models")["microcircuit"]
 
 ODD = r"""
 name = "odd_100%"
@@ -107,6 +109,7 @@ name = "shown"
 batch = 5
 [model]
 use = "{path}"
+layers = {sizes}
 [task]
 name = "student-teacher"
 layers = {layers}
@@ -141,14 +144,20 @@ def path_of(name):
     return CIRCUITS.get(name, Path("odd.toml"))
 
 
+SIZES = {"microcircuit": [5, 6, 4, 3]}
+"""Of a model that ships with larger ones."""
+
+
 def model(name, **changes):
-    return ns.load_model(path_of(name), changes)
+    sizes = {"layers": SIZES[name]} if name in SIZES else {}
+    return ns.load_model(path_of(name), sizes | changes)
 
 
 def protocol(name, **changes):
     spec = model(name)
     text = PROTOCOL.format(
         path=path_of(name),
+        sizes=list(spec.layers),
         layers=[spec.layers[0], 4, spec.layers[-1]],
         first=FIRST.get(name, "free"),
         plastic=next(iter(spec.projections)),
@@ -459,7 +468,7 @@ def test_check_says_who_stands_where_and_reaches_whom():
         "  interneuron  layers 1, 2: 4, 3 units; spikes carry rate",
         "  output       layer 3: 3 units; spikes carry rate; soma answers",
         "  W  rate[i-1] -> forward[i]: 6x5, 4x6, 3x4, from xavier",
-        "     post s(soma) - expected; pre rate; rate 0.1",
+        "     post rate - expected; pre rate; rate eta",
         "  B  rate[i+1] -> feedback[i]: 6x4, 4x3, from uniform",
         "     fixed",
         "  N  soma[i+1] => interneuron.nudge[i]: one to one, without weights",
@@ -523,6 +532,8 @@ SHIPPED = {
     "mixture-two-phase": "quickstart",
     "mixture-dendrites": "quickstart",
     "multiplexing": "multiplexing-digits",
+    "microcircuit": "microcircuit-digits",
+    "microcircuit-original": "microcircuit-digits",
     "backprop": "backprop-digits",
     "target-propagation": "target-propagation",
 }
