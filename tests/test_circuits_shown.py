@@ -534,6 +534,7 @@ SHIPPED = {
     "multiplexing": "multiplexing-digits",
     "microcircuit": "microcircuit-digits",
     "microcircuit-original": "microcircuit-digits",
+    "microcircuit-online": "microcircuit-online",
     "backprop": "backprop-digits",
     "target-propagation": "target-propagation",
 }
