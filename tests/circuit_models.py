@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from tiny_networks import SIZES
 
-from neurosim.building.loading import load_model
+from neurosim.building.loading import bundled, load_model
 from neurosim.networks.dynamics import rest
 from neurosim.specs import ModelSpec
 
@@ -58,7 +58,10 @@ def states(dynamics, net, seed=0):
     return jax.tree.map(lambda v: jnp.asarray(rng.standard_normal(v.shape)), shape)
 
 
-CIRCUITS = sorted((Path(__file__).parent / "circuits").glob("*.toml"))
+CIRCUITS = [
+    *sorted((Path(__file__).parent / "circuits").glob("*.toml")),
+    bundled("models")["microcircuit"],
+]
 
 
 THREE = """

@@ -2,7 +2,7 @@
 
 from typer.testing import CliRunner
 
-from neurosim.cli import app
+from neurosim.cli.commands import app
 
 
 def call(*arguments):

@@ -6,8 +6,10 @@ from pathlib import Path
 from matplotlib.mathtext import MathTextParser
 
 import neurosim as ns
+from neurosim.building.loading import bundled
 
 CIRCUITS = {path.stem: path for path in (Path(__file__).parent / "circuits").glob("*.toml")}
+CIRCUITS["microcircuit"] = bundled("models")["microcircuit"]
 
 ODD = r"""
 name = "odd_100%"
@@ -85,6 +87,7 @@ name = "shown"
 batch = 5
 [model]
 use = "{path}"
+layers = {sizes}
 [task]
 name = "student-teacher"
 layers = {layers}
@@ -113,14 +116,20 @@ def path_of(name):
     return CIRCUITS.get(name, Path("odd.toml"))
 
 
+SIZES = {"microcircuit": [5, 6, 4, 3]}
+"""Of a model that ships with larger ones."""
+
+
 def model(name, **changes):
-    return ns.load_model(path_of(name), changes)
+    sizes = {"layers": SIZES[name]} if name in SIZES else {}
+    return ns.load_model(path_of(name), sizes | changes)
 
 
 def protocol(name, **changes):
     spec = model(name)
     text = PROTOCOL.format(
         path=path_of(name),
+        sizes=list(spec.layers),
         layers=[spec.layers[0], 4, spec.layers[-1]],
         first=FIRST.get(name, "free"),
         plastic=next(iter(spec.projections)),

@@ -51,33 +51,6 @@ def circuit():
 
 
 @pytest.mark.usefixtures("double_precision")
-def test_self_predicting_dendrites_are_silent_and_then_speak_the_backprop_error(circuit):
-    """Apical potentials: 0 without nudging; B s'(v̂)(1 − λ_I)(u − v̂) with it, to first order.
-
-    Sacramento et al. 2018: the deviation is linear in the nudging λ.
-    """
-    spec, own = circuit("microcircuit", output_activation="softplus")
-    p, net = spec.parameters, assembly.network(spec)
-    x = jnp.asarray(np.random.default_rng(0).standard_normal(5))
-    free, _ = settled(spec, own, x, Target("none"))
-    for layer in (1, 2):
-        assert jnp.abs(free(Group("pyramidal", layer), "apical")).max() < 1e-13
-    answer, share = Group("output", 3), p["g_s"] / (p["g_l"] + p["g_d"] + p["g_s"])
-    deviations = []
-    for strength in (1e-2, 1e-3, 1e-4):
-        nudging = strength * (p["g_l"] + p["g_b"]) / (1 - strength)
-        target = Target("fixed", value=jnp.asarray([2.0, 0.0, -1.0]))
-        now, _ = settled(spec, own, x, target, nudging=nudging)
-        predicted = p["g_b"] / (p["g_l"] + p["g_b"]) * now(answer, "basal")
-        error = net.slope(3, predicted) * (1 - share) * (now(answer, "soma") - predicted)
-        expected = own["B"][1] @ error
-        apical = now(Group("pyramidal", 2), "apical")
-        deviations.append(float(jnp.linalg.norm(apical - expected) / jnp.linalg.norm(expected)))
-    assert deviations[0] < 0.02
-    np.testing.assert_allclose(np.divide(deviations[:-1], deviations[1:]), 10, rtol=0.1)
-
-
-@pytest.mark.usefixtures("double_precision")
 def test_a_target_is_frozen_where_the_free_phase_left_the_answer():
     """Under the parameters of that phase, whatever the taught one changes."""
     shifted = MIXTURE.replace("forward", "forward + shift")

@@ -63,7 +63,7 @@ def test_check_says_who_stands_where_and_reaches_whom():
         "  interneuron  layers 1, 2: 4, 3 units; spikes carry rate",
         "  output       layer 3: 3 units; spikes carry rate; soma answers",
         "  W  rate[i-1] -> forward[i]: 6x5, 4x6, 3x4, from xavier",
-        "     post s(soma) - expected; pre rate; rate 0.1",
+        "     post rate - expected; pre rate; rate eta",
         "  B  rate[i+1] -> feedback[i]: 6x4, 4x3, from uniform",
         "     fixed",
         "  N  soma[i+1] => interneuron.nudge[i]: one to one, without weights",
@@ -127,6 +127,9 @@ SHIPPED = {
     "mixture-two-phase": "quickstart",
     "mixture-dendrites": "quickstart",
     "multiplexing": "multiplexing-digits",
+    "microcircuit": "microcircuit-digits",
+    "microcircuit-original": "microcircuit-digits",
+    "microcircuit-online": "microcircuit-online",
     "backprop": "backprop-digits",
     "target-propagation": "target-propagation",
 }

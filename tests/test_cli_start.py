@@ -27,7 +27,7 @@ def elsewhere(tmp_path, monkeypatch):
 def test_help_is_instant_and_needs_no_jax():
     code = (
         "import resource, sys\n"
-        "from neurosim.cli import app\n"
+        "from neurosim.cli.commands import app\n"
         "sys.argv = ['neurosim', '--help']\n"
         "try:\n    app()\nexcept SystemExit:\n    pass\n"
         "heavy = {'jax', 'numpy', 'h5py', 'matplotlib', 'pydantic', 'rich'} & set(sys.modules)\n"
@@ -44,7 +44,7 @@ def test_help_is_instant_and_needs_no_jax():
 
 LIGHT = """
 import json, sys
-from neurosim.cli import app
+from neurosim.cli.commands import app
 HEAVY = ("jax", "equinox", "diffrax", "optimistix", "lineax", "optax", "brian2", "sklearn",
          "xarray", "h5netcdf", "pandas", "matplotlib", "rich", "scipy")
 for arguments in json.loads(sys.argv[1]):

@@ -1,7 +1,6 @@
 """What a protocol cannot ask for: every refusal and warning by its text; weights from files."""
 
 import warnings
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -315,7 +314,7 @@ def test_bad_weights_files(tmp_path, arrays, message):
 
 
 def test_weights_of_any_projection_come_from_a_file(tmp_path):
-    circuit = Path(__file__).parent / "circuits" / "microcircuit.toml"
+    circuit = "microcircuit"
     plain = load_model(circuit)
     drawn = assembly.weights(plain, 0, None, tmp_path)
     name = next(name for name in drawn if name not in ("W", "Q", "b"))

@@ -196,6 +196,26 @@ def test_both_at_once_are_refused(name):
         ns.load_protocol(name, both)
 
 
+@pytest.mark.parametrize(
+    ("text", "law", "per_second"),
+    [
+        ("mu", "mu", False),
+        ("2*mu", "2*mu", False),
+        ("mu Hz", "mu", True),
+        ("3*mu**(L - i) Hz", "3*mu**(L - i)", True),
+    ],
+)
+def test_a_rate_is_an_expression_that_may_end_in_a_name(text, law, per_second):
+    rate = load_model("mixture", {"projections.W.rate": text}).projections["W"].rate
+    assert (rate.text, rate.per_second) == (law, per_second)
+
+
+@pytest.mark.parametrize("text", ["5 apples", "1e3Hertzz", "-2 Hz"])
+def test_a_number_with_a_wrong_unit_is_no_expression(text):
+    with pytest.raises(ns.InputError, match=r"projections\.W\.rate: .*(unknown unit|expected)"):
+        load_model("mixture", {"projections.W.rate": text})
+
+
 # --- biases --------------------------------------------------------------------------------------
 
 BIASED = """

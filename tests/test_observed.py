@@ -9,7 +9,7 @@ from small_spikes import arrays, compiled
 from tiny_runs import TINY
 
 import neurosim as ns
-from neurosim.building.loading import load_model
+from neurosim.building.loading import bundled, load_model
 from neurosim.circuits.reading import problems
 from neurosim.circuits.variables import TAKEN
 from neurosim.comparison import hold
@@ -94,6 +94,7 @@ RUN = {
     "spiking": {"target": "numpy", "window": "200 ms", "dt": "0.5 ms"},
 }
 CIRCUITS = {path.stem: path for path in (Path(__file__).parent / "circuits").glob("*.toml")}
+CIRCUITS["microcircuit"] = bundled("models")["microcircuit"]
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_what_is_encoded_is_recorded_where_it_serves_more_than_being_sent():
     ("name", "places"),
     [
         ("controller", {"layer3": ("rate",), "controller3": ("u",)}),
-        ("microcircuit", {"layer1": ("rate",), "interneuron2": ("rate",)}),
+        ("microcircuit", {"layer1": ("rate",), "interneuron1": ("rate",)}),
         ("segregated", {"layer1": ("rate",), "layer2": ("rate",)}),
     ],
 )

@@ -164,10 +164,15 @@ class RateLaw:
         return (1.0,)
 
 
+_QUANTITY = re.compile(r"^\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*[A-Za-z]*\s*$")
+"""A number with a unit, whatever either is; a text that is none is an expression."""
+
+
 def _read_projection_rate(value: Any, handler: Callable) -> LearningRate | RateLaw:
     if isinstance(value, RateLaw):
         return value
-    if isinstance(value, str) and re.search(r"[A-Za-z(]", re.sub(r"\s*[a-zA-Z]+\s*$", "", value)):
+    names = isinstance(value, str) and re.search(r"[A-Za-z(]", _QUANTITY.sub("", value))
+    if names:
         law = re.sub(r"\s+Hz\s*$", "", value)
         return RateLaw(law, law != value)
     return _read_rate(value, handler)

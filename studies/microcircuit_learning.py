@@ -1,0 +1,194 @@
+"""What lateral learning needs: microcircuits on digits, their controls, and where they break.
+
+    python studies/microcircuit_learning.py learn       # five seeds, one and two hidden layers
+    python studies/microcircuit_learning.py collapse    # rates of W and of interneurons
+    python studies/microcircuit_learning.py spikes      # how far spikes are from rates
+    python studies/microcircuit_learning.py figure
+
+`learn` reports errors on the test split under the settings of the protocol. `collapse` holds out a
+fifth of the training split and never sees the test split. All write to `outputs/microcircuit/`;
+`figure` draws what they found.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+
+import neurosim as ns
+from neurosim.tasks.data import split
+from neurosim.tasks.digits import Digits
+
+OUT = Path("outputs/microcircuit")
+DEPTHS = {1: [64, 64, 10], 2: [64, 64, 64, 10]}
+
+COPIED = {
+    "wire": "pyramidal.rate[i] -> interneuron.drive[i]",
+    "init": "W[i+1]*g_b*(g_l + g_d)/(g_d*(g_l + g_b + g_a*int(i < L - 1)))",
+    "rule": "tied",
+}
+"""Interneurons that are no learners: they keep to the closed form of the moving W."""
+
+BACKPROP = {
+    "model.activation": "softplus",
+    "model.output": "linear",
+    "model.loss": "half-squared",
+    "model.projections.W.init": "xavier",
+    "model.projections.W.gain": 0.53,  # what g_b/(g_l + g_b + g_a) leaves of a drive
+    "model.projections.W.rate": "0.02*8**int(i < 2)",
+    "batch": 5,
+}
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "backprop": ("backprop-digits", BACKPROP),
+    "local": ("microcircuit-digits", {}),
+    "copied": (
+        "microcircuit-digits",
+        {"model.projections.I": COPIED, "stages.0.phases.0.plastic": ["W", "A"]},
+    ),
+    "frozen": ("microcircuit-digits", {"model.projections.W.rate": "2*eta*int(L < i + 1)"}),
+}
+
+RATES = (0.015, 0.03, 0.045, 0.06, 0.09)
+KEEPS = (0.5, 1.0, 2.0)
+COLLAPSED = 0.5
+"""An error above it: of networks that learn, none is near, and of those that collapse, all."""
+
+app = typer.Typer(add_completion=False)
+
+
+def run(name: str, changes: dict[str, Any], seeds: int, path: Path) -> list[float | None]:
+    """Test errors over seeds, None of one that diverged; a trace that is there is kept."""
+    if not path.exists():
+        protocol = ns.load_protocol(name, {"record.presentations": 0} | changes)
+        try:
+            ns.run(protocol, seeds=range(seeds), out=path, force=True)
+        except ns.DivergedError:
+            return [None] * seeds
+    with ns.open_trace(path) as trace:
+        final = trace["evaluation/error"].values[-1]
+    return [float(e) if np.isfinite(e) else None for e in np.atleast_1d(final)]
+
+
+def held_out() -> Path:
+    """A file of the training split of the digits, of which a fifth takes the place of the test."""
+    path, data = OUT / "validation.npz", Digits().draw()
+    labels = data.y_train.argmax(axis=1)
+    train, rest = split(len(labels), 0.2, 1, labels)
+    x, y = data.x_train, labels
+    np.savez(path, x=x[train], y=y[train], x_test=x[rest], y_test=y[rest])
+    return path.absolute()
+
+
+def write(name: str, found: Any) -> None:
+    (OUT / f"{name}.json").write_text(json.dumps(found, indent=1))
+
+
+@app.command()
+def learn(seeds: int = 5) -> None:
+    """Errors on the test split, of the microcircuit and of its controls."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {}
+    for hidden, layers in DEPTHS.items():
+        for variant, (name, changes) in VARIANTS.items():
+            path = OUT / f"{variant}-{hidden}.h5"
+            errors = run(name, {"model.layers": layers} | changes, seeds, path)
+            found[f"{variant}-{hidden}"] = errors
+            print(f"{hidden} hidden, {variant}: {said(errors)}", flush=True)
+    write("learn", found)
+
+
+@app.command()
+def collapse(seeds: int = 5) -> None:
+    """Errors on the held-out part, over rates, of two hidden layers."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    task = {"name": "arrays", "path": str(held_out())}
+    found: dict[str, Any] = {}
+    for keep in (*KEEPS, None):
+        for rate in RATES:
+            changes = {"task": task, "model.layers": DEPTHS[2], "model.parameters.eta": rate}
+            changes |= VARIANTS["copied"][1] if keep is None else {"model.parameters.keep": keep}
+            key = f"{'copied' if keep is None else keep}-{rate}"
+            found[key] = run("microcircuit-digits", changes, seeds, OUT / f"collapse-{key}.h5")
+            print(f"keep {key}: {said(found[key])}", flush=True)
+    write("collapse", found)
+
+
+SPIKES: dict[str, Any] = {
+    "model.use": "microcircuit",
+    "model.layers": [10, 8, 6, 4],
+    "model.spiking": {"base_rate": "20 Hz", "gain": "50 Hz", "max_rate": "400 Hz"},
+    "task": {"name": "student-teacher", "layers": [10, 8, 6, 4], "train": 8, "test": 8},
+    "batch": 8,
+    "stages.0.epochs": None,
+    "stages.0.presentations": 1,
+    "stages.0.phases.0": {"name": "untaught", "duration": "1 s", "until": "duration"},
+    "record": {"presentations": [0], "samples": 8, "every": "100 ms"},
+    "spiking": {"window": "900 ms", "target": "standalone", "test": 1},
+}
+PLACES = ("layer1", "layer2", "layer3", "interneuron1", "interneuron2")
+
+
+@app.command()
+def spikes(seeds: int = 5) -> None:
+    """Rates of Poisson neurons against the rate level, untaught, over sizes of ensembles."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {}
+    rates = OUT / "spikes-rate.h5"
+    still = ns.load_protocol("microcircuit-self-prediction", SPIKES)
+    ns.run(still, level="rate", seeds=range(seeds), out=rates, force=True)
+    for neurons in (20, 80, 320):
+        path = OUT / f"spikes-{neurons}.h5"
+        protocol = ns.load_protocol(
+            "microcircuit-self-prediction", SPIKES | {"model.spiking.neurons": neurons}
+        )
+        ns.run(protocol, level="spiking", seeds=range(seeds), out=path, force=True)
+        squares = []
+        with ns.open_trace(rates) as expected, ns.open_trace(path) as counted:
+            for place in PLACES:
+                order = ("presentation", "seed", "sample", "unit")
+                rate = expected[f"traces/{place}/rate"].isel(time=-1).transpose(*order)
+                count = counted[f"estimates/{place}/rate"].isel(phase=-1).transpose(*order)
+                squares.append(((count.values - rate.values) ** 2).mean(axis=(0, 2, 3)))
+        found[str(neurons)] = np.sqrt(np.mean(squares, axis=0)).tolist()
+        print(f"N = {neurons}: rmse {np.sqrt(np.mean(squares)):.4f}", flush=True)
+    write("spikes", found)
+
+
+@app.command()
+def figure(out: Path = Path("docs/microcircuit.png")) -> None:
+    """How many collapse, and what those that learn reach."""
+    found = json.loads((OUT / "collapse.json").read_text())
+    drawing = Figure(figsize=(8.0, 3.2), layout="constrained")
+    left, right = drawing.subplots(1, 2, sharex=True)
+    styles = {"0.5": "#E69F00", "1.0": "#0072B2", "2.0": "#D55E00", "copied": "#999999"}
+    for keep, color in styles.items():
+        label = "interneurons copied" if keep == "copied" else f"keep = {keep}"
+        errors = [found[f"{keep}-{rate}"] for rate in RATES]
+        lost = [np.mean([e is None or e > COLLAPSED for e in of]) for of in errors]
+        learned = [[100 * e for e in of if e is not None and e <= COLLAPSED] for of in errors]
+        left.plot(RATES, lost, "o-", color=color, label=label)
+        means = [np.mean(of) if of else np.nan for of in learned]
+        right.plot(RATES, means, "o-", color=color, label=label)
+    left.set(xlabel="rate of W, η", ylabel="fraction of seeds that collapse", xscale="log")
+    right.set(xlabel="rate of W, η", ylabel="held-out error of the others (%)", ylim=(0, None))
+    left.legend(frameon=False, fontsize=8)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
+        axes.minorticks_off()
+    drawing.savefig(out, dpi=150)
+
+
+def said(errors: list[float | None]) -> str:
+    kept = [100 * e for e in errors if e is not None]
+    numbers = " ".join(f"{e:.1f}" for e in kept)
+    lost = len(errors) - len(kept)
+    return f"{np.mean(kept) if kept else np.nan:.2f} % ({numbers}), {lost} diverged"
+
+
+if __name__ == "__main__":
+    app()
