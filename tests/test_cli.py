@@ -1,5 +1,6 @@
 """The command line, and the library calls behind it: `run` and `inspect`."""
 
+import ast
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from command_line import call
+from command_line import LIGHT, call
 
 import neurosim as ns
 from neurosim import wording
@@ -341,3 +342,25 @@ def test_inspect_refuses_what_is_no_trace():
     Path("mine.h5").write_text("no")
     assert call("inspect", "mine.h5").stderr.startswith("error: mine.h5: is no trace")
     assert call("inspect", "none.h5").stderr == "error: none.h5: no such file\n"
+
+
+# --- what is imported ----------------------------------------------------------------------------
+
+
+def test_commands_that_compute_nothing_import_little(finished):
+    """One after the other in one process: what is there after each."""
+    trace = str(finished.path)
+    commands = {
+        ("list",): set(),
+        ("check", "quickstart", "--level", "equilibrium"): set(),
+        ("check", "quickstart", "--level", "spiking"): set(),
+        ("check", "backprop-digits", "--set", "record.decomposition=true"): set(),
+        ("inspect", trace): set(),
+        ("repair", trace): set(),
+        ("check", "quickstart"): {"scipy"},
+        ("compare", trace, trace): {"scipy", "matplotlib", "xarray", "h5netcdf", "pandas"},
+    }
+    command = [sys.executable, "-c", LIGHT, json.dumps(list(commands))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = [set(ast.literal_eval(line)) for line in done.stderr.splitlines() if line[0] == "["]
+    assert dict(zip(commands, found, strict=True)) == commands

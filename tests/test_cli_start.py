@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from command_line import call
+from command_line import LIGHT, call
 
 import neurosim as ns
 
@@ -27,7 +27,7 @@ def elsewhere(tmp_path, monkeypatch):
 def test_help_is_instant_and_needs_no_jax():
     code = (
         "import resource, sys\n"
-        "from neurosim.cli.commands import app\n"
+        "from neurosim.cli import app\n"
         "sys.argv = ['neurosim', '--help']\n"
         "try:\n    app()\nexcept SystemExit:\n    pass\n"
         "heavy = {'jax', 'numpy', 'h5py', 'matplotlib', 'pydantic', 'rich'} & set(sys.modules)\n"
@@ -40,39 +40,6 @@ def test_help_is_instant_and_needs_no_jax():
     assert float(seconds) < 0.4
     for command in ("run", "check", "inspect", "list"):
         assert re.search(rf"^  {command} +[A-Z].*\.$", done.stdout, re.MULTILINE)
-
-
-LIGHT = """
-import json, sys
-from neurosim.cli.commands import app
-HEAVY = ("jax", "equinox", "diffrax", "optimistix", "lineax", "optax", "brian2", "sklearn",
-         "xarray", "h5netcdf", "pandas", "matplotlib", "rich", "scipy")
-for arguments in json.loads(sys.argv[1]):
-    try:
-        app(arguments)
-    except SystemExit as end:
-        assert not end.code, arguments
-    print([name for name in HEAVY if name in sys.modules], file=sys.stderr)
-"""
-
-
-def test_commands_that_compute_nothing_import_little(finished):
-    """One after the other in one process: what is there after each."""
-    trace = str(finished.path)
-    commands = {
-        ("list",): set(),
-        ("check", "quickstart", "--level", "equilibrium"): set(),
-        ("check", "quickstart", "--level", "spiking"): set(),
-        ("check", "backprop-digits", "--set", "record.decomposition=true"): set(),
-        ("inspect", trace): set(),
-        ("repair", trace): set(),
-        ("check", "quickstart"): {"scipy"},
-        ("compare", trace, trace): {"scipy", "matplotlib", "xarray", "h5netcdf", "pandas"},
-    }
-    command = [sys.executable, "-c", LIGHT, json.dumps(list(commands))]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = [set(ast.literal_eval(line)) for line in done.stderr.splitlines() if line[0] == "["]
-    assert dict(zip(commands, found, strict=True)) == commands
 
 
 def test_a_run_imports_nothing_of_other_levels(tmp_path):
