@@ -2,7 +2,7 @@
 
 from typer.testing import CliRunner
 
-from neurosim.cli.commands import app
+from neurosim.cli import app
 
 LIGHT = """
 import json, sys
