@@ -15,8 +15,25 @@ from matplotlib.figure import Figure
 import neurosim as ns
 
 PROTOCOLS = Path(__file__).parents[1] / "protocols" / "thesis"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#222222", "#999999")
 BASELINES = ("backprop", "bp-fixed")
+COLOURS = {
+    "backprop": "#222222",
+    "bp-fixed": "#999999",
+    "tp-ei": "#0072B2",
+    "tp-ai": "#0072B2",
+    "rtp-ei": "#56B4E9",
+    "rtp-ai": "#56B4E9",
+    "rmtp-ei": "#F0E442",
+    "mtp": "#A6761D",
+    "rmtp": "#F0E442",
+    "dtp-ai": "#D55E00",
+    "rdtp-ai": "#E69F00",
+    "original-tp": "#009E73",
+    "original-rtp": "#66A61E",
+    "original-dtp": "#CC79A7",
+    "original-rdtp": "#7570B3",
+}
+"""One a method in every figure; exact and approximate inverses of a method never share one."""
 
 
 class Experiment(NamedTuple):
@@ -176,7 +193,8 @@ def losses(name: str) -> Callable[..., dict[str, Any]]:
     def figure(path: Path, seeds: int, epochs: int | None) -> dict[str, Any]:
         found = _all(name, seeds, epochs, path.parent)
         canvas, panels = _panels(("training loss", "test loss"), log=True)
-        for colour, (method, t) in zip(COLOURS, found.items(), strict=False):
+        for method, t in found.items():
+            colour = COLOURS[method]
             epoch = np.arange(t.test.shape[0])
             length = len(t.train) // (len(epoch) - 1)
             train = t.train.reshape(-1, length, seeds).mean(axis=1)
@@ -205,7 +223,8 @@ def signals(name: str, keys: tuple[str, str]) -> Callable[..., dict[str, Any]]:
         }
         canvas, panels = _panels([texts[key] for key in keys])
         more: dict[str, Any] = {}
-        for colour, (method, t) in zip(COLOURS, found.items(), strict=False):
+        for method, t in found.items():
+            colour = COLOURS[method]
             for panel, key in zip(panels, keys, strict=True):
                 y = t.signals[key]
                 width = max(1, len(y) // 60)
@@ -230,7 +249,8 @@ def contracting(path: Path, seeds: int, epochs: int | None) -> dict[str, Any]:
     found = _all("contracting", seeds, epochs, path.parent)
     canvas, panels = _panels(("test loss", "cosine to the useful signal e$^{TP}$"))
     panels[0].set_yscale("log")
-    for colour, (method, t) in zip(COLOURS, found.items(), strict=False):
+    for method, t in found.items():
+        colour = COLOURS[method]
         share = f", {t.diverged.mean():.0%} diverged" if t.diverged.any() else ""
         _band(panels[0], np.arange(len(t.test)), t.test, t.diverged, colour, None)
         panels[1].plot([], [], color=colour, label=method + share)

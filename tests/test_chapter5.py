@@ -30,6 +30,15 @@ def figures(monkeypatch, folder, *words):
     return found
 
 
+def test_a_method_has_one_color_in_every_figure_and_shares_it_with_none_beside_it():
+    import training
+
+    assert training.EXPERIMENTS
+    for experiment in training.EXPERIMENTS.values():
+        shown = [training.COLOURS[method] for method in experiment.methods]
+        assert len(set(shown)) == len(shown)
+
+
 @pytest.mark.long
 def test_toy_networks_and_learned_inverses(monkeypatch, tmp_path):
     names = ["5.2", "5.3", "5.4", "5.5", "5.9", "5.10", "5.11", "5.12"]
