@@ -69,7 +69,9 @@ def test_steps_that_are_too_long_are_told_from_an_unstable_network(run):
     assert "the phase is stable" in message
     bound = float(re.search(r"'euler' needs a dt below ([\d.]+) ms", message)[1])
     assert bound < 40  # 2 τ, the bound for a single neuron
-    run(changes | {"rate.dt": "25 ms", "stages.0.presentations": 1})
+    advice = re.search(r'rate\.dt = "([^"]+)" does', message)[1]
+    assert advice == "25 ms"  # the longest of 50, 25, 20, … ms below the bound
+    run(changes | {"rate.dt": advice, "stages.0.presentations": 1})
     assert bound > 25
 
 
@@ -79,6 +81,28 @@ def test_an_unstable_network_is_named_as_such(run):
         run({"model.projections.Q": random, "stages.0.phases.0.plastic": []})
     assert re.search(r"the phase is unstable: it grows e-fold in [\d.]+ ms", str(caught.value))
     assert caught.value.exit_code == 1
+
+
+def test_an_unstable_network_is_told_the_mu_that_would_do(run):
+    """The advice, taken, must let the same network run."""
+    changes = {
+        "model.projections.Q": {"init": "normal", "gain": 8.0},
+        "stages.0.phases.0.plastic": [],
+        "stages.0.phases.0.duration": "4 s",
+        "stages.0.presentations": 1,
+    }
+    with pytest.raises(ns.DivergedError) as caught:
+        run(changes)
+    advice = float(
+        re.search(r"with model\.parameters\.mu = ([\d.]+) it would", str(caught.value))[1]
+    )
+    assert 0 < advice < 0.2
+    assert run(changes | {"model.parameters.mu": advice}).diverged == []
+
+
+def test_weights_that_exploded_are_told_a_slower_pace(run):
+    with pytest.raises(ns.DivergedError, match=r"such as stages\.0\.pace = 0\.5, may help"):
+        run({"model.projections.W.rate": 1e13, "stages.0.presentations": 3})
 
 
 def test_the_other_seeds_go_on_and_the_failed_one_is_marked(run, tmp_path, monkeypatch):

@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from neurosim import wording
+from neurosim.building import assembly
 from neurosim.levels.rate import amplification
 from neurosim.levels.simulator import Examined
 from neurosim.networks.circuit import CircuitDynamics
 from neurosim.networks.dynamics import Target, rest
 from neurosim.networks.network import Network
 from neurosim.places import spelled
-from neurosim.specs import PhaseSpec, ProtocolSpec
+from neurosim.specs import ModelSpec, PhaseSpec, ProtocolSpec
 from neurosim.theory.linearisation import System, modes
 from neurosim.units import format_time
 
@@ -102,20 +103,48 @@ def stability(
         return (
             f"linearised where it began, the phase is unstable: it grows e-fold in "
             f"{wording.duration(1 / found.abscissa)}, as feedback weights far from inverses make it"
+            f"; {_steadying(spec.model, network, weights, drive, x.dtype)}"
         )
     text = (
         "linearised where it began, the phase is stable, with time constants of up to "
         f"{wording.duration(found.time_constant)}"
     )
+    smaller = f"model.target_step = {spec.model.target_step / 2:g}"
     if spec.level != "rate" or spec.rate is None or spec.rate.adaptive:
-        return text
+        return f"{text}; smaller steps of learning, such as {smaller}, may keep it in bounds"
     longest = longest_step(spec.rate.scheme, found.eigenvalues, spec.rate.dt)
     if longest < spec.rate.dt:
         text += (
             f", but steps of {format_time(spec.rate.dt)} amplify it; '{spec.rate.scheme}' needs a "
-            f"dt below {wording.duration(longest)}"
+            f"dt below {wording.duration(longest)}; {_shorter(spec.rate.dt, longest)} does"
         )
+    else:
+        text += f"; a shorter step, {_shorter(spec.rate.dt, spec.rate.dt)}, or {smaller} may help"
     return text
+
+
+def _steadying(
+    model: ModelSpec, network: Network, weights: Any, drive: Any, dtype: np.dtype[Any]
+) -> str:
+    """What would make an unstable phase of these weights stable: a smaller mu, where one does."""
+    mu = model.parameters.get("mu")
+    for halvings in range(1, 7) if isinstance(mu, float | int) else ():
+        less = mu / 2**halvings
+        changed = model.model_copy(update={"parameters": dict(model.parameters) | {"mu": less}})
+        dynamics = assembly.dynamics(changed)
+        if modes(System(dynamics, network, weights, drive), rest(dynamics, network, dtype)).stable:
+            return f"with model.parameters.mu = {less:g} it would be stable"
+    inits = {name: given.init for name, given in model.projections.items()}
+    if "W" in inits and "Q" in inits and inits["Q"] != "pinv(W[i+1])":
+        return "model.projections.Q.init = 'pinv(W[i+1])' starts from inverses"
+    return "a smaller gain of the feedback weights, or a lower rate of theirs, may steady it"
+
+
+def _shorter(dt: float, longest: float) -> str:
+    """A step below the longest by key, which divides all that dt divides."""
+    divisors = (k * 10**n for n in range(9) for k in (2, 4, 5, 8, 10))
+    step = next((dt / k for k in divisors if dt / k < longest), longest / 2)
+    return f'rate.dt = "{format_time(round(step, 12))}"'
 
 
 def longest_step(scheme: str, eigenvalues: Complex[np.ndarray, " k"], dt: float) -> float:

@@ -408,18 +408,22 @@ class Loop:
         states = before
         if offset:
             states, _, _ = self.advance(stage, before, orders, at, at + offset)
+        pace = self.spec.stages[stage].pace
+        slower = f"a lower plasticity rate, such as stages.{stage}.pace = {pace / 2:g}, may help"
         weights = divergence.exploded_weights(states.weights, self._arrays, s)
         if weights is not None:
-            return (
-                f"the weights {weights} were out of all bounds when it began; a lower plasticity "
-                "rate may keep them in"
-            )
+            return f"the weights {weights} were out of all bounds when it began; {slower}"
         phases = self.spec.stages[stage].phases
         ids = orders[:, at + offset]
         seen = self.examine(stage, states, ids, self.spec.batch)
         found = divergence.place(self.spec, phases, seen, self.contents.times[stage], s)
         if found is None:
-            found = self._lost_weights(stage, states, orders, at + offset, s)
+            after, _, _ = self.advance(stage, states, orders, at + offset, at + offset + 1)
+            weights = divergence.exploded_weights(after.weights, self._arrays, s)
+            if weights is not None:
+                return f"the weights {weights} left all bounds at its end; {slower}"
+            words = "the state was in bounds where it was looked at; the solver gave up between"
+            found = divergence.Place(words, phases[-1].teaching, 0)
         engine, axis = self.engines[stage], self.samples.axis
         sample = ids[s, found.sample]
         x, y = (a[sample] if axis is None else a[s, sample] for a in self.samples.train)
@@ -428,24 +432,6 @@ class Loop:
             self.spec, engine.dynamics, engine.network, now, x, y, found.teaching
         )
         return f"{found.words}{divergence.domain(engine.network)}; {cause}"
-
-    def _lost_weights(
-        self,
-        stage: int,
-        states: RunState,
-        orders: Int[Array, "seed batches batch"],
-        at: int,
-        s: int,
-    ) -> divergence.Place:
-        """What is left where every state looked at was in bounds."""
-        after, _, _ = self.advance(stage, states, orders, at, at + 1)
-        weights = divergence.exploded_weights(after.weights, self._arrays, s)
-        words = (
-            "the state was in bounds where it was looked at; the solver gave up between"
-            if weights is None
-            else f"the weights {weights} left all bounds at its end"
-        )
-        return divergence.Place(words, self.spec.stages[stage].phases[-1].teaching, 0)
 
     def _result(self) -> Run:
         loss, error = self.position.test
