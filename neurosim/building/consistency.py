@@ -46,7 +46,11 @@ def _model_problems(model: ModelSpec) -> Iterator[Problem]:
             "label",
         )
     elif model.auxiliary and model.credit is None:
-        yield ("model", "auxiliary"), "phases teach the whole output layer"
+        yield (
+            ("model", "auxiliary"),
+            "phases teach the whole output layer; expected 0, or a credit of its own such as "
+            "model.credit = 'ao-sdtp'",
+        )
     yield from _inverse_problems(model)
 
 
@@ -162,7 +166,8 @@ def _ensemble_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     if given.max_rate <= given.base_rate:
         yield (
             (*where, "max_rate"),
-            f"{given.max_rate:g} Hz is not above the base rate of {given.base_rate:g} Hz",
+            f"{given.max_rate:g} Hz is not above the base rate of {given.base_rate:g} Hz; expected "
+            f'such as "{3 * given.base_rate:g} Hz"',
         )
     longest, made = 1 / given.max_rate, neurons(spec)
     if model.bursting:
@@ -183,7 +188,8 @@ def _ensemble_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     elif given.soma == "lif" and longest <= 1.05 * given.refractory:
         yield (
             (*where, "max_rate"),
-            f"cannot be reached with a refractory time of {format_time(given.refractory)}",
+            f"cannot be reached with a refractory time of {format_time(given.refractory)}; "
+            f'expected at most "{int(1 / (1.05 * given.refractory))} Hz", or a shorter one',
         )
     if given.max_rate * spec.spiking.dt > 0.2:
         yield (
@@ -226,12 +232,16 @@ def _stage_problems(
     spec: ProtocolSpec, stage: StageSpec, where: tuple[str | int, ...]
 ) -> Iterator[Problem]:
     if (stage.epochs is None) == (stage.presentations is None):
-        yield where, "give either epochs or presentations"
+        yield where, "give either epochs or presentations, such as epochs = 5"
     names = [phase.name for phase in stage.phases]
     for name in {name for name in names if names.count(name) > 1}:
-        yield (*where, "phases"), f"two phases are called {name!r}"
+        yield (*where, "phases"), f"two phases are called {name!r}; give each its own name"
     if stage.order == "top-down" and not any(_descends(spec.model, p) for p in stage.phases):
-        yield (*where, "order"), "'top-down' orders feedback plasticity, which no phase opens"
+        yield (
+            (*where, "order"),
+            "'top-down' orders feedback plasticity, which no phase opens; expected plastic = "
+            "['feedback'] in one, or order = 'together'",
+        )
     free = False
     credit = named(spec.model.credit)
     if credit.own_channel:
@@ -263,7 +273,8 @@ def _taught_by_nothing(
                 yield (
                     (*at, "plastic"),
                     f"plasticity of {name} is open in a phase that teaches nothing, as "
-                    f"{recalled.phase!r} did, which its rule compares it with as {written}",
+                    f"{recalled.phase!r} did, which its rule compares it with as {written}; "
+                    "expected teaching = 'following' or 'frozen'",
                 )
                 return
 
@@ -328,7 +339,8 @@ def _record_problems(spec: ProtocolSpec) -> Iterator[Problem]:
         if layer > spec.model.depth:
             yield (
                 ("record", "layers", number),
-                f"layer {layer} of a network with {spec.model.depth} layers above its input",
+                f"layer {layer} of a network with {spec.model.depth} layers above its input; "
+                f"expected 1 to {spec.model.depth}",
             )
     every, dt = spec.record.every, _step(spec)
     if every is not None and dt is not None:
@@ -344,7 +356,10 @@ def _record_problems(spec: ProtocolSpec) -> Iterator[Problem]:
         )
     samples, units = spec.record.samples, spec.record.units
     if isinstance(samples, int) and samples > spec.batch:
-        yield ("record", "samples"), f"{samples} samples of a batch of {spec.batch}"
+        yield (
+            ("record", "samples"),
+            f"{samples} samples of a batch of {spec.batch}; expected at most {spec.batch}",
+        )
     for number, sample in enumerate(samples if isinstance(samples, list) else ()):
         if sample >= spec.batch:
             yield (
