@@ -29,9 +29,9 @@ class PhaseAnalysis:
     settled: fraction of samples at rest to rounding. points: distinct fixed points that `starts`
     random starts lead to, for the first sample, stable ones first: (starts that lead there,
     stable); None where none were sought. eigenvalues (1/s): of the first sample, slowest first;
-    `complete` if all. time_constant (s): the slowest of the samples. stable: fraction of samples. closed_form
-    (1/s): eigenvalues of any network with exact inverses, None where the inverses are not.
-    closed_form_error: how far the computed ones are from them, relative to the largest.
+    `complete` if all. time_constant (s): the slowest of the samples. stable: fraction of samples.
+    closed_form (1/s): eigenvalues of any network with exact inverses, None where the inverses are
+    not. closed_form_error: how far the computed ones are from them, relative to the largest.
     durations (s): of the protocol's phases with this teaching, by name. needed (s): after which the
     transient is a hundredth of the learning signal of every layer, for exact inverses.
     """

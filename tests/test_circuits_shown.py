@@ -534,7 +534,7 @@ SHIPPED = {
     "multiplexing": "multiplexing-digits",
     "backprop": "backprop-digits",
     "target-propagation": "target-propagation",
-    "feedback-control": "backprop-digits",
+    "feedback-control": "feedback-control-digits",
 }
 """Every model that ships → a protocol for it."""
 

@@ -90,7 +90,8 @@ def chain(
     teaching: `none`, `following`, `frozen` (at 1 − η̂), `clamped` or `held` (at 1). The softmax of a
     single unit is constant, so that a following target under it counts as no teaching: the slowest
     case. depth: of the layers 1 … depth alone, to the last of which nothing comes down: so move the
-    directions of that layer that no layer above sees. changed: parameters that have other values in this phase.
+    directions of that layer that no layer above sees. changed: parameters that have other values in
+    this phase.
 
     The state is flat in the order of `Circuit.moving`: layer by layer, in each in the order of its
     text. R: the `post` of W with all that it remembers at 0, without constants; where W has none,
