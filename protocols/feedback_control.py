@@ -49,8 +49,8 @@ RATES = {CONTROL: (5.0, 10.0, 20.0, 40.0, 80.0), BACKPROP: (0.1, 0.3, 1.0, 3.0, 
 
 DEPTHS = (1, 2, 3, 4)
 WIDTH, SHOWN, SLOPE, STEP = 32, 50, 0.35, 0.1
-EPOCHS = 20
-"""Of feedback that is learned before its signals are measured."""
+NOISES = 600
+"""Presentations in which feedback is learned, before its signals are measured."""
 
 
 # --------------------------------------------------------------------------------------- digits
@@ -163,7 +163,6 @@ KEPT = {
     "model.projections.D.rate": 0.0,
     "stages.0.epochs": None,
     "stages.0.presentations": 1,
-    "record.presentations": [1],
 }
 
 
@@ -178,40 +177,42 @@ def shown(method: str, depth: int, seeds: int) -> list[dict[str, Any]]:
     if method == "mixture":
         protocol = ns.load_protocol("quickstart", given | MIXED)
         ns.run(protocol, seeds=range(seeds), out=path, force=True)
-        return [seen(path, depth, seed, seeds) for seed in range(seeds)]
-    given |= {"stages.1.epochs": None, "stages.1.presentations": 1}
+        return [seen(path, depth, seed) for seed in range(seeds)]
     if method == "control, learned":
-        given |= {"stages.0.epochs": EPOCHS, "record.presentations": [EPOCHS * 28]}
+        given |= {"model.projections.W.rate": 0.0, "record.presentations": [NOISES]}
+        given |= {"stages.0.epochs": None, "stages.0.presentations": NOISES + 1}
         ns.run(ns.load_protocol(CONTROL, given), seeds=range(seeds), out=path, force=True)
-        return [seen(path, depth, seed, seeds) for seed in range(seeds)]
+        return [seen(path, depth, seed) for seed in range(seeds)]
     given |= KEPT | {"model.projections.Q.file": str((OUT / "transposes.npz").absolute())}
     found = []
     for seed in range(seeds):  # a file of weights is the same for all seeds of a run
-        W = seen(OUT / f"depth-mixture-{depth}.h5", depth, seed, seeds)["W"]
+        W = seen(OUT / f"depth-mixture-{depth}.h5", depth, seed)["W"]
         Q, above = {}, np.eye(10)
         for i in range(depth, 0, -1):
             above = W[i].T @ above
             Q[f"Q{i}"] = above
         np.savez(OUT / "transposes.npz", **Q)
         ns.run(ns.load_protocol(CONTROL, given | {"seed": seed}), out=path, force=True)
-        found.append(seen(path, depth, 0, 1))
+        found.append(seen(path, depth, 0))
     return found
 
 
-def seen(path: Path, depth: int, seed: int, seeds: int) -> dict[str, Any]:
+def seen(path: Path, depth: int, seed: int) -> dict[str, Any]:
     """What a trace has of a seed: W, inputs, labels, and what was recorded of every layer."""
 
-    def of(values: np.ndarray) -> np.ndarray:
-        return values[seed] if seeds > 1 else values
+    def of(array: Any) -> np.ndarray:
+        """Of its seed, where the run has several, at the first of its moments."""
+        own = array.isel(seed=seed) if "seed" in array.dims else array
+        return own.values[0]
 
     with ns.open_trace(path) as trace:
         last = range(1, depth + 2)
-        found: dict[str, Any] = {"W": [of(trace[f"weights/W{i}"].values)[0] for i in last]}
+        found: dict[str, Any] = {"W": [of(trace[f"weights/W{i}"]) for i in last]}
         for name in ("input", "label"):
-            found[name] = of(trace[f"traces/{name}"].values)[0]
+            found[name] = of(trace[f"traces/{name}"])
         for name in ("rate", "basal", "soma"):
             layers = [trace[f"traces/layer{i}"] for i in last]
-            found[name] = [of(x[name].values)[0] if name in x else None for x in layers]
+            found[name] = [of(x[name]) if name in x else None for x in layers]
     return found
 
 
@@ -233,12 +234,12 @@ def signals(found: dict[str, Any], method: str, depth: int) -> Iterator[dict[str
         a = h[-1] @ W[i].T
         slopes.append(np.where((a > 0) | (i == depth), 1, SLOPE))
         h.append(s(i, a))
-    if method == "mixture":  # of the phases at rest, the last one against the first
+    if method == "mixture":  # the second phase, which teaches, against the first
         phases = zip(slopes, found["soma"], strict=True)
-        change = [slope * (soma[:, -1] - soma[:, 0]) for slope, soma in phases]
+        change = [slope * (soma[:, 1] - soma[:, 0]) for slope, soma in phases]
     else:
         ends = zip(found["rate"], found["basal"], strict=True)
-        change = [rate[:, -1] - s(i, basal[:, -1]) for i, (rate, basal) in enumerate(ends)]
+        change = [rate[:, 1] - s(i, basal[:, 1]) for i, (rate, basal) in enumerate(ends)]
     p = np.exp(h[-1] - h[-1].max(axis=1, keepdims=True))
     delta = y - p / p.sum(axis=1, keepdims=True)
     J = [np.broadcast_to(np.eye(10), (len(x), 10, 10))]

@@ -28,16 +28,7 @@ SHORT = {
     # As rates; what they learn as spikes takes minutes: protocols/spiking_learning.py.
     "spiking-student-teacher": (AS_RATES, 0.5),
     "spiking-multiplexing": (AS_RATES, 0.5),
-    "feedback-control-digits": (  # feedback begins at nothing, and is learned first
-        {
-            "stages.0.epochs": None,
-            "stages.0.presentations": 20,
-            "stages.1.epochs": None,
-            "stages.1.presentations": 15,
-            "model.layers": [64, 16, 10],
-        },
-        0.6,
-    ),
+    "feedback-control-digits": ({"stages.0.epochs": None, "stages.0.presentations": 15}, 0.6),
     "sleep": (
         {"stages.0.presentations": 20, "stages.1.epochs": None, "stages.1.presentations": 200},
         0.9,
