@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import neurosim as ns
-from neurosim.cli.commands import app
+from neurosim.cli import app
 from neurosim.reports.analysis import _bounded, _Parts
 from neurosim.reports.subjects import subject
 from neurosim.theory.closed_forms import free_spectrum, taught_spectrum

@@ -480,7 +480,7 @@ def test_no_command_shows_a_traceback(folder, command):
         [
             sys.executable,
             "-c",
-            "from neurosim.cli.commands import main; main()",
+            "from neurosim.cli import main; main()",
             command,
             path,
             "--json",

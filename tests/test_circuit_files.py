@@ -115,7 +115,7 @@ def test_a_model_of_text_learns_as_the_shipped_one(protocol, tmp_path, rule):
 
 CHECK = """
 import sys
-from neurosim.cli.commands import app
+from neurosim.cli import app
 try:
     app(["check", sys.argv[1]])
 finally:
@@ -180,7 +180,7 @@ def test_every_command_takes_what_circuits_leave_behind(tmp_path, monkeypatch):
     """Populations beside those of layers, several seeds, figures: no command falls over them."""
     from typer.testing import CliRunner
 
-    from neurosim.cli.commands import app
+    from neurosim.cli import app
 
     monkeypatch.chdir(tmp_path)
     path = next(path for path in CIRCUITS if path.stem == "controller")

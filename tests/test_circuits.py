@@ -26,7 +26,7 @@ from neurosim.theory.linearisation import System
 # ---------------------------------------------------------------------------- no chains of layers
 
 
-def settled(spec: ModelSpec, own, x, target, **parameters):
+def settled(spec: ModelSpec, own, x, target, tolerance=1e-13, **parameters):
     """(a look at every quantity at the fixed point, how it was reached)."""
     dynamics, net = assembly.dynamics(spec), assembly.network(spec)
     changed = {name: jnp.asarray(value) for name, value in parameters.items()}
@@ -34,7 +34,7 @@ def settled(spec: ModelSpec, own, x, target, **parameters):
     drive = Drive(drive.x, drive.basal, drive.target, changed)
     problem = Problem(dynamics, net, own, drive, 1.0, jnp.zeros(spec.layers[-1]))
     start = rest(dynamics, net, jnp.float64)
-    state, report, _ = Equilibrium(1e-13, 200, 0).settle(problem, start, Span(0.0, True))
+    state, report, _ = Equilibrium(tolerance, 200, 0).settle(problem, start, Span(0.0, True))
     assert bool(report.settled)
     return dynamics.at(net, own, drive, state), report
 
@@ -71,33 +71,6 @@ def test_a_target_is_frozen_where_the_free_phase_left_the_answer():
     expected = 0.9 * now(Group("output", 3), "soma") + 0.1 * y
     np.testing.assert_allclose(found["frozen"][0].target.value, expected, rtol=1e-9)
     assert not found["frozen"][0].changed
-
-
-@pytest.mark.usefixtures("double_precision")
-def test_a_leaky_controller_rests_where_the_linear_theory_says(circuit):
-    """u* = (J Q + αI)⁻¹ δ, to first order in δ (Meulemans et al. 2021), in few Newton steps."""
-    spec, own = circuit("controller")
-    x = jnp.asarray(np.random.default_rng(0).standard_normal(6))
-    free, _ = settled(spec, own, x, Target("none"))
-    rates = [free(Group("pyramidal", k), "soma") for k in (1, 2)]
-
-    def answer(pushed):
-        h = jnp.tanh(rates[0] + pushed[:5])
-        h = jnp.tanh(own["W"][1] @ h + pushed[5:9])
-        return own["W"][2] @ h + pushed[9:]
-
-    J, Q = jax.jacobian(answer)(jnp.zeros(12)), jnp.concatenate(own["Q"])
-    delta, alpha = jnp.asarray([0.3, -0.2, 0.5]), spec.parameters["alpha"]
-    deviations = []
-    for size in (1e-2, 1e-3, 1e-4):
-        target = Target("fixed", value=free(Group("output", 3), "rate") + size * delta)
-        now, report = settled(spec, own, x, target)
-        assert report.effort <= 4
-        u = now(Group("controller", 3), "u")
-        expected = jnp.linalg.solve(J @ Q + alpha * jnp.eye(3), size * delta)
-        deviations.append(float(jnp.linalg.norm(u - expected) / jnp.linalg.norm(expected)))
-    assert deviations[0] < 0.01
-    np.testing.assert_allclose(np.divide(deviations[:-1], deviations[1:]), 10, rtol=0.1)
 
 
 @pytest.mark.usefixtures("double_precision")

@@ -127,6 +127,7 @@ SHIPPED = {
     "mixture-two-phase": "quickstart",
     "mixture-dendrites": "quickstart",
     "multiplexing": "multiplexing-digits",
+    "feedback-control": "feedback-control-digits",
     "microcircuit": "microcircuit-digits",
     "microcircuit-original": "microcircuit-digits",
     "microcircuit-online": "microcircuit-online",

@@ -15,7 +15,7 @@ from made_traces import KINDS, made
 from typer.testing import CliRunner
 
 import neurosim as ns
-from neurosim.cli.commands import app
+from neurosim.cli import app
 from neurosim.comparison import TOLERANCE, hold, in_words
 from neurosim.comparison.sides import Grid
 from neurosim.figures import comparison_figure, overview_figure, raster

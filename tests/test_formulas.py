@@ -123,12 +123,21 @@ def test_every_start_has_words():
 
 def test_the_controller_as_latex():
     rows = sides(ns.check(protocol("controller"), latex="-")["latex"])
-    assert rows[r"\frac{\mathrm{d}\,u_{L}}{\mathrm{d}t}"] == (
-        r"\frac{\mathrm{error}_{L}^{\mathrm{controller}} - \alpha\,u_{L}}{\tau_{u}}"
+    assert rows[r"\frac{\mathrm{d}\,\mathrm{integral}_{L}}{\mathrm{d}t}"] == (
+        r"\frac{\mathrm{error}_{L}^{\mathrm{controller}} - \mathrm{leak}\,u_{L}}"
+        r"{\tau_{\mathrm{control}}}"
+    )
+    assert rows[r"u_{L}"] == (
+        r"\mathrm{integral}_{L} + \mathrm{proportion}\,\mathrm{error}_{L}^{\mathrm{controller}}"
     )
     assert rows[r"\mathrm{error}_{L}^{\mathrm{controller}}"] == r"\mathrm{error}_{L}"
     assert rows[r"\mathrm{forward}_{i}"] == r"W_{i}\,\mathrm{rate}_{i-1}, && i = 1, \dots, L"
-    assert rows[r"\mathrm{feedback}_{i}"] == r"Q_{i}\,u_{L}, && i = 1, \dots, L"
+    assert rows[r"\mathrm{feedback}_{i}"] == r"Q_{i}\,u_{L}, && i = 1, \dots, L-1"
+    assert rows[r"\mathrm{feedback}_{L}"] == r"D_{L}\,u_{L}"
+    assert rows[r"\Delta Q_{i}"] == (
+        r"\eta_{Q}\,\left\langle \left(-\frac{\mathrm{apical}_{i}}{\sigma^{2}}\right)\,"
+        r"u_{L}^{\top} \right\rangle, && i = 1, \dots, L-1"
+    )
     assert rows[r"\Delta W_{i}"] == (
         r"\eta_{W}\,\left\langle (\mathrm{rate}_{i} - s(\mathrm{basal}_{i}))\,"
         r"\mathrm{rate}_{i-1}^{\top} \right\rangle, && i = 1, \dots, L"

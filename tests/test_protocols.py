@@ -28,6 +28,7 @@ SHORT = {
     # As rates; what they learn as spikes takes minutes: studies/spiking_learning.py.
     "spiking-student-teacher": (AS_RATES, 0.5),
     "spiking-multiplexing": (AS_RATES, 0.5),
+    "feedback-control-digits": ({"stages.0.epochs": None, "stages.0.presentations": 15}, 0.6),
     "microcircuit-digits": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.7),
     "microcircuit-online": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.95),
     "sleep": (  # without the root solver, which others here settle with; it compiles for long

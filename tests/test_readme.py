@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import neurosim as ns
-from neurosim.cli.commands import app
+from neurosim.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

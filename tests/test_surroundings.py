@@ -186,7 +186,7 @@ def test_files_never_get_the_number_of_a_closed_output():
     """Else what libraries print would go into a trace."""
     code = """
 import os, sys
-from neurosim.cli.commands import main
+from neurosim.cli import main
 sys.argv = ["neurosim", "list"]
 try:
     main()

@@ -256,6 +256,7 @@ def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
         phases=phases,
         learning=_as_arguments(learning(protocol, stage)),
         changes=_as_arguments(tuple(_changes(phase) for phase in stage.phases)),
+        draws=_as_arguments(tuple(_draws(phase) for phase in stage.phases)),
         target_step=_on_device(protocol.model.target_step),
         online=protocol.plasticity == "online",
         clock=_as_arguments(clock(protocol)) if protocol.plasticity == "online" else None,
@@ -266,7 +267,13 @@ def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
 
 def _changes(phase: PhaseSpec) -> dict[str, float]:
     """The values of the parameters that a phase changes."""
-    return {name: float(value) for name, value in phase.parameters.items()}
+    return {name: float(value) for name, value in phase.values.items()}
+
+
+def _draws(phase: PhaseSpec) -> dict[str, tuple[float, float]]:
+    """Mean and spread of the parameters of which cells draw values in a phase."""
+    drawn = phase.drawn.items()
+    return {name: (float(given.mean or 0), float(given.spread)) for name, given in drawn}
 
 
 def _as_arguments(part: Any) -> Any:

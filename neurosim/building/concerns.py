@@ -147,7 +147,7 @@ def _transient_concerns(
     """Phases that end before the way to rest is short against the learning signals `signal`."""
     start = None
     for k, phase in enumerate(stage.phases):
-        way = chain(model, phase.teaching, changed=phase.parameters)
+        way = chain(model, phase.teaching, changed=phase.values)
         if way is None or not np.isfinite(way.slowest):  # nothing is known, or nothing settles
             return
         start = np.zeros_like(way.b) if start is None else start

@@ -250,11 +250,13 @@ def _stage_problems(
         at = (*where, "phases", number)
         if spec.timed:
             yield from _time_problems(spec, phase, at)
-        if phase.teaching == "frozen" and not free:
+        if phase.teaching in ("frozen", "held") and not free:
+            takes = {"frozen": "freezes the target", "held": "holds the output"}[phase.teaching]
+            other = "use 'following', or " if phase.teaching == "frozen" else ""
             yield (
                 (*at, "teaching"),
-                "'frozen' freezes the target at the end of a free phase (teaching = 'none'), and "
-                "none comes before; use 'following', or put one before",
+                f"{phase.teaching!r} {takes} at the end of a free phase (teaching = 'none'), and "
+                f"none comes before; {other}put one before",
             )
         yield from _taught_by_nothing(spec.model, phase, stage.phases[:number], at)
         free |= phase.teaching == "none"

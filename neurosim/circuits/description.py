@@ -106,6 +106,15 @@ class Circuit:
         own = f"{dict(self.cells)[population]}.{name}"
         return own if own in self.parameters else name if name in self.parameters else None
 
+    def naming(self, parameters: Sequence[str]) -> tuple[tuple[Group, str], ...]:
+        """The groups whose equations name these parameters, and what they call them."""
+        return tuple(
+            (group, name)
+            for group in self.groups
+            for name in sorted(self.cell(group).names)
+            if self.parameter(group.population, name) in parameters
+        )
+
     @cached_property
     def values(self) -> dict[str, tuple[Group, ...]]:
         """Of every varied parameter the groups with values of their own, as `population.name`."""

@@ -17,7 +17,7 @@ from neurosim.circuits.expressions import Expression, ExpressionError, parse
 from neurosim.circuits.wires import Layer, layer
 from neurosim.errors import unknown
 
-DRAWS = ("lecun", "xavier", "orthogonal", "normal", "uniform", "zeros", "ones")
+DRAWS = ("lecun", "xavier", "orthogonal", "normal", "uniform", "zeros", "ones", "identity")
 """Starts by name. `normal` has the deviation `gain` over the root of how many units send, `uniform`
 lies within ± `gain`."""
 

@@ -24,6 +24,7 @@ STARTS = {
     "uniform": "uniformly distributed between $-1$ and $1$",
     "zeros": "at 0",
     "ones": "at 1",
+    "identity": "at 1 between units of the same number and at 0 between others",
     "file": "as a file says",
     "near-teacher": "near those of a teacher",
 }

@@ -231,7 +231,7 @@ class Scattering:
 
 def changes(phase: PhaseSpec) -> tuple[tuple[str, float], ...]:
     """The parameters that a phase changes."""
-    return tuple(sorted(phase.parameters.items()))
+    return tuple(sorted(phase.values.items()))
 
 
 def _variations(side: Side) -> Iterator[float]:

@@ -45,7 +45,8 @@ class Passed(NamedTuple):
 class Course(eqx.Module):
     """A model under the phases of one stage of a protocol, at one of the JAX levels.
 
-    changes: of every phase, the values of the parameters that it changes.
+    changes: of every phase, the values of the parameters that it changes. draws: of every phase,
+    mean and spread of those of which every cell draws a value for each sample.
 
     Abstract: `neurosim.learning.engine.Engine` says what becomes of it.
     """
@@ -55,6 +56,7 @@ class Course(eqx.Module):
     level: Equilibrium | Rate | None
     phases: tuple[Phase, ...] = eqx.field(static=True)
     changes: tuple[dict[str, Scalar | float], ...]
+    draws: tuple[dict[str, tuple[Scalar | float, Scalar | float]], ...]
     learning: ChannelLearning | LocalLearning
     target_step: Scalar | float
     online: bool = eqx.field(static=True)
@@ -84,6 +86,8 @@ class Course(eqx.Module):
                 return Target("following", self.target_step, label)
             case "clamped":
                 return Target("fixed", value=label)
+            case "held":
+                return Target("fixed", value=output)
             case _:
                 error = self.network.loss.error(output, label)
                 return Target("fixed", value=output - self.target_step * error)
@@ -112,7 +116,7 @@ class Course(eqx.Module):
         if self.online:
             weights, passed = self._flow(weights, state, batch, phase_keys, moment, watch)
             return weights, passed, None
-        drawn = self._drawn(moment)
+        drawn = self._longer(moment)
         passed = self._settle(weights, state, batch, phase_keys, drawn, watch)
         if self.learning.credit.own_channel:
             return weights, passed, None
@@ -126,7 +130,7 @@ class Course(eqx.Module):
                 change = this if change is None else jax.tree.map(jnp.add, change, this)
         return weights, passed, change
 
-    def _drawn(self, moment: Moment) -> list[Scalar | None]:
+    def _longer(self, moment: Moment) -> list[Scalar | None]:
         """By how much every phase lasts longer (s); moment: of every seed."""
         presentation = moment.presentation[0]  # the same of all
         return [phase.drawn(number, presentation) for number, phase in enumerate(self.phases)]
@@ -210,6 +214,8 @@ class Course(eqx.Module):
     ) -> tuple[State, Passed]:
         """One phase; its end, and what it leaves behind."""
         assert self.level is not None, "spikes do not settle"
+        if self.draws[self.phases.index(phase)]:
+            drive = self._each(partial(Course._drawn, phase=phase), drive, keys, batch.ids)
         problem = self._problem(weights, drive, batch.y)
         noise_keys = self._each(Course._noise_keys, keys, batch.ids)
         watch = (times, self.observe) if times else None
@@ -236,6 +242,23 @@ class Course(eqx.Module):
         if not self.dynamics.noise:
             return None
         return jax.vmap(lambda sample: jax.random.fold_in(key, sample))(ids)
+
+    def _drawn(
+        self, drive: Drive, key: PRNGKeyArray, ids: Int[Array, " batch"], *, phase: Phase
+    ) -> Drive:
+        """The drives of one seed with what the cells draw in a phase, of each sample its own."""
+        draws = self.draws[self.phases.index(phase)]
+        key, dtype = jax.random.fold_in(key, 0xD4A3), drive.x.dtype
+        keys = jax.vmap(lambda sample: jax.random.fold_in(key, sample))(ids)
+        circuit, found = self.dynamics.circuit, dict(drive.changed)
+        for number, (group, name) in enumerate(circuit.naming(tuple(draws))):
+            mean, spread = draws[circuit.parameter(group.population, name) or name]
+            own = jax.vmap(lambda k, number=number: jax.random.fold_in(k, number))(keys)
+            size = (circuit.size(group),)
+            found[f"{circuit.place(group)}.{name}"] = jax.vmap(
+                lambda k, m=mean, s=spread, n=size: _of_a_sign(k, m, s, n, dtype)
+            )(own)
+        return replace(drive, changed=found)
 
     def observe(self, problem: Problem, state: State) -> dict[str, Any]:
         """The recordable variables of one sample."""
@@ -281,7 +304,7 @@ class Course(eqx.Module):
         lead, dtype = batch.ids.shape, batch.x.dtype
         memory = self.learning.blank(self.network, lead, dtype)
         output, passed = jnp.zeros((*lead, self.network.sizes[-1]), dtype), []
-        drawn = self._drawn(moment)
+        drawn = self._longer(moment)
         for number, phase in enumerate(self.phases):
             target = self._targets(phase, batch.y, output)
             times = None if watch is None else watch[number]
@@ -374,6 +397,15 @@ class Course(eqx.Module):
         return learning.change(*model, *given, phase, self.changed(phase))
 
 
+def _of_a_sign(
+    key: PRNGKeyArray, mean: Scalar | float, spread: Scalar | float, shape: tuple[int], dtype: Any
+) -> Float[Array, " n"]:
+    """Gaussian numbers of the sign of their mean, of both where it is 0."""
+    least = jnp.where(mean == 0, -jnp.inf, -jnp.abs(mean) / jnp.maximum(spread, 1e-30))
+    drawn = jax.random.truncated_normal(key, least.astype(dtype), jnp.inf, shape, dtype)
+    return mean + jnp.where(mean < 0, -spread, spread) * drawn
+
+
 def _seen_at(times: tuple[float, ...], own: tuple[float, ...], ended: Passed) -> Passed:
     """What was watched at some of the times."""
     rows = np.searchsorted(times, own)
@@ -384,8 +416,8 @@ def _alike(phases: tuple[Phase, ...]) -> list[slice]:
     """Runs of phases that differ only in whether and where to their target is fixed."""
 
     def program(phase: Phase) -> Hashable:
-        follows = phase.teaching == "following"
-        alone = follows or phase.changed or phase.longer  # which may differ from phase to phase
+        own = phase.teaching in ("following", "held")
+        alone = own or phase.changed or phase.longer  # which may differ from phase to phase
         return phase.duration, phase.stop, alone and phase
 
     runs, start = [], 0

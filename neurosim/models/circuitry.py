@@ -414,7 +414,8 @@ def _phase(
         if name in made.projection:
             yield from _memories(made.projection[name], phase, passed, at)
     dimensions = units(model)
-    for name, value in phase.parameters.items():
+    yield from _draws(asked, phase, at)
+    for name, value in phase.values.items():
         if name not in made.parameters:
             yield (*at, "parameters", name), unknown("parameter", name, made.parameters)
         elif isinstance(value, Measured) and dimensions.get(name) not in (None, value.dimension):
@@ -422,6 +423,31 @@ def _phase(
                 (*at, "parameters", name),
                 f"{value.written} is a {value.dimension}; {name} is a {dimensions[name]}",
             )
+
+
+def _draws(asked: _Asked, phase: PhaseSpec, at: tuple[str | int, ...]) -> Iterator[Problem]:
+    """Parameters that cells draw in a phase, where they cannot."""
+    spec, made = asked.spec, asked.circuit
+    for name, given in phase.drawn.items():
+        key = (*at, "parameters", name)
+        if given.file is not None:
+            yield (*key, "file"), "a phase draws values; expected mean and spread"
+        if spec.level == "spiking" or spec.plasticity == "online":
+            how = "spikes" if spec.level == "spiking" else "weights that flow"
+            yield (
+                key,
+                f"what cells draw for each sample is known to neurons at rest or moving under "
+                f"weights at rest, not to {how}; give one number",
+            )
+        for other in opened(spec.model, phase.plastic):
+            projection = made.projection.get(other)
+            sides = () if projection is None else (projection.post, projection.pre)
+            if any(side is not None and name in side.names for side in sides):
+                yield (
+                    key,
+                    f"the rule of {other}, which is open, names it, but sees no draws; name it in "
+                    "an equation, and the quantity so defined in the rule",
+                )
 
 
 def _memories(

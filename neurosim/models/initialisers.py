@@ -93,6 +93,8 @@ def _started(
     """The weights of one projection."""
     kind, gain = begins
     of, where = shapes(circuit, projection), f"projections.{projection.name}"
+    if kind == "identity":  # one to one, every weight is one of the diagonal
+        return [gain * (np.eye(*shape) if len(shape) == 2 else np.ones(shape)) for shape in of]
     if kind in ("zeros", "ones"):
         return [np.full(shape, gain if kind == "ones" else 0.0) for shape in of]
     if kind in DRAWS:

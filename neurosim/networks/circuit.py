@@ -267,7 +267,8 @@ class Moment:
             return self.weights[own][self.circuit.values[own].index(group)]
         key = self.circuit.parameter(group.population, name)
         if key is not None:
-            return self._parameter(key)
+            drawn = f"{self.circuit.place(group)}.{name}"
+            return self._parameter(drawn if drawn in self._changed else key)
         if name == "xi":
             return 0.0
         if self.state is None or self.drive is None:
@@ -285,8 +286,14 @@ class Moment:
         return jnp.zeros(self.circuit.size(group)) if total is None else total
 
     def _parameter(self, key: str) -> Any:
-        changed = {} if self.drive is None else self.drive.changed
-        return changed.get(key, self.dynamics.parameters[key])
+        if key in self._changed:
+            return self._changed[key]
+        return self.dynamics.parameters[key]
+
+    @property
+    def _changed(self) -> Mapping[str, Any]:
+        """What the phase changes: parameters, and as `place.name` what cells have drawn of them."""
+        return {} if self.drive is None else self.drive.changed
 
     def _bias(self, group: Group) -> Any:
         biased = self.circuit.biased

@@ -71,7 +71,7 @@ class Drive(eqx.Module):
     """What one phase holds fixed for one sample: the input and the teaching.
 
     basal: what the input brings, by projection, computed once a phase while weights stand still.
-    changed: parameters that this phase changes.
+    changed: parameters that this phase changes; as `place.name` those that cells have drawn.
     """
 
     x: Float[Array, "... n_0"]

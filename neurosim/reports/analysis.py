@@ -327,7 +327,7 @@ def _needed(parts: _Parts, kind: str) -> float | None:
         return None
     if not np.isfinite([free.slowest, way.slowest]).all():
         return None
-    start = free.rest if kind in ("frozen", "clamped") else np.zeros_like(way.b)
+    start = free.rest if kind in ("frozen", "clamped", "held") else np.zeros_like(way.b)
     layers = range(1, network.depth + 1)
     signal = model.target_step * np.array([float(dynamics.attenuation(network, i)) for i in layers])
     return way.until(start, 1e-2 * signal)

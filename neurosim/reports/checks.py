@@ -241,6 +241,6 @@ def _slowest(spec: ProtocolSpec) -> float | None:
     if spec.level == "equilibrium":
         return None
     phases = (phase for stage in spec.stages for phase in stage.phases)
-    ways = [chain(spec.model, phase.teaching, changed=phase.parameters) for phase in phases]
+    ways = [chain(spec.model, phase.teaching, changed=phase.values) for phase in phases]
     slowest = max((np.inf if way is None else way.slowest for way in ways), default=np.inf)
     return slowest if np.isfinite(slowest) else None

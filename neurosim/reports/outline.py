@@ -59,7 +59,11 @@ def outline(spec: ProtocolSpec) -> Outline:
                 "name": phase.name,
                 "teaching": phase.teaching,
                 "plastic": list(circuitry.opened(spec.model, phase.plastic)),
-                "parameters": dict(phase.parameters),
+                "parameters": phase.values
+                | {
+                    n: {"mean": given.mean, "spread": given.spread}
+                    for n, given in phase.drawn.items()
+                },
             }
             for stage in spec.stages
             for phase in stage.phases
@@ -210,7 +214,12 @@ def _reaching(projection: Mapping[str, Any]) -> Iterator[str]:
 def _opening(phase: Mapping[str, Any]) -> str:
     teaching = "no teaching" if phase["teaching"] == "none" else f"teaching {phase['teaching']}"
     opens = f"opens {', '.join(phase['plastic'])}" if phase["plastic"] else "opens nothing"
-    changed = ", ".join(f"{name} = {value:g}" for name, value in phase["parameters"].items())
+    changed = ", ".join(
+        f"{name} drawn, {value['mean']:g} ± {value['spread']:g}"
+        if isinstance(value, dict)
+        else f"{name} = {value:g}"
+        for name, value in phase["parameters"].items()
+    )
     return "; ".join([teaching, opens, *([changed] if changed else [])])
 
 

@@ -98,7 +98,9 @@ class Recorder:
         for stage, slots in zip(self.contents.spec.stages, self.contents.slots, strict=True):
             for phase, k in zip(stage.phases, slots, strict=True):
                 self.writer.write("phases/duration", k, np.float32((phase.duration or 0) * MS))
-                self.writer.write("phases/teaching", k, np.int8(phase.teaching != "none"))
+                self.writer.write(
+                    "phases/teaching", k, np.int8(phase.teaching not in ("none", "held"))
+                )
                 opened = self.contents.opened(phase)
                 for kind in self.contents.plastic:
                     self.writer.write(f"phases/{kind}", k, np.int8(kind in opened))

@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from neurosim.errors import arrived
-from neurosim.specs.circuits import Parameter
+from neurosim.specs.circuits import ParameterField, SpreadSpec
 from neurosim.specs.common import Spec, _written, describe
 from neurosim.specs.models import ModelSpec
 from neurosim.units import PositiveTime
@@ -40,18 +40,32 @@ class PhaseSpec(Spec):
 
     duration: needed where there is time; with until = "settled" the longest it may take. longer: by
     how much more, another time in every presentation.
-    teaching: `none` (short-circuit), `following` the output, `frozen` from the free phase, or
-    `clamped` to the label. plastic: `forward`, `feedback`, or the projections of a circuit that
-    learn. parameters: those of a circuit that have other values in this phase.
+    teaching: `none` (short-circuit), `following` the output, `frozen` from the free phase,
+    `clamped` to the label, or `held` at the answer of the free phase, which teaches nothing.
+    plastic: `forward`, `feedback`, or the projections of a circuit that learn. parameters: those of
+    a circuit that have other values in this phase; of a table every cell draws one for each sample.
     """
 
     name: str
     duration: PositiveTime | None = None
     longer: LongerField | None = None
     until: Literal["settled", "duration"] = "settled"
-    teaching: Literal["none", "following", "frozen", "clamped"] = "none"
+    teaching: Literal["none", "following", "frozen", "clamped", "held"] = "none"
     plastic: list[str] = []
-    parameters: dict[str, Parameter] = {}
+    parameters: dict[str, ParameterField] = {}
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The values of the parameters that it changes, of those that cells draw the means."""
+        return {
+            name: (given.mean or 0.0) if isinstance(given, SpreadSpec) else given
+            for name, given in self.parameters.items()
+        }
+
+    @property
+    def drawn(self) -> dict[str, SpreadSpec]:
+        """Parameters of which every cell draws a value for each sample."""
+        return {n: given for n, given in self.parameters.items() if isinstance(given, SpreadSpec)}
 
 
 class StageSpec(Spec):

@@ -17,6 +17,7 @@ TEACHING = {
     "following": "nudged, following the output",
     "frozen": "nudged from the free phase",
     "clamped": "clamped to the label",
+    "held": "held at the answer of the free phase",
 }
 
 
@@ -24,13 +25,13 @@ TEACHING = {
 class PhaseAnalysis:
     """A phase of the network, over the samples.
 
-    teaching: `none`, `following`, `frozen` or `clamped`. residual: the largest ‖p(v) − v‖. settled:
-    fraction of samples at rest to rounding. points: distinct fixed points that `starts` random
-    starts lead to, for the first sample, stable ones first: (starts that lead there, stable);
-    None where none were sought. eigenvalues (1/s): of the first sample, slowest first; `complete`
-    if all. time_constant (s): the slowest of the samples. stable: fraction of samples. closed_form
-    (1/s): eigenvalues of any network with exact inverses, None where the inverses are not.
-    closed_form_error: how far the computed ones are from them, relative to the largest.
+    teaching: `none`, `following`, `frozen`, `clamped` or `held`. residual: the largest ‖p(v) − v‖.
+    settled: fraction of samples at rest to rounding. points: distinct fixed points that `starts`
+    random starts lead to, for the first sample, stable ones first: (starts that lead there,
+    stable); None where none were sought. eigenvalues (1/s): of the first sample, slowest first;
+    `complete` if all. time_constant (s): the slowest of the samples. stable: fraction of samples.
+    closed_form (1/s): eigenvalues of any network with exact inverses, None where the inverses are
+    not. closed_form_error: how far the computed ones are from them, relative to the largest.
     durations (s): of the protocol's phases with this teaching, by name. needed (s): after which the
     transient is a hundredth of the learning signal of every layer, for exact inverses.
     """

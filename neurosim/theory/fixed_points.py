@@ -86,7 +86,8 @@ def phases(
     free_parameters: those that the phase without teaching changes; the drive's if not given.
 
     none (always there): h_L^trgt = h_L. following: h_L^trgt = h_L − η̂ e_L(h_L) all along. frozen:
-    the same, held at the free fixed point. clamped: h_L^trgt = y. Taught ones start from the free.
+    the same, held at the free fixed point. clamped: h_L^trgt = y. held: the free answer itself.
+    Taught ones start from the free.
     """
     dynamics, network, weights, drive = system
 
@@ -100,6 +101,7 @@ def phases(
         "following": Target("following", step, label),
         "frozen": Target("fixed", value=output - step * network.loss.error(output, label)),
         "clamped": Target("fixed", value=label),
+        "held": Target("fixed", value=output),
     }
     found = {"none": (free_drive, free)}
     return found | {

@@ -87,10 +87,11 @@ def chain(
 ) -> Chain | None:
     """A circuit with one linear unit a layer, unit weights, no biases, input 1 and label 0.
 
-    teaching: `none`, `following`, `frozen` (at 1 − η̂) or `clamped`. The softmax of a single unit is
-    constant, so that a following target under it counts as no teaching: the slowest case. depth: of
-    the layers 1 … depth alone, to the last of which nothing comes down: so move the directions of
-    that layer that no layer above sees. changed: parameters that have other values in this phase.
+    teaching: `none`, `following`, `frozen` (at 1 − η̂), `clamped` or `held` (at 1). The softmax of a
+    single unit is constant, so that a following target under it counts as no teaching: the slowest
+    case. depth: of the layers 1 … depth alone, to the last of which nothing comes down: so move the
+    directions of that layer that no layer above sees. changed: parameters that have other values in
+    this phase.
 
     The state is flat in the order of `Circuit.moving`: layer by layer, in each in the order of its
     text. R: the `post` of W with all that it remembers at 0, without constants; where W has none,
@@ -139,6 +140,8 @@ def _taught(model: ModelSpec, teaching: str) -> tuple[float, float, float]:
             return 1.0, 1 - model.target_step * _curvature(model), 0.0
         case "frozen":
             return 1.0, 0.0, 1 - model.target_step
+        case "held":
+            return 1.0, 0.0, 1.0
         case _:
             return 1.0, 0.0, 0.0
 
