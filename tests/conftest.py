@@ -22,12 +22,13 @@ EMITTERS_UNTRIED = Version("0.11")
 SHAPED = (
     "credit", "functions", "learning", "levels.equilibrium", "levels.flow", "levels.heun",
     "levels.online", "levels.rate", "levels.settling", "levels.simulator", "networks.network",
-    "plasticity", "tasks", "theory",
+    "plasticity", "theory",
 )  # fmt: skip
 """Where annotations of arrays say their shapes, which are checked whenever a test calls.
 
 Not in `levels/spiking/`, which names none, and whose functions Brian2 takes as they are written;
-nor in `networks/circuit.py`, whose calls are so many that runs would take a sixth longer.
+nor in `networks/circuit.py`, whose calls are so many that runs would take a sixth longer; nor in
+`tasks/`, which says itself in words what a user got wrong.
 
 By the import hook itself: the workers of pytest-xdist do not hand pytest's option for it on. An int
 counts as a float, as it does for mypy.

@@ -21,7 +21,7 @@ def jacobians_to_the_output(
     return found[::-1]
 
 
-def full_step(blocks: Sequence[np.ndarray], error: np.ndarray) -> np.ndarray:
+def full_step(blocks: Sequence[np.ndarray] | np.ndarray, error: np.ndarray) -> np.ndarray:
     """−J^† e with J the blocks J_i side by side: all hidden layers at once [T 4.46].
 
     blocks: (*trials, outputs, n_i) each, with the samples of a batch one below the other. error:
@@ -30,7 +30,7 @@ def full_step(blocks: Sequence[np.ndarray], error: np.ndarray) -> np.ndarray:
     return -_solve(np.concatenate(blocks, axis=-1), error)
 
 
-def block_diagonal_step(blocks: Sequence[np.ndarray], error: np.ndarray) -> np.ndarray:
+def block_diagonal_step(blocks: Sequence[np.ndarray] | np.ndarray, error: np.ndarray) -> np.ndarray:
     """−J_i^† e layer by layer: the curvature without its blocks between layers [T 4.2, 4.3]."""
     return -np.concatenate([_solve(J, error) for J in blocks], axis=-1)
 

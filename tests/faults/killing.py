@@ -80,7 +80,7 @@ neurosim.runs.loop.CHUNK_SECONDS = 0.005
 say = lambda progress: print(progress.done, flush=True)
 file, changes, seeds, trace, resume = json.loads(sys.argv[1])
 import typer
-from neurosim.cli.commands import commands
+from neurosim.cli import commands
 try:
     with commands.Output(False):
         if resume:
