@@ -275,7 +275,7 @@ def test_every_cell_and_sample_draws_for_itself(noisy, tmp_path):
 @pytest.mark.long
 def test_draws_are_those_of_the_sample_and_held_in_time(noisy, tmp_path):
     """Whatever its batch-mates; as rates the same all through the phase."""
-    given = {"shuffle": False, "record.every": "500 ms", "level": "rate"}
+    given = {"shuffle": False, "record.every": "100 ms", "level": "rate"}
     one = ns.run(noisy(**given), out=tmp_path / "one.h5")
     other = ns.run(noisy(**given | {"batch": 500}), out=tmp_path / "other.h5")
     with h5py.File(one.path) as file, h5py.File(other.path) as half:
