@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 
 def jacobians_to_the_output(
-    jacobians: Sequence[Float[np.ndarray, "*trials above below"]],
+    jacobians: Sequence[Float[np.ndarray, "*trials _ _"]],
 ) -> list[np.ndarray]:
     """J_i = ∂h_L/∂h_i of the layers 1 … L−1, from ∂h_k/∂h_{k−1} of the layers 2 … L [T 5.35]."""
     found = [jacobians[-1]]

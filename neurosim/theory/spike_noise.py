@@ -101,7 +101,7 @@ class Scatter:
         self,
         system: System,
         state: State,
-        intensities: Mapping[Carried, Float[np.ndarray, " n"]],
+        intensities: Mapping[Carried, Float[np.ndarray, " _"]],
         taus: tuple[float, float],
         aim: Float[np.ndarray, " n_L"] | None = None,
     ) -> None:
