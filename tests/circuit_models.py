@@ -71,7 +71,7 @@ precision = "float64"
 [model]
 use = "{path}"
 [model.spiking]
-neurons = 100
+neurons = {neurons}
 base_rate = "100 Hz"
 max_rate = "400 Hz"
 gain = "100 Hz"

@@ -184,7 +184,7 @@ def test_every_command_takes_what_circuits_leave_behind(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     path = next(path for path in CIRCUITS if path.stem == "controller")
-    text = THREE.format(path=path, layers=load_model(path).layers, plastic=["W"])
+    text = THREE.format(path=path, layers=load_model(path).layers, plastic=["W"], neurons=100)
     Path("three.toml").write_text(text)
     given = [
         "--set",
