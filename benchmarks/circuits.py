@@ -1,6 +1,7 @@
 """What a model written as a circuit costs: its field, its compiling by depth, its spikes."""
 
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ def circuits(device: str) -> list[Row]:
 def _made(layers: list[int]):
     spec = load_model(MODEL, {"layers": layers, "parameters.mu": 0.3})
     dynamics = assembly.dynamics(spec)
-    return dynamics, assembly.network(spec), assembly.weights(spec, 0, None, None)  # type: ignore[arg-type]
+    return dynamics, assembly.network(spec), assembly.weights(spec, 0, None, Path())
 
 
 def _field(n: int, batch: int) -> Row:

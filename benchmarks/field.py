@@ -1,5 +1,7 @@
 """How close the vector fields come to the matrix products they consist of."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 from measure import Row, interleaved, ratio
@@ -29,7 +31,7 @@ def field_rates(device: str) -> list[Row]:
 def _one(name: str, n: int, batch: int) -> list[Row]:
     model = load_model(name, {"layers": [n] * 5})
     network, dynamics = assembly.network(model), assembly.dynamics(model)
-    weights = assembly.weights(model, 0, None, None)  # type: ignore[arg-type]
+    weights = assembly.weights(model, 0, None, Path())
     x = jax.random.normal(jax.random.key(0), (batch, n))
     dt = 1e-3
     level = Rate("heun", dt, adaptive=False, rtol=1e-6, atol=1e-9, tolerance=1e-3)

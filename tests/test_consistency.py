@@ -470,3 +470,20 @@ def test_in_a_protocol_of_ones_own_that_is_its_own_line(tmp_path):
         ns.load_protocol(tmp_path / "mine.toml")
     (line,) = error.value.messages
     assert line.startswith(f"{tmp_path / 'mine.toml'}:7: model.output: model.loss: the cross-entro")
+
+
+def test_a_change_is_not_blamed_for_what_only_its_absence_breaks():
+    """Without its cells the circuit cannot be read at all, which says nothing of the rest."""
+    own = ns.load_model("mixture-two-phase").model_dump(mode="json")
+    parts = {f"model.{key}": own[key] for key in ("cells", "populations", "projections")}
+    parts |= {"model.parameters": own["parameters"], "model.attenuation": own["attenuation"]}
+    with pytest.raises(ns.InputError) as error:
+        ns.load_protocol("quickstart", {"rate.dt": "700 ms"} | parts)
+    assert all(line.startswith("override rate.dt: ") for line in error.value.messages)
+
+
+@pytest.mark.parametrize("wrong", [[["x"]], ["x"], "x", {"a": [1]}, [[{}]]])
+def test_what_is_of_no_kind_is_refused_wherever_it_stands(wrong):
+    for key in ("record.samples", "stages.0.phases.0.plastic", "model.projections.W.rate"):
+        with pytest.raises(ns.InputError):
+            ns.load_protocol("quickstart", {key: wrong})

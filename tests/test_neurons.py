@@ -325,6 +325,8 @@ def test_a_threshold_alone_is_for_the_spiking_level(tmp_path, level):
         protocol(tmp_path, silent, level=level)
     assert "neuron spikes by a threshold, and no line says at which rate" in str(error.value)
     assert protocol(tmp_path, silent).spec.level == "spiking"
+    with pytest.raises(InputError, match="no line says at which rate"):
+        ns.analyze(tmp_path / "model.toml")
 
 
 def test_states_begin_where_the_file_says(tmp_path):

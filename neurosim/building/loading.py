@@ -394,10 +394,11 @@ def _placed(protocol: Protocol, found: Sequence[Problem]) -> list[str]:
     """
     theirs = [problem for problem in found if protocol.shipped(problem[0])]
     causes: dict[KeyPath, str] = {}
+    known = {key for key, _ in found}
     for place, other in _otherwise(protocol) if theirs else ():
         still = {key for key, _ in problems(other)}
         still |= set() if still else {doubt.key for doubt in concerns(other) if doubt.fatal}
-        for key, _ in theirs:
+        for key, _ in theirs if still <= known else ():  # else something else went wrong with it
             if key not in still:
                 causes.setdefault(key, place)
     lines = []

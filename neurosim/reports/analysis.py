@@ -16,7 +16,7 @@ from neurosim.building import assembly
 from neurosim.building.loading import Protocol
 from neurosim.circuits.chain import links
 from neurosim.credit import named
-from neurosim.errors import DivergedError, either
+from neurosim.errors import DivergedError, InputError, either
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.models import circuitry
 from neurosim.networks.circuit import CircuitDynamics, Signals
@@ -109,6 +109,9 @@ class _Parts(NamedTuple):
 
 def _analyze(about: Subject, starts: int) -> Analysis:
     model = about.model
+    unspoken = [f"{about.name}: {message}" for message in circuitry.unspoken(model, "equilibrium")]
+    if unspoken:  # what is analysed is how equations without spikes rest
+        raise InputError(unspoken)
     dynamics, network = assembly.dynamics(model).with_layers(), assembly.network(model)
     kinds, taught = ["none"], None
     credit = named(model.credit)

@@ -99,14 +99,15 @@ def without_faults(cls: type[Model], data: Mapping[str, Any]) -> tuple[Model | N
 def _without(data: Any, path: KeyPath) -> Any:
     """Nested tables without a key; without all of a list of which an entry is meant."""
     first, *rest = path
-    if isinstance(data, list):
-        entry = _without(data[int(first)], tuple(rest))
-        return [entry if k == first else kept for k, kept in enumerate(data)]
     if not isinstance(data, Mapping) or first not in data:
         return data
-    if not rest or (len(rest) == 1 and isinstance(data[first], list)):
+    inner = data[first]
+    if isinstance(inner, list) and len(rest) > 1 and isinstance(rest[0], int):
+        entry = _without(inner[rest[0]], tuple(rest[1:]))
+        return {**data, first: [*inner[: rest[0]], entry, *inner[rest[0] + 1 :]]}
+    if not rest or isinstance(inner, list):
         return {key: value for key, value in data.items() if key != first}
-    return {**data, first: _without(data[first], tuple(rest))}
+    return {**data, first: _without(inner, tuple(rest))}
 
 
 def _place(
