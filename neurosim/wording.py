@@ -53,12 +53,10 @@ def percent(fraction: float) -> str:
 
 
 def metrics(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Labels and texts of `test_loss` and `test_error`."""
-    loss, error = found.get("test_loss"), found.get("test_error")
-    if "test_loss" in found:
-        yield "test loss", _over_seeds(loss, lambda x: f"{x:.4g}")
-    if "test_error" in found:
-        yield "test error", _over_seeds(error, percent)
+    """Labels and texts of losses and errors, such as `test_loss` and `validation_error`."""
+    for name, value in found.items():
+        write = percent if name.endswith("error") else "{:.4g}".format
+        yield name.replace("_", " "), _over_seeds(value, write)
 
 
 def _over_seeds(value: Any, write: Callable[[float], str]) -> str:

@@ -20,8 +20,6 @@ import typer
 from matplotlib.figure import Figure
 
 import neurosim as ns
-from neurosim.tasks.data import split
-from neurosim.tasks.digits import Digits
 
 OUT = Path("outputs/feedback-control")
 CONTROL, BACKPROP = "feedback-control-digits", "backprop-digits"
@@ -54,16 +52,6 @@ NOISES = 600
 
 
 # --------------------------------------------------------------------------------------- digits
-
-
-def held_out() -> dict[str, Any]:
-    """The training part of the digits, a fifth of which stands for the test."""
-    path, data = OUT.absolute() / "validation.npz", Digits().draw()
-    labels = data.y_train.argmax(axis=1)
-    train, rest = split(len(labels), 0.2, 1, labels)
-    x, y = (data.x_train, labels)
-    np.savez(path, x=x[train], y=y[train], x_test=x[rest], y_test=y[rest])
-    return {"task": {"name": "arrays", "path": str(path)}}
 
 
 def trained(
@@ -99,7 +87,7 @@ def chosen(seeds: int, force: bool) -> dict[str, float]:
         means = {}
         for rate in RATES[protocol]:
             name = f"validation-{variant.replace(', ', '-').replace(' ', '-')}-{rate:g}"
-            result = trained(variant, rate, seeds, held_out(), name, force)
+            result = trained(variant, rate, seeds, {"task.validation": 0.2}, name, force)
             means[rate] = np.mean(np.nan_to_num(result["errors"], nan=1.0))
             print(f"{variant:30} rate {rate:5g}: {100 * means[rate]:.2f} % held out", flush=True)
         found[variant] = min(means, key=lambda rate: (round(means[rate], 9), rate))

@@ -6,7 +6,7 @@
     python studies/microcircuit_learning.py figure
 
 `learn` reports errors on the test split under the settings of the protocol. `collapse` holds out a
-fifth of the training split and never sees the test split. All write to `outputs/microcircuit/`;
+fifth of the training samples and never sees the test samples. All write to `outputs/microcircuit/`;
 `figure` draws what they found.
 """
 
@@ -19,8 +19,6 @@ import typer
 from matplotlib.figure import Figure
 
 import neurosim as ns
-from neurosim.tasks.data import split
-from neurosim.tasks.digits import Digits
 
 OUT = Path("outputs/microcircuit")
 DEPTHS = {1: [64, 64, 10], 2: [64, 64, 64, 10]}
@@ -61,7 +59,7 @@ app = typer.Typer(add_completion=False)
 
 
 def run(name: str, changes: dict[str, Any], seeds: int, path: Path) -> list[float | None]:
-    """Test errors over seeds, None of one that diverged; a trace that is there is kept."""
+    """Errors over seeds, None of one that diverged; a trace that is there is kept."""
     if not path.exists():
         protocol = ns.load_protocol(name, {"record.presentations": 0} | changes)
         try:
@@ -73,23 +71,13 @@ def run(name: str, changes: dict[str, Any], seeds: int, path: Path) -> list[floa
     return [float(e) if np.isfinite(e) else None for e in np.atleast_1d(final)]
 
 
-def held_out() -> Path:
-    """A file of the training split of the digits, of which a fifth takes the place of the test."""
-    path, data = OUT / "validation.npz", Digits().draw()
-    labels = data.y_train.argmax(axis=1)
-    train, rest = split(len(labels), 0.2, 1, labels)
-    x, y = data.x_train, labels
-    np.savez(path, x=x[train], y=y[train], x_test=x[rest], y_test=y[rest])
-    return path.absolute()
-
-
 def write(name: str, found: Any) -> None:
     (OUT / f"{name}.json").write_text(json.dumps(found, indent=1))
 
 
 @app.command()
 def learn(seeds: int = 5) -> None:
-    """Errors on the test split, of the microcircuit and of its controls."""
+    """Errors on the test samples, of the microcircuit and of its controls."""
     OUT.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
     for hidden, layers in DEPTHS.items():
@@ -103,13 +91,16 @@ def learn(seeds: int = 5) -> None:
 
 @app.command()
 def collapse(seeds: int = 5) -> None:
-    """Errors on the held-out part, over rates, of two hidden layers."""
+    """Errors on the validation part, over rates, of two hidden layers."""
     OUT.mkdir(parents=True, exist_ok=True)
-    task = {"name": "arrays", "path": str(held_out())}
     found: dict[str, Any] = {}
     for keep in (*KEEPS, None):
         for rate in RATES:
-            changes = {"task": task, "model.layers": DEPTHS[2], "model.parameters.eta": rate}
+            changes = {
+                "task.validation": 0.2,
+                "model.layers": DEPTHS[2],
+                "model.parameters.eta": rate,
+            }
             changes |= VARIANTS["copied"][1] if keep is None else {"model.parameters.keep": keep}
             key = f"{'copied' if keep is None else keep}-{rate}"
             found[key] = run("microcircuit-digits", changes, seeds, OUT / f"collapse-{key}.h5")

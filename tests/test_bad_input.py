@@ -315,7 +315,7 @@ IDX = bytes([0, 0, 8, 3]) + struct.pack(">3I", 5, 3, 4) + bytes(range(60))
 def test_a_damaged_archive_is_refused_in_words(folder, content):
     path = folder / "data.npz"
     path.write_bytes(content)
-    refused(lambda: Arrays(path).draw(), "data.npz")
+    refused(lambda: Arrays(path).draw(np.random.default_rng(0)), "data.npz")
     refused(lambda: read_arrays(path), "data.npz")
 
 
@@ -334,7 +334,7 @@ def test_what_a_library_says_of_a_damaged_archive_is_cut_short(folder):
 
 
 def test_a_folder_of_idx_files_that_misfit_is_refused_in_words(folder):
-    assert refused(lambda: IdxFolder(folder).draw(), folder)
+    assert refused(lambda: IdxFolder(folder).draw(np.random.default_rng(0)), folder)
 
 
 # --- traces -------------------------------------------------------------------------------------

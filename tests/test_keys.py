@@ -39,7 +39,7 @@ def test_a_new_key_is_missed_and_keeps_what_is_written(keys):
     lost = next(line for line in lines if line.startswith("| `split_seed`"))
     old = "".join(line for line in lines if line != lost).replace("`heun` | the solver", "x | my")
     new = keys["updated"](old)
-    assert "| `split_seed` | integer | 0 |  |" in new
+    assert "| `split_seed` | integer | none |  |" in new
     assert "`heun` | my; `kvaerno5` is implicit" in new
 
 

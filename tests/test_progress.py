@@ -13,8 +13,8 @@ from neurosim import wording
 from neurosim.process import progression
 
 
-def at(done, test_error=0.1):
-    return progression.Progress(done, 240, 0.5, test_error)
+def at(done, error=0.1):
+    return progression.Progress(done, 240, 0.5, error)
 
 
 def test_what_is_done_and_how_long_it_takes_is_known_at_any_time():
@@ -150,10 +150,10 @@ def test_the_bar_compiles_first_and_then_counts():
     bar = progression.Bar("mine", sys.stderr)
     [task] = bar.rich.tasks
     assert task.description == "mine: compiling" and task.total is None
-    bar(SimpleNamespace(done=3, total=12, loss=0.123456, test_error=0.034))
+    bar(SimpleNamespace(done=3, total=12, loss=0.123456, error=0.034))
     assert (task.description, task.percentage) == ("mine", 25.0)
     assert task.fields["numbers"] == "loss 0.123, test error 3.4 %"
-    bar(SimpleNamespace(done=4, total=12, loss=0.1, test_error=None))
+    bar(SimpleNamespace(done=4, total=12, loss=0.1, error=None))
     assert task.fields["numbers"] == "loss 0.1"
 
 

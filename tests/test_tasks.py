@@ -1,5 +1,6 @@
 """The tasks: what they draw against independent oracles, and what they refuse."""
 
+import dataclasses
 import math
 
 import jax.numpy as jnp
@@ -132,20 +133,64 @@ def test_a_common_scale_keeps_the_ratios_of_the_variances():
 @pytest.mark.parametrize("stratified", [False, True])
 def test_a_split_is_a_reproducible_partition(stratified):
     labels = np.repeat([0, 1, 2], [50, 30, 5])
-    arguments = (85, 0.2, 4, labels if stratified else None)
-    train, test = split(*arguments)
+
+    def halves(seed, part=0.2):
+        return split("part", 85, part, rng(seed), labels if stratified else None)
+
+    train, test = halves(4)
     assert sorted([*train, *test]) == list(range(85))
     assert len(test) == 17
-    again = split(*arguments)
+    again = halves(4)
     assert np.array_equal(train, again[0]) and np.array_equal(test, again[1])
-    assert not np.array_equal(np.sort(test), np.sort(split(85, 0.2, 5, arguments[3])[1]))
+    assert not np.array_equal(np.sort(test), np.sort(halves(5)[1]))
     if stratified:
         assert np.bincount(labels[test]).tolist() == [10, 6, 1]
+    rest, held = halves(4, 19)
+    assert sorted([*rest, *held]) == list(range(85)) and len(held) == 19
+    if stratified:  # 19/85 of each class is 11.2, 6.7 and 1.1
+        assert np.bincount(labels[held]).tolist() == [11, 7, 1]
 
 
-def test_a_split_without_test_samples_is_refused():
-    with pytest.raises(InputError, match=r"splits 3 samples into 3 for training and 0 for"):
-        split(3, 0.1, 0)
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (0.1, "part = 0.1 of 3 samples holds out 0 and leaves 3 to train on; expected at least"),
+        (3, "part = 3 of 3 samples holds out 3 and leaves 0 to train on; expected at least"),
+    ],
+)
+def test_a_split_with_an_empty_side_is_refused(part, words):
+    with pytest.raises(InputError, match=words):
+        split("part", 3, part, rng())
+
+
+def test_a_validation_part_is_taken_from_the_training_samples_alone(task):
+    if hasattr(task, "standardise"):
+        task = dataclasses.replace(task, standardise=False)
+    whole = task.draw(rng(3)).x_train
+    for part in (0.4, 2):
+        data = dataclasses.replace(task, validation=part).draw(rng(3))
+        both = np.concatenate([data.x_train, data.x_test])
+        assert np.array_equal(*(a[np.lexsort(a.T)] for a in (both, whole)))
+        exact = part * len(whole) if part < 1 else part
+        rounded = data.outputs / 2 if part < 1 and data.classes else 0.5
+        assert abs(len(data.x_test) - exact) <= (0 if part == 2 else rounded)
+
+
+def test_every_seed_has_a_split_of_its_own_unless_told_which():
+    one, other = (Digits(split_seed=4).draw(rng(seed)) for seed in (0, 1))
+    assert same(one, other) and Digits(split_seed=4).shared
+    one, other = (Digits(standardise=False).draw(rng(seed)) for seed in (0, 1))
+    assert not np.array_equal(one.x_test, other.x_test) and not Digits().shared
+    for data in (one, other):  # each a split of the same images
+        together = np.concatenate([data.x_train, data.x_test])
+        reference = np.concatenate([one.x_train, one.x_test])
+        assert np.array_equal(*(a[np.lexsort(a.T)] for a in (together, reference)))
+
+
+@pytest.mark.parametrize("part", [0, 1.0, 1.5, -2, True, "0.2"])
+def test_a_validation_part_that_is_none_is_refused(part):
+    with pytest.raises(InputError, match="digits: validation: got .*; expected a share between"):
+        Digits(validation=part)
 
 
 # Student-teacher
@@ -355,7 +400,7 @@ def test_digits_are_those_of_scikit_learn():
 
 
 def test_digits_are_standardised_on_the_training_split():
-    raw, data = Digits(standardise=False).draw(), Digits().draw()
+    raw, data = Digits(standardise=False).draw(rng()), Digits().draw(rng())
     varies = np.ptp(raw.x_train, axis=0) > 0
     assert 0 < np.count_nonzero(~varies) < 10
     np.testing.assert_allclose(data.x_train.mean(axis=0), 0, atol=1e-12)

@@ -238,7 +238,7 @@ def test_every_damaged_byte_is_refused_or_harmless(tmp_path):
         content[position] = byte ^ 0xFF
         path.write_bytes(content)
         try:
-            Arrays(path, test_fraction=0.5).draw()
+            Arrays(path, test_fraction=0.5).draw(rng())
         except InputError:
             refused += 1
     # At least what the checksums cover: the values, and 128 bytes of header for each array.

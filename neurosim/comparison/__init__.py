@@ -29,10 +29,10 @@ def compare(a: str | PathLike[str], b: str | PathLike[str]) -> dict[str, Any]:
     """How far two traces agree, as plain data.
 
     Of ensembles the first seed that lives is compared, and the mean over all that do learn. Returns
-    `a` and `b` (path, protocol, model, level, seed, seeds); `differs`, the keys in which the
-    protocols differ, with both values; `presentations`, seen in detail by both, and `aligned`: how
-    many `samples` both saw there and whether they began as the same `network`, so that units are
-    the same units.
+    `a` and `b` (path, protocol, model, level, seed, seeds, tested_on); `differs`, the keys in
+    which the protocols differ, with both values; `presentations`, seen in detail by both, and
+    `aligned`: how many `samples` both saw there and whether they began as the same `network`, so
+    that units are the same units.
 
     `agreement`, per presentation, phase, layer and variable at the end of the phase, as plasticity
     had it: `size_a` and `size_b` (root mean squares) and, of the same units and samples, `rmse`,

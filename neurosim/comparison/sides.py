@@ -75,6 +75,7 @@ class Side:
             "level": self.level,
             "seed": self.seed,
             "seeds": self.trace.seeds,
+            "tested_on": self.trace.tested_on,
         }
 
     @cached_property

@@ -35,10 +35,19 @@ def in_words(report: dict[str, Any]) -> str:
             lines += ["", "teaching signals:"]
             lines += _table([_signal_heads(whole), *(_signal(row, whole) for row in signals)])
     if report["learning"]:
-        lines += ["", "test loss (error) after as many presentations, means over seeds:"]
+        lines += [
+            "",
+            f"{tested_on(report)} loss (error) after as many presentations, means over seeds:",
+        ]
         heads = ("presentations", "a", "b", "expected", "verdict")
         lines += _table([heads, *map(_learning, _ends(report["learning"]))])
     return "\n".join(lines)
+
+
+def tested_on(report: dict[str, Any]) -> str:
+    """Which samples tell of learning: "test" or "validation", and where both do, "held-out"."""
+    kinds = {report[side]["tested_on"] for side in "ab"}
+    return kinds.pop() if len(kinds) == 1 else "held-out"
 
 
 def _wrapped(text: str) -> list[str]:
@@ -88,7 +97,8 @@ def _verdict(report: dict[str, Any]) -> Iterator[str]:
             yield f"  {labels[name]}: " + ("not there" if part is None else "not comparable")
             continue
         counts = ", ".join(f"{count} {_counted(name)}" for name, count in part["counts"].items())
-        yield f"  {labels[name]}: {counts}; worst: {_worst(name, part['worst'])}"
+        worst = _worst(name, part["worst"], tested_on(report))
+        yield f"  {labels[name]}: {counts}; worst: {worst}"
     place = report["first"]
     if place is not None:
         at = "" if place["time_ms"] is None else f" at {place['time_ms']:.4g} ms"
@@ -110,9 +120,9 @@ def _counted(verdict: str) -> str:
     }[verdict]
 
 
-def _worst(name: str, row: dict[str, Any]) -> str:
+def _worst(name: str, row: dict[str, Any], tested: str) -> str:
     if name == "learning":
-        where = f"test {row['of']} after {_presentations(row)} presentations"
+        where = f"{tested} {row['of']} after {_presentations(row)} presentations"
     else:
         where = f"{row['variable'].replace('_', ' ')} of layer {row['layer']}"
         where += f", presentation {row['presentation']}"

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from neurosim.comparison import Comparison, Pair, hold
+from neurosim.comparison.words import tested_on
 from neurosim.figures.runs import (
     COLOURS,
     DOTS,
@@ -87,8 +88,9 @@ def comparison_figure(found: Comparison) -> Figure:
         panels.append(lambda axes: _scatter(axes, next(letters), shown, names))
     panels += [lambda axes: _errors(axes, next(letters), rows)] if rows else []
     panels += [lambda axes: _signals(axes, next(letters), signals, names)] if signals else []
+    on = tested_on(report)
     for kind, curves in found.curves.items():
-        panels.append(lambda axes, k=kind, c=curves: _learning(axes, next(letters), k, c))
+        panels.append(lambda axes, k=kind, c=curves: _learning(axes, next(letters), on, k, c))
     below = grid[-1].subgridspec(1, len(panels))
     drawn = [figure.add_subplot(below[k]) for k in range(len(panels))]
     for axes, draw in zip(drawn, panels, strict=True):
@@ -237,14 +239,12 @@ def _signals(axes: Axes, letter: str, rows: list[dict[str, Any]], names: list[st
     title(axes, letter, "teaching signals", pad=16)
 
 
-def _learning(axes: Axes, letter: str, kind: str, curves: list[Any]) -> None:
+def _learning(axes: Axes, letter: str, on: str, kind: str, curves: list[Any]) -> None:
     """Means and ranges over the seeds of both."""
     scale = 100.0 if kind == "error" else 1.0
     for (x, y), colour in zip(curves, SIDES, strict=True):
         band(axes, x, scale * y, colour, "", **DOTS)
     decades(axes, np.concatenate([scale * y.ravel() for _, y in curves]), 10)
     axes.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
-    axes.set(
-        xlabel="presentations", ylabel="test error (%)" if kind == "error" else "test loss (a.u.)"
-    )
-    title(axes, letter, f"test {kind}", pad=16)
+    axes.set(xlabel="presentations", ylabel=f"{on} {kind} ({'%' if kind == 'error' else 'a.u.'})")
+    title(axes, letter, f"{on} {kind}", pad=16)

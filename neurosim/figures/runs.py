@@ -260,11 +260,11 @@ def band(axes: Axes, x: np.ndarray, y: np.ndarray, colour: Any, label: str, **lo
 
 
 def _curves(panels: Sequence[Axes], letters: Iterator[str], trace: Trace) -> None:
-    """Over presentations: the loss, the test error and the angle to backprop, as far as known."""
+    """Over presentations: the loss, the error and the angle to backprop, as far as known."""
     axes, *more = panels
     train, test = trace.series("metrics/loss"), trace.series("evaluation/loss")
     band(axes, *train, PALE, "training", lw=0.8)
-    band(axes, *test, INK, "test", **DOTS)
+    band(axes, *test, INK, trace.tested_on, **DOTS)
     decades(axes, np.append(train[1], test[1]), 10)
     loss = trace.model["loss"].replace("-squared", " squared")
     axes.set_ylabel(f"{loss} (nats)" if loss == "cross-entropy" else f"{loss} error (a.u.)")
@@ -273,11 +273,11 @@ def _curves(panels: Sequence[Axes], letters: Iterator[str], trace: Trace) -> Non
     if trace.classes:
         axes, *more = more
         x, error = trace.series("evaluation/error")
-        band(axes, x, 100 * error, INK, "test", **DOTS)
+        band(axes, x, 100 * error, INK, trace.tested_on, **DOTS)
         decades(axes, 100 * error, 10)
         axes.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
-        axes.set_ylabel("test error (%)")
-        title(axes, next(letters), "test error")
+        axes.set_ylabel(f"{trace.tested_on} error (%)")
+        title(axes, next(letters), f"{trace.tested_on} error")
     for axes in more:
         x, angles = trace.series("signals/angle")
         layers = trace.tree["signals/layer"].values.tolist()
@@ -315,7 +315,7 @@ def _headline(trace: Trace) -> str:
     if there.size:
         final = values[there[-1]]
         living = final[np.isfinite(final)].tolist()
-        found = {f"test_{kind}": living if count > 1 else living[0]}
+        found = {f"{trace.tested_on}_{kind}": living if count > 1 else living[0]}
         [(label, text)] = wording.metrics(found)
         after = "" if there[-1] == len(x) - 1 else f" after {x[there[-1]]} presentations"
         parts.append(f"{label} {text}{after}")

@@ -24,13 +24,15 @@ REFRESH = 0.2
 class Progress(NamedTuple):
     """What a progress display is told after every chunk.
 
-    loss, test_error: of the last batch and of the last test, means over the seeds that live.
+    loss, error: of the last batch and of the last test, means over the seeds that live.
+    tested_on: the samples of that test, "test" or "validation".
     """
 
     done: int
     total: int
     loss: float
-    test_error: float | None
+    error: float | None
+    tested_on: str = "test"
 
 
 @contextmanager
@@ -73,10 +75,10 @@ def in_notebook() -> bool:
 
 
 def numbers(progress: Progress) -> str:
-    """Loss and test error in words, as the end of the run says them."""
+    """Loss and error in words, as the end of the run says them."""
     words = f"loss {progress.loss:.3g}"
-    if progress.test_error is not None:
-        words += f", test error {wording.percent(progress.test_error)}"
+    if progress.error is not None:
+        words += f", {progress.tested_on} error {wording.percent(progress.error)}"
     return words
 
 

@@ -110,9 +110,10 @@ def _metrics(tree: Arrays) -> tuple[dict[str, Any], int | None]:
     tests = np.flatnonzero(~np.isnan(_by_seed(tree, "evaluation/loss")).all(axis=1))
     if not tests.size:
         return {}, None
-    metrics = {"test_loss": _of_seeds(loss[tests[-1]])}
+    tested = tree.attribute("evaluation/loss", "tested_on")
+    metrics = {f"{tested}_loss": _of_seeds(loss[tests[-1]])}
     if not np.isnan(error).all():
-        metrics["test_error"] = _of_seeds(error[tests[-1]])
+        metrics[f"{tested}_error"] = _of_seeds(error[tests[-1]])
     return metrics, int(tree["evaluation/presentation"][tests[-1]])
 
 

@@ -17,6 +17,7 @@ from neurosim.models import circuitry
 from neurosim.places import layer_of, spelled
 from neurosim.runs.meanings import MEANINGS, described
 from neurosim.specs import ModelSpec, PhaseSpec, ProtocolSpec
+from neurosim.tasks.data import tested_on
 from neurosim.theory.measures import measured
 from neurosim.traces.layout import Axis, Variable, size
 from neurosim.traces.weight_files import ENDS
@@ -50,7 +51,7 @@ class Plan:
 
     @cached_property
     def evaluations(self) -> list[int]:
-        """After how many presentations the test set is shown: at first and at every epoch's end."""
+        """After how many presentations the network is tested: at first and at every epoch's end."""
         points = [0]
         for first, count in self.stages:
             points += [first + min(n, count) for n in range(self.batches, count, self.batches)]
@@ -283,6 +284,7 @@ class Contents:
             "effort": "steps or sweeps, mean over samples",
             "rescued": "fraction of samples the root solver had to finish",
         }
+        tested = tested_on(self.spec.task)
         drift = Variable("metrics/drift", dims, "1", "largest ‖W W⁻¹ − I‖, where it was looked at")
         return [
             Variable(
@@ -300,10 +302,11 @@ class Contents:
             Variable("metrics/loss", dims, "1", "training loss before teaching, batch mean"),
             Variable("metrics/error", dims, "1", "fraction of the batch classified wrongly"),
             *[Variable(f"metrics/{n}", by_phase, "1", text) for n, text in described.items()],
-            Variable("evaluation/loss", dims, "1", "mean loss on the test set, free phase"),
-            Variable("evaluation/error", dims, "1", "fraction of the test set wrong",
+            Variable("evaluation/loss", dims, "1", f"mean loss on the {tested} samples, free phase",
+                     attributes={"tested_on": tested}),
+            Variable("evaluation/error", dims, "1", f"fraction of the {tested} samples wrong",
                      attributes={"samples": self.tests}),
-            Variable("evaluation/settled", dims, "1", "fraction of test samples that settled"),
+            Variable("evaluation/settled", dims, "1", f"fraction of {tested} samples that settled"),
             Variable("phases/duration", ("phase",), "ms", "longest duration"),
             Variable("phases/teaching", ("phase",), "1", "whether the output is taught", "int8"),
             *[

@@ -30,6 +30,7 @@ from neurosim.runs.positions import Position, checkpoint
 from neurosim.runs.recorder import Recorder, host
 from neurosim.runs.results import Run
 from neurosim.seeds import device_stream
+from neurosim.tasks.data import tested_on
 from neurosim.traces.checkpoint import Checkpoint
 
 CHUNK_SECONDS = 0.5
@@ -340,6 +341,7 @@ class Loop:
                 self.plan.total,
                 float(np.mean(chunk["loss"][living, -1])),
                 float(np.mean(error)) if self.samples.classes else None,
+                tested_on(self.spec.task),
             )
         )
 
@@ -441,9 +443,10 @@ class Loop:
             values = np.where(living, values, np.nan)
             return values.tolist() if len(self.seeds) > 1 else float(values[0])
 
-        metrics = {"test_loss": of_seeds(loss)}
+        tested = tested_on(self.spec.task)
+        metrics = {f"{tested}_loss": of_seeds(loss)}
         if self.samples.classes:
-            metrics["test_error"] = of_seeds(error)
+            metrics[f"{tested}_error"] = of_seeds(error)
         return Run(
             self.setting.path,
             self.spec,

@@ -16,7 +16,8 @@ class Run:
     """A finished run.
 
     spec: what ran. metrics: `test_loss`, and `test_error` as a fraction where the task has
-    classes; lists over seeds where there are several. diverged: the seeds that did, and where.
+    classes, or `validation_loss` and `validation_error` where it holds out a part to choose by;
+    lists over seeds where there are several. diverged: the seeds that did, and where.
     """
 
     path: Path

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from neurosim.archives import read_arrays
 from neurosim.errors import InputError, unknown
 from neurosim.tasks import checks
-from neurosim.tasks.data import Data, one_hot, split, standardise
+from neurosim.tasks.data import Data, hold_out, one_hot, split, standardise
 
 KEYS = ("x", "y", "x_test", "y_test")
 
@@ -21,31 +21,42 @@ class Arrays:
 
     `x` has shape (n, n_in). A one-dimensional integer or boolean `y` is read as labels
     0 … C-1, all of which must occur, and becomes one-hot; any other `y` is a regression target of
-    shape (n,) or (n, n_out). Without `x_test` and `y_test` a part of `x` is held out, stratified
-    where there are classes; the split depends on `split_seed` only.
+    shape (n,) or (n, n_out). Without `x_test` and `y_test` a part of `x` is held out. Splits are
+    stratified where there are classes; every seed of a run has one of its own, unless `split_seed`
+    says which.
 
     Args:
         path: the file; `~` is the home directory.
         test_fraction: the share held out, used where the file has no `x_test`.
-        split_seed: the seed of that split.
+        split_seed: the seed of splits, the same for every seed of a run.
         standardise: whether each input feature gets mean 0 and variance 1 over the training
             split.
+        validation: a share of the training samples, or how many of them, that is held out to
+            choose by: runs are tested on it instead of the test samples, which stay unseen.
     """
 
     path: str | Path
     test_fraction: float = 0.2
-    split_seed: int = 0
+    split_seed: int | None = None
     standardise: bool = False
+    validation: float | None = None
 
     summary: ClassVar[str] = "your own arrays x, y (and x_test, y_test) in an .npz file"
     source: ClassVar[str] = "the user's file"
-    shared: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.path("arrays: path", self.path)
         checks.fraction("arrays: test_fraction", self.test_fraction)
-        checks.whole("arrays: split_seed", self.split_seed, 0)
+        checks.whole_or_none("arrays: split_seed", self.split_seed, 0)
+        checks.part_or_none("arrays: validation", self.validation)
         checks.switch("arrays: standardise", self.standardise)
+
+    @property
+    def shared(self) -> bool:
+        """Whether `split_seed` says which split, or the file leaves nothing to split."""
+        if self.split_seed is not None:
+            return True
+        return self.validation is None and "x_test" in _read(checks.path("arrays: path", self.path))
 
     @property
     def inputs(self) -> int | None:
@@ -57,24 +68,26 @@ class Arrays:
         """None: the file says it."""
         return None
 
-    def draw(self, rng: np.random.Generator | None = None) -> Data:
-        """The data; `rng` is ignored.
+    def draw(self, rng: np.random.Generator) -> Data:
+        """The data, split by `rng` or by `split_seed`.
 
         Raises:
             InputError: the file is missing, damaged, or its arrays are not as above.
         """
+        if self.split_seed is not None:
+            rng = np.random.default_rng(self.split_seed)
         path = checks.path("arrays: path", self.path)
         arrays = _read(path)
         x, y = arrays["x"], arrays["y"]
         if "x_test" in arrays:
             (y_train, y_test), classes = _targets(path, y, arrays["y_test"])
-            x_train, x_test = x, arrays["x_test"]
+            train, test = (x, y_train), (arrays["x_test"], y_test)
         else:
             (targets,), classes = _targets(path, y)
             labels = targets.argmax(axis=1) if classes else None
-            train, test = split(len(x), self.test_fraction, self.split_seed, labels)
-            x_train, x_test = x[train], x[test]
-            y_train, y_test = targets[train], targets[test]
+            rest, held = split("test_fraction", len(x), self.test_fraction, rng, labels)
+            train, test = (x[rest], targets[rest]), (x[held], targets[held])
+        (x_train, y_train), (x_test, y_test) = hold_out(train, test, self.validation, classes, rng)
         if self.standardise:
             x_train, x_test = standardise(x_train, x_test)
         return Data(x_train, y_train, x_test, y_test, classes=classes)

@@ -1,8 +1,8 @@
 """Checks of the parameters that a user gives a task."""
 
+import math
 import os
 from collections.abc import Sequence
-from math import isfinite
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -31,7 +31,7 @@ def whole_or_none(where: str, value: Any, least: int) -> int | None:
 def real(where: str, value: Any, least: float = 0.0) -> float:
     """`value` as a finite float of at least `least`."""
     number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not isfinite(value) or value < least:
+    if not number or not math.isfinite(value) or value < least:
         raise _refuse(where, value, f"a finite number of at least {least:g}")
     return float(value)
 
@@ -42,6 +42,17 @@ def fraction(where: str, value: Any) -> float:
     if not number or not 0 < value < 1:
         raise _refuse(where, value, "a number between 0 and 1, both excluded")
     return float(value)
+
+
+def part_or_none(where: str, value: Any) -> float | None:
+    """`value`, a share of samples between 0 and 1 or a number of them, or None."""
+    if value is None:
+        return None
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    counted = isinstance(value, Integral)
+    if not number or not 0 < value < (math.inf if counted else 1):
+        raise _refuse(where, value, "a share between 0 and 1, or a whole number of samples")
+    return int(value) if counted else float(value)
 
 
 def switch(where: str, value: Any) -> bool:

@@ -1,7 +1,8 @@
 """What a task hands over, and the steps that several tasks share."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from numbers import Integral
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -16,7 +17,7 @@ class Data:
     Args:
         x_train: inputs, shape (n_train, n_in).
         y_train: targets, shape (n_train, n_out).
-        x_test: inputs, shape (n_test, n_in).
+        x_test: inputs to be tested on, shape (n_test, n_in).
         y_test: targets, shape (n_test, n_out).
         classes: whether the targets are one-hot classes.
         teacher: W_1 … W_L of the network that made the targets, shapes (n_i, n_{i-1}), or None.
@@ -127,28 +128,63 @@ def standardise(
     return apply(x_train), apply(x_test)
 
 
-def split(
-    samples: int,
-    test_fraction: float,
-    seed: int,
-    labels: Integer[np.ndarray, " samples"] | None = None,
-) -> tuple[Integer[np.ndarray, " n_train"], Integer[np.ndarray, " n_test"]]:
-    """Shuffled indices of the training and the test samples, a function of the arguments alone.
+Pair = tuple[Float[np.ndarray, "n n_in"], Float[np.ndarray, "n n_out"]]
+"""Inputs and targets of the same samples."""
 
-    With `labels` the split is stratified: `test_fraction` of each class is held out, rounded to
-    whole samples class by class.
+
+def tested_on(task: Any) -> str:
+    """What runs of a task, an object or a table, are tested on: its "test" samples or, where a
+    part of the training samples is held out to choose by, that "validation" part."""
+    part = task.get("validation") if isinstance(task, dict) else getattr(task, "validation", None)
+    return "test" if part is None else "validation"
+
+
+def hold_out(
+    train: Pair, test: Pair, validation: float | None, classes: bool, rng: np.random.Generator
+) -> tuple[Pair, Pair]:
+    """The samples to train on and those to be tested on.
+
+    With `validation` these are two parts of `train`, and `test` stays unseen.
 
     Raises:
         InputError: a side would be empty.
     """
-    order = np.random.default_rng(seed).permutation(samples)
+    if validation is None:
+        return train, test
+    x, y = train
+    labels = y.argmax(axis=1) if classes else None
+    rest, held = split("validation", len(x), validation, rng, labels)
+    return (x[rest], y[rest]), (x[held], y[held])
+
+
+def split(
+    key: str,
+    samples: int,
+    part: float,
+    rng: np.random.Generator,
+    labels: Integer[np.ndarray, " samples"] | None = None,
+) -> tuple[Integer[np.ndarray, " n_rest"], Integer[np.ndarray, " n_held"]]:
+    """Indices of the samples that remain and of those held out, each in an order drawn at random.
+
+    A `part` that is a whole number is how many are held out, any other is their share. With
+    `labels` the split is stratified: a share is rounded to whole samples class by class, and a
+    number is taken from the classes in proportion to their sizes.
+
+    Raises:
+        InputError: a side would be empty; said of `key`.
+    """
+    order = rng.permutation(samples)
     groups = [order] if labels is None else [order[labels[order] == c] for c in np.unique(labels)]
-    held_out = np.concatenate([group[: round(test_fraction * len(group))] for group in groups])
-    in_test = np.isin(order, held_out)
-    train, test = order[~in_test], order[in_test]
-    if not (len(train) and len(test)):
+    if isinstance(part, Integral):
+        turns = np.concatenate([(np.arange(len(group)) + 0.5) / len(group) for group in groups])
+        held_out = np.concatenate(groups)[np.argsort(turns, kind="stable")[:part]]
+    else:
+        held_out = np.concatenate([group[: round(part * len(group))] for group in groups])
+    in_held = np.isin(order, held_out)
+    rest, held = order[~in_held], order[in_held]
+    if not (len(rest) and len(held)):
         raise InputError(
-            f"test_fraction {test_fraction} splits {samples} samples into {len(train)} for "
-            f"training and {len(test)} for testing; expected at least one of each"
+            f"{key} = {part:g} of {samples} samples holds out {len(held)} and leaves {len(rest)} "
+            "to train on; expected at least one of each"
         )
-    return train, test
+    return rest, held

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from neurosim.tasks import checks
-from neurosim.tasks.data import Data, one_hot, split, standardise
+from neurosim.tasks.data import Data, hold_out, one_hot, split, standardise
 
 BRIGHTEST = 16
 
@@ -18,29 +18,36 @@ BRIGHTEST = 16
 class Digits:
     """1797 handwritten digits of 8 x 8 pixels, 10 classes.
 
-    The split is stratified and depends on `split_seed` only, so that every seed of a run sees
-    the same data.
+    Splits are stratified. Every seed of a run has one of its own, unless `split_seed` says which.
 
     Args:
         test_fraction: the share of each class that is held out.
-        split_seed: the seed of the split.
+        split_seed: the seed of the split, the same for every seed of a run.
         standardise: whether to subtract each pixel's mean and to divide all pixels by one scale,
             so that their variance is 1 on average, both fitted on the training split (its
             constant pixels become 0); otherwise pixels lie in [0, 1].
+        validation: a share of the training samples, or how many of them, that is held out to
+            choose by: runs are tested on it instead of the test samples, which stay unseen.
     """
 
     test_fraction: float = 0.2
-    split_seed: int = 0
+    split_seed: int | None = None
     standardise: bool = True
+    validation: float | None = None
 
     summary: ClassVar[str] = "1797 handwritten digits of 8 x 8 pixels (scikit-learn), 10 classes"
     source: ClassVar[str] = "Alpaydin & Kaynak 1998, UCI Machine Learning Repository"
-    shared: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.fraction("digits: test_fraction", self.test_fraction)
-        checks.whole("digits: split_seed", self.split_seed, 0)
+        checks.whole_or_none("digits: split_seed", self.split_seed, 0)
+        checks.part_or_none("digits: validation", self.validation)
         checks.switch("digits: standardise", self.standardise)
+
+    @property
+    def shared(self) -> bool:
+        """Whether `split_seed` says which split."""
+        return self.split_seed is not None
 
     @property
     def inputs(self) -> int:
@@ -52,15 +59,19 @@ class Digits:
         """10."""
         return 10
 
-    def draw(self, rng: np.random.Generator | None = None) -> Data:
-        """The data; `rng` is ignored."""
+    def draw(self, rng: np.random.Generator) -> Data:
+        """The data, split by `rng` or by `split_seed`."""
+        if self.split_seed is not None:
+            rng = np.random.default_rng(self.split_seed)
         pixels, labels = _bundled()
         x, y = pixels / BRIGHTEST, one_hot(labels, self.outputs)
-        train, test = split(len(x), self.test_fraction, self.split_seed, labels)
-        x_train, x_test = x[train], x[test]
+        rest, held = split("test_fraction", len(x), self.test_fraction, rng, labels)
+        (x_train, y_train), (x_test, y_test) = hold_out(
+            (x[rest], y[rest]), (x[held], y[held]), self.validation, True, rng
+        )
         if self.standardise:
             x_train, x_test = standardise(x_train, x_test, common_scale=True)
-        return Data(x_train, y[train], x_test, y[test], classes=True)
+        return Data(x_train, y_train, x_test, y_test, classes=True)
 
 
 def _bundled() -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from neurosim.archives import DEFLATE_RATIO
 from neurosim.errors import InputError
 from neurosim.tasks import checks
-from neurosim.tasks.data import Data, one_hot, standardise
+from neurosim.tasks.data import Data, Pair, hold_out, one_hot, standardise
 
 UNSIGNED_BYTE = 0x08
 BRIGHTEST = 255
@@ -36,12 +36,16 @@ class IdxFolder:
         standardise: whether to subtract each pixel's mean and to divide all pixels by one scale,
             so that their variance is 1 on average, both fitted on the training images in use
             (their constant pixels become 0).
+        validation: a share of the training samples, or how many of them, that is held out to
+            choose by, the same for every seed: runs are tested on it instead of the test images,
+            which stay unseen.
     """
 
     path: str | Path
     train: int | None = None
     test: int | None = None
     standardise: bool = True
+    validation: float | None = None
 
     summary: ClassVar[str] = "images in a folder of MNIST-format (IDX) files"
     source: ClassVar[str] = "LeCun, Bottou, Bengio & Haffner 1998"
@@ -51,6 +55,7 @@ class IdxFolder:
         checks.path("idx: path", self.path)
         checks.whole_or_none("idx: train", self.train, 1)
         checks.whole_or_none("idx: test", self.test, 1)
+        checks.part_or_none("idx: validation", self.validation)
         checks.switch("idx: standardise", self.standardise)
 
     @property
@@ -80,17 +85,22 @@ class IdxFolder:
         classes = 1 + max(int(labels_train.max()), int(labels_test.max()))
         n_train = _count("train", self.train, len(images_train))
         n_test = _count("test", self.test, len(images_test))
-        x_train = images_train[:n_train].reshape(n_train, -1) / BRIGHTEST
-        x_test = images_test[:n_test].reshape(n_test, -1) / BRIGHTEST
+        (x_train, y_train), (x_test, y_test) = hold_out(
+            _scaled(images_train[:n_train], labels_train, classes),
+            _scaled(images_test[:n_test], labels_test, classes),
+            self.validation,
+            True,
+            np.random.default_rng(0),
+        )
         if self.standardise:
             x_train, x_test = standardise(x_train, x_test, common_scale=True)
-        return Data(
-            x_train,
-            one_hot(labels_train[:n_train], classes),
-            x_test,
-            one_hot(labels_test[:n_test], classes),
-            classes=True,
-        )
+        return Data(x_train, y_train, x_test, y_test, classes=True)
+
+
+def _scaled(images: np.ndarray, labels: np.ndarray, classes: int) -> Pair:
+    """Pixels in [0, 1] and classes of so many images."""
+    count = len(images)
+    return images.reshape(count, -1) / BRIGHTEST, one_hot(labels[:count], classes)
 
 
 def read_idx(path: Path, axes: int) -> UInt8[np.ndarray, "..."]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from neurosim.errors import InputError, unknown
 from neurosim.tasks import checks
-from neurosim.tasks.data import Data
+from neurosim.tasks.data import Data, hold_out
 
 REDRAWS = 1000
 """Draws of one matrix before its condition counts as unreachable. At the published threshold of
@@ -53,6 +53,8 @@ class StudentTeacher:
         activation: hidden transfer function s: `linear`, `leaky-relu` (slope 0.35), `tanh`,
             `sigmoid` or `softplus`; `("leaky-relu", slope)`; or an elementwise numpy function.
         conditioning: the bound on sigma_min sigma_max, at least 0.
+        validation: a share of the training samples, or how many of them, that is held out to
+            choose by: runs are tested on it instead of the test samples, which stay unseen.
     """
 
     layers: Sequence[int]
@@ -60,6 +62,7 @@ class StudentTeacher:
     test: int = 1000
     activation: str | Sequence[Any] | Transfer = ("leaky-relu", LEAKY_SLOPE)
     conditioning: float = 0.4
+    validation: float | None = None
 
     summary: ClassVar[str] = "regression onto a random teacher network"
     source: ClassVar[str] = "Meulemans 2020 (thesis), sections 5.1.3 and 5.2.2"
@@ -70,6 +73,7 @@ class StudentTeacher:
         put(self, "layers", checks.layer_sizes("student-teacher: layers", self.layers))
         put(self, "train", checks.whole("student-teacher: train", self.train, 1))
         put(self, "test", checks.whole("student-teacher: test", self.test, 1))
+        checks.part_or_none("student-teacher: validation", self.validation)
         put(self, "conditioning", checks.real("student-teacher: conditioning", self.conditioning))
         if not isinstance(self.activation, str) and isinstance(self.activation, Sequence):
             put(self, "activation", tuple(self.activation))
@@ -103,14 +107,14 @@ class StudentTeacher:
         )
         x_test = rng.standard_normal((self.test, self.inputs))
         x_train = rng.standard_normal((self.train, self.inputs))
-        return Data(
-            x_train,
-            self._output(teacher, x_train),
-            x_test,
-            self._output(teacher, x_test),
-            classes=False,
-            teacher=teacher,
+        train, test = hold_out(
+            (x_train, self._output(teacher, x_train)),
+            (x_test, self._output(teacher, x_test)),
+            self.validation,
+            False,
+            rng,
         )
+        return Data(*train, *test, classes=False, teacher=teacher)
 
     def _output(
         self, teacher: tuple[np.ndarray, ...], x: Float[np.ndarray, "n n_in"]

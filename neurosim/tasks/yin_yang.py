@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from neurosim.tasks import checks
-from neurosim.tasks.data import Data, one_hot
+from neurosim.tasks.data import Data, hold_out, one_hot
 
 RADIUS = 0.5
 DOT_RADIUS = 0.1
@@ -26,10 +26,13 @@ class YinYang:
     Args:
         train: number of training samples.
         test: number of test samples.
+        validation: a share of the training samples, or how many of them, that is held out to
+            choose by: runs are tested on it instead of the test samples, which stay unseen.
     """
 
     train: int = 5000
     test: int = 1000
+    validation: float | None = None
 
     summary: ClassVar[str] = "classification of points in the Yin-Yang symbol, 3 classes"
     source: ClassVar[str] = "Kriener, Göltz & Petrovici 2021 (arXiv 2102.08211)"
@@ -38,6 +41,7 @@ class YinYang:
     def __post_init__(self) -> None:
         object.__setattr__(self, "train", checks.whole("yin-yang: train", self.train, 1))
         object.__setattr__(self, "test", checks.whole("yin-yang: test", self.test, 1))
+        checks.part_or_none("yin-yang: validation", self.validation)
 
     @property
     def inputs(self) -> int:
@@ -51,9 +55,9 @@ class YinYang:
 
     def draw(self, rng: np.random.Generator) -> Data:
         """New points."""
-        x_test, y_test = _samples(self.test, rng)
-        x_train, y_train = _samples(self.train, rng)
-        return Data(x_train, y_train, x_test, y_test, classes=True)
+        test = _samples(self.test, rng)
+        train, test = hold_out(_samples(self.train, rng), test, self.validation, True, rng)
+        return Data(*train, *test, classes=True)
 
 
 def region(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> Integer[np.ndarray, " n"]:

@@ -91,6 +91,10 @@ class Arrays:
         """The names of its dimensions."""
         return _dims(self._file[name])
 
+    def attribute(self, name: str, key: str) -> Any:
+        """What a variable says of itself under a key, as a plain value."""
+        return _attributes(self._file[name])[key]
+
     def names(self, name: str) -> list[str]:
         """What the codes 0, 1, … of an array stand for."""
         return self._file[name].attrs["flag_meanings"].split()

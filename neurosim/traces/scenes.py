@@ -91,7 +91,7 @@ class Trace:
     lost: of every seed the first presentation without a finite loss. What a network says after it
     has diverged is no result: a state of NaN may still be read as some class or as zero.
     done: which phases every presentation went through. classes: whether the task has any, so that
-    errors mean something.
+    errors mean something. tested_on: which samples, "test" or "validation".
     """
 
     def __init__(self, path: str | PathLike[str], tree: Any) -> None:
@@ -101,12 +101,13 @@ class Trace:
         self.model = self.protocol["model"]
         self.seeds = [int(s) for s in str(tree.attrs["seeds"]).split(",")]
         self.flags = tree["phases/phase"].attrs["flag_meanings"].split()
+        self.tested_on = str(tree["evaluation/loss"].attrs["tested_on"])
         self.lost = np.full(len(self.seeds), np.inf)
         self.lost = np.logical_and.accumulate(np.isfinite(self.series("metrics/loss")[1])).sum(0)
         self.done = np.isfinite(self.series("metrics/effort")[1]).any(1)
         self.classes = self.model["loss"] == "cross-entropy"
         if self.summary:
-            self.classes = "test_error" in self.summary["metrics"]
+            self.classes = f"{self.tested_on}_error" in self.summary["metrics"]
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Presentations, and a variable over (presentation, seed, …): NaN where there is none."""
