@@ -63,7 +63,7 @@ def made(
     held = [
         Variable("metrics/loss", dims("presentation")),
         Variable("metrics/effort", dims("presentation", "phase")),
-        Variable("evaluation/loss", dims("presentation")),
+        Variable("evaluation/loss", dims("presentation"), attributes={"tested_on": "test"}),
         Variable("evaluation/error", dims("presentation")),
         Variable("phases/teaching", ("phase",), dtype="int8"),
     ]

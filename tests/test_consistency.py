@@ -482,6 +482,38 @@ def test_a_change_is_not_blamed_for_what_only_its_absence_breaks():
     assert all(line.startswith("override rate.dt: ") for line in error.value.messages)
 
 
+@pytest.mark.parametrize(
+    ("changes", "messages"),
+    [
+        (
+            {"task.name": "yin-yang"},
+            ["override task.name: model.layers: [64, 64, 10] does not fit the task, which has 4 "],
+        ),
+        (
+            {"task.split_seed": -1, "plasticity": "onlin", "stages.0.phases.0.teaching": "non"},
+            [
+                "override plasticity: unknown plasticity 'onlin'",
+                "override stages.0.phases.0.teaching: unknown teaching 'non'",
+                "override task.split_seed: got -1; expected a whole number of at least 0",
+            ],
+        ),
+        (
+            {"task": {"name": "student-teacher", "layers": [64, 0, 10]}},
+            ["override task.layers.1: got 0; expected a whole number of at least 1"],
+        ),
+        ({"task.validation": 1.5}, ["override task.validation: got 1.5; expected a share betwe"]),
+        ({"task.splt": 1}, ["override task.splt: unknown key 'splt'"]),
+        ({"task.name": "digit"}, ["override task.name: unknown task 'digit'; did you mean 'digi"]),
+    ],
+)
+def test_a_task_is_checked_with_everything_else(changes, messages):
+    with pytest.raises(ns.InputError) as refused:
+        ns.load_protocol("quickstart", changes)
+    found = refused.value.messages
+    assert len(found) == len(messages)
+    assert all(line.startswith(start) for line, start in zip(found, messages, strict=True)), found
+
+
 @pytest.mark.parametrize("wrong", [[["x"]], ["x"], "x", {"a": [1]}, [[{}]]])
 def test_what_is_of_no_kind_is_refused_wherever_it_stands(wrong):
     for key in ("record.samples", "stages.0.phases.0.plastic", "model.projections.W.rate"):

@@ -378,6 +378,24 @@ def test_difference_reconstruction_regresses_noise_on_what_returns():
     np.testing.assert_allclose(regression(np.eye(5), P[2], decay), last, atol=1e-12)
 
 
+def test_local_difference_reconstruction_rests_at_the_transpose():
+    """With exact inverses of s both ways are linear: ΔQ = E[εε^T] W^T − Q (E[ηη^T] + λ I)."""
+    sizes, decay, samples = (4, 6, 5, 3), 0.05, 20_000
+    net, weights = network(sizes), random_weights(sizes, seed=5)
+    hidden = [jnp.asarray(np.tile(draws(10 + i, n), (samples, 1))) for i, n in enumerate(sizes[1:])]
+    readout = Readout(tuple(hidden), (), ())
+    found = probes.local_difference(net, weights, readout, 1e-5, jax.random.key(3))
+    for i, signal in enumerate(found, start=1):
+        noise, other = signal.actual[::2] / 2, signal.pre[1::2]
+        moments = [np.asarray(e.T @ e) / samples for e in (noise, other)]
+        for moment in moments:
+            off = (moment - np.eye(len(moment))) * np.sqrt(samples / 2)
+            assert np.abs(off).max() < 5
+        W, Q = np.asarray(weights.W[i]), np.asarray(weights.Q[i - 1])
+        change = moments[0] @ W.T - Q @ moments[1] - decay * Q
+        np.testing.assert_allclose(apical_delta(signal, weights.Q[i - 1], decay), change, atol=1e-9)
+
+
 # --------------------------------------------------------------------------------------- sleep
 
 SLEEP = """

@@ -85,7 +85,7 @@ def test_toml(text):
     run = ns.run(protocol, seeds=range(3), level=level)
     assert run.spec.name == "mine"
     assert not run.diverged and set(run.settled.values()) == {1.0}
-    assert max(run.metrics["test_error"]) < 0.08  # chance is 90 %
+    assert max(run.metrics["test_error"]) < 0.1  # chance is 90 %; splits of the data differ by 2 %
 
 
 def commands():

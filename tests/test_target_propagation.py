@@ -12,7 +12,8 @@ from neurosim.credit import CREDITS
 from neurosim.plasticity.channel import random_layer
 from neurosim.seeds import device_stream
 
-SLOPE, STEP, EPSILON = 0.35, 0.1, 0.5
+SLOPE, STEP, EPSILON, SIGMA = 0.35, 0.1, 0.5, 1e-3
+AUTOENCODING = ("dtp", "ao-sdtp", "dtp-drl", "dtp-ldrl", "dtp-fixed")
 ITERATIONS, SAMPLES = 100, 160
 
 
@@ -53,7 +54,7 @@ class Reference:
 
     def g(self, i, above):
         """g_i for batch-first activities of layer i+1."""
-        if self.method.startswith("original") or self.method in ("dtp", "ao-sdtp"):
+        if self.method.startswith("original") or self.method in AUTOENCODING:
             return self.s[i - 1](above @ self.Q[i - 1].T)
         return self.inverse[i](above) @ self.Q[i - 1].T
 
@@ -119,6 +120,10 @@ class Reference:
             self.learn_around_targets(t, target)
         elif method == "bdfa":
             self.learn_to_reconstruct(x, y)
+        elif method == "dtp-drl":
+            self.learn_from_the_way_up(t, h)
+        elif method == "dtp-ldrl":
+            self.learn_from_both_sides(t, h)
 
     def normalised(self, i, h):
         """Batch normalisation of layer i [T A.1], for the methods that have it."""
@@ -207,6 +212,42 @@ class Reference:
             Q.append((1 - rate * 0.1) * q - rate / len(x) * delta.T @ h[i + 1])
         self.Q = Q
 
+    def learn_from_the_way_up(self, t, h):
+        """Noise to the output and back, against the same without; W as it has become."""
+        Q = []
+        for i, q in enumerate(self.Q, start=1):
+            B = len(h[i])
+            noise = self.noise(t, i, B, h[i].shape[1])
+            arrived = []
+            for now in (h[i] + SIGMA * noise, h[i]):
+                for k in range(i + 1, self.L + 1):
+                    now = self.s[k - 1](now @ self.W[k - 1].T)
+                for k in range(self.L - 1, i, -1):
+                    now = self.g(k, now)
+                arrived.append(now)
+            noisy, still = (now @ q.T for now in arrived)
+            back = (self.s[i - 1](noisy) - self.s[i - 1](still)) / SIGMA
+            missing = self.ds[i - 1](noisy) * (noise - back)
+            rate = self.feedback_rates[i - 1]
+            change = missing.T @ ((arrived[0] - arrived[1]) / SIGMA) / B
+            Q.append((1 - rate * 0.1) * q + rate * change)
+        self.Q = Q
+
+    def learn_from_both_sides(self, t, h):
+        """The gradient of L-DRL to first order in the noise; W as it has become."""
+        Q = []
+        for i, q in enumerate(self.Q, start=1):
+            B, n, m = len(h[i]), h[i].shape[1], q.shape[1]
+            own, above = self.noises(t, i, B, n, m)
+            up, still = (self.s[i](now @ self.W[i].T) for now in (h[i] + SIGMA * own, h[i]))
+            b_i = still @ q.T
+            back = (self.s[i - 1]((still + SIGMA * above) @ q.T) - self.s[i - 1](b_i)) / SIGMA
+            slope = self.ds[i - 1](b_i)
+            change = (slope * own).T @ ((up - still) / SIGMA) - (slope * back).T @ above
+            rate = self.feedback_rates[i - 1]
+            Q.append((1 - rate * 0.1) * q + rate / B * change)
+        self.Q = Q
+
     def learn_around_targets(self, t, target):
         """D 17, whose gradient comes down through f_{i+1}."""
         Q = []
@@ -256,7 +297,12 @@ def draws(seed, count):
         own = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, t), 0), count)[i - 1]
         return np.asarray(jax.random.normal(own, (batch, n), "float64"))
 
-    return noise, layer
+    def noises(t, i, batch, below, above):
+        own = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, t), 0), count)[i - 1]
+        pairs = zip(jax.random.split(own), (below, above), strict=True)
+        return [np.asarray(jax.random.normal(k, (batch, n), "float64")) for k, n in pairs]
+
+    return noise, layer, noises
 
 
 FAMILY = [name for name, credit in CREDITS.items() if credit.own_channel]
@@ -307,6 +353,7 @@ def test_a_hundred_iterations_as_in_the_algorithms(method, tmp_path, double_prec
         own["model.auxiliary"] = 1
     if Q:
         own["model.credit"] |= {"init": "file", "decay": 0.1, "rate": feedback_rates}
+        own["model.credit"] |= {"noise": SIGMA} if method in ("dtp-drl", "dtp-ldrl") else {}
     if CREDITS[method].feedback == "tied":
         own["model.credit"] = {"name": method, "init": "pseudo-inverse"}
     if CREDITS[method].feedback in ("fixed", "tied", "sherman-morrison"):
@@ -314,7 +361,9 @@ def test_a_hundred_iterations_as_in_the_algorithms(method, tmp_path, double_prec
     protocol = ns.load_protocol("target-propagation", own)
     run = ns.run(protocol, seed=5, out=tmp_path / "trace.h5")
     trace = ns.open_trace(run.path)
-    reference = Reference(method, W, Q, rates, feedback_rates, *draws(5, max(len(Q), 2)))
+    *drawn, noises = draws(5, max(len(Q), 2))
+    reference = Reference(method, W, Q, rates, feedback_rates, *drawn)
+    reference.noises = noises
     if method == "dtp":
         reference.noise = draws(5, 1)[0]
     for t in range(ITERATIONS):

@@ -189,7 +189,7 @@ def test_every_seed_has_a_split_of_its_own_unless_told_which():
 
 @pytest.mark.parametrize("part", [0, 1.0, 1.5, -2, True, "0.2"])
 def test_a_validation_part_that_is_none_is_refused(part):
-    with pytest.raises(InputError, match="digits: validation: got .*; expected a share between"):
+    with pytest.raises(InputError, match=r"digits: validation: got .*; expected a share between"):
         Digits(validation=part)
 
 

@@ -1,14 +1,16 @@
 """What a protocol asks for that cannot be had, key by key."""
 
+import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from neurosim.building import ingredients
 from neurosim.building.facts import facts, invertible, spiking
-from neurosim.building.ingredients import neurons
 from neurosim.credit import named
-from neurosim.errors import unknown
+from neurosim.errors import InputError, unknown
 from neurosim.levels.schemes import SCHEMES
 from neurosim.levels.spiking.neurons import COUNTED
 from neurosim.models import circuitry
@@ -34,6 +36,41 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
     for number, stage in enumerate(spec.stages):
         yield from _stage_problems(spec, stage, ("stages", number))
     yield from _record_problems(spec)
+    yield from _task_problems(spec)
+
+
+def _task_problems(spec: ProtocolSpec) -> Iterator[Problem]:
+    """What the task refuses, and layers that do not fit it, as far as no file must be read."""
+    given = spec.task
+    try:
+        task = ingredients.task(spec, Path())
+    except InputError as error:
+        name = given.get("name")
+        for message in error.messages:
+            what = message.removeprefix(f"{name}: ")
+            key, _, rest = what.partition(": ")
+            place = re.fullmatch(r"(\w+)(?:\[(\d+)\])?", key)
+            if place is None or place[1] not in given:
+                yield ("task",), what
+            else:
+                at = () if place[2] is None else (int(place[2]),)
+                yield ("task", place[1], *at), rest
+        return
+    inputs, outputs = getattr(task, "inputs", None), getattr(task, "outputs", None)
+    if inputs is not None and outputs is not None:
+        yield from misfits(spec.model, inputs, outputs)
+
+
+def misfits(model: ModelSpec, inputs: int, outputs: int) -> Iterator[Problem]:
+    """Layers of other sizes than a task of so many inputs and outputs needs."""
+    first, last = model.layers[0], model.layers[-1] - model.auxiliary
+    if (first, last) != (inputs, outputs):
+        beside = f" beside {model.auxiliary} auxiliary ones" if model.auxiliary else ""
+        yield (
+            ("model", "layers"),
+            f"{model.layers} does not fit the task, which has {inputs} inputs and {outputs} "
+            f"outputs{beside}",
+        )
 
 
 def _model_problems(model: ModelSpec) -> Iterator[Problem]:
@@ -149,7 +186,7 @@ def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
                 "the spiking level knows linear, leaky-relu, tanh, sigmoid and softplus, by name",
             )
             break
-    yield from _step_problems(spec, neurons(spec).kind)
+    yield from _step_problems(spec, ingredients.neurons(spec).kind)
     if circuitry.circuit(model).ensembles:
         yield from _ensemble_problems(spec)
     for key in ("window", "plasticity_every"):
@@ -169,7 +206,7 @@ def _ensemble_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             f"{given.max_rate:g} Hz is not above the base rate of {given.base_rate:g} Hz; expected "
             f'such as "{3 * given.base_rate:g} Hz"',
         )
-    longest, made = 1 / given.max_rate, neurons(spec)
+    longest, made = 1 / given.max_rate, ingredients.neurons(spec)
     if model.bursting:
         dead = made.dead_time - made.dt
         least = max(1.25 * dead, made.dead_time)

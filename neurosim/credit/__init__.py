@@ -69,6 +69,12 @@ def _original(targets: Callable, source: str, **more: Any) -> Credit:
     return Credit(targets, source, **({"form": "autoencoder", "feedback": "reconstruction"} | more))
 
 
+def _difference(maps: str, feedback: str) -> Credit:
+    """Differences of the autoencoder's maps, which start at random and learn otherwise, or not."""
+    source = f"targets by differences of maps, {maps}"
+    return Credit(difference_targets, source, form="autoencoder", feedback=feedback, init="random")
+
+
 def _modified(source: str, **more: Any) -> Credit:
     """Modified target propagation: batch-normalised, updates divided by the slope."""
     rules = {"form": "inverse", "rule": "delta-over-slope", "feedback": "tied"}
@@ -111,6 +117,13 @@ CREDITS: dict[str, Credit] = {
         difference_targets,
         "the same with auxiliary output units, which model.auxiliary counts [T 3.16]",
     ),
+    "dtp-drl": _difference(
+        "learned on noise sent to the output [Meulemans et al. 2020]", "difference"
+    ),
+    "dtp-ldrl": _difference(
+        "learned on noise in two layers [Ernoult et al. 2022]", "local-difference"
+    ),
+    "dtp-fixed": _difference("fixed and random [Shibuya et al. 2023]", "fixed"),
     "dtp": Credit(
         gradient_targets,
         "difference target propagation below a gradient step, bottom layer first [D 15–20]",

@@ -23,7 +23,7 @@ FORWARD_RULES: dict[str, tuple[str, str]] = {
 }
 """Rules of projections that a credit teaches: what stands for post, of the cell's potential."""
 
-PROBES = ("white-noise", "difference")
+PROBES = ("white-noise", "difference", "local-difference")
 """Feedback rules that a circuit which is a chain of layers can name: its Q learns by them."""
 
 FEEDBACK_RULES: dict[str, FeedbackRule] = {
@@ -44,6 +44,10 @@ FEEDBACK_RULES: dict[str, FeedbackRule] = {
     "white-noise": FeedbackRule(
         Deferred("neurosim.plasticity.signals:white_noise"),
         "the same on white noise, towards the pseudo-inverse [T A.8, 4.7]",
+    ),
+    "local-difference": FeedbackRule(
+        Deferred("neurosim.plasticity.signals:local_difference"),
+        "noise once up and once down, towards the transpose [Ernoult et al. 2022, L-DRL]",
     ),
     "bidirectional": FeedbackRule(
         Deferred("neurosim.plasticity.signals:bidirectional"),

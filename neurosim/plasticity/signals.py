@@ -85,6 +85,48 @@ def there_and_back(
     return Feedback(pre, predicted, actual, slope)
 
 
+def local_difference(
+    network: Network, weights: Weights, readout: Readout, sigma: Scalar | float, key: PRNGKeyArray
+) -> tuple[Feedback, ...]:
+    """Noise in layer i goes once up, noise in layer i+1 once down, each less what is there without.
+
+    The local difference reconstruction loss of Ernoult et al. 2022, −ε·(g_i(f_{i+1}(h_i + σε)) −
+    g_i(f_{i+1}(h_i)))/σ + ½‖g_i(h_{i+1} + ση) − g_i(h_{i+1})‖²/σ²: the Jacobian of g_i becomes the
+    transpose of that of f_{i+1}. Both halves stand in one batch of twice the size.
+    """
+
+    def one(
+        h: Float[Array, " n_i"],
+        own: Float[Array, " n_i"],
+        above: Float[Array, " pre"],
+        i: int,
+    ) -> Feedback:
+        def up(h: Float[Array, " n_i"]) -> Float[Array, " pre"]:
+            return network.encode(weights, i, network.f(weights, i + 1, h))
+
+        pre, Q = up(h), weights.Q[i - 1]
+        potential = Q @ pre
+        moved = network.decode(i, Q @ (pre + sigma * above)) - network.decode(i, potential)
+        return Feedback(
+            pre=jnp.stack([(up(h + sigma * own) - pre) / sigma, above]),
+            predicted=jnp.stack([jnp.zeros_like(h), 2 * moved / sigma]),
+            actual=jnp.stack([2 * own, jnp.zeros_like(h)]),
+            slope=jnp.tile(network.decode_slope(i, potential), (2, 1)),
+        )
+
+    signals = []
+    for i, layer_key in enumerate(jax.random.split(key, network.depth - 1), start=1):
+        below, above = readout.rate[i - 1], readout.rate[i]
+        keys = jax.random.split(layer_key)
+        noises = (
+            jax.random.normal(k, h.shape, h.dtype)
+            for k, h in zip(keys, (below, above), strict=True)
+        )
+        halves = jax.vmap(lambda h, e, a, i=i: one(h, e, a, i))(below, *noises)
+        signals.append(jax.tree.map(lambda a: a.reshape(-1, a.shape[-1]), halves))
+    return tuple(signals)
+
+
 def noise_injected(
     network: Network, weights: Weights, readout: Readout, sigma: Scalar | float, key: PRNGKeyArray
 ) -> tuple[Feedback, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from neurosim.building import ingredients
+from neurosim.building.consistency import misfits
 from neurosim.building.loading import Protocol
 from neurosim.errors import InputError, NeurosimWarning
 from neurosim.runs.contents import Plan
@@ -34,15 +35,8 @@ def data(protocol: Protocol, seeds: list[int]) -> tuple[bool, list[Data]]:
         else:
             drawn = [task.draw(host_stream(seed, "task")) for seed in seeds]
     first = drawn[0]
-    sizes = spec.model.layers
-    n_in, n_out = first.x_train.shape[1], first.y_train.shape[1]
-    wrong = []
-    if (sizes[0], sizes[-1] - spec.model.auxiliary) != (n_in, n_out):
-        wrong.append(
-            f"{protocol.where(('model', 'layers'))}: {sizes} does not fit the task, which has "
-            f"{n_in} inputs and {n_out} outputs"
-            + (f" beside {spec.model.auxiliary} auxiliary ones" if spec.model.auxiliary else "")
-        )
+    found = misfits(spec.model, first.inputs, first.outputs)
+    wrong = [f"{protocol.where(key)}: {what}" for key, what in found]
     if spec.batch > len(first.x_train):
         wrong.append(
             f"{protocol.where(('batch',))}: {spec.batch} samples a batch, but the task has only "

@@ -1,0 +1,310 @@
+"""All models on the same tasks: seeds, presentations and the choice of their rates are the same.
+
+    python studies/zoo.py learn digits            # or yin-yang, or fashion
+    python studies/zoo.py levels                  # what runs where, and how far the levels agree
+    python studies/zoo.py page                    # the tables and the figure of docs/zoo.md
+
+One procedure for all: every learning rate of a model's own protocol is multiplied by the same pace,
+chosen among five as the one with the least mean error on a fifth of the training samples of five
+seeds. Then the test samples are seen once, by five other seeds. A seed that diverged counts as an
+error of 100 % in the choice, and is counted apart in the result. The controls, whose hidden layers
+do not learn, have a choice of their own. Neurons are at rest (the equilibrium level).
+
+A further model is a further line of `MODELS`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+import neurosim as ns
+
+OUT = Path("outputs/zoo")
+PACES = (1 / 9, 1 / 3, 1.0, 3.0, 9.0)
+SEEDS = 5
+"""As many to choose by (0 to 4) as to test with (5 to 9)."""
+
+CHOOSING, TESTING = range(SEEDS), range(SEEDS, 2 * SEEDS)
+CONTROL = ", hidden layers frozen"
+"""What names of the controls end in."""
+
+MOMENTS = 11
+"""Presentations of which the angle to backprop is looked at, from the first to the last."""
+
+
+class Problem(NamedTuple):
+    """A task, the sizes of the networks that learn it, and for how long."""
+
+    title: str
+    task: dict[str, Any]
+    layers: list[int]
+    epochs: int
+
+
+PROBLEMS = {
+    "digits": Problem("digits, 64-64-10", {"name": "digits"}, [64, 64, 10], 30),
+    "yin-yang": Problem("Yin-Yang, 4-64-3", {"name": "yin-yang", "train": 2000}, [4, 64, 3], 30),
+    "fashion": Problem(
+        "Fashion-MNIST, 6000 images, 784-64-10",
+        {"name": "idx", "path": "/usr/share/datasets/fashion-mnist", "train": 6000},
+        [784, 64, 10],
+        10,
+    ),
+}
+
+
+class Model(NamedTuple):
+    """A model as a shipped protocol has it, and what is changed there.
+
+    W: the rate of its forward weights. frozen: the same where hidden layers do not learn, if that
+    is another than W in the output layer alone.
+    """
+
+    protocol: str
+    W: Any
+    changes: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+    frozen: Any = None
+
+
+def credit(name: str, rate: float, learned: bool) -> Model:
+    """A method of the target-propagation family, or of random feedback, with softmax outputs."""
+    changes: dict[str, Any] = {
+        "model.credit": name,
+        "model.output": "softmax",
+        "model.loss": "cross-entropy",
+        "model.projections.W.init": "orthogonal",
+        "batch": 50,
+        "schedule.final": 0.1,
+        "record.decomposition": False,
+    }
+    if not learned:
+        changes["stages.0.phases.0.plastic"] = ["forward"]
+    else:
+        changes["model.credit.rate"] = 0.05
+    return Model("target-propagation", rate, changes)
+
+
+MODELS = {
+    "backprop": Model("backprop-digits", 0.3),
+    "random feedback": credit("fa", 0.3, False),
+    "DTP": credit("dtp", 1.0, True),
+    "DTP, approximate inverses": credit("dtp-ai", 2.0, True),
+    "DTP, fixed feedback": credit("dtp-fixed", 1.0, False),
+    "DTP, noise to the output": credit("dtp-drl", 1.0, True),
+    "DTP, noise in two layers": credit("dtp-ldrl", 1.0, True),
+    "two-phase mixture": Model("quickstart", 0.2),
+    "multiplexing": Model("multiplexing-digits", 10.0),
+    "microcircuit": Model(
+        "microcircuit-digits",
+        "eta*(4*2.5**(L - 1))**int(i < 2)",
+        frozen="2*eta*int(L < i + 1)",
+    ),
+    "deep feedback control": Model("feedback-control-digits", 40.0),
+}
+
+
+def loaded(problem: Problem, model: Model, pace: float, frozen: bool, validate: bool) -> Any:
+    """The protocol of a run."""
+    W = model.W
+    if frozen:
+        hidden = len(problem.layers) - 2
+        W = model.frozen or [0.0] * hidden + [model.W]
+    changes = model.changes | {
+        "level": "equilibrium",
+        "precision": "float32",
+        "task": problem.task | ({"validation": 0.2} if validate else {}),
+        "model.layers": problem.layers,
+        "model.projections.W.rate": W,
+        "stages.0.epochs": problem.epochs,
+        "stages.0.pace": pace,
+        "record.presentations": 0 if validate else MOMENTS,
+        "record.samples": 1,
+        "record.variables": [],
+    }
+    if frozen and model.protocol == "target-propagation":  # nothing is sent down
+        changes["stages.0.phases.0.plastic"] = ["forward"]
+    return ns.load_protocol(model.protocol, changes)
+
+
+def run(name: str, protocol: Any, seeds: range) -> dict[str, Any]:
+    """Errors over the seeds, None of one that diverged; a trace that is there is kept."""
+    path = OUT / f"{name}.h5"
+    if not path.exists():
+        try:
+            ns.run(protocol, seeds=seeds, out=path, force=True, progress=False)
+        except ns.DivergedError:
+            return {"errors": [None] * len(seeds), "path": str(path)}
+    with ns.open_trace(path) as trace:
+        final = trace["evaluation/error"].values[-1]
+        lost = trace["diverged_at"].values >= 0
+        errors = [None if gone else float(e) for e, gone in zip(final, lost, strict=True)]
+        found: dict[str, Any] = {"errors": errors, "path": str(path)}
+        if "signals" in trace:
+            angles = trace["signals/angle"].values  # presentation, seed, layer
+            found["angles"] = np.nanmedian(angles, axis=(0, 1)).tolist()
+    return found
+
+
+def scored(errors: list[float | None]) -> float:
+    """By which a pace is chosen: the mean error, 100 % of a seed that diverged."""
+    return float(np.mean([1.0 if e is None else e for e in errors]))
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.callback()
+def main() -> None:
+    """All models on the same tasks."""
+
+
+@app.command()
+def learn(task: str, only: str = "") -> None:
+    """Choose a pace for every model and its control, then test it."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    problem, file = PROBLEMS[task], OUT / f"{task}.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    for title, model in MODELS.items():
+        if only and only != title:
+            continue
+        for frozen in (False, True):
+            label = title + CONTROL if frozen else title
+            name = f"{task}-{title.replace(' ', '-')}" + ("-frozen" if frozen else "")
+            tried = {
+                pace: run(
+                    f"{name}-{pace:.2g}", loaded(problem, model, pace, frozen, True), CHOOSING
+                )
+                for pace in PACES
+            }
+            scores = {pace: scored(of["errors"]) for pace, of in tried.items()}
+            pace = min(scores, key=lambda p: (scores[p], p))
+            found = run(f"{name}-test", loaded(problem, model, pace, frozen, False), TESTING)
+            found |= {"pace": pace, "validation": {f"{p:.2g}": s for p, s in scores.items()}}
+            results[label] = found
+            file.write_text(json.dumps(results, indent=1))
+            print(f"{label}: pace {pace:.2g} of {scores}, test {found['errors']}", flush=True)
+
+
+LEVELS = {
+    "stages.0.epochs": None,
+    "stages.0.presentations": 2,
+    "record.presentations": [1],
+    "record.samples": 4,
+    "spiking.presentations": 2,
+    "spiking.test": 4,
+    "batch": 4,
+}
+"""Of two short presentations, the second of which is held against that of another level."""
+
+
+@app.command()
+def levels() -> None:
+    """How far the learning signals of the levels are apart, of digits and untrained weights."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {}
+    for title, model in MODELS.items():
+        paths, row = {}, dict[str, Any]()
+        for level in ("equilibrium", "rate", "spiking"):
+            path = OUT / f"levels-{title.replace(' ', '-')}-{level}.h5"
+            changes = (
+                model.changes
+                | LEVELS
+                | {
+                    "task": {"name": "digits"},
+                    "model.layers": PROBLEMS["digits"].layers,
+                    "precision": "float64",
+                    "level": level,
+                }
+            )
+            try:
+                protocol = ns.load_protocol(model.protocol, changes)
+                ns.run(protocol, out=path, force=True, progress=False)
+            except ns.InputError as error:
+                row[level] = str(error.messages[0]).partition(": ")[2]
+                continue
+            paths[level] = path
+        if {"equilibrium", "rate"} <= set(paths):
+            report = ns.compare(paths["equilibrium"], paths["rate"])
+            row["rate"] = _worst(report["signals"] or report["agreement"])
+        if {"rate", "spiking"} <= set(paths):
+            row["spiking"] = _worst(ns.compare(paths["rate"], paths["spiking"])["agreement"])
+        found[title] = row
+        print(f"{title}: {row}", flush=True)
+    (OUT / "levels.json").write_text(json.dumps(found, indent=1))
+
+
+def _worst(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row that is furthest apart, relative to its size, and whether noise explains it."""
+    known = [r for r in rows if r["rmse"] is not None and r["size"]]
+    row = max(known, key=lambda r: r["rmse"] / r["size"])
+    return {"apart": row["rmse"] / row["size"], "verdict": row["verdict"]}
+
+
+@app.command()
+def page(out: Path = Path("docs/zoo.png")) -> None:
+    """Print the tables of the page, and draw its figure."""
+    found = {t: json.loads((OUT / f"{t}.json").read_text()) for t in PROBLEMS}
+    for task, results in found.items():
+        print(f"\n{PROBLEMS[task].title}:\n")
+        print("| model | test error | hidden layers frozen | ΔW to backprop | pace | diverged |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        for title in MODELS:
+            own, control = results[title], results[title + CONTROL]
+            angle = f"{own['angles'][0]:.0f}°" if "angles" in own else ""
+            lost = sum(e is None for e in own["errors"])
+            print(
+                f"| {title} | {said(own)} | {said(control)} | {angle} | {paced(own)} | "
+                f"{lost} of {len(own['errors'])} |"
+            )
+    drawing = Figure(figsize=(10.0, 0.6 + 0.34 * len(MODELS)), layout="constrained")
+    panels = drawing.subplots(1, len(found), sharey=True)
+    names = list(MODELS)[::-1]
+    for axes, (task, results) in zip(panels, found.items(), strict=True):
+        for label, colour, marker in (("", "#0072B2", "o"), (CONTROL, "#999999", "s")):
+            for k, title in enumerate(names):
+                errors = [100 * e for e in results[title + label]["errors"] if e is not None]
+                axes.plot(errors, [k] * len(errors), marker, color=colour, alpha=0.45, ms=4, mew=0)
+                if errors:
+                    axes.plot(np.mean(errors), k, "|", color=colour, ms=13, mew=2)
+        axes.set_yticks(range(len(names)), names)
+        axes.set(title=PROBLEMS[task].title, xlabel="test error (%)", xscale="log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+        axes.tick_params(axis="x", which="both", labelsize=8)
+        axes.title.set_fontsize(10)
+        axes.grid(axis="y", lw=0.4, color="#dddddd")
+        axes.spines[["top", "right"]].set_visible(False)
+    handles = [
+        Line2D([], [], color=c, marker=m, ls="", label=name)
+        for c, m, name in (("#0072B2", "o", "all layers learn"), ("#999999", "s", "output only"))
+    ]
+    drawing.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    drawing.savefig(out, dpi=150)
+
+
+def said(result: dict[str, Any]) -> str:
+    """The mean of the errors of the seeds that lived, and their range."""
+    errors = [100 * e for e in result["errors"] if e is not None]
+    if not errors:
+        return "all diverged"
+    return f"{np.mean(errors):.1f} % ({min(errors):.1f}–{max(errors):.1f})"
+
+
+def paced(result: dict[str, Any]) -> str:
+    """The pace that was chosen; at the end of what was tried, that is said."""
+    pace = result["pace"]
+    words = {1 / 9: "1/9", 1 / 3: "1/3"}.get(pace, f"{pace:g}")
+    return (
+        f"{words}, the {'least' if pace < 1 else 'largest'}"
+        if pace in (PACES[0], PACES[-1])
+        else words
+    )
+
+
+if __name__ == "__main__":
+    app()
