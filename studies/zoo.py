@@ -116,7 +116,6 @@ def loaded(problem: Problem, model: Model, pace: float, frozen: bool, validate: 
         W = model.frozen or [0.0] * hidden + [model.W]
     changes = model.changes | {
         "level": "equilibrium",
-        "precision": "float32",
         "task": problem.task | ({"validation": 0.2} if validate else {}),
         "model.layers": problem.layers,
         "model.projections.W.rate": W,

@@ -299,7 +299,7 @@ def test_inspect_in_words_fits_the_terminal(finished, monkeypatch, columns):
     assert "two-phase mixture network on handwritten digits" in text
     assert re.search(r"traces/layer1/soma +presentation 6 × sample 50 × phase 2 × unit 16", text)
     assert max(map(len, lines[1:])) <= columns
-    assert ("mean loss on the test set" in text) == (columns == 120)
+    assert ("mean loss on the test samples" in text) == (columns == 120)
 
 
 def test_inspect_prints_the_protocol_that_ran(finished):

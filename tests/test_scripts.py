@@ -228,9 +228,9 @@ def test_tables_are_merged_into_those_of_the_files_as_dotted_keys_are():
 
 
 def test_another_task_or_activation_brings_its_own_keys_only():
-    changes = {"task": {"name": "digits", "train": 100}, "model": {"layers": [64, 4, 10]}}
+    changes = {"task": {"name": "digits", "test_fraction": 0.3}, "model": {"layers": [64, 4, 10]}}
     spec = ns.load_protocol("tiny.toml", changes).spec
-    assert spec.task == {"name": "digits", "train": 100}
+    assert spec.task == {"name": "digits", "test_fraction": 0.3}
     model = ns.load_model("mixture-two-phase", {"activation": {"slope": 0.5}})
     assert (model.activation.name, model.activation.slope) == ("leaky-relu", 0.5)
     model = ns.load_model("mixture-two-phase", {"activation": {"name": "tanh"}})
