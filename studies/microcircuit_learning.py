@@ -3,6 +3,7 @@
     python studies/microcircuit_learning.py learn       # five seeds, one and two hidden layers
     python studies/microcircuit_learning.py collapse    # rates of W and of interneurons
     python studies/microcircuit_learning.py spikes      # how far spikes are from rates
+    python studies/microcircuit_learning.py published   # the bars and the random teacher of the source
     python studies/microcircuit_learning.py figure
 
 `learn` reports errors on the test split under the settings of the protocol. `collapse` holds out a
@@ -106,6 +107,56 @@ def collapse(seeds: int = 5) -> None:
             found[key] = run("microcircuit-digits", changes, seeds, OUT / f"collapse-{key}.h5")
             print(f"keep {key}: {said(found[key])}", flush=True)
     write("collapse", found)
+
+
+FROZEN = {"model.projections.W.rate": "eta*int(L < i + 1)"}
+
+PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
+    "bars": ("microcircuit-bars", {}),
+    "bars, hidden layer frozen": ("microcircuit-bars", FROZEN),
+    "bars, interneurons from a random start": (
+        "microcircuit-bars",
+        {"model.projections.I.init": "uniform"},
+    ),
+    "teacher": ("microcircuit-teacher", {}),
+    "teacher, hidden layer frozen": ("microcircuit-teacher", FROZEN),
+    **{
+        f"teacher, backprop at {rate:g}": (
+            "backprop-digits",
+            BACKPROP
+            | {
+                "model.layers": [30, 20, 10],
+                "model.projections.W.rate": rate,
+                "task": {
+                    "name": "student-teacher",
+                    "layers": [30, 20, 10],
+                    "activation": "softplus",
+                    "gain": 0.25,
+                },
+            },
+        )
+        for rate in (0.03, 0.1, 0.3)
+    },
+}
+
+
+@app.command()
+def published(seeds: int = 10) -> None:
+    """Final losses and errors of the small tasks of the source; seeds that no rate was chosen by."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    for title, (name, changes) in PUBLISHED.items():
+        path = OUT / f"published-{title.replace(' ', '-').replace(',', '')}.h5"
+        protocol = ns.load_protocol(name, {"record.presentations": 0} | changes)
+        try:
+            ns.run(protocol, seeds=range(seeds, 2 * seeds), out=path, force=True)
+        except ns.DivergedError:
+            print(f"{title}: all diverged", flush=True)
+            continue
+        with ns.open_trace(path) as trace:
+            loss, error = (trace[f"evaluation/{k}"].values for k in ("loss", "error"))
+        first = [int(np.argmax(e == 0)) if (e == 0).any() else None for e in error.T]
+        print(f"{title}: loss {np.round(loss[0], 2)} -> {np.round(loss[-1], 5)}, mean "
+              f"{np.nanmean(loss[-1]):.4f}; error {error[-1]}, first zero after {first}")  # fmt: skip
 
 
 SPIKES: dict[str, Any] = {

@@ -1,6 +1,7 @@
 """Data sets and generators: what a network is asked to learn."""
 
 from neurosim.tasks.arrays import Arrays
+from neurosim.tasks.bars import Bars
 from neurosim.tasks.data import Data, Task
 from neurosim.tasks.digits import Digits
 from neurosim.tasks.idx import IdxFolder
@@ -9,6 +10,7 @@ from neurosim.tasks.yin_yang import YinYang
 
 TASKS: dict[str, type] = {
     "student-teacher": StudentTeacher,
+    "bars": Bars,
     "yin-yang": YinYang,
     "digits": Digits,
     "idx": IdxFolder,
@@ -18,6 +20,7 @@ TASKS: dict[str, type] = {
 __all__ = [
     "TASKS",
     "Arrays",
+    "Bars",
     "Data",
     "Digits",
     "IdxFolder",

@@ -53,6 +53,8 @@ class StudentTeacher:
         activation: hidden transfer function s: `linear`, `leaky-relu` (slope 0.35), `tanh`,
             `sigmoid` or `softplus`; `("leaky-relu", slope)`; or an elementwise numpy function.
         conditioning: the bound on sigma_min sigma_max, at least 0.
+        gain: what the teacher's weights are multiplied by, after that; 1/sqrt(n) keeps outputs of
+            layers of n units near 1.
         validation: a share of the training samples, or how many of them, that is held out to
             choose by: runs are tested on it instead of the test samples, which stay unseen.
     """
@@ -62,6 +64,7 @@ class StudentTeacher:
     test: int = 1000
     activation: str | Sequence[Any] | Transfer = ("leaky-relu", LEAKY_SLOPE)
     conditioning: float = 0.4
+    gain: float = 1.0
     validation: float | None = None
 
     summary: ClassVar[str] = "regression onto a random teacher network"
@@ -75,6 +78,7 @@ class StudentTeacher:
         put(self, "test", checks.whole("student-teacher: test", self.test, 1))
         checks.part_or_none("student-teacher: validation", self.validation)
         put(self, "conditioning", checks.real("student-teacher: conditioning", self.conditioning))
+        put(self, "gain", checks.real("student-teacher: gain", self.gain))
         if not isinstance(self.activation, str) and isinstance(self.activation, Sequence):
             put(self, "activation", tuple(self.activation))
         _transfer(self.activation)
@@ -98,7 +102,8 @@ class StudentTeacher:
         """
         shapes = zip(self.layers[1:], self.layers[:-1], strict=True)
         teacher = tuple(
-            _redraw(
+            self.gain
+            * _redraw(
                 partial(_gaussian, rng, shape),
                 self.conditioning,
                 f"student-teacher: teacher layer {i}",
