@@ -3,7 +3,7 @@
     python studies/microcircuit_learning.py learn       # five seeds, one and two hidden layers
     python studies/microcircuit_learning.py collapse    # rates of W and of interneurons
     python studies/microcircuit_learning.py spikes      # how far spikes are from rates
-    python studies/microcircuit_learning.py published   # the bars and the random teacher of the source
+    python studies/microcircuit_learning.py published   # the bars and the random teacher
     python studies/microcircuit_learning.py figure
 
 `learn` reports errors on the test split under the settings of the protocol. `collapse` holds out a
@@ -142,7 +142,7 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
 
 @app.command()
 def published(seeds: int = 10) -> None:
-    """Final losses and errors of the small tasks of the source; seeds that no rate was chosen by."""
+    """Losses and errors of the small tasks of the source, over seeds that chose no rate."""
     OUT.mkdir(parents=True, exist_ok=True)
     for title, (name, changes) in PUBLISHED.items():
         path = OUT / f"published-{title.replace(' ', '-').replace(',', '')}.h5"
@@ -155,8 +155,8 @@ def published(seeds: int = 10) -> None:
         with ns.open_trace(path) as trace:
             loss, error = (trace[f"evaluation/{k}"].values for k in ("loss", "error"))
         first = [int(np.argmax(e == 0)) if (e == 0).any() else None for e in error.T]
-        print(f"{title}: loss {np.round(loss[0], 2)} -> {np.round(loss[-1], 5)}, mean "
-              f"{np.nanmean(loss[-1]):.4f}; error {error[-1]}, first zero after {first}")  # fmt: skip
+        print(f"{title}: loss {np.round(loss[0], 2)} -> {np.round(loss[-1], 5)}", flush=True)
+        print(f"  mean {np.nanmean(loss[-1]):.4f}; error {error[-1]}, zero after {first} epochs")
 
 
 SPIKES: dict[str, Any] = {
