@@ -42,14 +42,22 @@ def _spectrum(axes: Axes, found: Analysis) -> None:
     title(axes, "a", "spectrum" + (" (lines: closed form)" if closed else ""))
 
 
-def _rows(axes: Axes, found: Analysis, names: dict, floor: float = 0.0) -> None:
+def _rows(
+    axes: Axes, found: Analysis, names: dict, floor: float | None = None, absent: str = ""
+) -> bool:
+    """Numbers over layers, those above a floor; where there are none, why. Returns which it is."""
     layers = [row.layer for row in found.signals]
     for name, (label, colour, marker) in names.items():
         values = np.array([getattr(row, name) for row in found.signals], float)
-        shown = np.where(values > floor, values, np.nan) if floor else values
+        shown = values if floor is None else np.where(values > floor, values, np.nan)
         if np.isfinite(shown).any():
             axes.plot(layers, shown, marker=marker, ms=4, color=colour, label=label)
-    axes.set(xlabel="layer", xticks=layers)
+    axes.set(xlabel="layer", xticks=layers, xlim=(layers[0] - 0.5, layers[-1] + 0.5))
+    if not axes.lines:
+        axes.text(0.5, 0.6, absent, transform=axes.transAxes, ha="center", color=GREY)
+        return False
+    aside(axes)
+    return True
 
 
 @matplotlib.rc_context(STYLE)
@@ -67,15 +75,14 @@ def analysis_figure(found: Analysis) -> Figure:
     spectrum, norms, angles = figure.subplots(1, 3)
     _spectrum(spectrum, found)
     largest = max(row.signal for row in found.signals)
-    _rows(norms, found, PARTS, 1e-14 * largest)
-    norms.set(yscale="log", ylabel="norm (a.u.)")
+    if _rows(norms, found, PARTS, 1e-14 * largest, "nothing is learned here"):
+        norms.set_yscale("log")
+    norms.set_ylabel("norm (a.u.)")
     title(norms, "b", "learning signal and its parts")
-    aside(norms)
-    _rows(angles, found, ANGLES)
+    _rows(angles, found, ANGLES, absent="no angle: a signal is zero")
     angles.set(ylabel="angle (degrees)", ylim=(-4, 184), yticks=range(0, 181, 45))
     angles.axhline(90, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=-1)
     title(angles, "c", "angle of the signal to")
-    aside(angles)
     return figure
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from neurosim.bounds import inside
 from neurosim.building import assembly
 from neurosim.building.loading import Protocol
 from neurosim.circuits.chain import links
@@ -226,7 +227,7 @@ def _bounded(parts: _Parts) -> _Parts:
     for kind, (_, rests) in parts.found.items():
         leaves = jax.tree.leaves((rests.state, rests.residual))
         leaves = [np.asarray(v).reshape(len(ok), -1) for v in leaves]
-        finite = np.logical_and.reduce([np.isfinite(v).all(axis=1) for v in leaves])
+        finite = np.logical_and.reduce([inside(v).all(axis=1) for v in leaves])
         lost += [] if finite.all() else [repr(kind)]
         ok &= finite
     if ok.all():

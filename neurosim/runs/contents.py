@@ -325,7 +325,8 @@ class Contents:
         dims = self._dims("presentation", "sample", moment, "unit")
         dtype, meanings = self.spec.precision, described(self.spec.model)
         variables = [
-            Variable("signals/angle", by_layer, "degree", "between ΔW_i and backprop's"),
+            Variable("signals/angle", by_layer, "degree",
+                     "between ΔW_i and backprop's in the feed-forward network; NaN without one"),
             Variable("signals/norm", by_layer, "1", "Frobenius norm of ΔW_i before its rate"),
             Variable("traces/input", self._dims("presentation", "sample", "feature"), "1",
                      "what the sample shows", dtype),

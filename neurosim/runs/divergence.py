@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from neurosim import wording
+from neurosim.bounds import inside
 from neurosim.building import assembly
 from neurosim.levels.rate import amplification
 from neurosim.levels.simulator import Examined
@@ -19,14 +20,6 @@ from neurosim.places import spelled
 from neurosim.specs import ModelSpec, PhaseSpec, ProtocolSpec
 from neurosim.theory.linearisation import System, modes
 from neurosim.units import format_time
-
-EXPLODED = 1e12
-"""Activity, weights and losses beyond this have diverged, finite or not."""
-
-
-def inside(array: Any) -> np.ndarray:
-    """Which numbers are finite and not exploded; false for NaN."""
-    return np.abs(np.asarray(array)) < EXPLODED
 
 
 def exploded_weights(weights: Any, names: Sequence[str], s: int) -> str | None:

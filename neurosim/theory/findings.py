@@ -220,9 +220,14 @@ def _inverses(inverses: Inverses) -> Iterator[tuple[str, str]]:
             text += f", {straddling:.1f} units on both sides of their kink"
         yield f"layer {i}", text
     if inverses.tolerated is not None:
+        bound = f"any relative error of the inverses below {inverses.tolerated:.2g}"
+        if math.isinf(inverses.tolerated):
+            bound = "any error of the inverses, as nothing returns through them"
         yield (
             "margin",
-            (f"stable for any relative error of the inverses below {inverses.tolerated:.2g}"),
+            f"stable for {bound}"
+            if inverses.tolerated
+            else "none: the state is unstable with the inverses as they are",
         )
     if inverses.kink_gain is not None:
         safe = "safe" if inverses.kink_gain < 1 else "not safe"
@@ -254,8 +259,33 @@ def _signals(rows: list[LayerAnalysis]) -> Iterator[str]:
     shown = {key: c for key, c in COLUMNS.items() if getattr(rows[0], key) is not None}
     yield "    " + "".join(f"{name:>10}" for name in ("", *(head for head, _ in shown.values())))
     for row in rows:
-        cells = [style.format(getattr(row, key)) for key, (_, style) in shown.items()]
+        cells = [_cell(getattr(row, key), style) for key, (_, style) in shown.items()]
         yield "    " + "".join(f"{cell:>10}" for cell in (f"layer {row.layer}", *cells))
+    yield from _missing(rows)
+
+
+def _cell(value: float, style: str) -> str:
+    return style.format(value) if math.isfinite(value) else "none"
+
+
+def _missing(rows: list[LayerAnalysis]) -> Iterator[str]:
+    """What the table has not, and why."""
+    silent = [str(row.layer) for row in rows if not row.signal]
+    if silent:
+        where = "every layer" if len(silent) == len(rows) else f"layer {wording.listed(silent)}"
+        yield f"    nothing is learned in {where}: a signal of zero has no direction and no digits"
+    others = {
+        "to_tp": "the useful signal of target propagation",
+        "to_gauss_newton": "the Gauss-Newton signal",
+        "to_backprop": "backprop's signal",
+    }
+    for key, what in others.items():
+        found = [(row.layer, getattr(row, key)) for row in rows if row.signal]
+        lost = [str(i) for i, value in found if value is not None and not math.isfinite(value)]
+        if lost:
+            yield f"    {what} is zero or no number in layer {wording.listed(lost)}: no angle to it"
+    if any(row.snr is not None and math.isinf(row.snr) for row in rows):
+        yield "    where SNR is none, no noise reaches the signal"
 
 
 def _distinct(values: np.ndarray, most: int = 6) -> list[complex]:
