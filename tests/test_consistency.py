@@ -150,7 +150,7 @@ REFUSED = {
     "precision": (
         {"precision": "float32", "model.layers": DEEP},
         r"precision: float32 carries the learning signal of layer 1, about 1\.9e-07 of the "
-        r"activity, only to 63%; use float64",
+        r"activity, only to 63%; use precision = 'float64'",
     ),
     "phase too short": (
         {"stages.0.phases.0.duration": "100 ms"},

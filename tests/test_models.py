@@ -100,7 +100,7 @@ def test_what_is_said_twice_is_refused_in_a_model_like_another_too():
     [
         ('name = "a"\nlike = "mixtur"', ":2: like: mixtur: no such model file, .*'mixture'"),
         ('like = "none.toml"', ":1: like: none.toml: no such model file"),
-        ("like = 3", ":1: like: expected the name or path of a model"),
+        ("like = 3", ":1: like: got 3; expected the name or path of a model"),
         (
             '\n\nlike = "mixture-dendrites"',
             ":3: like: 'mixture-dendrites' is itself like 'mixture-two-phase'; expected a model th",

@@ -33,9 +33,11 @@ def _spectrum(axes: Axes, found: Analysis) -> None:
         for value in phase.closed_form if phase.closed_form is not None else ():
             axes.axvline(value.real, color=colour, lw=0.7, ls=(0, (4, 3)), zorder=-1)
     axes.axvline(0, color=GREY, lw=1)
-    highest = max(np.abs(phase.eigenvalues.imag).max() for phase in found.phases)
-    if highest < 1e-6 * max(np.abs(phase.eigenvalues).max() for phase in found.phases):
+    every = np.concatenate([phase.eigenvalues for phase in found.phases])
+    if np.abs(every.imag).max(initial=0) <= 1e-6 * np.abs(every).max(initial=0):
         axes.set_ylim(-1, 1)
+    if not every.size:
+        axes.text(0.5, 0.6, "no mode is known", transform=axes.transAxes, ha="center", color=GREY)
     axes.set(xlabel="real part (1/s)", ylabel="imaginary part (1/s)")
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.22), borderaxespad=0)
     closed = any(phase.closed_form is not None for phase in found.phases)

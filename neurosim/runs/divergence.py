@@ -19,7 +19,7 @@ from neurosim.networks.network import Network
 from neurosim.places import spelled
 from neurosim.specs import ModelSpec, PhaseSpec, ProtocolSpec
 from neurosim.theory.linearisation import System, modes
-from neurosim.units import format_time
+from neurosim.units import format_time, shorter_step
 
 
 def exploded_weights(weights: Any, names: Sequence[str], s: int) -> str | None:
@@ -92,6 +92,11 @@ def stability(
     drive = dynamics.drive(network, weights, x, target)
     system = System(dynamics, network, weights, drive)
     found = modes(system, rest(dynamics, network, x.dtype))
+    if not found.known:
+        return (
+            "where it began, the phase has no linearisation that is finite; another activation, "
+            "such as model.activation = 'leaky-relu', or smaller weights may have one"
+        )
     if not found.stable:
         return (
             f"linearised where it began, the phase is unstable: it grows e-fold in "
@@ -134,10 +139,8 @@ def _steadying(
 
 
 def _shorter(dt: float, longest: float) -> str:
-    """A step below the longest by key, which divides all that dt divides."""
-    divisors = (k * 10**n for n in range(9) for k in (2, 4, 5, 8, 10))
-    step = next((dt / k for k in divisors if dt / k < longest), longest / 2)
-    return f'rate.dt = "{format_time(round(step, 12))}"'
+    """A step below the longest, by key."""
+    return f'rate.dt = "{format_time(shorter_step(dt, min(dt / 2, longest * (1 - 1e-6))))}"'
 
 
 def longest_step(scheme: str, eigenvalues: Complex[np.ndarray, " k"], dt: float) -> float:

@@ -28,8 +28,9 @@ class PhaseAnalysis:
     teaching: `none`, `following`, `frozen`, `clamped` or `held`. residual: the largest ‖p(v) − v‖.
     settled: fraction of samples at rest to rounding. points: distinct fixed points that `starts`
     random starts lead to, for the first sample, stable ones first: (starts that lead there,
-    stable); None where none were sought. eigenvalues (1/s): of the first sample, slowest first;
-    `complete` if all. time_constant (s): the slowest of the samples. stable: fraction of samples.
+    stable); None where none were sought. eigenvalues (1/s): of the first sample that has some,
+    slowest first; `complete` if all. time_constant (s): the slowest of the samples. stable:
+    fraction of samples. Where no spectrum is known these are empty, NaN and None.
     closed_form (1/s): eigenvalues of any network with exact inverses, None where the inverses are
     not. closed_form_error: how far the computed ones are from them, relative to the largest.
     durations (s): of the protocol's phases with this teaching, by name. needed (s): after which the
@@ -43,7 +44,7 @@ class PhaseAnalysis:
     eigenvalues: np.ndarray
     complete: bool
     time_constant: float
-    stable: float
+    stable: float | None
     closed_form: np.ndarray | None
     closed_form_error: float | None
     durations: dict[str, float]
@@ -76,10 +77,11 @@ class LayerAnalysis:
 class Inverses:
     """How wrong the feedback is, worst over the samples, and how wrong it may be.
 
-    errors: of g_1 … g_{L−1}, relative. gains: of their loops. straddling: mean number of units on
-    both sides of a kink. kink_gain: of the loops, squared, were a unit to straddle one in every
-    layer: below 1 is safe; None without kinks. tolerated: the relative error that surely leaves the
-    first sample's taught state stable; None where it was not computed.
+    errors: of g_1 … g_{L−1}, relative; NaN where one does not exist. gains: of their loops.
+    straddling: mean number of units on both sides of a kink. kink_gain: of the loops, squared, were
+    a unit to straddle one in every layer: below 1 is safe; None without kinks. tolerated: the
+    relative error that surely leaves the first sample's taught state stable; None where it was not
+    computed.
     """
 
     errors: list[float]
@@ -167,16 +169,15 @@ def _phase(phase: PhaseAnalysis) -> Iterator[tuple[str, str]]:
     yield "rests", where
     if phase.points is not None:
         yield "starts", _points(phase.points)
-    slow = wording.duration(phase.time_constant) if np.isfinite(phase.time_constant) else "none"
-    verdict = (
-        "stable"
-        if phase.stable == 1
-        else (f"unstable in {wording.percent(1 - phase.stable)} of samples")
-    )
-    yield "verdict", f"{verdict}; slowest time constant {slow}"
-    head = ", ".join(_number(value) for value in _distinct(phase.eigenvalues))
-    kind = "spectrum" if phase.complete else "slowest"
-    yield kind, f"{head} per s"
+    if phase.stable is None:
+        yield (
+            "verdict",
+            "unknown: the Jacobian there is not finite, or its slowest modes did not converge",
+        )
+    else:
+        yield "verdict", _verdict(phase.stable, phase.time_constant)
+        head = ", ".join(_number(value) for value in _distinct(phase.eigenvalues))
+        yield "spectrum" if phase.complete else "slowest", f"{head} per s"
     if phase.closed_form is not None:
         expected = ", ".join(_number(value) for value in _distinct(phase.closed_form))
         yield (
@@ -201,6 +202,13 @@ def _phase(phase: PhaseAnalysis) -> Iterator[tuple[str, str]]:
         )
 
 
+def _verdict(stable: float, time_constant: float) -> str:
+    if stable == 1:
+        return f"stable; slowest time constant {wording.duration(time_constant)}"
+    what = f"unstable in {wording.percent(1 - stable)} of samples"
+    return f"{what}, where deviations grow and no time constant says how long they last"
+
+
 def _points(points: list[tuple[int, bool]]) -> str:
     found = sum(count for count, _ in points)
     if not points:
@@ -216,10 +224,12 @@ def _inverses(inverses: Inverses) -> Iterator[tuple[str, str]]:
         zip(inverses.errors, inverses.gains, inverses.straddling, strict=True), start=1
     ):
         text = f"g{i} is off by {error:.1e} of what it inverts, loop gain {gain:.3g}"
+        if not math.isfinite(error):
+            text = f"g{i} does not exist: layer {i + 1} is where its activation has no inverse"
         if straddling:
             text += f", {straddling:.1f} units on both sides of their kink"
         yield f"layer {i}", text
-    if inverses.tolerated is not None:
+    if inverses.tolerated is not None and not math.isnan(inverses.tolerated):
         bound = f"any relative error of the inverses below {inverses.tolerated:.2g}"
         if math.isinf(inverses.tolerated):
             bound = "any error of the inverses, as nothing returns through them"
