@@ -1,8 +1,10 @@
 """What a refusal advises, taken to the letter, is accepted."""
 
 import re
+import warnings
 
 import pytest
+from tiny_runs import TINY
 
 import neurosim as ns
 
@@ -74,3 +76,24 @@ def test_what_a_refusal_advises_is_accepted(case):
     kept = {key: value for key, value in changes.items() if value is not None or key not in advice}
     kept = {k: v for k, v in kept.items() if not any(a.startswith(f"{k}.") for a in advice)}
     ns.load_protocol(name, kept | advice)
+
+
+@pytest.mark.filterwarnings("default::neurosim.errors.NeurosimWarning")
+@pytest.mark.parametrize("scheme", ["euler", "heun"])
+def test_steps_that_amplify_a_stable_phase_are_warned_of(tmp_path, scheme):
+    """Its fastest mode decays at 1.3 to 1.9 over τ = 20 ms; both schemes bear a step of 2 over it.
+
+    The advised step is the longest of 50, 25, 20, … ms that they bear.
+    """
+    (tmp_path / "tiny.toml").write_text(TINY)
+    changes = {"rate.scheme": scheme, "rate.dt": "100 ms", "record.every": "100 ms"}
+    with pytest.warns(ns.NeurosimWarning, match=r"rate\.dt: steps of 100 ms amplify phase") as said:
+        ns.load_protocol(tmp_path / "tiny.toml", changes)
+    message = next(str(one.message) for one in said if "amplify" in str(one.message))
+    bound = float(re.search(r"needs less than ([\d.]+) ms", message)[1])
+    assert 2 * 20 / 1.9 < bound < 2 * 20 / 1.3
+    advice = re.search(r'such as "([^"]+)"', message)[1]
+    assert advice == "25 ms"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ns.load_protocol(tmp_path / "tiny.toml", changes | {"rate.dt": advice})

@@ -19,7 +19,10 @@ from neurosim.specs import (
     StageSpec,
 )
 from neurosim.theory.relaxation import chain
-from neurosim.units import format_time
+from neurosim.units import format_time, shorter_step
+
+FINE = 1.0
+"""Steps in units of the fastest time constant, which no scheme amplifies without rotation."""
 
 
 class Concern(NamedTuple):
@@ -130,6 +133,9 @@ def _lost_signals(spec: ProtocolSpec) -> Iterator[Concern]:
         )
     if spec.level == "spiking":
         yield from _spiking_concerns(spec)
+    if spec.level == "rate":
+        for number, stage in enumerate(spec.stages):
+            yield from _long_steps(spec, stage, ("stages", number))
     if spec.level == "rate" and not _noisy(model):
         for number, stage in enumerate(spec.stages):
             yield from _transient_concerns(spec.model, stage, ("stages", number), signal)
@@ -143,6 +149,35 @@ def _larger(spec: ProtocolSpec, signal: float) -> str:
     if "mu" in spec.model.parameters:
         ways.append("a larger model.parameters.mu")
     return either([*ways, "fewer layers"])
+
+
+def _long_steps(
+    spec: ProtocolSpec, stage: StageSpec, where: tuple[str | int, ...]
+) -> Iterator[Concern]:
+    """Fixed steps that amplify what decays, with exact inverses."""
+    rate = spec.rate
+    if rate is None or rate.adaptive or SCHEMES[rate.scheme].implicit:
+        return
+    for phase in stage.phases:
+        way = chain(spec.model, phase.teaching, changed=phase.values)
+        if way is None or not np.isfinite(way.slowest):
+            continue
+        eigenvalues = np.linalg.eigvals(way.A).astype(complex)
+        if rate.dt * np.abs(eigenvalues).max() < FINE:
+            continue
+        from neurosim.levels.rate import longest_step  # which imports what integrates
+
+        longest = longest_step(rate.scheme, eigenvalues, rate.dt)
+        if longest < rate.dt:
+            fitting = format_time(shorter_step(rate.dt, longest * (1 - 1e-6)))
+            yield Concern(
+                ("rate", "dt"),
+                f"steps of {format_time(rate.dt)} amplify phase {phase.name!r} of "
+                f"{'.'.join(map(str, where))} although it is stable; {rate.scheme!r} needs less "
+                f'than {format_time(round(longest, 6))}, such as "{fitting}", or adaptive = true',
+                fatal=False,
+            )
+            return
 
 
 def _noisy(model: ModelSpec) -> bool:

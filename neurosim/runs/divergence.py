@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Float
 
 from neurosim import wording
 from neurosim.bounds import inside
 from neurosim.building import assembly
-from neurosim.levels.rate import amplification
+from neurosim.levels.rate import longest_step
 from neurosim.levels.simulator import Examined
 from neurosim.networks.circuit import CircuitDynamics
 from neurosim.networks.dynamics import Target, rest
@@ -141,21 +141,6 @@ def _steadying(
 def _shorter(dt: float, longest: float) -> str:
     """A step below the longest, by key."""
     return f'rate.dt = "{format_time(shorter_step(dt, min(dt / 2, longest * (1 - 1e-6))))}"'
-
-
-def longest_step(scheme: str, eigenvalues: Complex[np.ndarray, " k"], dt: float) -> float:
-    """The longest step up to dt (s) at which a scheme amplifies none of these decaying modes."""
-
-    def decays(step: float) -> bool:
-        return bool((np.abs(amplification(scheme, step * eigenvalues)) <= 1 + 1e-9).all())
-
-    low, high = 0.0, dt
-    if decays(dt):
-        return dt
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if decays(middle) else (low, middle)
-    return low
 
 
 def domain(network: Network) -> str:
