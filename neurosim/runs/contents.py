@@ -25,6 +25,10 @@ from neurosim.units import steps
 MS = 1e3
 
 
+SAMPLES = 4
+"""Of a batch, seen in detail where a protocol does not say how many."""
+
+
 class Plan:
     """The presentations of a run: stages, epochs in them, and which are recorded in detail.
 
@@ -147,7 +151,7 @@ class Contents:
             for name in spec.record.variables or observed[place]
             if name in observed[place]
         ]
-        self.samples = _chosen(spec.record.samples, spec.batch)
+        self.samples = _chosen(spec.record.samples or SAMPLES, spec.batch)
         self.populations = self._populations() if spec.level == "spiking" else {}
         self.neurons = ingredients.neurons(spec) if spec.level == "spiking" else None
         self.credit = named(spec.model.credit)
