@@ -6,6 +6,7 @@ Every command that looks must say so in words: no traceback, no warning of numpy
 
 import re
 import shutil
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -19,6 +20,7 @@ from neurosim.comparison import hold
 from neurosim.comparison import in_words as compared
 from neurosim.reports import inspection
 from neurosim.theory import findings
+from neurosim.theory.linearisation import spectrum
 
 NUMBERLESS = re.compile(r"\b(nan|-?inf)\b", re.IGNORECASE)
 
@@ -83,16 +85,31 @@ EDITS = {
 CASES = [("whole", edit) for edit in EDITS] + [
     ("no detail", None),
     ("one of all", None),
-    ("one of all", "silent"),
     ("ensemble", "silent"),
     ("ensemble", "lost"),
 ]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: ", ".join(filter(None, case)))
-def path(request, runs, tmp_path):
+QUICK = {
+    ("whole", "silent"),
+    ("whole", "not a number"),
+    ("whole", "exploded"),
+    ("no detail", None),
+}
+"""Cases that have found faults; the others take as long."""
+
+
+def case(kind, edit):
+    marks = [] if (kind, edit) in QUICK else [pytest.mark.long]
+    return pytest.param(kind, edit, id=f"{kind}, {edit or 'as it is'}", marks=marks)
+
+
+every_case = pytest.mark.parametrize(("kind", "edit"), [case(*each) for each in CASES])
+
+
+@pytest.fixture
+def path(kind, edit, runs, tmp_path):
     """A trace of which some numbers do not exist."""
-    kind, edit = request.param
     copy = tmp_path / "edited.h5"
     shutil.copy(runs(kind), copy)
     with h5py.File(copy, "r+") as file:
@@ -114,21 +131,28 @@ def drawn(figure):
     return figure
 
 
-def test_a_trace_is_inspected_and_drawn(path):
+@every_case
+def test_a_trace_is_inspected_and_drawn(path, kind):
     words(inspection.in_words(ns.inspect(path)))
     drawn(figures.overview_figure(path))
-    if "traces" in h5py.File(path):
+    if kind != "no detail":
         drawn(figures.variables_figure(path, ["soma"]))
     else:
         with pytest.raises(ns.InputError, match="no presentation was recorded in detail"):
             figures.variables_figure(path, ["soma"])
 
 
-def test_a_trace_is_compared_with_itself_and_with_a_whole_one(path, runs, tmp_path):
-    for k, other in enumerate((path, runs("whole"))):
-        found = hold(other, path)
-        words(compared(found.report))
-        figures.comparison_of(found, tmp_path / f"{k}.png")
+@every_case
+def test_a_trace_is_compared_with_a_whole_one(path, runs, tmp_path):
+    found = hold(runs("whole"), path)
+    words(compared(found.report))
+    figures.comparison_of(found, tmp_path / "compared.png")
+
+
+@pytest.mark.long
+@every_case
+def test_a_trace_is_compared_with_itself(path):
+    assert "the protocols are the same" in words(compared(hold(path, path).report))
 
 
 NETWORKS = {
@@ -146,7 +170,13 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if "weights" in name else [pytest.mark.long])
+        for name in NETWORKS
+    ],
+)
 def test_networks_are_analysed_in_words(name):
     model, changes = NETWORKS[name]
     found = ns.analyze(model, {"layers": [3, 4, 2]} | changes, samples=1, starts=1)
@@ -166,3 +196,22 @@ def test_a_network_of_which_nothing_is_taught_has_no_signal_anywhere(tmp_path):
     found = ns.analyze(protocol, samples=1, starts=0)
     assert "nothing is learned in every layer" in words(findings.in_words(found))
     drawn(figures.analysis_figure(found))
+
+
+def test_a_jacobian_that_is_not_finite_has_no_modes():
+    """Nor is it called stable or unstable, or given a time constant."""
+    found = spectrum(np.array([[-1.0, np.nan], [0.0, -1.0]]))
+    assert not found.known and not found.stable and not found.complete
+    assert np.isnan(found.abscissa) and np.isnan(found.time_constant)
+
+
+def test_a_phase_without_a_spectrum_is_told_so_in_words_and_picture():
+    found = ns.analyze("backprop", {"layers": [3, 2]}, samples=1, starts=0)
+    unknown = replace(
+        found.phases[0], eigenvalues=np.zeros(0, complex), stable=None, time_constant=np.nan
+    )
+    found = replace(found, phases=[unknown])
+    assert "verdict     unknown: the Jacobian there is" in words(findings.in_words(found))
+    assert found.report["phases"][0]["time_constant"] is None
+    axes = drawn(figures.analysis_figure(found)).axes[0]
+    assert "no mode is known" in [text.get_text() for text in axes.texts]
