@@ -85,6 +85,7 @@ EDITS = {
 CASES = [("whole", edit) for edit in EDITS] + [
     ("no detail", None),
     ("one of all", None),
+    ("one of all", "silent"),
     ("ensemble", "silent"),
     ("ensemble", "lost"),
 ]

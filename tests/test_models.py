@@ -139,7 +139,12 @@ def test_a_protocol_like_a_model_is_refused():
 def test_a_run_of_a_model_like_another_goes_through_its_trace():
     """A trace holds all of the model, and needs neither file."""
     given = {"model.use": "mixture-dendrites", "model.layers": [64, 8, 10], "record.samples": 1}
-    given |= {"stages.0.epochs": None, "stages.0.presentations": 2, "equilibrium.max_newton": 0}
+    given |= {
+        "level": "equilibrium",
+        "stages.0.epochs": None,
+        "stages.0.presentations": 2,
+        "equilibrium.max_newton": 0,
+    }
     protocol = ns.load_protocol("quickstart", given)
     done = ns.run(protocol, level="equilibrium", out="a.h5")
     words = call("inspect", done.path, "--protocol").stdout
