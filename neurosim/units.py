@@ -97,6 +97,15 @@ def format_time(seconds: float) -> str:
     return format_quantity(seconds, "time")
 
 
+def shorter_step(dt: float, most: float) -> float:
+    """The longest round part of a step `dt` that is at most so long (both in seconds).
+
+    It divides whatever `dt` divides.
+    """
+    parts = (k * 10**n for n in range(12) for k in (1, 2, 4, 5, 8))
+    return next(round(dt / k, 15) for k in parts if dt / k <= most * (1 + 1e-9))
+
+
 def steps(duration: float, dt: float) -> int:
     """The number of time steps `dt` in `duration` (both in seconds), by rounding.
 

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import neurosim as ns
+from neurosim.building import assembly
 from neurosim.cli import app
 from neurosim.reports.analysis import _bounded, _Parts
 from neurosim.reports.subjects import subject
@@ -148,13 +149,15 @@ def test_samples_are_left_out_whose_state_left_all_bounds_in_some_phase():
     def bounded(*residuals):
         state = {"soma": (np.arange(12.0).reshape(3, 4),)}
         found = {kind: (about.x, Rest(state, r, r == 0)) for kind, r in residuals}
-        return _bounded(_Parts(about, None, None, found))
+        parts = assembly.dynamics(about.model).with_layers(), assembly.network(about.model)
+        return _bounded(_Parts(about, *parts, found))
 
     sound = np.zeros(3)
     assert bounded(("none", sound)).about is about
     left = bounded(("none", sound), ("clamped", np.array([0, np.inf, 0])))
     np.testing.assert_array_equal(left.about.x, np.asarray(about.x)[[0, 2]])
-    with pytest.raises(ns.DivergedError, match="of 3 samples: with teaching 'clamped' the state"):
+    message = r"of 3 samples: with teaching 'clamped' the state .* with parameters\.mu = 0\.05 some"
+    with pytest.raises(ns.DivergedError, match=message):
         bounded(("none", sound), ("clamped", np.full(3, np.nan)))
 
 

@@ -11,7 +11,7 @@ import neurosim
 PACKAGE = Path(__file__).parents[1] / "neurosim"
 
 RANKS = {
-    "errors": 0, "wording": 0, "seeds": 0, "plain": 0, "places": 0,
+    "errors": 0, "bounds": 0, "wording": 0, "seeds": 0, "plain": 0, "places": 0,
     "process": 1, "functions": 1, "units": 1, "archives": 1,
     "circuits": 2,
     "specs": 3,

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import neurosim as ns
-from neurosim.building import assembly
+from neurosim.building import assembly, facts
 from neurosim.building.loading import bundled, load_model
 from neurosim.models import circuitry
+from neurosim.runs.contents import Contents, Plan
 from neurosim.specs import ModelSpec
 
 DEEP = [64, 32, 32, 32, 32, 32, 10]
@@ -150,7 +151,7 @@ REFUSED = {
     "precision": (
         {"precision": "float32", "model.layers": DEEP},
         r"precision: float32 carries the learning signal of layer 1, about 1\.9e-07 of the "
-        r"activity, only to 63%; use float64",
+        r"activity, only to 63%; use precision = 'float64'",
     ),
     "phase too short": (
         {"stages.0.phases.0.duration": "100 ms"},
@@ -519,3 +520,11 @@ def test_what_is_of_no_kind_is_refused_wherever_it_stands(wrong):
     for key in ("record.samples", "stages.0.phases.0.plastic", "model.projections.W.rate"):
         with pytest.raises(ns.InputError):
             ns.load_protocol("quickstart", {key: wrong})
+
+
+def test_samples_in_detail_are_those_that_a_small_batch_has():
+    """Four where nothing is said; what is asked for and is not there is refused."""
+    for batch, expected in ((2, [0, 1]), (50, [0, 1, 2, 3])):
+        spec = ns.load_protocol("quickstart", {"batch": batch}).spec
+        contents = Contents(spec, Plan(spec, 10), facts.observed(spec.model), [0], 100)
+        assert contents.samples.tolist() == expected

@@ -100,7 +100,7 @@ def test_what_is_said_twice_is_refused_in_a_model_like_another_too():
     [
         ('name = "a"\nlike = "mixtur"', ":2: like: mixtur: no such model file, .*'mixture'"),
         ('like = "none.toml"', ":1: like: none.toml: no such model file"),
-        ("like = 3", ":1: like: expected the name or path of a model"),
+        ("like = 3", ":1: like: got 3; expected the name or path of a model"),
         (
             '\n\nlike = "mixture-dendrites"',
             ":3: like: 'mixture-dendrites' is itself like 'mixture-two-phase'; expected a model th",
@@ -139,7 +139,12 @@ def test_a_protocol_like_a_model_is_refused():
 def test_a_run_of_a_model_like_another_goes_through_its_trace():
     """A trace holds all of the model, and needs neither file."""
     given = {"model.use": "mixture-dendrites", "model.layers": [64, 8, 10], "record.samples": 1}
-    given |= {"stages.0.epochs": None, "stages.0.presentations": 2, "equilibrium.max_newton": 0}
+    given |= {
+        "level": "equilibrium",
+        "stages.0.epochs": None,
+        "stages.0.presentations": 2,
+        "equilibrium.max_newton": 0,
+    }
     protocol = ns.load_protocol("quickstart", given)
     done = ns.run(protocol, level="equilibrium", out="a.h5")
     words = call("inspect", done.path, "--protocol").stdout

@@ -8,6 +8,7 @@ import numpy as np
 from neurosim.building.facts import facts
 from neurosim.building.ingredients import neurons
 from neurosim.credit import named
+from neurosim.errors import either
 from neurosim.levels.schemes import SCHEMES
 from neurosim.levels.spiking.neurons import COUNTED
 from neurosim.models import circuitry
@@ -18,7 +19,10 @@ from neurosim.specs import (
     StageSpec,
 )
 from neurosim.theory.relaxation import chain
-from neurosim.units import format_time
+from neurosim.units import format_time, shorter_step
+
+FINE = 1.0
+"""Steps in units of the fastest time constant, which no scheme amplifies without rotation."""
 
 
 class Concern(NamedTuple):
@@ -124,14 +128,56 @@ def _lost_signals(spec: ProtocolSpec) -> Iterator[Concern]:
         yield Concern(
             ("precision",),
             f"{spec.precision} carries the learning signal of layer 1, about {signal[0]:.1e} of "
-            f"the activity, only to {lost:.0%}; use float64, fewer layers or a larger mu",
+            f"the activity, only to {lost:.0%}; use {_larger(spec, signal[0])}",
             fatal=lost > 0.5,
         )
     if spec.level == "spiking":
         yield from _spiking_concerns(spec)
+    if spec.level == "rate":
+        for number, stage in enumerate(spec.stages):
+            yield from _long_steps(spec, stage, ("stages", number))
     if spec.level == "rate" and not _noisy(model):
         for number, stage in enumerate(spec.stages):
             yield from _transient_concerns(spec.model, stage, ("stages", number), signal)
+
+
+def _larger(spec: ProtocolSpec, signal: float) -> str:
+    """What lets the precision carry a signal."""
+    ways = []
+    if np.finfo("float64").eps / signal <= 1e-2 and spec.precision != "float64":
+        ways.append("precision = 'float64'")
+    if "mu" in spec.model.parameters:
+        ways.append("a larger model.parameters.mu")
+    return either([*ways, "fewer layers"])
+
+
+def _long_steps(
+    spec: ProtocolSpec, stage: StageSpec, where: tuple[str | int, ...]
+) -> Iterator[Concern]:
+    """Fixed steps that amplify what decays, with exact inverses."""
+    rate = spec.rate
+    if rate is None or rate.adaptive or SCHEMES[rate.scheme].implicit:
+        return
+    for phase in stage.phases:
+        way = chain(spec.model, phase.teaching, changed=phase.values)
+        if way is None or not np.isfinite(way.slowest):
+            continue
+        eigenvalues = np.linalg.eigvals(way.A).astype(complex)
+        if rate.dt * np.abs(eigenvalues).max() < FINE:
+            continue
+        from neurosim.levels.rate import longest_step  # which imports what integrates
+
+        longest = longest_step(rate.scheme, eigenvalues, rate.dt)
+        if longest < rate.dt:
+            fitting = format_time(shorter_step(rate.dt, longest * (1 - 1e-6)))
+            yield Concern(
+                ("rate", "dt"),
+                f"steps of {format_time(rate.dt)} amplify phase {phase.name!r} of "
+                f"{'.'.join(map(str, where))} although it is stable; {rate.scheme!r} needs less "
+                f'than {format_time(round(longest, 6))}, such as "{fitting}", or adaptive = true',
+                fatal=False,
+            )
+            return
 
 
 def _noisy(model: ModelSpec) -> bool:
@@ -176,7 +222,7 @@ def _spiking_concerns(spec: ProtocolSpec) -> Iterator[Concern]:
             yield Concern(
                 ("model", "spiking", key),
                 f"{format_time(asked)} is no multiple of spiking.dt = {format_time(made.dt)} and "
-                f"is taken as {format_time(round(taken, 12))}",
+                f"is taken as {format_time(round(taken, 12))}; write that if it is meant",
                 fatal=False,
             )
     for number, stage in enumerate(spec.stages):
@@ -185,7 +231,8 @@ def _spiking_concerns(spec: ProtocolSpec) -> Iterator[Concern]:
                 yield Concern(
                     ("stages", number, "phases", k, "duration"),
                     f"rates are counted over all {format_time(phase.duration)} of the phase, its "
-                    f"transient included; spiking.window is {format_time(window)}",
+                    f"transient included, as spiking.window is {format_time(window)}; expected "
+                    f'a longer phase, such as "{format_time(2 * window)}", or a shorter window',
                     fatal=False,
                 )
 

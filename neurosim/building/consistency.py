@@ -1,5 +1,6 @@
 """What a protocol asks for that cannot be had, key by key."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from neurosim.specs import (
     RateSpec,
     StageSpec,
 )
-from neurosim.units import format_time, steps
+from neurosim.units import format_time, shorter_step, steps
 
 
 def problems(spec: ProtocolSpec) -> Iterator[Problem]:
@@ -73,6 +74,12 @@ def misfits(model: ModelSpec, inputs: int, outputs: int) -> Iterator[Problem]:
         )
 
 
+def of_model(model: ModelSpec) -> Iterator[Problem]:
+    """The same of a model without a protocol."""
+    strange = list(circuitry.unreadable(model))
+    yield from strange or _model_problems(model)
+
+
 def _model_problems(model: ModelSpec) -> Iterator[Problem]:
     if model.loss == "cross-entropy" and model.output != "softmax":
         yield ("model", "loss"), 'the cross-entropy needs output = "softmax"'
@@ -80,7 +87,7 @@ def _model_problems(model: ModelSpec) -> Iterator[Problem]:
         yield (
             ("model", "auxiliary"),
             f"{model.auxiliary} of the {model.layers[-1]} output units; at least one must have a "
-            "label",
+            f"label: expected at most {model.layers[-1] - 1}",
         )
     elif model.auxiliary and model.credit is None:
         yield (
@@ -100,8 +107,8 @@ def _inverse_problems(model: ModelSpec) -> Iterator[Problem]:
         if not invertible(getattr(model, key)):
             yield (
                 ("model", key),
-                "has no inverse, which feedback of the inverse form needs; give one, or set "
-                'form = "autoencoder"',
+                "has no inverse, which feedback of the inverse form needs; give one, take one that "
+                'has it, such as "leaky-relu", or set form = "autoencoder"',
             )
             break
 
@@ -200,53 +207,70 @@ def _ensemble_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     """What cannot be of the neurons behind every unit."""
     model, given = spec.model, spec.model.spiking
     where = ("model", "spiking")
+    longest, made = 1 / given.max_rate, ingredients.neurons(spec)
+    dead = made.dead_time - made.dt if model.bursting else 0.0
+    least = max(1.25 * dead, made.dead_time) if model.bursting else 1.05 * given.refractory
+    least = least if model.bursting or given.soma == "lif" else 0.0
+    highest = _below(1 / max(least, spec.spiking.dt / 0.2))
+    possible = f'at most "{highest:g} Hz"' if highest > given.base_rate else None
     if given.max_rate <= given.base_rate:
         yield (
             (*where, "max_rate"),
             f"{given.max_rate:g} Hz is not above the base rate of {given.base_rate:g} Hz; expected "
-            f'such as "{3 * given.base_rate:g} Hz"',
+            + (f"more, and {possible}, or " if possible else "")
+            + f'base_rate = "{_below(given.max_rate / 3):g} Hz"',
         )
-    longest, made = 1 / given.max_rate, ingredients.neurons(spec)
     if model.bursting:
-        dead = made.dead_time - made.dt
-        least = max(1.25 * dead, made.dead_time)
         if longest < least:
             yield (
                 (*where, "max_rate"),
                 f"events {format_time(round(longest, 6))} apart cannot be told from bursts, which "
-                f"take {format_time(round(dead, 9))}; expected at most {1 / least:.0f} Hz",
+                f"take {format_time(round(dead, 9))}; expected "
+                + (possible or f'"{highest:g} Hz" with base_rate = "{_below(highest / 3):g} Hz"'),
             )
         if made.burst_interval >= made.burst_limit:
             yield (
                 (*where, "burst_interval"),
                 f"must be shorter than burst_limit in steps of {format_time(made.dt)}, and is "
-                f"{made.interval_steps} against {made.limit_steps}",
+                f"{made.interval_steps} against {made.limit_steps}; expected burst_limit = "
+                f'"{format_time((made.interval_steps + 1) * made.dt)}" or longer',
             )
-    elif given.soma == "lif" and longest <= 1.05 * given.refractory:
+    elif given.soma == "lif" and longest <= least:
         yield (
             (*where, "max_rate"),
-            f"cannot be reached with a refractory time of {format_time(given.refractory)}; "
-            f'expected at most "{int(1 / (1.05 * given.refractory))} Hz", or a shorter one',
+            f"{given.max_rate:g} Hz cannot be reached with a refractory time of "
+            f"{format_time(given.refractory)}; expected {f'{possible}, or ' if possible else ''}"
+            f'refractory = "{format_time(_below(longest / 1.05))}"',
         )
     if given.max_rate * spec.spiking.dt > 0.2:
         yield (
             ("spiking", "dt"),
             f"{format_time(spec.spiking.dt)} is too long for {given.max_rate:g} Hz; expected at "
-            f"most {format_time(round(0.2 / given.max_rate, 6))}",
+            f'most "{format_time(shorter_step(spec.spiking.dt, 0.2 / given.max_rate))}"',
         )
+
+
+def _below(value: float) -> float:
+    """The nearest smaller number of two digits."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return round((math.ceil(value / step - 1e-9) - 1) * step, 15)
 
 
 def _step_problems(spec: ProtocolSpec, kind: str) -> Iterator[Problem]:
     """Times of neurons and compartments that a step of the spiking level passes over."""
     model, given, dt = spec.model, spec.model.spiking, spec.spiking.dt
-    shorter = f"of spiking.dt = {format_time(dt)}; expected a longer time or shorter steps"
+    shorter = f'of spiking.dt = {format_time(dt)}; expected at least "{format_time(dt)}", or steps'
+
+    def part(time: float) -> str:
+        return format_time(shorter_step(dt, time))
+
     ensembles = circuitry.circuit(model).ensembles
     for key in COUNTED[kind] if ensembles else ():
         time = getattr(given, key)
         if time < dt / 2:
             yield (
                 ("model", "spiking", key),
-                f"{format_time(time)} is less than half a step {shorter}",
+                f'{format_time(time)} is less than half a step {shorter} of "{part(time)}"',
             )
     own = circuitry.parameters(model).items()
     taus: dict[tuple[str, ...], Any] = {
@@ -261,7 +285,7 @@ def _step_problems(spec: ProtocolSpec, kind: str) -> Iterator[Problem]:
             yield (
                 ("model", *place),
                 f"{format_time(tau)}, which decays within a step, is overshot by Euler's steps "
-                f"{shorter}",
+                f'{shorter} of "{part(tau)}"',
             )
 
 
@@ -330,7 +354,8 @@ def _time_problems(
     if phase.duration is None:
         yield (
             (*at, "duration"),
-            f"missing; the {spec.level} level needs to know how long the phase lasts",
+            f"missing; the {spec.level} level needs to know how long the phase lasts, such as "
+            'duration = "600 ms"',
         )
         return
     if phase.until == "settled" and spec.level != "spiking":

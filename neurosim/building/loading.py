@@ -150,7 +150,10 @@ def _with_model(
         return data, Sources((Source(document),))
     use = table["use"]
     if not isinstance(use, str):
-        raise InputError(f"{document.path}: model.use: expected the name or path of a model")
+        raise InputError(
+            f"{document.path}: model.use: got {arrived(use)}; expected the name or path of a "
+            "model, such as 'mixture'"
+        )
     try:
         model, documents = _model(use, folder)
     except InputError as error:
@@ -203,7 +206,10 @@ def _model(
     if like is None:
         return document.data, [document]
     if not isinstance(like, str):
-        raise InputError(f"{place}: like: expected the name or path of a model")
+        raise InputError(
+            f"{place}: like: got {arrived(like)}; expected the name or path of a model, such as "
+            "'mixture'"
+        )
     try:
         other = read(find("models", like, document.path.parent))
     except InputError as error:

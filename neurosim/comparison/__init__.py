@@ -113,7 +113,8 @@ def align(left: Trace, right: Trace) -> Alignment:
         raise InputError(
             f"{left.path} and {right.path}: have nothing in common: no test after as many "
             f"presentations, and no variable in the same presentation (recorded were "
-            f"{left.recorded()} and {right.recorded()})"
+            f"{left.recorded()} and {right.recorded()}); run one of them again with "
+            f"record.presentations as in the other, such as [0]"
         )
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.populations import Group
 from neurosim.places import is_layer, layer_of
-from neurosim.traces.scenes import Layer, Phase, Trace
+from neurosim.traces.scenes import Layer, Phase, Trace, finite
 from neurosim.units import parse
 
 
@@ -189,7 +189,10 @@ class Shown:
         groups = {layer_of(p): traces[p] for p in filter(is_layer, traces.children)}
         self.units = {i: groups[i]["unit"].values for i in sorted(groups)}
         self._values: dict[int, Layer] = {
-            i: {str(n): side._own(v.isel(presentation=self._row)) for n, v in groups[i].items()}
+            i: {
+                str(n): finite(side._own(v.isel(presentation=self._row)))
+                for n, v in groups[i].items()
+            }
             for i in self.units
         }
         self.ends: dict[int, Layer] = {i: self._ends(i, codes) for i in self.units}
@@ -198,7 +201,7 @@ class Shown:
         if self.side.spikes and "estimates" in self.side.tree:
             group = self.side.tree[f"estimates/layer{layer}"]
             return {
-                str(n): self.side._own(v.isel(presentation=self._row))[:, codes]
+                str(n): finite(self.side._own(v.isel(presentation=self._row)))[:, codes]
                 for n, v in group.data_vars.items()
             }
         last = [moments[-1] for moments in self._moments]

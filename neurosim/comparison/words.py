@@ -158,6 +158,8 @@ def _activity_heads(whole: bool) -> tuple[str, ...]:
 def _activity(row: dict[str, Any], whole: bool) -> tuple[str, ...]:
     cells: tuple[str, ...] = (row["phase"], str(row["layer"]), row["variable"])
     cells += (_number(row["size_a"]), _number(row["size_b"]))
+    if "rmse" not in row:  # in one of the two no unit has a number
+        return (*cells, *[""] * 4, "not a number") if whole else cells
     if whole:
         cells += (_number(row["rmse"]), _number(row["expected"]), _number(row["bias"], "{:.1e}"))
         cells += (_number(row["correlation"], "{:.4f}"), row["verdict"])
@@ -177,6 +179,8 @@ def _signal(row: dict[str, Any], whole: bool) -> tuple[str, ...]:
         _number(row["size_b"]),
     )
     cells += (_number(row["ratio"], "{:.3f}"),)
+    if "rmse" not in row:
+        return (*cells, *[""] * 3, "not a number") if whole else cells
     if whole:
         cells += (_number(row["rmse"]), _number(row["expected"]))
         cells += (_number(row["cosine"], "{:.4f}"), row["verdict"])

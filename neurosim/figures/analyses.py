@@ -33,23 +33,33 @@ def _spectrum(axes: Axes, found: Analysis) -> None:
         for value in phase.closed_form if phase.closed_form is not None else ():
             axes.axvline(value.real, color=colour, lw=0.7, ls=(0, (4, 3)), zorder=-1)
     axes.axvline(0, color=GREY, lw=1)
-    highest = max(np.abs(phase.eigenvalues.imag).max() for phase in found.phases)
-    if highest < 1e-6 * max(np.abs(phase.eigenvalues).max() for phase in found.phases):
+    every = np.concatenate([phase.eigenvalues for phase in found.phases])
+    if np.abs(every.imag).max(initial=0) <= 1e-6 * np.abs(every).max(initial=0):
         axes.set_ylim(-1, 1)
+    if not every.size:
+        axes.text(0.5, 0.6, "no mode is known", transform=axes.transAxes, ha="center", color=GREY)
     axes.set(xlabel="real part (1/s)", ylabel="imaginary part (1/s)")
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.22), borderaxespad=0)
     closed = any(phase.closed_form is not None for phase in found.phases)
     title(axes, "a", "spectrum" + (" (lines: closed form)" if closed else ""))
 
 
-def _rows(axes: Axes, found: Analysis, names: dict, floor: float = 0.0) -> None:
+def _rows(
+    axes: Axes, found: Analysis, names: dict, floor: float | None = None, absent: str = ""
+) -> bool:
+    """Numbers over layers, those above a floor; where there are none, why. Returns which it is."""
     layers = [row.layer for row in found.signals]
     for name, (label, colour, marker) in names.items():
         values = np.array([getattr(row, name) for row in found.signals], float)
-        shown = np.where(values > floor, values, np.nan) if floor else values
+        shown = values if floor is None else np.where(values > floor, values, np.nan)
         if np.isfinite(shown).any():
             axes.plot(layers, shown, marker=marker, ms=4, color=colour, label=label)
-    axes.set(xlabel="layer", xticks=layers)
+    axes.set(xlabel="layer", xticks=layers, xlim=(layers[0] - 0.5, layers[-1] + 0.5))
+    if not axes.lines:
+        axes.text(0.5, 0.6, absent, transform=axes.transAxes, ha="center", color=GREY)
+        return False
+    aside(axes)
+    return True
 
 
 @matplotlib.rc_context(STYLE)
@@ -67,15 +77,14 @@ def analysis_figure(found: Analysis) -> Figure:
     spectrum, norms, angles = figure.subplots(1, 3)
     _spectrum(spectrum, found)
     largest = max(row.signal for row in found.signals)
-    _rows(norms, found, PARTS, 1e-14 * largest)
-    norms.set(yscale="log", ylabel="norm (a.u.)")
+    if _rows(norms, found, PARTS, 1e-14 * largest, "nothing is learned here"):
+        norms.set_yscale("log")
+    norms.set_ylabel("norm (a.u.)")
     title(norms, "b", "learning signal and its parts")
-    aside(norms)
-    _rows(angles, found, ANGLES)
+    _rows(angles, found, ANGLES, absent="no angle: a signal is zero")
     angles.set(ylabel="angle (degrees)", ylim=(-4, 184), yticks=range(0, 181, 45))
     angles.axhline(90, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=-1)
     title(angles, "c", "angle of the signal to")
-    aside(angles)
     return figure
 
 

@@ -308,7 +308,8 @@ class Engine(Course):
     ) -> tuple[Float[Array, "seed L"], Float[Array, "seed L"]]:
         """Per layer, the angle (degrees) between ΔW_i and the negative gradient, and ‖ΔW_i‖.
 
-        Not a number in circuits that are no chain of layers.
+        The gradient is that of the feed-forward network (`CircuitDynamics.forward_pass`). Not a
+        number in circuits that are no chain of layers, and where one of the two is zero.
         """
 
         engine, batch = self._shown(weights, data, data_axis, ids)
@@ -323,9 +324,12 @@ class Engine(Course):
             return unknown, unknown
 
         def loss(W: Layers) -> Float[Array, ""]:
-            moved = chain._replace(W=W)
-            outputs = jax.vmap(lambda x: self.network.forward_pass(moved, x)[-1])(batch.x)
-            return jnp.mean(jax.vmap(self.network.loss)(outputs, batch.y))
+            def one(x: Float[Array, " n_0"], y: Float[Array, " n_L"]) -> Float[Array, ""]:
+                passed = self.dynamics.forward_pass(self.network, weights | {"W": W}, x)
+                unknown = jnp.asarray(jnp.nan)
+                return unknown if passed is None else self.network.loss(passed[-1], y)
+
+            return jnp.mean(jax.vmap(one)(batch.x, batch.y))
 
         angles, norms = [], []
         for d, g in zip(moves.W, jax.grad(loss)(chain.W), strict=True):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, Bool, Int, Key, PRNGKeyArray, Scalar
+from jaxtyping import Array, Bool, Complex, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.levels.schemes import SCHEMES
 from neurosim.levels.settling import Looked, Problem, Report, Span, imbalance, where
@@ -48,6 +48,21 @@ def response(scheme: str, z: Any) -> Any:
 def amplification(scheme: str, z: Any) -> Any:
     """By which one step multiplies a mode: R(z) = 1 + z P(z), the scheme's stability function."""
     return 1 + z * response(scheme, z)
+
+
+def longest_step(scheme: str, eigenvalues: Complex[np.ndarray, " k"], dt: float) -> float:
+    """The longest step up to dt (s) at which a scheme amplifies none of these decaying modes."""
+
+    def decays(step: float) -> bool:
+        return bool((np.abs(amplification(scheme, step * eigenvalues)) <= 1 + 1e-9).all())
+
+    low, high = 0.0, dt
+    if decays(dt):
+        return dt
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if decays(middle) else (low, middle)
+    return low
 
 
 def stepped(scheme: str, dt: float) -> PerUnit:

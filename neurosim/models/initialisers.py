@@ -106,7 +106,13 @@ def _started(
         try:
             array = np.asarray(begin.value(circuit, number, found, given, MATRICES), float) * gain
         except (ValueError, np.linalg.LinAlgError) as error:
-            raise InputError(f"{where}.init: {kind!r} in layer {number}: {error}") from None
+            hint = ""
+            if isinstance(error, np.linalg.LinAlgError):
+                hint = (
+                    "; it has no inverse: expected weights that have one, such as init = "
+                    "'orthogonal' of layers of equal size, or pinv(...)"
+                )
+            raise InputError(f"{where}.init: {kind!r} in layer {number}: {error}{hint}") from None
         if array.ndim == 0:
             array = np.full(shape, float(array))
         if array.shape != shape:
@@ -115,7 +121,10 @@ def _started(
                 f"{shape}: (post-synaptic, pre-synaptic) units"
             )
         if not np.isfinite(array).all():
-            raise InputError(f"{where}.init: {kind!r} is not finite in layer {number}")
+            raise InputError(
+                f"{where}.init: {kind!r} is not finite in layer {number}; expected finite numbers, "
+                f"as of a smaller gain than {gain:g}, or of other parameters that it names"
+            )
         weights.append(array)
     return weights
 

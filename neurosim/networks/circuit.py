@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
 from neurosim.circuits import expressions
-from neurosim.circuits.chain import links
+from neurosim.circuits.chain import Link, links
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import Expression
 from neurosim.circuits.populations import Group, Synapses
@@ -125,6 +125,50 @@ class CircuitDynamics(Dynamics):
             return None
         start = rest(self, network, drive.x.dtype)
         return sweep(self, network, weights, drive, start, range(1, network.depth + 1))
+
+    def forward_pass(
+        self, network: Network, weights: CircuitWeights, x: Float[Array, " n_0"]
+    ) -> Layers | None:
+        """What the layers of a chain say where W alone brings anything: the feed-forward network.
+
+        h_i = s_i(v_i), v_i being where the potential that s is applied to then rests: a_i = W_i
+        h_{i−1} + b_i itself, or, where other conductances pull at it, a share of it. The output may
+        answer v_L. Not a number where as many sweeps as a cell has states do not find its rest.
+        None where the circuit is no such chain.
+        """
+        chain = links(self.circuit)
+        if chain is None:
+            return None
+        drive, h = self.drive(network, weights, x, Target("none")), x
+        found: list[Array] = []
+        for i, link in enumerate(chain, start=1):
+            h = self._driven_alone(network, weights, drive, h, link)
+            h = h if link.rate == link.potential else network.s(i, h)
+            found.append(h)
+        return tuple(found)
+
+    def _driven_alone(
+        self, network: Network, weights: CircuitWeights, drive: Drive, below: Array, link: Link
+    ) -> Array:
+        """Where the potential of a layer rests if W alone, from `below`, brings anything."""
+        state, cell = rest(self, network, below.dtype), self.circuit.cell(link.group)
+        index = self._index(link.group)
+        names = {name: f"{link.group.population}.{name}" for name in cell.states}
+
+        def moment() -> Moment:
+            return _Alone(self, network, weights, drive, state, below=below)
+
+        for name in list(names) * len(names):
+            pulled = moment().pull(names[name], index)
+            layers = state[names[name]]
+            state = state | {names[name]: (*layers[: index - 1], pulled, *layers[index:])}
+        now = moment()
+        potential = now.whole(link.group, link.potential)
+        moved = cell.roots(link.potential) & names.keys()
+        off = [now.pull(names[name], index) - state[names[name]][index - 1] for name in moved]
+        size = 1 + jnp.max(jnp.abs(potential))
+        lost = sum(jnp.max(jnp.abs(d)) > jnp.sqrt(jnp.finfo(size.dtype).eps) * size for d in off)
+        return jnp.where(lost, jnp.nan, potential)
 
     def read(
         self, network: Network, weights: CircuitWeights, drive: Drive, state: State
@@ -388,6 +432,20 @@ class Moment:
 
         written = with_noise(1.0) - with_noise(0.0)
         return written if found is None else jnp.hypot(found, written)
+
+
+class _Alone(Moment):
+    """A moment in which W alone brings anything to a cell. below: what it carries from there."""
+
+    def __init__(self, *moment: Any, below: Array) -> None:
+        super().__init__(*moment)
+        self._below = below
+
+    def _came(self, synapses: Synapses) -> Array:
+        if synapses.projection != "W":
+            return jnp.zeros(self.circuit.size(synapses.post))
+        weight = self.dynamics._weight(self.weights, synapses)
+        return _through(synapses, weight, self._below)
 
 
 def functions(

@@ -12,6 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from neurosim.bounds import inside
 from neurosim.building import assembly
 from neurosim.building.loading import Protocol
 from neurosim.circuits.chain import links
@@ -226,7 +227,7 @@ def _bounded(parts: _Parts) -> _Parts:
     for kind, (_, rests) in parts.found.items():
         leaves = jax.tree.leaves((rests.state, rests.residual))
         leaves = [np.asarray(v).reshape(len(ok), -1) for v in leaves]
-        finite = np.logical_and.reduce([np.isfinite(v).all(axis=1) for v in leaves])
+        finite = np.logical_and.reduce([inside(v).all(axis=1) for v in leaves])
         lost += [] if finite.all() else [repr(kind)]
         ok &= finite
     if ok.all():
@@ -234,14 +235,31 @@ def _bounded(parts: _Parts) -> _Parts:
     if not ok.any():
         raise DivergedError(
             f"{about.name}: no fixed point was found for any of {len(ok)} samples: with teaching "
-            f"{either(lost)} the state leaves all bounds; a smaller gain of the weights or mu, or "
-            "feedback closer to inverses may keep it in"
+            f"{either(lost)} the state leaves all bounds; {_calmer(parts)}"
         )
     kept = np.flatnonzero(ok)
     inputs = f"{about.inputs}, without {len(ok) - len(kept)} whose state leaves all bounds"
     found = jax.tree.map(lambda a: a[kept], parts.found)
     return parts._replace(
         about=replace(about, x=about.x[kept], y=about.y[kept], inputs=inputs), found=found
+    )
+
+
+def _calmer(parts: _Parts) -> str:
+    """What keeps a network in bounds that has left them: a smaller mu, where one does."""
+    about, model = parts.about, parts.about.model
+    key = "parameters.mu" if about.protocol is None else "model.parameters.mu"
+    mu = model.parameters.get("mu")
+    for halvings in range(1, 6) if isinstance(mu, float | int) else ():
+        less = mu / 2**halvings
+        values = dict(model.parameters) | {"mu": less}
+        dynamics = assembly.dynamics(model.model_copy(update={"parameters": values})).with_layers()
+        found = _rests(dynamics, parts.network, about, list(parts.found))
+        if all(inside(rests.residual).any() for _, rests in found.values()):
+            return f"with {key} = {less:g} some have one"
+    return (
+        "weights of a smaller projections.W.gain, or feedback closer to inverses, such as "
+        "projections.Q.init = 'pinv(W[i+1])', may have one"
     )
 
 
@@ -253,8 +271,11 @@ def _phase(parts: _Parts, kind: str, starts: int, exact: bool) -> PhaseAnalysis:
     spectra = [
         linearisation.modes(parts.system(kind, k), parts.state(kind, k)) for k in parts.examined
     ]
-    first = spectra[0]
-    closed, error = _closed_form(parts, kind, first.eigenvalues) if exact else (None, None)
+    known = [spectrum for spectrum in spectra if spectrum.known]
+    first = next(iter(known), spectra[0])
+    closed, error = (
+        _closed_form(parts, kind, first.eigenvalues) if exact and known else (None, None)
+    )
     return PhaseAnalysis(
         teaching=kind,
         residual=float(np.max(rests.residual)),
@@ -262,8 +283,8 @@ def _phase(parts: _Parts, kind: str, starts: int, exact: bool) -> PhaseAnalysis:
         points=_points(parts, kind, starts),
         eigenvalues=first.eigenvalues,
         complete=first.complete,
-        time_constant=max(s.time_constant for s in spectra),
-        stable=float(np.mean([s.stable for s in spectra])),
+        time_constant=max((s.time_constant for s in known), default=math.nan),
+        stable=float(np.mean([s.stable for s in known])) if known else None,
         closed_form=closed,
         closed_form_error=error,
         durations=_durations(parts, kind),
@@ -354,8 +375,8 @@ def _inverses(parts: _Parts, taught: str) -> Inverses | None:
     if mixes and flat_size(parts.dynamics, network) <= SMALL:
         tolerated = stability.tolerated_error(parts.system(taught, 0), parts.state(taught, 0))
     return Inverses(
-        errors=[max(b.error for b in layer) for layer in by_layer],
-        gains=[max(b.gain for b in layer) for layer in by_layer],
+        errors=[float(np.max([b.error for b in layer])) for layer in by_layer],
+        gains=[float(np.max([b.gain for b in layer])) for layer in by_layer],
         straddling=[float(np.mean([b.straddling for b in layer])) for layer in by_layer],
         kink_gain=stability.worst_kink_gain(share, network),
         tolerated=tolerated,

@@ -14,13 +14,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from neurosim.building import assembly
+from neurosim.building.consistency import of_model
 from neurosim.building.loading import Protocol, bundled, find, load_model, load_protocol
 from neurosim.errors import InputError, NeurosimError, NeurosimWarning, nearest
 from neurosim.runs.environment import fingerprint
 from neurosim.runs.launch import prepare
 from neurosim.seeds import host_stream
 from neurosim.specs import ModelSpec, ProtocolSpec
-from neurosim.specs.toml import Sources, read
+from neurosim.specs.toml import Sources, dotted, read
 from neurosim.specs.validation import validate
 from neurosim.tasks.data import Data
 from neurosim.traces.reader import Arrays, interpreting, is_hdf5
@@ -89,6 +90,9 @@ def _is_model(what: str | Path) -> bool:
 
 
 def _of_model(name: str, model: ModelSpec, seed: int | None, samples: int) -> Subject:
+    wrong = list(of_model(model))
+    if wrong:
+        raise InputError([f"{name}: {dotted(key[1:])}: {message}" for key, message in wrong])
     seed = seed or 0
     rng = host_stream(seed, "task")
     x = rng.standard_normal((samples, model.layers[0]))

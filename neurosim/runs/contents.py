@@ -26,6 +26,10 @@ from neurosim.units import steps
 MS = 1e3
 
 
+SAMPLES = 4
+"""Of a batch, seen in detail where a protocol does not say how many."""
+
+
 class Plan:
     """The presentations of a run: stages, epochs in them, and which are recorded in detail.
 
@@ -148,7 +152,7 @@ class Contents:
             for name in spec.record.variables or observed[place]
             if name in observed[place]
         ]
-        self.samples = _chosen(spec.record.samples, spec.batch)
+        self.samples = _chosen(spec.record.samples or SAMPLES, spec.batch)
         self.populations = self._populations() if spec.level == "spiking" else {}
         self.neurons = ingredients.neurons(spec) if spec.level == "spiking" else None
         self.credit = named(spec.model.credit)
@@ -328,7 +332,8 @@ class Contents:
         dims = self._dims("presentation", "sample", moment, "unit")
         dtype, meanings = self.spec.precision, described(self.spec.model)
         variables = [
-            Variable("signals/angle", by_layer, "degree", "between ΔW_i and backprop's"),
+            Variable("signals/angle", by_layer, "degree",
+                     "between ΔW_i and backprop's in the feed-forward network; NaN without one"),
             Variable("signals/norm", by_layer, "1", "Frobenius norm of ΔW_i before its rate"),
             Variable("traces/input", self._dims("presentation", "sample", "feature"), "1",
                      "what the sample shows", dtype),

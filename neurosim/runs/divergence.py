@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Float
 
 from neurosim import wording
+from neurosim.bounds import inside
 from neurosim.building import assembly
-from neurosim.levels.rate import amplification
+from neurosim.levels.rate import longest_step
 from neurosim.levels.simulator import Examined
 from neurosim.networks.circuit import CircuitDynamics
 from neurosim.networks.dynamics import Target, rest
@@ -18,15 +19,7 @@ from neurosim.networks.network import Network
 from neurosim.places import spelled
 from neurosim.specs import ModelSpec, PhaseSpec, ProtocolSpec
 from neurosim.theory.linearisation import System, modes
-from neurosim.units import format_time
-
-EXPLODED = 1e12
-"""Activity, weights and losses beyond this have diverged, finite or not."""
-
-
-def inside(array: Any) -> np.ndarray:
-    """Which numbers are finite and not exploded; false for NaN."""
-    return np.abs(np.asarray(array)) < EXPLODED
+from neurosim.units import format_time, shorter_step
 
 
 def exploded_weights(weights: Any, names: Sequence[str], s: int) -> str | None:
@@ -99,6 +92,11 @@ def stability(
     drive = dynamics.drive(network, weights, x, target)
     system = System(dynamics, network, weights, drive)
     found = modes(system, rest(dynamics, network, x.dtype))
+    if not found.known:
+        return (
+            "where it began, the phase has no linearisation that is finite; another activation, "
+            "such as model.activation = 'leaky-relu', or smaller weights may have one"
+        )
     if not found.stable:
         return (
             f"linearised where it began, the phase is unstable: it grows e-fold in "
@@ -141,25 +139,8 @@ def _steadying(
 
 
 def _shorter(dt: float, longest: float) -> str:
-    """A step below the longest by key, which divides all that dt divides."""
-    divisors = (k * 10**n for n in range(9) for k in (2, 4, 5, 8, 10))
-    step = next((dt / k for k in divisors if dt / k < longest), longest / 2)
-    return f'rate.dt = "{format_time(round(step, 12))}"'
-
-
-def longest_step(scheme: str, eigenvalues: Complex[np.ndarray, " k"], dt: float) -> float:
-    """The longest step up to dt (s) at which a scheme amplifies none of these decaying modes."""
-
-    def decays(step: float) -> bool:
-        return bool((np.abs(amplification(scheme, step * eigenvalues)) <= 1 + 1e-9).all())
-
-    low, high = 0.0, dt
-    if decays(dt):
-        return dt
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if decays(middle) else (low, middle)
-    return low
+    """A step below the longest, by key."""
+    return f'rate.dt = "{format_time(shorter_step(dt, min(dt / 2, longest * (1 - 1e-6))))}"'
 
 
 def domain(network: Network) -> str:

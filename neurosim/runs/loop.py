@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from neurosim.bounds import EXPLODED
 from neurosim.building import assembly, facts
 from neurosim.building.loading import Protocol
 from neurosim.errors import DivergedError, StoppedError
@@ -357,7 +358,7 @@ class Loop:
         chunk: Mapping[str, np.ndarray],
     ) -> None:
         """Note which seeds left the bounds in this chunk, when and where."""
-        finite = chunk["loss"] < divergence.EXPLODED
+        finite = chunk["loss"] < EXPLODED
         sound = divergence.sound(states.weights)
         for s in np.flatnonzero(~(finite.all(1) & sound)):
             seed = self.seeds[s]

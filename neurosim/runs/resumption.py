@@ -74,7 +74,8 @@ def resume(
         position = position_from(saved, loop.start().states, loop.plan)
         if position is None:
             raise InputError(
-                f"{path}: cannot go on: its checkpoint holds a state of another network or run"
+                f"{path}: cannot go on: its checkpoint holds a state of another network or run; "
+                f"run it from the start, with {caller.option('force')}"
             )
         note = _note(found["attributes"], position, differing)
         ledger = Ledger.from_plain(saved.about["ledger"])

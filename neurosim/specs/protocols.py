@@ -100,7 +100,8 @@ class RecordSpec(Spec):
     """What is written down in detail.
 
     presentations: how many, spread evenly from the first to the last, or which ones (from 0).
-    samples: how many samples of the batch, the first ones, or which ones (from 0). units: how many
+    samples: how many samples of the batch, the first ones, or which ones (from 0); where not given
+    the first four, or all of a smaller batch. units: how many
     of every layer, or which; of a smaller layer those that it has. every: time between two recorded
     states. variables, layers: which; all of the model where not given. weights: also those that
     each of the presentations begins with. decomposition: whether every presentation's teaching
@@ -108,7 +109,7 @@ class RecordSpec(Spec):
     """
 
     presentations: Annotated[int, Field(ge=0)] | list[Annotated[int, Field(ge=0)]] = 5
-    samples: Count | Places = 4
+    samples: Count | Places | None = None
     units: Count | Places | None = None
     every: PositiveTime | None = None
     variables: list[str] | None = None

@@ -28,8 +28,9 @@ class PhaseAnalysis:
     teaching: `none`, `following`, `frozen`, `clamped` or `held`. residual: the largest ‖p(v) − v‖.
     settled: fraction of samples at rest to rounding. points: distinct fixed points that `starts`
     random starts lead to, for the first sample, stable ones first: (starts that lead there,
-    stable); None where none were sought. eigenvalues (1/s): of the first sample, slowest first;
-    `complete` if all. time_constant (s): the slowest of the samples. stable: fraction of samples.
+    stable); None where none were sought. eigenvalues (1/s): of the first sample that has some,
+    slowest first; `complete` if all. time_constant (s): the slowest of the samples. stable:
+    fraction of samples. Where no spectrum is known these are empty, NaN and None.
     closed_form (1/s): eigenvalues of any network with exact inverses, None where the inverses are
     not. closed_form_error: how far the computed ones are from them, relative to the largest.
     durations (s): of the protocol's phases with this teaching, by name. needed (s): after which the
@@ -43,7 +44,7 @@ class PhaseAnalysis:
     eigenvalues: np.ndarray
     complete: bool
     time_constant: float
-    stable: float
+    stable: float | None
     closed_form: np.ndarray | None
     closed_form_error: float | None
     durations: dict[str, float]
@@ -76,10 +77,11 @@ class LayerAnalysis:
 class Inverses:
     """How wrong the feedback is, worst over the samples, and how wrong it may be.
 
-    errors: of g_1 … g_{L−1}, relative. gains: of their loops. straddling: mean number of units on
-    both sides of a kink. kink_gain: of the loops, squared, were a unit to straddle one in every
-    layer: below 1 is safe; None without kinks. tolerated: the relative error that surely leaves the
-    first sample's taught state stable; None where it was not computed.
+    errors: of g_1 … g_{L−1}, relative; NaN where one does not exist. gains: of their loops.
+    straddling: mean number of units on both sides of a kink. kink_gain: of the loops, squared, were
+    a unit to straddle one in every layer: below 1 is safe; None without kinks. tolerated: the
+    relative error that surely leaves the first sample's taught state stable; None where it was not
+    computed.
     """
 
     errors: list[float]
@@ -167,16 +169,15 @@ def _phase(phase: PhaseAnalysis) -> Iterator[tuple[str, str]]:
     yield "rests", where
     if phase.points is not None:
         yield "starts", _points(phase.points)
-    slow = wording.duration(phase.time_constant) if np.isfinite(phase.time_constant) else "none"
-    verdict = (
-        "stable"
-        if phase.stable == 1
-        else (f"unstable in {wording.percent(1 - phase.stable)} of samples")
-    )
-    yield "verdict", f"{verdict}; slowest time constant {slow}"
-    head = ", ".join(_number(value) for value in _distinct(phase.eigenvalues))
-    kind = "spectrum" if phase.complete else "slowest"
-    yield kind, f"{head} per s"
+    if phase.stable is None:
+        yield (
+            "verdict",
+            "unknown: the Jacobian there is not finite, or its slowest modes did not converge",
+        )
+    else:
+        yield "verdict", _verdict(phase.stable, phase.time_constant)
+        head = ", ".join(_number(value) for value in _distinct(phase.eigenvalues))
+        yield "spectrum" if phase.complete else "slowest", f"{head} per s"
     if phase.closed_form is not None:
         expected = ", ".join(_number(value) for value in _distinct(phase.closed_form))
         yield (
@@ -201,6 +202,13 @@ def _phase(phase: PhaseAnalysis) -> Iterator[tuple[str, str]]:
         )
 
 
+def _verdict(stable: float, time_constant: float) -> str:
+    if stable == 1:
+        return f"stable; slowest time constant {wording.duration(time_constant)}"
+    what = f"unstable in {wording.percent(1 - stable)} of samples"
+    return f"{what}, where deviations grow and no time constant says how long they last"
+
+
 def _points(points: list[tuple[int, bool]]) -> str:
     found = sum(count for count, _ in points)
     if not points:
@@ -216,13 +224,20 @@ def _inverses(inverses: Inverses) -> Iterator[tuple[str, str]]:
         zip(inverses.errors, inverses.gains, inverses.straddling, strict=True), start=1
     ):
         text = f"g{i} is off by {error:.1e} of what it inverts, loop gain {gain:.3g}"
+        if not math.isfinite(error):
+            text = f"g{i} does not exist: layer {i + 1} is where its activation has no inverse"
         if straddling:
             text += f", {straddling:.1f} units on both sides of their kink"
         yield f"layer {i}", text
-    if inverses.tolerated is not None:
+    if inverses.tolerated is not None and not math.isnan(inverses.tolerated):
+        bound = f"any relative error of the inverses below {inverses.tolerated:.2g}"
+        if math.isinf(inverses.tolerated):
+            bound = "any error of the inverses, as nothing returns through them"
         yield (
             "margin",
-            (f"stable for any relative error of the inverses below {inverses.tolerated:.2g}"),
+            f"stable for {bound}"
+            if inverses.tolerated
+            else "none: the state is unstable with the inverses as they are",
         )
     if inverses.kink_gain is not None:
         safe = "safe" if inverses.kink_gain < 1 else "not safe"
@@ -254,8 +269,33 @@ def _signals(rows: list[LayerAnalysis]) -> Iterator[str]:
     shown = {key: c for key, c in COLUMNS.items() if getattr(rows[0], key) is not None}
     yield "    " + "".join(f"{name:>10}" for name in ("", *(head for head, _ in shown.values())))
     for row in rows:
-        cells = [style.format(getattr(row, key)) for key, (_, style) in shown.items()]
+        cells = [_cell(getattr(row, key), style) for key, (_, style) in shown.items()]
         yield "    " + "".join(f"{cell:>10}" for cell in (f"layer {row.layer}", *cells))
+    yield from _missing(rows)
+
+
+def _cell(value: float, style: str) -> str:
+    return style.format(value) if math.isfinite(value) else "none"
+
+
+def _missing(rows: list[LayerAnalysis]) -> Iterator[str]:
+    """What the table has not, and why."""
+    silent = [str(row.layer) for row in rows if not row.signal]
+    if silent:
+        where = "every layer" if len(silent) == len(rows) else f"layer {wording.listed(silent)}"
+        yield f"    nothing is learned in {where}: a signal of zero has no direction and no digits"
+    others = {
+        "to_tp": "the useful signal of target propagation",
+        "to_gauss_newton": "the Gauss-Newton signal",
+        "to_backprop": "backprop's signal",
+    }
+    for key, what in others.items():
+        found = [(row.layer, getattr(row, key)) for row in rows if row.signal]
+        lost = [str(i) for i, value in found if value is not None and not math.isfinite(value)]
+        if lost:
+            yield f"    {what} is zero or no number in layer {wording.listed(lost)}: no angle to it"
+    if any(row.snr is not None and math.isinf(row.snr) for row in rows):
+        yield "    where SNR is none, no noise reaches the signal"
 
 
 def _distinct(values: np.ndarray, most: int = 6) -> list[complex]:

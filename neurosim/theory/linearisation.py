@@ -30,7 +30,9 @@ class System(NamedTuple):
 class Modes(NamedTuple):
     """Eigenvalues of a Jacobian (1/s), the slowest first. complete: whether these are all.
 
-    time_constant: at which the slowest mode decays (s); infinite where one grows.
+    None are known where the Jacobian is not finite or Arnoldi's method did not converge.
+    time_constant: at which the slowest mode
+    decays (s); infinite where one grows.
     """
 
     eigenvalues: Complex[np.ndarray, " k"]
@@ -38,18 +40,23 @@ class Modes(NamedTuple):
 
     @property
     def abscissa(self) -> float:
-        """The largest real part (1/s): negative where the state is stable."""
-        return float(self.eigenvalues[0].real)
+        """The largest real part (1/s): negative where the state is stable; NaN where unknown."""
+        return float(self.eigenvalues[0].real) if self.known else np.nan
+
+    @property
+    def known(self) -> bool:
+        """Whether there is any."""
+        return len(self.eigenvalues) > 0
 
     @property
     def stable(self) -> bool:
-        """Whether every mode decays."""
+        """Whether every mode decays; false where that is unknown."""
         return self.abscissa < 0
 
     @property
     def time_constant(self) -> float:
         """Of the slowest mode (s)."""
-        return -1 / self.abscissa if self.stable else np.inf
+        return -1 / self.abscissa if self.stable else np.inf if self.known else np.nan
 
 
 def flat_field(system: System, like: State) -> Callable[[Float[Array, " n"]], Float[Array, " n"]]:
@@ -78,8 +85,11 @@ def jacobian(system: System, state: State) -> Float[Array, "n n"]:
 
 
 def spectrum(matrix: Float[Array | np.ndarray, "n n"]) -> Modes:
-    """All eigenvalues of a Jacobian."""
-    eigenvalues = np.linalg.eigvals(np.asarray(matrix, np.float64)).astype(complex)
+    """All eigenvalues of a Jacobian; none of one that is not finite."""
+    matrix = np.asarray(matrix, np.float64)
+    if not np.isfinite(matrix).all():
+        return Modes(np.zeros(0, complex), False)
+    eigenvalues = np.linalg.eigvals(matrix).astype(complex)
     return Modes(eigenvalues[np.argsort(-eigenvalues.real)], True)
 
 
@@ -88,9 +98,6 @@ def slowest(system: System, state: State, count: int = 6, tolerance: float = 1e-
 
     tolerance: relative, of the eigenvalues. Of an eigenvalue met several times (exact inverses have
     n-fold ones) rounding decides how many copies are found.
-
-    Raises:
-        RuntimeError: not even one eigenvalue converged.
     """
     flat = ravel_pytree(state)[0]
     operator = LinearOperator(
@@ -110,8 +117,6 @@ def slowest(system: System, state: State, count: int = 6, tolerance: float = 1e-
         )
     except ArpackNoConvergence as partial:
         found = partial.eigenvalues
-        if not len(found):
-            raise RuntimeError("Arnoldi's method found no eigenvalue") from partial
     return Modes(found[np.argsort(-found.real)], False)
 
 

@@ -25,7 +25,7 @@ class Bearing(NamedTuple):
     error: ‖J_{g_i} J_{f_{i+1}} − I‖₂ on the directions layer i+1 keeps, at the fixed point. gain:
     the largest |eigenvalue| of the loop J_{f_{i+1}} J_{g_i}, 1 for an exact inverse; a unit
     straddling a kink alone makes it up to 1/α. straddling: units of layer i+1 whose forward and
-    feedback sides have different slopes.
+    feedback sides have different slopes. NaN, both, where what layer i+1 says has no inverse.
     """
 
     layer: int
@@ -41,6 +41,9 @@ def bearings(network: Network, weights: Weights, now: Readout) -> list[Bearing]:
         sent = now.downward[i]
         up = np.asarray(now.slope[i][:, None] * weights.W[i], np.float64)
         down = np.asarray(jax.jacfwd(lambda h, i=i: network.g(weights, i, h))(sent), np.float64)
+        if not np.isfinite(down).all():
+            found.append(Bearing(i, np.nan, np.nan, _straddling(network, now, i)))
+            continue
         _, sizes, kept = np.linalg.svd(up, full_matrices=False)
         kept = kept[sizes > 1e-12 * sizes[0]]
         error = (down @ up - np.eye(len(down))) @ kept.T
@@ -80,10 +83,13 @@ def tolerated_error(system: System, state: State) -> float:
 
     For Q_i → (I + E_i) Q_i with every ‖E_i‖₂ below 1/max_ω ‖M (iω − J)⁻¹‖₂, M the part of J that
     runs through Q, no eigenvalue can cross the imaginary axis (small-gain theorem). Sufficient,
-    not necessary: random errors must usually be larger. 0 where the state is unstable already.
+    not necessary: random errors must usually be larger. 0 where the state is unstable already, NaN
+    where the Jacobian is not finite.
     """
     J = np.asarray(jacobian(system, state), np.float64)
     M = np.asarray(feedback_part(system, state), np.float64)
+    if not (np.isfinite(J).all() and np.isfinite(M).all()):
+        return np.nan
     eigenvalues = np.linalg.eigvals(J)
     if eigenvalues.real.max() >= 0:
         return 0.0

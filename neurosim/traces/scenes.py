@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from neurosim.bounds import inside
 from neurosim.errors import InputError
 from neurosim.places import is_layer, layer_of
 from neurosim.process import caller
@@ -221,8 +222,8 @@ class Trace:
 
 
 def finite(values: np.ndarray) -> np.ndarray:
-    """With NaN for what is not finite."""
-    return np.where(np.isfinite(values), values, np.nan)
+    """With NaN for what has left all bounds: sums of squares of it need not exist."""
+    return np.where(inside(values), values, np.nan)
 
 
 def rms(values: np.ndarray) -> np.ndarray:

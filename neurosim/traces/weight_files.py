@@ -68,7 +68,11 @@ def of_moment(path: Path, moment: str, seed: int | None) -> dict[str, np.ndarray
                 several = "seed" in arrays.dims(f"{group}/{name}")
                 found[name] = array[seeds.index(seed)] if several else array
     if not all(np.isfinite(array).all() for array in found.values()):
-        raise InputError(f"{path}: the {moment} weights were not written or are not finite")
+        others = ", ".join(str(place) for place in places if place != moment)
+        raise InputError(
+            f"{path}: the {moment} weights were not written or are not finite; expected those of "
+            f"another moment: {others}"
+        )
     return found
 
 
