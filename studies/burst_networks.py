@@ -173,7 +173,7 @@ def course(path: Path) -> dict[str, Any]:
 
 SIZES = [64, 16, 10]
 WINDOW, DURATION = 0.8, 1.0
-COUNTS = ((20, 0.8), (80, 0.2), (80, 0.8), (320, 0.2), (320, 0.8), (320, 3.2))
+COUNTS = ((20, 0.8), (80, 0.2), (80, 0.8), (320, 0.8), (80, 3.2))
 """Neurons a unit, and how long they are counted (s)."""
 
 STILL = {"duration": f"{DURATION} s", "until": "duration"}

@@ -129,7 +129,7 @@ SHIPPED = {
     "multiplexing": "multiplexing-digits",
     "feedback-control": "feedback-control-digits",
     "burst-ccn": "burst-ccn-digits",
-    "burst-ccn-symmetric": "burst-ccn-digits",
+    "burst-ccn-symmetric": "backprop-digits",
     "burstprop": "burstprop-digits",
     "burstprop-averages": "burstprop-digits",
     "burstprop-learned": "burstprop-digits",
