@@ -281,9 +281,10 @@ def picture(found: dict[str, Any]) -> Figure:
             turning.fill_between(
                 of["shown"], angles.min(1), angles.max(1), color=color, alpha=0.15, lw=0
             )
-    learning.set(xlabel="epoch", ylabel="test error (%)", yscale="log")
+    learning.set(xlabel="epoch", yscale="log")
+    learning.set_title("test error (%)", loc="left", fontsize=9)
     learning.set_yticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
-    turning.set(xlabel="epoch", ylim=(0, 95))
+    turning.set(xlabel="epoch", ylim=(-3, 95))
     turning.set_title("hidden layer: angle to the gradient", loc="left", fontsize=9)
     turning.set_yticks([0, 30, 60, 90], ["0°", "30°", "60°", "90°"])
     markers = {"event_rate": ("o", "event rate e"), "burst_signal": ("s", "burst probability p")}
@@ -298,11 +299,14 @@ def picture(found: dict[str, Any]) -> Figure:
     scale = start * np.sqrt(at[0])
     counting.plot(first, scale / np.sqrt(first), "k:", lw=1, label="1/√(N T)")
     counting.set(xscale="log", yscale="log", xlabel="N T (neurons × s)")
+    counting.set_xticks(sorted(set(at)), [f"{x:g}" for x in sorted(set(at))])
+    counting.set_yticks([0.005, 0.01, 0.02, 0.04], ["0.005", "0.01", "0.02", "0.04"])
     counting.set_title("error of spikes against rates", loc="left", fontsize=9)
     counting.legend(frameon=False, fontsize=7)
     for axes in (learning, turning, counting):
         axes.spines[["top", "right"]].set_visible(False)
-    learning.minorticks_off()
+    for axes in (learning, counting):
+        axes.minorticks_off()
     handles, labels = learning.get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=3)
     return figure
