@@ -327,11 +327,10 @@ def spoken(made, tmp_path):
     return of
 
 
-@pytest.mark.parametrize("model", ["burst-ccn", "burstprop"])
-def test_what_is_learned_at_rest_is_learned_in_time(model, made):
+def test_what_is_learned_at_rest_is_learned_in_time(made):
     """The rate level ends its phases where the equilibrium level finds them."""
-    before, rest, *_ = made(model)
-    _, moving, *_ = made(model, **SPIKING, level="rate")
+    before, rest, *_ = made("burst-ccn")
+    _, moving, *_ = made("burst-ccn", **SPIKING | {"rate.dt": "5 ms", "level": "rate"})
     for name in ("W1", "W2", "W3"):
         change = moving[name] - before[name]
         np.testing.assert_allclose(rest[name] - before[name], change, rtol=1e-6)
