@@ -18,6 +18,7 @@ import neurosim as ns
 from neurosim.cli import app
 from neurosim.comparison import TOLERANCE, hold, in_words
 from neurosim.comparison.sides import Grid
+from neurosim.comparison.verdicts import judged
 from neurosim.figures import comparison_figure, overview_figure, raster
 from neurosim.figures.spikes import in_burst
 
@@ -197,6 +198,16 @@ def test_a_teaching_signal_below_the_noise_is_lost_and_the_verdict_says_so(spiki
     assert report["verdict"]["agree"] is not True
     assert "lost in noise" in in_words(report)
     assert "they agree" not in in_words(report)
+
+
+def test_noise_may_hide_what_is_not_there(spiking_report):
+    """As in a dendrite whose inputs cancel, of which spikes say their noise alone."""
+    silent = spiking_report["agreement"][0] | judged(0.01, 0.02, size=0.0)
+    part = spiking_report["verdict"]["activity"] | {"verdict": "lost", "worst": silent}
+    report = spiking_report | {"verdict": spiking_report["verdict"] | {"activity": part}}
+    assert "noise of 0.02 is expected, and nothing for it to hide" in " ".join(
+        in_words(report).split()
+    )
 
 
 def test_few_test_samples_let_errors_differ(traces, spiking_report):

@@ -28,6 +28,12 @@ SHORT = {
     # As rates; what they learn as spikes takes minutes: studies/spiking_learning.py.
     "spiking-student-teacher": (AS_RATES, 0.5),
     "spiking-multiplexing": (AS_RATES, 0.5),
+    "burst-ccn-digits": (
+        {"stages.0.epochs": None, "stages.0.presentations": 40}
+        | {"stages.1.epochs": None, "stages.1.presentations": 60},
+        0.7,
+    ),
+    "burstprop-digits": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.7),
     "feedback-control-digits": ({"stages.0.epochs": None, "stages.0.presentations": 15}, 0.6),
     "microcircuit-digits": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.7),
     "microcircuit-online": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.95),

@@ -44,6 +44,34 @@ CASES = {
         },
         "",
     ),
+    "two ways of feedback, events and bursts": (
+        {
+            "level": "spiking",
+            "model.use": "burst-ccn",
+            "model.layers": [3, 4, 4],
+            "model.spiking.neurons": 3,
+            "spiking.target": "numpy",
+            "spiking.dt": "1 ms",
+            "spiking.window": "20 ms",
+            "stages.0.phases.0.duration": "40 ms",
+            "stages.0.phases.0.plastic": ["Q"],
+            "stages.0.phases.1.duration": "40 ms",
+            "stages.0.phases.1.plastic": ["W"],
+            "record.every": "10 ms",
+        },
+        "",
+    ),
+    "bursts against a phase before": (
+        {
+            "level": "equilibrium",
+            "model.use": "burstprop-learned",
+            "model.layers": [3, 4, 4],
+            "stages.0.phases.0.name": "prediction",
+            "stages.0.phases.0.plastic": [],
+            "stages.0.phases.1.plastic": ["W", "Y"],
+        },
+        "",
+    ),
     "spiking": (
         {
             "level": "spiking",

@@ -133,6 +133,8 @@ def _worst(name: str, row: dict[str, Any], tested: str) -> str:
 def _judgement(row: dict[str, Any]) -> str:
     if row["rmse"] is None:
         return "not a number"
+    if row["verdict"] == LOST and not row["size"]:
+        return f"noise of {_number(row['expected'])} is expected, and nothing for it to hide"
     if row["verdict"] == LOST:
         text = f"the noise expected is {row['expected'] / row['size']:.2g} times what it hides"
         return text + (f" (cosine {row['cosine']:.2f})" if row.get("cosine") is not None else "")
