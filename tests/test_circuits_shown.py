@@ -131,6 +131,8 @@ SHIPPED = {
     "microcircuit": "microcircuit-digits",
     "microcircuit-original": "microcircuit-digits",
     "microcircuit-online": "microcircuit-online",
+    "segregated-dendrites": "segregated-dendrites-digits",
+    "segregated-dendrites-poisson": "segregated-dendrites-digits",
     "backprop": "backprop-digits",
     "target-propagation": "target-propagation",
 }
