@@ -3,7 +3,7 @@
     python studies/segregated_dendrites.py digits           # --choose tries the rates again
     python studies/segregated_dendrites.py levels           # the same as rates and as spikes
     python studies/segregated_dendrites.py agreement        # how far spikes are from rates
-    python studies/segregated_dendrites.py mnist --folder FOLDER
+    python studies/segregated_dendrites.py mnist FOLDER
     python studies/segregated_dendrites.py figure
 
 Rates of learning are chosen on a fifth of the training split, which takes the place of the test
@@ -120,6 +120,9 @@ CHOSEN = {
     "learned": (8.0, 2.0),
     "dense, frozen": (0.0, 4.0),
     "backprop": (2.0, 2.0),
+    "two": (4.0, 2.0),
+    "two, frozen": (0.0, 2.0),
+    "two, backprop": (4.0, 4.0),
 }
 """What `--choose` found: the least error, a diverged run counting as 1; the first where equal."""
 
@@ -131,7 +134,7 @@ def digits(seeds: int = 5, choose: bool = False) -> None:
     found = {}
     for variant in VARIANTS:
         key = variant.replace(", ", "-")
-        best = CHOSEN.get(variant)
+        best = CHOSEN[variant]
         if choose:
             means = {}
             for rate in rates(variant):
@@ -140,7 +143,6 @@ def digits(seeds: int = 5, choose: bool = False) -> None:
                 told(f"held out: {variant}", result)
                 means[rate] = round(float(np.mean(np.nan_to_num(result["errors"], nan=1.0))), 9)
             best = min(means, key=lambda rate: means[rate])
-        assert best is not None
         found[variant] = trained(key, variant, best, seeds, None)
         told(variant, found[variant])
     write("digits", found)
