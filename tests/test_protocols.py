@@ -32,7 +32,7 @@ SHORT = {
     "feedback-control-digits": ({"stages.0.epochs": None, "stages.0.presentations": 15}, 0.6),
     "microcircuit-digits": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.7),
     "microcircuit-online": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.95),
-    "segregated-dendrites-digits": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.3),
+    "segregated-dendrites-digits": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.5),
     "sleep": (  # without the root solver, which others here settle with; it compiles for long
         {"stages.0.presentations": 20, "stages.1.epochs": None, "stages.1.presentations": 200}
         | {"equilibrium.max_newton": 0},
