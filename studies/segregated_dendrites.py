@@ -279,7 +279,7 @@ def figure(out: Path = Path("docs/segregated-dendrites.png")) -> None:
             apart.plot(at, np.sqrt(np.mean(values**2)), "o", color=color, label=label)
             apart.plot([at, at], [values.min(), values.max()], color=color, lw=1)
             label = ""
-    span = np.array([0.4, 40])
+    span = np.array([0.8, 20])
     first = read("agreement")["20, 200"]["rate"]
     root = np.sqrt(np.mean(np.square(first)))
     apart.plot(span, root * np.sqrt(4 / span), color="#999999", lw=1, label="1/√(N T)")
