@@ -61,8 +61,11 @@ def states(dynamics, net, seed=0):
 CIRCUITS = [
     *sorted((Path(__file__).parent / "circuits").glob("*.toml")),
     bundled("models")["microcircuit"],
+    bundled("models")["segregated-dendrites"],
 ]
 
+ASKS_FOR_FILES = "segregated-dendrites-mnist"
+"""The shipped protocol whose images a user has."""
 
 THREE = """
 name = "three"

@@ -9,7 +9,9 @@ import neurosim as ns
 from neurosim.building.loading import bundled
 
 CIRCUITS = {path.stem: path for path in (Path(__file__).parent / "circuits").glob("*.toml")}
-CIRCUITS["microcircuit"] = bundled("models")["microcircuit"]
+SIZES = {"microcircuit": [5, 6, 4, 3], "segregated-dendrites": [6, 8, 4]}
+"""Of models that ship with larger ones."""
+CIRCUITS |= {name: bundled("models")[name] for name in SIZES}
 
 ODD = r"""
 name = "odd_100%"
@@ -109,15 +111,11 @@ plastic = ["{plastic}"]
 [rate]
 dt = "0.1 ms"
 """
-FIRST = {"segregated": "forward"}
+FIRST = {"segregated-dendrites": "forward"}
 
 
 def path_of(name):
     return CIRCUITS.get(name, Path("odd.toml"))
-
-
-SIZES = {"microcircuit": [5, 6, 4, 3]}
-"""Of a model that ships with larger ones."""
 
 
 def model(name, **changes):

@@ -12,6 +12,7 @@ from circuit_models import CIRCUITS, MIXTURE, THREE, change
 from tiny_runs import TINY
 
 import neurosim as ns
+from neurosim.building import assembly
 from neurosim.building.loading import load_model
 from neurosim.circuits.starts import problems as start_problems
 from neurosim.theory.closed_forms import free_spectrum
@@ -74,6 +75,7 @@ def protocol(tmp_path):
 
 
 NAMED = 'post = "t_slope(apical)*(soma - g)"                # [T 6.37]'
+NAMED_START = f'init = "pinv(W[i+1])"\n{NAMED}\nrate = 0.05'
 PREDICTS = "t_slope(apical)*(soma - apical_rate)"
 COMPENSATED = [
     ("(soma - soma_free)", "((soma - soma_free)/attenuation)"),
@@ -246,6 +248,14 @@ def test_every_command_takes_what_circuits_leave_behind(tmp_path, monkeypatch):
         ("pinv(W[i+1])", "pinv(W[i+1]", "init", "is no expression"),
         ("pinv(W[i+1])", "orthogonall", "init", "did you mean 'orthogonal'?"),
         ("pinv(W[i+1])", "-Q[i]", "init", "waits for itself: Q -> Q"),
+        ("pinv(W[i+1])", "5*normall()", "init", "'normall' is no function"),
+        ("pinv(W[i+1])", "normal(2)", "init", "normal takes no arguments, got 1"),
+        (
+            NAMED_START,
+            'init = "normal()"\nrule = "tied"',
+            "rule",
+            "but normal() is drawn once; expected an init without it, or rule = 'fixed'",
+        ),
         ("(soma - soma_free)", "(soma - xi)", "post", "unknown name 'xi'"),
         ('output    = "output"', "output = { layers = [1, 2] }", "equations", "output layer alone"),
         ("(soma - soma_free)", "(soma - some_free)", "post", "unknown name 'some_free'"),
@@ -277,6 +287,25 @@ def test_starts_that_do_not_fit_are_refused_when_they_are_drawn(protocol, tmp_pa
             continue
         with pytest.raises(ns.InputError, match=re.escape(message)):
             ns.run(given, out=tmp_path / "none.h5")
+
+
+def test_starts_may_draw():
+    """Each by its own name: here a fifth of a uniform draw, five times as large."""
+    changes = {"layers": [200, 300, 100], "projections.Y.gain": 2.0}
+    changes["projections.Y.init"] = "0.5 + 5*uniform()*int(rand() < 0.2)"
+    drawn = assembly.weights(load_model("segregated-dendrites", changes), 0, None, Path())
+    Y = drawn["Y"][0]
+    assert Y.shape == (300, 100)
+    there = Y[Y != 1.0]
+    assert abs(there.size / Y.size - 0.2) < 4 * np.sqrt(0.2 * 0.8 / Y.size)
+    assert -9 <= there.min() < -8.9 and 10.9 < there.max() <= 11
+    again = assembly.weights(load_model("segregated-dendrites", changes), 0, None, Path())
+    np.testing.assert_array_equal(Y, again["Y"][0])
+    plain = load_model("segregated-dendrites", changes | {"projections.Y.init": "uniform()"})
+    named = load_model("segregated-dendrites", changes | {"projections.Y.init": "uniform"})
+    np.testing.assert_array_equal(
+        *(assembly.weights(spec, 0, None, Path())["Y"][0] for spec in (plain, named))
+    )
 
 
 def test_starts_that_wait_for_each_other_are_found_whichever_way_the_circle_goes():

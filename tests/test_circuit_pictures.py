@@ -34,7 +34,7 @@ def test_only_sound_circuits_are_drawn():
 DEEP = {
     "controller": [[6, 4, 3], [6, 5, 4, 3], [5, 7, 6, 5, 4, 3, 2]],
     "microcircuit": [[5, 6, 3], [5, 6, 4, 3], [5, 7, 6, 5, 4, 3, 2]],
-    "segregated": [[6, 8, 4]],
+    "segregated-dendrites": [[6, 8, 4], [6, 8, 7, 4]],
     "odd": [[4, 4, 4, 4, 2]],
 }
 

@@ -76,7 +76,7 @@ def test_a_target_is_frozen_where_the_free_phase_left_the_answer():
 @pytest.mark.usefixtures("double_precision")
 def test_segregated_dendrites_rest_in_closed_form(circuit):
     """Guerguiev et al. 2017: C* = (g_B B + g_A A)/(g_L + g_B + g_A), and U* with its teaching."""
-    spec, own = circuit("segregated")
+    spec, own = circuit("segregated-dendrites", layers=[6, 8, 4], **{"parameters.g_a": "50 Hz"})
     p = spec.parameters
     x = jnp.asarray(np.random.default_rng(0).standard_normal(6))
     label = jnp.asarray([1.0, 0.0, 0.0, 0.0])
@@ -86,9 +86,9 @@ def test_segregated_dendrites_rest_in_closed_form(circuit):
         p["g_l"] + p["g_b"] + p["g_a"]
     )
     np.testing.assert_allclose(now(hidden, "soma"), soma, rtol=1e-12)
-    basal = own["V"][0] @ jax.nn.sigmoid(now(hidden, "soma"))
-    teaching = 1000 * (label * p["e_exc"] + (1 - label) * p["e_inh"])
-    expected = (p["g_b"] * basal + teaching) / (p["g_l"] + p["g_b"] + 1000)
+    basal = own["W"][1] @ jax.nn.sigmoid(now(hidden, "soma"))
+    teaching = p["g_t"] * (label * p["e_exc"] + (1 - label) * p["e_inh"])
+    expected = (p["g_b"] * basal + teaching) / (p["g_l"] + p["g_b"] + p["g_t"])
     np.testing.assert_allclose(now(answer, "soma"), expected, rtol=1e-12)
     np.testing.assert_allclose(
         now(hidden, "apical"), own["Y"][0] @ jax.nn.sigmoid(expected), rtol=1e-12

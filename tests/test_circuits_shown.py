@@ -74,14 +74,14 @@ def test_check_says_who_stands_where_and_reaches_whom():
 
 
 def test_check_says_what_rules_remember():
-    found = ns.check(protocol("segregated"))["circuit"]
+    found = ns.check(protocol("segregated-dendrites"))["circuit"]
     (first, *_) = found["projections"]
     assert first["remembered"] == {
         f"{name}_forward": {"quantity": name, "phase": "forward"}
-        for name in ("plateau", "rate", "soma")
+        for name in ("rate", "soma", "teacher")
     }
     assert first["rule"]["pre"] == "rate_forward"
-    assert "     remembers plateau, soma, rate of phase forward" in in_words(found)
+    assert "     remembers soma, teacher, rate of phase forward" in in_words(found)
     assert "; rate 1.0; biases learn along" in "\n".join(in_words(found))
 
 
@@ -137,6 +137,8 @@ SHIPPED = {
     "microcircuit": "microcircuit-digits",
     "microcircuit-original": "microcircuit-digits",
     "microcircuit-online": "microcircuit-online",
+    "segregated-dendrites": "segregated-dendrites-digits",
+    "segregated-dendrites-poisson": "segregated-dendrites-digits",
     "backprop": "backprop-digits",
     "target-propagation": "target-propagation",
 }
@@ -231,7 +233,7 @@ def test_the_command_line_writes_what_the_library_does():
     ],
 )
 def test_files_that_cannot_be_are_refused(option, file, message):
-    protocol("segregated")
+    protocol("segregated-dendrites")
     for name in ("there.tex", "there.png"):
         Path(name).write_text("mine")
     result = call("check", "shown.toml", option, file)

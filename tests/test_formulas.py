@@ -165,21 +165,24 @@ def test_the_microcircuit_as_latex():
 
 def test_segregated_dendrites_as_latex():
     """What is remembered has its phase in the exponent; a parameter of one cell has the cell."""
-    text = ns.check(protocol("segregated"), latex="-")["latex"]
+    text = ns.check(protocol("segregated-dendrites"), latex="-")["latex"]
     rows = sides(text)
     post = (
-        r"\frac{g_{b}}{g_{l} + g_{b} + g_{a}}\,(\mathrm{plateau}_{1} - "
-        r"\mathrm{plateau}_{1}^{\mathrm{forward}})\,s'(\mathrm{soma}_{1}^{\mathrm{forward}})"
+        r"\frac{g_{b}}{g_{l} + g_{b} + g_{a}}\,(s(\mathrm{teacher}_{1}) - "
+        r"s(\mathrm{teacher}_{1}^{\mathrm{forward}}))\,s'(\mathrm{soma}_{1}^{\mathrm{forward}})"
     )
     pre = r"(\mathrm{rate}_{0}^{\mathrm{forward}})^{\top}"
     assert rows[r"\Delta W_{1}"] == rf"\eta_{{W}}\,\left\langle {post}\,{pre} \right\rangle"
     assert rows[r"\Delta \mathrm{bias}_{1}"] == rf"\eta_{{W}}\,\left\langle {post} \right\rangle"
-    assert rows[r"\mathrm{forward}_{L}"] == r"V_{L}\,\mathrm{rate}_{L-1}"
+    top = post.replace("g_{a}", r"g_{a}^{\mathrm{output}}").replace("_{1}", "_{L}")
+    pre = pre.replace("_{0}", "_{L-1}")
+    assert rows[r"\Delta W_{L}"] == rf"\eta_{{W}}\,\left\langle {top}\,{pre} \right\rangle"
+    assert rows[r"\mathrm{feedback}_{1}"] == r"Y_{1}\,\mathrm{rate}_{L}"
     for row in (
         r"$g_{b}$ & $600$ & Hz \\",
         r"$e_{\mathrm{inh}}$ & $-8$ &  \\",
-        r"$\mathrm{second}^{\mathrm{output}}$ & $1000$ & Hz \\",
-        r"$\eta_{V}$ & $1$ &  \\",
+        r"$g_{a}^{\mathrm{output}}$ & $0$ & Hz \\",
+        r"$\eta_{Y}$ & $0.1$ &  \\",
     ):
         assert row in text.splitlines()
 

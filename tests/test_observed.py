@@ -94,7 +94,7 @@ RUN = {
     "spiking": {"target": "numpy", "window": "200 ms", "dt": "0.5 ms"},
 }
 CIRCUITS = {path.stem: path for path in (Path(__file__).parent / "circuits").glob("*.toml")}
-CIRCUITS["microcircuit"] = bundled("models")["microcircuit"]
+CIRCUITS |= {name: bundled("models")[name] for name in ("microcircuit", "segregated-dendrites")}
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_what_is_encoded_is_recorded_where_it_serves_more_than_being_sent():
     [
         ("controller", {"layer3": ("rate",), "controller3": ("u",)}),
         ("microcircuit", {"layer1": ("rate",), "interneuron1": ("rate",)}),
-        ("segregated", {"layer1": ("rate",), "layer2": ("rate",)}),
+        ("segregated-dendrites", {"layer1": ("rate",), "layer2": ("rate",)}),
     ],
 )
 def test_what_cells_say_or_answer_is_known(name, places):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from circuit_models import ASKS_FOR_FILES
 
 import neurosim as ns
 from neurosim.building.loading import bundled
@@ -37,6 +38,7 @@ SHORT = {
     "feedback-control-digits": ({"stages.0.epochs": None, "stages.0.presentations": 15}, 0.6),
     "microcircuit-digits": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.7),
     "microcircuit-online": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.95),
+    "segregated-dendrites-digits": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.5),
     "sleep": (  # without the root solver, which others here settle with; it compiles for long
         {"stages.0.presentations": 20, "stages.1.epochs": None, "stages.1.presentations": 200}
         | {"equilibrium.max_newton": 0},
@@ -46,7 +48,7 @@ SHORT = {
 
 
 def test_every_shipped_protocol_is_here():
-    assert {*SHORT, "microcircuit-self-prediction"} == set(bundled("protocols"))
+    assert {*SHORT, "microcircuit-self-prediction", ASKS_FOR_FILES} == set(bundled("protocols"))
 
 
 @pytest.mark.parametrize("name", SHORT)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from neurosim.circuits.expressions import Expression
+from neurosim.circuits.starts import RANDOM
 
 GREEK = {
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda",
@@ -98,6 +99,7 @@ MATRICES: Functions = dict(ELEMENTARY) | {
     "inv": _raised("-1"),
     "transpose": _raised(r"\top"),
     "dot": lambda a, b: (rf"{held(a, PRODUCT)}\,{held(b, PRODUCT)}", PRODUCT),
+    **{name: lambda name=name: (rf"\mathrm{{{name}}}", ATOM) for name in RANDOM},
 }
 
 

@@ -4,6 +4,7 @@ init = "orthogonal"                      a draw
 init = "pinv(W[i+1])"                    of the layer above
 init = "-B[i]"                           lateral synapses that cancel what comes down
 init = "W[i+1]*g_b/(g_b + g_l)"          with parameters, i and L
+init = "5*normal()*int(rand() < 0.2)"    with draws, here of sparse weights
 """
 
 import re
@@ -28,6 +29,10 @@ NAMED = (*DRAWS, *GIVEN)
 
 MATRICES = {"pinv": 1, "inv": 1, "transpose": 1, "dot": 2}
 """Functions of whole matrices that an expression may call, with their numbers of arguments."""
+
+RANDOM = {"rand", "lecun", "xavier", "orthogonal", "normal", "uniform"}
+"""What an expression may draw, `normal()` being what the start by that name draws; `rand()` is
+uniform between 0 and 1, each weight's own."""
 
 _INDEXED = re.compile(r"([A-Za-z]\w*)\[([^\[\]]*)\]")
 
@@ -72,6 +77,11 @@ class Start:
         return self.expression(values, functions)
 
     @property
+    def draws(self) -> frozenset[str]:
+        """What it draws."""
+        return self.expression.functions & RANDOM
+
+    @property
     def names(self) -> frozenset[str]:
         """Everything else that it names."""
         return self.expression.names - {stand_in for stand_in, _, _ in self.weights}
@@ -91,7 +101,7 @@ def start(text: str) -> Start:
         return stand_in
 
     plain = _INDEXED.sub(replaced, text)
-    return Start(parse(plain, MATRICES), tuple(found))
+    return Start(parse(plain, MATRICES | dict.fromkeys(RANDOM, 0)), tuple(found))
 
 
 def in_order(starts: Mapping[str, str]) -> list[str]:

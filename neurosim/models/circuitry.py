@@ -225,6 +225,12 @@ def _starts(asked: _Asked) -> Iterator[Problem]:
                 where,
                 "'tied' keeps weights at an expression over others, which init must then be",
             )
+        elif projection.rule == "tied" and (draws := starts.start(weighed[name]).draws):
+            yield (
+                where,
+                f"'tied' keeps weights at what init makes of others, but {min(draws)}() is drawn "
+                "once; expected an init without it, or rule = 'fixed'",
+            )
         elif projection.probed and not (asked.circuit.chain and name == "Q"):
             yield (
                 where,

@@ -1,7 +1,7 @@
 """The weights that a network starts from, drawn by NumPy in float64."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import ELEMENTARY
 from neurosim.circuits.populations import Projection
-from neurosim.circuits.starts import DRAWS, in_order, start
+from neurosim.circuits.starts import DRAWS, RANDOM, in_order, start
 from neurosim.errors import InputError
 from neurosim.networks.wirings import WIRINGS
 
@@ -18,9 +18,11 @@ def drawn(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nda
     """One random matrix (post, pre), or vector where one reaches one, of gain 1.
 
     `lecun`, `normal`: Gaussian of variance 1/n_pre; `xavier`: of variance 2/(n_post + n_pre);
-    `orthogonal`: orthonormal rows or columns; `uniform`: within ± 1.
+    `orthogonal`: orthonormal rows or columns; `uniform`: within ± 1; `rand`: within 0 and 1.
     """
     n_out, n_in = shape if len(shape) == 2 else (*shape, 1)
+    if kind == "rand":
+        return rng.random(shape)
     if kind == "uniform":
         return rng.uniform(-1, 1, shape)
     draw = rng.standard_normal(shape)
@@ -97,14 +99,15 @@ def _started(
         return [gain * (np.eye(*shape) if len(shape) == 2 else np.ones(shape)) for shape in of]
     if kind in ("zeros", "ones"):
         return [np.full(shape, gain if kind == "ones" else 0.0) for shape in of]
+    rng = streams(projection.name)
     if kind in DRAWS:
-        rng = streams(projection.name)
         return [gain * drawn(kind, shape, rng) for shape in of]
     begin, weights = start(kind), []
     for number, shape in zip([s.number for s in projection.synapses], of, strict=True):
         given = dict(parameters) | {"L": circuit.depth}
+        functions = MATRICES | {name: partial(drawn, name, shape, rng) for name in RANDOM}
         try:
-            array = np.asarray(begin.value(circuit, number, found, given, MATRICES), float) * gain
+            array = np.asarray(begin.value(circuit, number, found, given, functions), float) * gain
         except (ValueError, np.linalg.LinAlgError) as error:
             hint = ""
             if isinstance(error, np.linalg.LinAlgError):
