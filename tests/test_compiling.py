@@ -1,5 +1,6 @@
 """Programs are compiled once: other numbers run through them."""
 
+import os
 import subprocess
 import sys
 
@@ -127,3 +128,35 @@ def test_inverses_of_an_ensemble_do_not_wait_for_each_other(tmp_path):
     """Two batches of pseudo-inverses at once hang programs of two threads, mostly soon."""
     command = [sys.executable, "-c", ENSEMBLE, tmp_path / "trace.h5"]
     assert subprocess.run(command, timeout=300).returncode == 0
+
+
+MANY_SAMPLES = """
+import numpy as np
+import neurosim as ns
+
+x, y = np.random.default_rng(0).standard_normal((20, 64)), np.arange(20) % 10
+losses = []
+for copies in (1, 100):
+    np.savez("data.npz", x=x, y=y, x_test=np.tile(x, (copies, 1)), y_test=np.tile(y, copies))
+    changes = {
+        "task": {"name": "arrays", "path": "data.npz"},
+        "batch": 20,
+        "stages.0.epochs": 1,
+        "record.presentations": 0,
+        "equilibrium.max_newton": 0,
+    }
+    protocol = ns.load_protocol("quickstart", changes)
+    losses.append(ns.run(protocol, level="equilibrium", force=True).metrics["test_loss"])
+print(*losses)
+"""
+
+
+def test_as_many_samples_as_one_likes_are_numbers(tmp_path):
+    """As XLA compiles for users; the tests themselves are compiled more quickly, and soundly."""
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    command = [sys.executable, "-W", "ignore", "-c", MANY_SAMPLES]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    few, many = map(float, done.stdout.split())
+    assert many == pytest.approx(few, rel=1e-9)

@@ -10,7 +10,7 @@ import ctypes
 import gc
 from collections.abc import Callable
 from contextlib import suppress
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import equinox as eqx
@@ -46,10 +46,26 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
             program.__name__ = program.__qualname__ = getattr(function, "__name__", "program")
             if len(_programs) >= KEPT:
                 forget()
-            _programs[key] = jax.jit(program)
+            _programs[key] = jax.jit(program, compiler_options=_options())
         return _programs[key](arrays)
 
     return call
+
+
+@cache
+def _options() -> dict[str, str]:
+    """What XLA is told beside a program.
+
+    On a processor jaxlib 0.10.2 hands elementwise operations to the library YNN, and of batches of
+    many samples some results, other ones in every run, were then no numbers. Versions that cannot
+    do so know no such option.
+    """
+    alone = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    try:
+        jax.jit(lambda: 0, compiler_options=alone)()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return alone
 
 
 def forget() -> None:
