@@ -37,7 +37,7 @@ CASES = {
         "model.spiking.refractory": "1 ms"}),
     "tau_soma": ("quickstart", SPIKING | {"model.parameters.tau_soma": "0.4 ms"}),
     "samples": ("quickstart", {"record.samples": 60}),
-    "auxiliary": ("target-propagation", {"model.auxiliary": 6}),
+    "auxiliary": ("target-propagation", {"model.auxiliary": 6, "task.layers": [6, 6, 1]}),
     "duration": ("quickstart", {"stages.0.phases.0.duration": None}),
     "epochs": ("quickstart", {"stages.0.epochs": None}),
     "rate": ("student-teacher", {"level": "rate", "rate": None}),

