@@ -1,4 +1,4 @@
-"""Predictive coding (Whittington & Bogacz 2017): its energy, its rest, and backprop as its limit."""
+"""Predictive coding (Whittington & Bogacz 2017): its energy, its rest, backprop as its limit."""
 
 from importlib import import_module
 from pathlib import Path

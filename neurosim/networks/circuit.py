@@ -410,24 +410,22 @@ class Moment:
             if name in cell.defined and name not in cell.states:
                 return self._evaluated(group, name, partial(of, group))
             arriving = self.circuit.arriving.get((group, name), ())
-            if not any(map(self._returns, arriving)):
+            if self.state is None or all(s.dense or s.pre is None for s in arriving):
                 return self(group, name)
-            return sum(
-                _through(s, self.dynamics._weight(self.weights, s), of(s.pre, s.sent))
-                if self._returns(s)
-                else self._came(s)
-                for s in arriving
-            )
+            total: Any = 0.0
+            for synapses in arriving:
+                if synapses.dense or synapses.pre is None:
+                    total = total + self._came(synapses)
+                else:
+                    weight = self.dynamics._weight(self.weights, synapses)
+                    total = total + _through(synapses, weight, of(synapses.pre, synapses.sent))
+            return total
 
         def velocity(v: Array) -> Array:
             known[group, variable] = v
             return jnp.broadcast_to(self._evaluated(group, variable, partial(of, group)), v.shape)
 
         return jax.jvp(velocity, (v,), (jnp.ones_like(v),))
-
-    def _returns(self, synapses: Synapses) -> bool:
-        """Whether they are one to one between cells; none of a network without a state is asked."""
-        return self.state is not None and synapses.pre is not None and not synapses.dense
 
     def deviation(self, group: Group, variable: str, per_unit: PerUnit) -> Any:
         """The noise of a state per √s, None where it is quiet.
