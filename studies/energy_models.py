@@ -247,9 +247,9 @@ def picture(found: dict[str, Any]) -> Figure:
     for name, (color, style, label) in STYLES.items():
         rows = {float(value): row["deviation"] for value, row in found["gradient"][name].items()}
         left.plot(list(rows), list(rows.values()), style, color=color, label=label)
-    left.set(xscale="log", yscale="log", xlabel="β, or 1/Σ")
+    left.set(xscale="log", yscale="log", ylim=(5e-6, 20), xlabel="β, or 1/Σ")
     left.set_title("deviation from the gradient, over its size", loc="left", fontsize=9)
-    left.legend(frameon=False, fontsize=7)
+    left.legend(frameon=False, fontsize=7, loc="upper left")
     names = list(found["digits"])
     for at, name in enumerate(reversed(names)):
         errors = 100 * np.array(found["digits"][name]["errors"])
