@@ -1,6 +1,6 @@
 """Equilibrium propagation and predictive coding: how close to the gradient, and what they learn.
 
-    python studies/energy_models.py              # both, half an hour on two cores
+    python studies/energy_models.py              # both, a quarter of an hour on two cores
     python studies/energy_models.py gradient
 
 `gradient` shows fifty digits to networks that have not learned yet and measures by how much what
