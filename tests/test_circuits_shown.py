@@ -139,6 +139,10 @@ SHIPPED = {
     "microcircuit-online": "microcircuit-online",
     "segregated-dendrites": "segregated-dendrites-digits",
     "segregated-dendrites-poisson": "segregated-dendrites-digits",
+    "equilibrium-propagation": "equilibrium-propagation-digits",
+    "equilibrium-propagation-symmetric": "equilibrium-propagation-digits",
+    "equilibrium-propagation-gaussian": "equilibrium-propagation-digits",
+    "predictive-coding": "predictive-coding-digits",
     "backprop": "backprop-digits",
     "target-propagation": "target-propagation",
 }

@@ -35,6 +35,11 @@ SHORT = {
         0.7,
     ),
     "burstprop-digits": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.7),
+    "equilibrium-propagation-digits": (
+        {"stages.0.epochs": None, "stages.0.presentations": 15},
+        0.6,
+    ),
+    "predictive-coding-digits": ({"stages.0.epochs": None, "stages.0.presentations": 15}, 0.6),
     "feedback-control-digits": ({"stages.0.epochs": None, "stages.0.presentations": 15}, 0.6),
     "microcircuit-digits": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.7),
     "microcircuit-online": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.95),

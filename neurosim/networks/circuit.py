@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -378,8 +379,8 @@ class Moment:
     def pull(self, name: str, index: int) -> Float[Array, " n"]:
         """v − F(v)/F'(v): where F vanishes, if it is linear in v; a Newton step towards it if not.
 
-        F' is elementwise: what synapses bring is held. Of F = (p − v)/τ that is p, if neither
-        follows v at once.
+        F' is elementwise: what synapses bring is held, but for what comes back at once by wires
+        that are one to one. Of F = (p − v)/τ that is p, if neither follows v at once in its cell.
         """
         group, variable = self.dynamics._group(name, index)
         cell, v = self.circuit.cell(group), self.whole(group, variable)
@@ -392,21 +393,37 @@ class Moment:
         return v - moved / slope
 
     def _with_slope(self, group: Group, variable: str, v: Array) -> tuple[Array, Array]:
-        """F(v) and F'(v) of a state, all else that its cell is given being held."""
-        cell = self.circuit.cell(group)
+        """F(v) and F'(v) of a state, held being what synapses bring.
+
+        What leaves the cell and comes back at once, through one-to-one wires and cells without a
+        time of their own, is not held: an error that a cell next to it computes from v.
+        """
+        known: dict[tuple[Group, str], Any] = {}
+
+        def of(group: Group, name: str) -> Any:
+            if (group, name) not in known:
+                known[group, name] = found(group, name)
+            return known[group, name]
+
+        def found(group: Group, name: str) -> Any:
+            cell = self.circuit.cell(group)
+            if name in cell.defined and name not in cell.states:
+                return self._evaluated(group, name, partial(of, group))
+            arriving = self.circuit.arriving.get((group, name), ())
+            if self.state is None or all(s.dense or s.pre is None for s in arriving):
+                return self(group, name)
+            total: Any = 0.0
+            for synapses in arriving:
+                if synapses.dense or synapses.pre is None:
+                    total = total + self._came(synapses)
+                else:
+                    weight = self.dynamics._weight(self.weights, synapses)
+                    total = total + _through(synapses, weight, of(synapses.pre, synapses.sent))
+            return total
 
         def velocity(v: Array) -> Array:
-            known = {variable: v}
-
-            def of(other: str) -> Any:
-                if other not in known:
-                    moves = other in cell.states or other not in cell.defined
-                    known[other] = (
-                        self(group, other) if moves else self._evaluated(group, other, of)
-                    )
-                return known[other]
-
-            return jnp.broadcast_to(self._evaluated(group, variable, of), v.shape)
+            known[group, variable] = v
+            return jnp.broadcast_to(self._evaluated(group, variable, partial(of, group)), v.shape)
 
         return jax.jvp(velocity, (v,), (jnp.ones_like(v),))
 

@@ -193,7 +193,10 @@ class Text:
 
     def _waits(self, group: Group, name: str) -> bool:
         """Whether a quantity follows at once what synapses bring."""
-        roots = self.circuit.cell(group).roots(name)
+        cell, circuit = self.circuit.cell(group), self.circuit
+        roots = cell.roots(name)
+        if "target" in roots:  # where nothing is taught, what the cell answers itself
+            roots |= cell.roots(cell.alias(circuit.readout[1]))
         return bool(roots & self.circuit.inputs[group.population])
 
     # --- spikes -----------------------------------------------------------------------------
