@@ -249,22 +249,27 @@ def table(found: dict[str, Any]) -> str:
     """A line a method: mean, median and geometric mean, the first fifteen seeds beside all."""
     few = f"first_{FEW}"
     lines = [f"{'':15}{'seeds':>7}{'mean':>10}{'median':>10}{'geometric':>11}{'diverged':>10}"]
-    for method in found["order_by_mean"]:
+    for method in sorted(found["methods"], key=[*found["order_by_mean"], *found["methods"]].index):
         row = found["methods"][method]
-        for seeds, values in ((found["seeds"], row), (min(FEW, found["seeds"]), row[few])):
+        shown = [(found["seeds"], row), (FEW, row[few])]
+        for seeds, values in shown[: 1 + (found["seeds"] > FEW)]:
             keys = ("mean", "median", "geometric_mean")
-            known = [f"{values[k]:.2g}" if values[k] is not None else "none" for k in keys]
+            known = [f"{values[k]:.3g}" if values[k] is not None else "none" for k in keys]
             share = f"{values['fraction_diverged']:.0%}"
             lines.append(
                 f"{method:15}{seeds:7}{known[0]:>10}{known[1]:>10}{known[2]:>11}{share:>10}"
             )
         if row[f"means_of_{FEW}"]:
             low, high = row[f"means_of_{FEW}"]
-            lines.append(f"{'':15}means of {FEW} seeds, 90 %: {low:.2g} to {high:.2g}")
+            lines.append(f"{'':15}means of {FEW} seeds, 90 %: {low:.3g} to {high:.3g}")
     for pair, of in found["neighbours"].items():
         kept = ", ".join(f"{share:.0%} of draws of {n}" for n, share in of["kept"].items())
         low, high = of["means_where_both_lived"]
-        same = f"; {low:.2g} and {high:.2g} on the {of['both_lived']} of both" if low else ""
+        same = (
+            f"; {low:.3g} and {high:.3g} on the {of['both_lived']} of both"
+            if of["both_lived"]
+            else ""
+        )
         lines.append(f"{pair}: {kept}{same}")
     return "\n".join(lines)
 
