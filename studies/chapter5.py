@@ -17,9 +17,7 @@ import training
 from neurosim.figures.runs import STYLE
 
 FIGURES: dict[str, Callable[..., dict[str, Any]]] = {**theory.FIGURES, **training.FIGURES}
-SEEDS = {"5.7": 10, "5.8": 10} | dict.fromkeys(
-    ("5.13", "5.14", "5.15", "5.16", "5.17", "5.18", "5.19", "slower"), 100
-)
+SEEDS = dict.fromkeys(training.FIGURES, 100) | {"mtp": training.FEW}
 """Of a figure where --seeds is not given; of the others fifteen."""
 
 
