@@ -20,6 +20,7 @@ import typer
 from matplotlib.figure import Figure
 
 import neurosim as ns
+from neurosim.figures import save
 
 OUT = Path("outputs/feedback-control")
 CONTROL, BACKPROP = "feedback-control-digits", "backprop-digits"
@@ -271,7 +272,7 @@ def depth(seeds: int, force: bool) -> dict[str, Any]:
 
 def picture(found: dict[str, Any]) -> Figure:
     """Sizes over layers below the output, and angles of the lowest layer over depth."""
-    figure = Figure(figsize=(9.6, 3.3), layout="constrained")
+    figure = Figure(figsize=(9.6, 3.3), layout="constrained", dpi=150)
     sizes, *angles = figure.subplots(1, 3)
     deepest = max(found["mixture"])
     for method, (label, color, style) in METHODS.items():
@@ -318,7 +319,7 @@ def main(
             found["digits"] = digits(seeds, choose, force)
         else:
             measured = depth(seeds, force)
-            picture(measured).savefig(OUT / "depth.png", dpi=150)
+            save(picture(measured), OUT / "depth.png")
             found["depth"] = measured
     results.write_text(json.dumps(found, indent=1), encoding="utf-8")
 

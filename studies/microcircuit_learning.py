@@ -20,6 +20,7 @@ import typer
 from matplotlib.figure import Figure
 
 import neurosim as ns
+from neurosim.figures import save
 
 OUT = Path("outputs/microcircuit")
 DEPTHS = {1: [64, 64, 10], 2: [64, 64, 64, 10]}
@@ -204,7 +205,7 @@ def spikes(seeds: int = 5) -> None:
 def figure(out: Path = Path("docs/microcircuit.png")) -> None:
     """How many collapse, and what those that learn reach."""
     found = json.loads((OUT / "collapse.json").read_text())
-    drawing = Figure(figsize=(8.0, 3.2), layout="constrained")
+    drawing = Figure(figsize=(8.0, 3.2), layout="constrained", dpi=150)
     left, right = drawing.subplots(1, 2, sharex=True)
     styles = {"0.5": "#E69F00", "1.0": "#0072B2", "2.0": "#D55E00", "copied": "#999999"}
     for keep, color in styles.items():
@@ -222,7 +223,7 @@ def figure(out: Path = Path("docs/microcircuit.png")) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
         axes.minorticks_off()
-    drawing.savefig(out, dpi=150)
+    save(drawing, out)
 
 
 def said(errors: list[float | None]) -> str:

@@ -17,6 +17,7 @@ import typer
 from matplotlib.figure import Figure
 
 import neurosim as ns
+from neurosim.figures import save
 
 OUT = Path("outputs/spiking-learning")
 
@@ -75,7 +76,7 @@ def study(task: str, seeds: int, force: bool) -> dict[str, Any]:
 
 def picture(found: dict[str, dict[str, Any]]) -> Figure:
     """Learning curves as running means over `SMOOTHING` presentations."""
-    figure = Figure(figsize=(max(5.0, 3.6 * len(found)), 3.6), layout="constrained")
+    figure = Figure(figsize=(max(5.0, 3.6 * len(found)), 3.6), layout="constrained", dpi=150)
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     for axes, (task, study_) in zip(panels, found.items(), strict=True):
         for variant, (label, colour, dash) in VARIANTS.items():
@@ -134,7 +135,7 @@ def main(
         for task, kept in found.items()
     }
     (OUT / "spiking-learning.json").write_text(json.dumps(summary, indent=1) + "\n")
-    picture(found).savefig(OUT / "spiking-learning.png", dpi=150)
+    save(picture(found), OUT / "spiking-learning.png")
     print(f"wrote {OUT / 'spiking-learning.png'} and {OUT / 'spiking-learning.json'}")
 
 

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from training import COLOURS
 
 from neurosim.credit import CREDITS
+from neurosim.figures import save
 from neurosim.functions.activations import LeakyReLU, Linear, Tanh
 from neurosim.functions.losses import Loss
 from neurosim.networks.dynamics import Readout
@@ -24,6 +26,13 @@ from neurosim.theory.gauss_newton import (
 )
 
 BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"
+OF_METHOD = {
+    "gauss-newton": "#B2182B",
+    "tp": COLOURS["tp-ei"],
+    "mtp": COLOURS["mtp"],
+    "backprop": COLOURS["backprop"],
+}
+"""Those of figures 5.7 to 5.19 where a method is in both."""
 ROBUST = 0.4
 """σ_min σ_max that the thesis asks of its random matrices."""
 
@@ -41,11 +50,10 @@ def robust(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 def panels(count: int, titles: list[str], height: float = 3.2) -> tuple[Figure, Any]:
     """A row of panels."""
-    canvas = Figure(figsize=(3.4 * count, height), layout="constrained", dpi=110)
+    canvas = Figure(figsize=(3.4 * count, height), layout="constrained", dpi=130)
     axes = canvas.subplots(1, count, squeeze=False)[0]
     for axis, title in zip(axes, titles, strict=True):
-        axis.set_title(title, fontsize=9)
-        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_title(title)
     return canvas, axes
 
 
@@ -104,18 +112,17 @@ def toy(cases: list[tuple[str, str, float, int]], slope: float) -> Callable[...,
             for axis, (method, _, step, iterations) in zip(axes, cases, strict=True):
                 _contours(axis, grid, slope)
                 ways = toy_paths(method, slope, step, iterations, seeds)
-                axis.plot(*ways[0].T, "*-", color=RED, ms=5, lw=0.8)
+                axis.plot(*ways[0].T, "*-", color=OF_METHOD[method], ms=5, lw=0.8)
                 axis.plot(*OPTIMUM, "o", color="black", ms=4)
                 axis.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
-                axis.set_xlabel("W$_1$, first weight")
+                axis.set(xlabel="W$_1$, first weight", ylabel="W$_1$, second weight")
                 distance = np.linalg.norm(ways - OPTIMUM, axis=-1)
                 near = [int(np.argmax(d < 0.05)) if (d < 0.05).any() else None for d in distance]
                 found[method] = {
                     "steps_to_within_0.05": near,
                     "final_distance_median": float(np.median([d[-1] for d in distance])),
                 }
-            axes[0].set_ylabel("W$_1$, second weight")
-            canvas.savefig(path)
+            save(canvas, path)
         return {"seeds": seeds, "methods": found}
 
     return figure
@@ -131,7 +138,7 @@ def _contours(axis: Any, grid: np.ndarray, slope: float) -> None:
     for sign in (1.0, -1.0):
         miss = (s(sign * grid) - s(sign * OPTIMUM)) @ W2.T
         loss = loss + 0.25 * np.sum(miss**2, axis=-1)
-    axis.contour(grid[..., 0], grid[..., 1], np.sqrt(loss), 14, colors=BLUE, linewidths=0.5)
+    axis.contour(grid[..., 0], grid[..., 1], np.sqrt(loss), 14, colors="#bbbbbb", linewidths=0.5)
 
 
 # ------------------------------------------------------------------ assumptions of chapter 4
@@ -157,9 +164,8 @@ def figure_5(path: Path, seeds: int, epochs: int | None) -> dict[str, Any]:
     canvas, axes = panels(2, ["u v$^T$ added", "robust update, ε = 0.1"])
     for axis, sigma in zip(axes, (plain, safe), strict=True):
         axis.loglog(divisor, sigma, ".", ms=1, color=BLUE, alpha=0.4, rasterized=True)
-        axis.set_xlabel("|1 + d|")
-    axes[0].set_ylabel("σ$_{min}$ of the updated W")
-    canvas.savefig(path)
+        axis.set(xlabel="|1 + d|", ylabel="σ$_{min}$ of the updated W")
+    save(canvas, path)
     by_size = {}
     for n in (2, 4, 6, 10):
         draws = [sherman_morrison_trials(20_000, n, 0.1, seed=s)[:2] for s in range(3)]
@@ -204,7 +210,7 @@ def figure_6(path: Path, seeds: int, epochs: int | None) -> dict[str, Any]:
     for axis, (name, (hidden, batch, trials)) in zip(axes, cases.items(), strict=True):
         angles = np.degrees(block_angles(hidden, batch, trials, 6, seed=0))
         axis.hist(angles, np.linspace(0, 180, 61), color=BLUE)
-        axis.set_xlabel("angle (degree)")
+        axis.set(xlabel="angle (degree)", ylabel="trials")
         found[name] = {
             "hidden_layers": hidden,
             "batch": batch,
@@ -213,8 +219,7 @@ def figure_6(path: Path, seeds: int, epochs: int | None) -> dict[str, Any]:
             "quartiles_degrees": np.quantile(angles, [0.25, 0.75]).tolist(),
         }
         axis.set_xlim(0, 180)
-    axes[0].set_ylabel("trials")
-    canvas.savefig(path)
+    save(canvas, path)
     return found
 
 
@@ -303,11 +308,13 @@ def inverses(which: int) -> Callable[..., dict[str, Any]]:
                 y = learn_inverse(**case, seeds=seeds)[which]
                 _curve(axis, y, colour, text)
                 found.setdefault(title, {})[text] = _ends(y)
-            axis.set(yscale="log", ylim=(1e-3, 30))  # some coloured draws diverge
-            axis.legend(fontsize=7, frameon=False)
+            axis.set(yscale="log", ylim=(1e-3, 30))
+            axis.legend()
             axis.set_xlabel("iteration")
-        axes[0].set_ylabel("‖Q − W$^†$‖$_∞$" if which == 0 else "‖g(f(h)) − h‖")
-        canvas.savefig(path)
+            axis.set_ylabel("‖Q − W$^†$‖$_∞$" if which == 0 else "‖g(f(h)) − h‖")
+        beyond = "above 30 draws diverge, below 0.001 they go on falling"
+        canvas.suptitle(f"median and quartiles of {seeds} seeds; {beyond}", size=9)
+        save(canvas, path)
         return found
 
     return figure
@@ -322,9 +329,9 @@ def figure_11(path: Path, seeds: int, epochs: int | None) -> dict[str, Any]:
         y = learn_inverse(size, None, 8, (0.002, 1e-4), 2000, 0.0, seeds, form="autoencoder")[1]
         _curve(axes[0], y, colour, text)
         found[text] = _ends(y)
-    axes[0].legend(fontsize=7, frameon=False)
+    axes[0].legend()
     axes[0].set(xlabel="iteration", ylabel="‖g(f(h)) − h‖", ylim=(0, None))
-    canvas.savefig(path)
+    save(canvas, path)
     return found
 
 
@@ -374,13 +381,12 @@ def figure_12(path: Path, seeds: int, epochs: int | None) -> dict[str, Any]:
     for axis, sizes in zip(axes, cases, strict=True):
         distance = factorisation_distances(sizes, 1000, seed=0)
         axis.hist(np.log10(distance), 40, color=BLUE)
-        axis.set_xlabel("log$_{10}$ ‖J$^f$e − J$^†$e‖")
+        axis.set(xlabel="log$_{10}$ ‖J$^f$e − J$^†$e‖", ylabel="trials")
         found["-".join(map(str, sizes))] = {
             "median": float(np.median(distance)),
             "largest": float(distance.max()),
         }
-    axes[0].set_ylabel("trials")
-    canvas.savefig(path)
+    save(canvas, path)
     return found
 
 

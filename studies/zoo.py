@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import neurosim as ns
+from neurosim.figures import save
 
 OUT = Path("outputs/zoo")
 PACES = (1 / 9, 1 / 3, 1.0, 3.0, 9.0)
@@ -260,7 +261,7 @@ def page(out: Path = Path("docs/zoo.png")) -> None:
                 f"| {title} | {said(own)} | {said(control)} | {angle} | {paced(own)} | "
                 f"{lost} of {len(own['errors'])} |"
             )
-    drawing = Figure(figsize=(10.0, 0.6 + 0.34 * len(MODELS)), layout="constrained")
+    drawing = Figure(figsize=(10.0, 0.6 + 0.34 * len(MODELS)), layout="constrained", dpi=150)
     panels = drawing.subplots(1, len(found), sharey=True)
     names = list(MODELS)[::-1]
     for axes, (task, results) in zip(panels, found.items(), strict=True):
@@ -283,7 +284,7 @@ def page(out: Path = Path("docs/zoo.png")) -> None:
         for c, m, name in (("#0072B2", "o", "all layers learn"), ("#999999", "s", "output only"))
     ]
     drawing.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    drawing.savefig(out, dpi=150)
+    save(drawing, out)
 
 
 def said(result: dict[str, Any]) -> str:

@@ -62,44 +62,59 @@ def teaching(credit, net, weights, now, y, step):
 
 
 def gaussian_nets(sizes, hidden, count):
-    """Gaussian networks, inputs and labels, one a trial, with exact inverses."""
+    """Gaussian networks with exact inverses, inputs and errors of the output, one a trial.
+
+    The errors are drawn, not made of labels: errors of labels near 0 are nearly the output itself,
+    which exact inverses carry back to the activity below it.
+    """
     rng = np.random.default_rng(0)
     W = [rng.standard_normal((count, n, below)) for below, n in pairwise(sizes)]
     Q = [np.linalg.inv(w) for w in W[1:]]
-    x, y = rng.standard_normal((count, sizes[0])), rng.standard_normal((count, sizes[-1]))
-    return network(sizes, hidden), Weights(tuple(W), (), tuple(Q)), x, y
+    x, e = rng.standard_normal((count, sizes[0])), rng.standard_normal((count, sizes[-1]))
+    return network(sizes, hidden), Weights(tuple(W), (), tuple(Q)), x, e
 
 
-@pytest.mark.parametrize("sizes", [(6, 6, 6), (6, 6, 6, 6)], ids=str)
-def test_teaching_signals_descend_but_not_every_update_of_target_propagation(sizes):
+@pytest.mark.parametrize(
+    ("sizes", "lowest", "whole"), [((6, 6, 6), 0.183, 0.041), ((6, 6, 6, 6), 0.367, 0.129)], ids=str
+)
+def test_teaching_signals_descend_but_not_every_update_of_target_propagation(sizes, lowest, whole):
     """⟨J⁻¹e, J^T e⟩ = ‖e‖² > 0, so that signals and D⁻¹-updates descend, always [T 4.1, A.6].
 
     With D the product is e^T J D² J⁻¹ e, whose matrix has positive eigenvalues, as the proof of
-    T 4.1 says, but is not symmetric: it is no positive form, and some updates ascend.
+    T 4.1 says, but is not symmetric: it is no positive form. Some updates of the lowest layer
+    ascend, and fewer of all layers together, where the output's always descends. lowest, whole:
+    which part did in 20 000 draws of another account of the algorithm.
     """
-    net, weights, x, y = gaussian_nets(sizes, LeakyReLU(0.35), 500)
+    count = 8000
+    net, weights, x, e = gaussian_nets(sizes, LeakyReLU(0.35), count)
     step = 1e-8  # η̂ → 0: no kink between h and ĥ
 
     @jax.jit
     @jax.vmap
-    def compared(weights, x, y):
+    def compared(weights, x, e):
         now = rest_of(net, weights, x)
-        tp = teaching("tp-ei", net, weights, now, y, step)[0] / step
-        bp = teaching("backprop", net, weights, now, y, step)[0]
-        slope = now.slope[0]
-        gradient = jnp.outer(slope * bp, x)
-        updates = jnp.outer(slope * tp, x), jnp.outer(tp / slope, x)  # [T 4.12, A.6]
-        product = [jnp.vdot(update, gradient) for update in updates]
-        e = net.loss.error(now.rate[-1], y)
-        return tp @ bp, e @ e, x @ x, *product
+        y = now.rate[-1] - e
+        tp = [layer / step for layer in teaching("tp-ei", net, weights, now, y, step)]
+        bp = teaching("backprop", net, weights, now, y, step)
+        below = (x, *now.rate[:-1])
+        plain, modified = [], []
+        for t, b, D, h in zip(tp, bp, now.slope, below, strict=True):
+            gradient = jnp.outer(D * b, h)
+            plain.append(jnp.vdot(jnp.outer(D * t, h), gradient))  # [T 4.12]
+            modified.append(jnp.vdot(jnp.outer(t / D, h), gradient))  # [A.6]
+        signals = [t @ b for t, b in zip(tp, bp, strict=True)]
+        return e @ e, [h @ h for h in below], signals, modified, jnp.stack(plain)
 
-    signals, e2, x2, plain, modified = compared(weights, x, y)
+    e2, h2, signals, modified, plain = compared(weights, x, e)
     # Rounding of ĥ − h is about eps ‖h‖ ‖J‖ ‖J⁻¹‖ / η̂, with condition numbers of up to 1e4.
-    np.testing.assert_allclose(signals, e2, rtol=1e-3)
-    np.testing.assert_allclose(modified, e2 * x2, rtol=1e-3)
-    ascending = float(np.mean(plain < 0))
-    assert 0.05 < ascending < 0.5  # 0.19 and 0.38 of 4000 draws, by an account of its own
-    assert float(np.mean(plain > 0)) > 0.5
+    for layer, length in enumerate(h2):
+        np.testing.assert_allclose(signals[layer], e2, rtol=1e-3)
+        np.testing.assert_allclose(modified[layer], e2 * length, rtol=1e-3)
+    for found, expected in ((plain[:, 0], lowest), (plain.sum(axis=1), whole)):
+        ascending = float(np.mean(found < 0))
+        of_chance = np.sqrt(expected * (1 - expected) * (1 / count + 1 / 20_000))
+        assert abs(ascending - expected) < 3 * of_chance
+    assert np.all(plain[:, -1] > 0)
 
 
 # ---------------------------------------------- 4.3, 4.9: targets are Gauss–Newton steps
