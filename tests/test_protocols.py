@@ -42,6 +42,8 @@ SHORT = {
     "predictive-coding-digits": ({"stages.0.epochs": None, "stages.0.presentations": 15}, 0.6),
     "feedback-control-digits": ({"stages.0.epochs": None, "stages.0.presentations": 15}, 0.6),
     "microcircuit-digits": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.7),
+    "microcircuit-bars": ({"stages.0.epochs": 5}, 0.5),
+    "microcircuit-teacher": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.7),
     "microcircuit-online": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.95),
     "segregated-dendrites-digits": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.5),
     "sleep": (  # without the root solver, which others here settle with; it compiles for long
