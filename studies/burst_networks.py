@@ -20,6 +20,7 @@ import typer
 from matplotlib.figure import Figure
 
 import neurosim as ns
+from neurosim.figures import save
 
 OUT = Path("outputs/burst-networks")
 CCN, PROP, BACKPROP = "burst-ccn-digits", "burstprop-digits", "backprop-digits"
@@ -270,7 +271,7 @@ STYLES = {
 
 def picture(found: dict[str, Any]) -> Figure:
     """Errors and angles over epochs, and how far spikes are from rates over N T."""
-    figure = Figure(figsize=(10.0, 3.6), layout="constrained")
+    figure = Figure(figsize=(10.0, 3.6), layout="constrained", dpi=150)
     learning, turning, counting = figure.subplots(1, 3)
     for variant, (color, style) in STYLES.items():
         of = found["digits"][variant]
@@ -329,7 +330,7 @@ def main(
         found[part] = digits(seeds, choose, force) if part == "digits" else spikes(seeds, force)
     results.write_text(json.dumps(found, indent=1), encoding="utf-8")
     if all(part in found for part in known):
-        picture(found).savefig(OUT / "burst-networks.png", dpi=150)
+        save(picture(found), OUT / "burst-networks.png")
 
 
 if __name__ == "__main__":

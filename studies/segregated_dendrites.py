@@ -19,6 +19,7 @@ import typer
 from matplotlib.figure import Figure
 
 import neurosim as ns
+from neurosim.figures import save
 from neurosim.tasks.data import split
 from neurosim.tasks.digits import Digits
 
@@ -255,7 +256,7 @@ STYLES = {
 @app.command()
 def figure(out: Path = Path("docs/segregated-dendrites.png")) -> None:
     """Losses of the variants and of the levels, and how far spikes are from rates."""
-    drawing = Figure(figsize=(9.6, 3.4), layout="constrained")
+    drawing = Figure(figsize=(9.6, 3.4), layout="constrained", dpi=150)
     variants, by_level, apart = drawing.subplots(1, 3)
     parts = ((variants, read("digits"), {k: (COLORS[k], NAMES[k]) for k in COLORS}),)
     for axes, found, styles in (*parts, (by_level, read("levels"), STYLES)):
@@ -288,7 +289,7 @@ def figure(out: Path = Path("docs/segregated-dendrites.png")) -> None:
     apart.legend(frameon=False, fontsize=7)
     for axes in (variants, by_level, apart):
         axes.spines[["top", "right"]].set_visible(False)
-    drawing.savefig(out, dpi=150)
+    save(drawing, out)
 
 
 if __name__ == "__main__":
