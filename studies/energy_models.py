@@ -22,6 +22,7 @@ import typer
 from matplotlib.figure import Figure
 
 import neurosim as ns
+from neurosim.figures import save
 
 OUT = Path("outputs/energy-models")
 EQUILIBRIUM, CODING, BACKPROP = (
@@ -292,7 +293,7 @@ def main(
         results.write_text(json.dumps(found, indent=1), encoding="utf-8")
     found = json.loads(results.read_text(encoding="utf-8"))
     if all(part in found for part in known):
-        picture(found).savefig(OUT / "energy-models.png", dpi=150)
+        save(picture(found), OUT / "energy-models.png")
 
 
 if __name__ == "__main__":

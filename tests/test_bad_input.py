@@ -179,7 +179,7 @@ def test_a_wrong_model_of_another_kind_is_refused_in_words(folder, content):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('name = "student-teacher"', "", ":13: task: name is missing; expected student-teacher, y"),
+        ('name = "student-teacher"', "", ":13: task: name is missing; expected student-teacher, b"),
         ('name = "student-teacher"', "name = []", ":14: task.name: unknown task '[]' (allowed: "),
         ("train = 64", "trian = 64", ":16: task.trian: unknown key 'trian'; did you mean 'train'?"),
         (
@@ -189,7 +189,7 @@ def test_a_wrong_model_of_another_kind_is_refused_in_words(folder, content):
         ),
         ("\ntrain = 64", "\nconditioning = 9e9", ":13: task: student-teacher: teacher layer 1, sh"),
         ("layers = [3, 4, 4]\ntrain", "train", ":13: task: student-teacher: layers is missing"),
-        ("[3, 4, 4]\ntrain", "[3, true, 4]\ntrain", ":15: task.layers[1]: got true; expected a wh"),
+        ("[3, 4, 4]\ntrain", "[3, true, 4]\ntrain", ":15: task.layers.1: got true; expected a wh"),
         (
             "parameters.mu = 0.2",
             'projections.W.init = "file"\nprojections.W.file = "no.npz"',

@@ -42,7 +42,7 @@ SHORT = {
     "predictive-coding-digits": ({"stages.0.epochs": None, "stages.0.presentations": 15}, 0.6),
     "feedback-control-digits": ({"stages.0.epochs": None, "stages.0.presentations": 15}, 0.6),
     "microcircuit-digits": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.7),
-    "microcircuit-bars": ({"stages.0.epochs": 5}, 0.5),
+    "microcircuit-bars": ({"stages.0.epochs": 5, "record.samples": 1}, 0.8),
     "microcircuit-teacher": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.7),
     "microcircuit-online": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.95),
     "segregated-dendrites-digits": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.5),

@@ -148,6 +148,7 @@ def over_seeds(**changes):
         return trace["evaluation/error"].values[-1], trace["evaluation/loss"].values
 
 
+@pytest.mark.long
 def test_hidden_layers_learn_and_matter():
     """One and two of them, in every seed: less than half the error of layers that are kept."""
     for layers, kept in (([64, 64, 10], [0, 2]), ([64, 64, 64, 10], [0, 0, 1])):
@@ -172,6 +173,7 @@ def test_variants_learn(changes):
     assert error.mean() < 0.15 and (error < 0.3).all()  # chance is 0.9
 
 
+@pytest.mark.long
 def test_as_rates_they_learn_within_the_phases():
     given = {"stages.0.epochs": None, "stages.0.presentations": 40, "record.presentations": 0}
     run = ns.run(ns.load_protocol(DIGITS, given), level="rate", seeds=range(5), out="a.h5")

@@ -52,7 +52,7 @@ def _task_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             key, _, rest = what.partition(": ")
             place = re.fullmatch(r"(\w+)(?:\[(\d+)\])?", key)
             if place is None or place[1] not in given:
-                yield ("task",), what
+                yield ("task",), message
             else:
                 at = () if place[2] is None else (int(place[2]),)
                 yield ("task", place[1], *at), rest
