@@ -124,6 +124,7 @@ ns.run(protocol, level="equilibrium", seeds=range(13), out=sys.argv[1])
 """
 
 
+@pytest.mark.long
 def test_inverses_of_an_ensemble_do_not_wait_for_each_other(tmp_path):
     """Two batches of pseudo-inverses at once hang programs of two threads, mostly soon."""
     command = [sys.executable, "-c", ENSEMBLE, tmp_path / "trace.h5"]

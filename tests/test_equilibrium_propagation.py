@@ -264,11 +264,11 @@ def test_neurons_in_time_learn_what_neurons_at_rest_do(run):
 def test_spikes_learn_what_rates_do_but_for_their_scatter(run):
     """Nudged strongly, β = 1. What stands at right angles to rates falls as 1/√neurons."""
     rates, aside = together(learned(run(HOPFIELD, 1.0, "rate"))[1]), []
-    for neurons in (100, 400):
+    for neurons in (25, 100):
         given = {
             "model.spiking": {"neurons": neurons, "base_rate": "200 Hz", "gain": "15 Hz"},
             "spiking.target": "numpy",
-            "spiking.window": "1 s",
+            "spiking.window": "500 ms",
         }
         given["model.spiking"] |= {"max_rate": "400 Hz"}
         spikes = together(learned(run(HOPFIELD, 1.0, "spiking", **given))[1])

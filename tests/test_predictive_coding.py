@@ -273,12 +273,12 @@ def test_brian_integrates_the_same_text():
 def test_spikes_learn_what_rates_do_but_for_their_scatter(run):
     """Values and errors spike. What stands at right angles to rates falls as 1/√neurons."""
     aside = []
-    for neurons in (100, 400):
+    for neurons in (25, 100):
         given = {
             "model.spiking": {"neurons": neurons, "base_rate": "200 Hz", "gain": "15 Hz"},
             "model.cells.output_error.parameters.variance": 1.0,
             "spiking.target": "numpy",
-            "spiking.window": "500 ms",
+            "spiking.window": "250 ms",
         }
         given["model.spiking"] |= {"max_rate": "400 Hz"}
         rates, spikes = (together(run(level, **given)[0]) for level in ("rate", "spiking"))
