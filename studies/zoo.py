@@ -1,8 +1,7 @@
 """All models on the same tasks: seeds, presentations and the choice of their rates are the same.
 
     python studies/zoo.py learn digits            # or yin-yang, or fashion
-    python studies/zoo.py levels                  # what runs where, and how far the levels agree
-    python studies/zoo.py page                    # the tables and the figure of docs/zoo.md
+    python studies/zoo.py page                    # tables of what was found, and a figure
 
 One procedure for all: every learning rate of a model's own protocol is multiplied by the same pace,
 chosen among five as the one with the least mean error on a fifth of the training samples of five
@@ -132,9 +131,9 @@ def loaded(problem: Problem, model: Model, pace: float, frozen: bool, validate: 
 
 
 def run(name: str, protocol: Any, seeds: range) -> dict[str, Any]:
-    """Errors over the seeds, None of one that diverged; a trace that is there is kept."""
+    """Errors over the seeds, None of one that diverged; a finished trace is kept."""
     path = OUT / f"{name}.h5"
-    if not path.exists():
+    if not path.exists() or ns.inspect(path)["status"] not in ("complete", "diverged"):
         try:
             ns.run(protocol, seeds=seeds, out=path, force=True, progress=False)
         except ns.DivergedError:
@@ -190,70 +189,16 @@ def learn(task: str, only: str = "") -> None:
             print(f"{label}: pace {pace:.2g} of {scores}, test {found['errors']}", flush=True)
 
 
-LEVELS = {
-    "stages.0.epochs": None,
-    "stages.0.presentations": 2,
-    "record.presentations": [1],
-    "record.samples": 4,
-    "spiking.presentations": 2,
-    "spiking.test": 4,
-    "batch": 4,
-}
-"""Of two short presentations, the second of which is held against that of another level."""
-
-
 @app.command()
-def levels() -> None:
-    """How far the learning signals of the levels are apart, of digits and untrained weights."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = {}
-    for title, model in MODELS.items():
-        paths, row = {}, dict[str, Any]()
-        for level in ("equilibrium", "rate", "spiking"):
-            path = OUT / f"levels-{title.replace(' ', '-')}-{level}.h5"
-            changes = (
-                model.changes
-                | LEVELS
-                | {
-                    "task": {"name": "digits"},
-                    "model.layers": PROBLEMS["digits"].layers,
-                    "precision": "float64",
-                    "level": level,
-                }
-            )
-            try:
-                protocol = ns.load_protocol(model.protocol, changes)
-                ns.run(protocol, out=path, force=True, progress=False)
-            except ns.InputError as error:
-                row[level] = str(error.messages[0]).partition(": ")[2]
-                continue
-            paths[level] = path
-        if {"equilibrium", "rate"} <= set(paths):
-            report = ns.compare(paths["equilibrium"], paths["rate"])
-            row["rate"] = _worst(report["signals"] or report["agreement"])
-        if {"rate", "spiking"} <= set(paths):
-            row["spiking"] = _worst(ns.compare(paths["rate"], paths["spiking"])["agreement"])
-        found[title] = row
-        print(f"{title}: {row}", flush=True)
-    (OUT / "levels.json").write_text(json.dumps(found, indent=1))
-
-
-def _worst(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The row that is furthest apart, relative to its size, and whether noise explains it."""
-    known = [r for r in rows if r["rmse"] is not None and r["size"]]
-    row = max(known, key=lambda r: r["rmse"] / r["size"])
-    return {"apart": row["rmse"] / row["size"], "verdict": row["verdict"]}
-
-
-@app.command()
-def page(out: Path = Path("docs/zoo.png")) -> None:
-    """Print the tables of the page, and draw its figure."""
-    found = {t: json.loads((OUT / f"{t}.json").read_text()) for t in PROBLEMS}
+def page(out: Path = OUT / "zoo.png") -> None:
+    """Print tables of what was found, and draw a figure."""
+    files = {task: OUT / f"{task}.json" for task in PROBLEMS}
+    found = {t: json.loads(file.read_text()) for t, file in files.items() if file.exists()}
     for task, results in found.items():
         print(f"\n{PROBLEMS[task].title}:\n")
         print("| model | test error | hidden layers frozen | ΔW to backprop | pace | diverged |")
         print("| --- | --- | --- | --- | --- | --- |")
-        for title in MODELS:
+        for title in _learned(results):
             own, control = results[title], results[title + CONTROL]
             angle = f"{own['angles'][0]:.0f}°" if "angles" in own else ""
             lost = sum(e is None for e in own["errors"])
@@ -261,12 +206,14 @@ def page(out: Path = Path("docs/zoo.png")) -> None:
                 f"| {title} | {said(own)} | {said(control)} | {angle} | {paced(own)} | "
                 f"{lost} of {len(own['errors'])} |"
             )
-    drawing = Figure(figsize=(10.0, 0.6 + 0.34 * len(MODELS)), layout="constrained", dpi=150)
-    panels = drawing.subplots(1, len(found), sharey=True)
-    names = list(MODELS)[::-1]
+    drawing = Figure(figsize=(10.0, 1.0 + 0.34 * len(MODELS)), layout="constrained", dpi=150)
+    panels = drawing.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    shown = {title for results in found.values() for title in _learned(results)}
+    names = [title for title in MODELS if title in shown][::-1]
     for axes, (task, results) in zip(panels, found.items(), strict=True):
         for label, colour, marker in (("", "#0072B2", "o"), (CONTROL, "#999999", "s")):
-            for k, title in enumerate(names):
+            for title in _learned(results):
+                k = names.index(title)
                 errors = [100 * e for e in results[title + label]["errors"] if e is not None]
                 axes.plot(errors, [k] * len(errors), marker, color=colour, alpha=0.45, ms=4, mew=0)
                 if errors:
@@ -285,6 +232,11 @@ def page(out: Path = Path("docs/zoo.png")) -> None:
     ]
     drawing.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     save(drawing, out)
+
+
+def _learned(results: dict[str, Any]) -> list[str]:
+    """Of which models there is a result, of their controls too."""
+    return [title for title in MODELS if {title, title + CONTROL} <= results.keys()]
 
 
 def said(result: dict[str, Any]) -> str:
