@@ -1,6 +1,7 @@
 """A user's own arrays from an `.npz` file."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -56,7 +57,7 @@ class Arrays:
         """Whether `split_seed` says which split, or the file leaves nothing to split."""
         if self.split_seed is not None:
             return True
-        return self.validation is None and "x_test" in _read(checks.path("arrays: path", self.path))
+        return self.validation is None and "x_test" in self._held
 
     @property
     def inputs(self) -> int | None:
@@ -68,6 +69,11 @@ class Arrays:
         """None: the file says it."""
         return None
 
+    @cached_property
+    def _held(self) -> dict[str, np.ndarray]:
+        """The arrays of the file, which is read once however many seeds split it."""
+        return _read(checks.path("arrays: path", self.path))
+
     def draw(self, rng: np.random.Generator) -> Data:
         """The data, split by `rng` or by `split_seed`.
 
@@ -77,7 +83,7 @@ class Arrays:
         if self.split_seed is not None:
             rng = np.random.default_rng(self.split_seed)
         path = checks.path("arrays: path", self.path)
-        arrays = _read(path)
+        arrays = self._held
         x, y = arrays["x"], arrays["y"]
         if "x_test" in arrays:
             (y_train, y_test), classes = _targets(path, y, arrays["y_test"])

@@ -2,6 +2,7 @@
 
 import gzip
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
@@ -74,6 +75,7 @@ class Digits:
         return Data(x_train, y_train, x_test, y_test, classes=True)
 
 
+@cache
 def _bundled() -> tuple[np.ndarray, np.ndarray]:
     """Pixels and labels, from the file in scikit-learn, which takes a second to import.
 
