@@ -70,6 +70,7 @@ def test_toml(text):
     else:
         Path("model.toml").write_text(text if "name" in given else whole_model(), encoding="utf-8")
         changes = {"model.use": "model.toml", "name": "mine", "stages.0.epochs": 3}
+        changes |= {"task.split_seed": 0}  # errors of splits differ by 2 %
         changes |= {"equilibrium.max_newton": 0}  # which compiles for long, and is not needed here
         if "stages" in given:
             (phase,) = given["stages"]["phases"]
@@ -85,7 +86,7 @@ def test_toml(text):
     run = ns.run(protocol, seeds=range(3), level=level)
     assert run.spec.name == "mine"
     assert not run.diverged and set(run.settled.values()) == {1.0}
-    assert max(run.metrics["test_error"]) < 0.1  # chance is 90 %; splits of the data differ by 2 %
+    assert max(run.metrics["test_error"]) < 0.08  # chance is 90 %
 
 
 def commands():
