@@ -52,6 +52,21 @@ def percent(fraction: float) -> str:
     return f"{min(max(100 * fraction, 0.1), 99.9):.1f} %"
 
 
+def rounded(residual: float | None, tolerance: float, precision: str) -> str:
+    """Of samples that all settled, how far only, where rounding is what ended it; else nothing.
+
+    residual, tolerance: as fractions of the expected learning signal.
+
+    >>> rounded(0.058, 0.001, "float32")
+    ", to rounding: float32 leaves up to 5.8 % of the expected signal; use precision = 'float64'"
+    """
+    if residual is None or residual <= tolerance:
+        return ""
+    advice = "; use precision = 'float64'" if precision == "float32" else ""
+    left = f"{100 * residual:.2g} % of the expected signal"
+    return f", to rounding: {precision} leaves up to {left}{advice}"
+
+
 def metrics(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Labels and texts of losses and errors, such as `test_loss` and `validation_error`."""
     for name, value in found.items():

@@ -249,6 +249,7 @@ def test_the_summary_names_the_seeds_that_diverged_and_what_did_not_settle():
         "metrics": {"test_loss": [0.5, None, 0.7], "test_error": [0.1, None, 0.2]},
         "diverged": [{"seed": 1, "message": "seed 1 diverged at presentation 3: phase 'free'"}],
         "settled": {"free": 0.98, "learning": 1.0},
+        "residual": {"free": 0.02, "learning": 0.058},
         "wall_s": 125.0,
     }
     assert _summary(spec, report).splitlines() == [
@@ -258,7 +259,8 @@ def test_the_summary_names_the_seeds_that_diverged_and_what_did_not_settle():
         "  diverged    seed 1 diverged at presentation 3: phase 'free'",
         "  settled     free: 98.0 % of samples in the worst batch; a longer phase may",
         "              settle the rest",
-        "  settled     learning: 100 % of samples",
+        "  settled     learning: 100 % of samples, to rounding: float64 leaves up to 5.8",
+        "              % of the expected signal",
         "  wall time   2 min 5 s",
         "  trace       a.h5",
     ]

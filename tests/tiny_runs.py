@@ -76,7 +76,7 @@ def contents(path):
         file.visititems(visit)
         found |= {n: v for n, v in file.attrs.items() if n not in VOLATILE}
         summary = json.loads(file.attrs["summary"])
-    return found | {key: summary[key] for key in ("metrics", "diverged", "settled")}
+    return found | {key: summary[key] for key in ("metrics", "diverged", "settled", "residual")}
 
 
 def differing(one, other):

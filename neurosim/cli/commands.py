@@ -278,6 +278,10 @@ def _summary(spec: Any, report: dict[str, Any]) -> str:
             words = f"{phase}: {wording.percent(fraction)} of samples"
             if fraction < 1:
                 words += " in the worst batch; a longer phase may settle the rest"
+            else:
+                words += wording.rounded(
+                    report["residual"].get(phase), spec.tolerance, spec.precision
+                )
             rows.append(("settled", words))
     rows += [("wall time", wording.duration(report["wall_s"])), ("trace", report["trace"])]
     rows += [("figure", figure) for figure in report["figures"]]

@@ -25,7 +25,8 @@ def inspect(path: str | Path) -> dict[str, Any]:
     Among the keys: `status`; `protocol`, `model`, `level` and `seeds`; `presentations`, how many
     are done of how many; `metrics`, the last ones (lists over seeds where there are several);
     `phases`, each with the fraction of samples that settled, in the mean and at worst over
-    presentations and seeds; `variables` with dims, shape and units; `resolved`, the protocol.
+    presentations and seeds, and the largest residual, as a fraction of the expected signal;
+    `variables` with dims, shape and units; `resolved`, the protocol.
 
     Raises:
         InputError: there is no such file, or it is no intact trace.
@@ -123,12 +124,12 @@ def _of_seeds(values: np.ndarray) -> Any:
 
 
 def _phases(tree: Arrays) -> list[dict[str, Any]]:
-    settled = _by_seed(tree, "metrics/settled")
+    settled, residual = (_by_seed(tree, f"metrics/{name}") for name in ("settled", "residual"))
     names = tree.names("phases/phase")
     plastic = [w for w in tree.members("phases") if w not in ("phase", "duration", "teaching")]
     phases = []
     for k, name in enumerate(names):
-        seen = settled[..., k][~np.isnan(settled[..., k])]
+        seen, left = (found[..., k][~np.isnan(found[..., k])] for found in (settled, residual))
         phases.append(
             {
                 "name": name,
@@ -137,6 +138,7 @@ def _phases(tree: Arrays) -> list[dict[str, Any]]:
                 "plastic": [w for w in plastic if tree[f"phases/{w}"][k] == 1],
                 "settled_mean": float(seen.mean()) if seen.size else None,
                 "settled_worst": float(seen.min()) if seen.size else None,
+                "residual_worst": float(left.max()) if left.size else None,
             }
         )
     return phases
@@ -183,6 +185,10 @@ def _settling(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         what = f"{phase['name']}: {mean} of samples"
         if phase["settled_worst"] < 1:
             what += f", {worst} in the worst presentation"
+        else:
+            how = report["resolved"]["rate" if report["level"] == "rate" else "equilibrium"]
+            given = phase["residual_worst"], how["tolerance"], report["precision"]
+            what += wording.rounded(*given)
         yield "settled", what
     if report["recorded"]:
         yield "in detail", f"presentations {wording.listed(report['recorded'])}"

@@ -284,7 +284,7 @@ class Contents:
         dims, by_phase = self._dims("presentation"), self._dims("presentation", "phase")
         described = {
             "residual": "largest residual of a sample, as a fraction of the expected signal",
-            "settled": "fraction of samples that settled",
+            "settled": "fraction of samples that settled, to the tolerance or to rounding",
             "effort": "steps or sweeps, mean over samples",
             "rescued": "fraction of samples the root solver had to finish",
         }
@@ -334,7 +334,8 @@ class Contents:
         variables = [
             Variable("signals/angle", by_layer, "degree",
                      "between ΔW_i and backprop's in the feed-forward network; NaN without one"),
-            Variable("signals/norm", by_layer, "1", "Frobenius norm of ΔW_i before its rate"),
+            Variable("signals/norm", by_layer, "1",
+                     "Frobenius norm of ΔW_i before its rate; online, of what was changed"),
             Variable("traces/input", self._dims("presentation", "sample", "feature"), "1",
                      "what the sample shows", dtype),
             Variable("traces/label", self._dims("presentation", "sample", "output"), "1",

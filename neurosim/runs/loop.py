@@ -96,7 +96,7 @@ class Loop:
         """Before anything happened."""
         unknown = [math.nan] * len(self.seeds)
         states = self.engines[0].begin(self.setting.weights, 0, len(self.seeds))
-        return Position(states, 0, 0, {}, (unknown, list(unknown)), {}, 0.0)
+        return Position(states, 0, 0, {}, (unknown, list(unknown)), {}, {}, 0.0)
 
     def run(
         self, position: Position, record: Callable[[Contents], Recorder], request: Request
@@ -321,7 +321,7 @@ class Loop:
         return ~np.isin(self.seeds, list(self.position.diverged))
 
     def _note_settling(self, stage: int, done: int, chunk: Mapping[str, np.ndarray]) -> None:
-        """The smallest fractions so far, of every seed until it diverges."""
+        """The smallest fractions and largest residuals so far, of every seed until it diverges."""
         ends = [self.position.diverged.get(s, {}).get("presentation", math.inf) for s in self.seeds]
         numbers = done + np.arange(chunk["settled"].shape[1])
         living = numbers < np.array(ends)[:, None]
@@ -330,6 +330,8 @@ class Loop:
             worst = float(np.min(chunk["settled"][:, :, k], initial=1.0, where=living))
             if not math.isnan(worst):  # spikes never settle
                 self.position.settled[name] = min(worst, self.position.settled.get(name, 1.0))
+                left = float(np.max(chunk["residual"][:, :, k], initial=0.0, where=living))
+                self.position.residual[name] = max(left, self.position.residual.get(name, 0.0))
 
     def _report(self, chunk: Mapping[str, np.ndarray]) -> None:
         if self.setting.progress is None:
@@ -455,6 +457,7 @@ class Loop:
             sorted(self.position.diverged.values(), key=lambda entry: entry["seed"]),
             time.perf_counter() - self._began,
             self.position.settled,
+            self.position.residual,
         )
 
 

@@ -26,8 +26,8 @@ class Position:
 
     states: of all seeds; at the first presentation of a stage only its weights matter. done:
     presentations. evaluations: how many are done. diverged: by seed, when and where. test: the last
-    test loss and error of every seed. settled: of each phase the smallest fraction so far. wall_s:
-    how long it took to come here.
+    test loss and error of every seed. settled: of each phase the smallest fraction so far.
+    residual: of each the largest of a sample. wall_s: how long it took to come here.
     """
 
     states: RunState
@@ -36,6 +36,7 @@ class Position:
     diverged: dict[int, dict[str, Any]]
     test: tuple[list[float], list[float]]
     settled: dict[str, float]
+    residual: dict[str, float]
     wall_s: float
 
 
@@ -69,6 +70,7 @@ def checkpoint(position: Position, origin: Mapping[str, Any], ledger: Ledger) ->
         "diverged": list(position.diverged.values()),
         "test": position.test,
         "settled": position.settled,
+        "residual": position.residual,
         "wall_s": position.wall_s,
         "ledger": ledger,
         "origin": origin,
@@ -102,6 +104,7 @@ class _Facts(BaseModel):
     diverged: list[_Diverged]
     test: tuple[list[float], list[float]]
     settled: dict[str, float]
+    residual: dict[str, float]
     wall_s: float
     ledger: dict[str, tuple[int, int] | None]
     origin: _Origin
@@ -148,5 +151,6 @@ def position_from(saved: Checkpoint, template: RunState, plan: Plan) -> Position
         {entry["seed"]: entry for entry in about["diverged"]},
         (about["test"][0], about["test"][1]),
         about["settled"],
+        about["residual"],
         about["wall_s"],
     )

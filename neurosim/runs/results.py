@@ -17,7 +17,10 @@ class Run:
 
     spec: what ran. metrics: `test_loss`, and `test_error` as a fraction where the task has
     classes, or `validation_loss` and `validation_error` where it holds out a part to choose by;
-    lists over seeds where there are several. diverged: the seeds that did, and where.
+    lists over seeds where there are several. diverged: the seeds that did, and where. settled: of
+    each phase the smallest fraction of a batch. residual: of each phase the largest, as a fraction
+    of the expected learning signal; above the tolerance where samples did not settle, or where the
+    precision lets no more be seen.
     """
 
     path: Path
@@ -26,6 +29,7 @@ class Run:
     diverged: list[dict[str, Any]]
     wall_s: float
     settled: dict[str, float]
+    residual: dict[str, float]
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -36,6 +40,7 @@ class Run:
                 "metrics": self.metrics,
                 "diverged": self.diverged,
                 "settled": self.settled,
+                "residual": self.residual,
                 "wall_s": self.wall_s,
             }
         )
@@ -50,7 +55,7 @@ class Run:
             ("run", f"{self.spec.name}, {self.spec.level} level"),
             *self._found(),
             *(
-                ("settled", f"{k}: {wording.percent(v)} of samples")
+                ("settled", f"{k}: {wording.percent(v)} of samples{self._rounded(k)}")
                 for k, v in self.settled.items()
             ),
             ("wall time", wording.duration(self.wall_s)),
@@ -58,6 +63,13 @@ class Run:
         ]
         cells = (f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows)
         return f"<table>{''.join(cells)}</table>"
+
+    def _rounded(self, phase: str) -> str:
+        """How far the samples of a phase settled, where rounding is what ended all of them."""
+        if self.settled[phase] < 1:
+            return ""
+        left = self.residual.get(phase)
+        return wording.rounded(left, self.spec.tolerance, self.spec.precision)
 
     def _found(self) -> Iterator[tuple[str, str]]:
         yield from wording.metrics(self.summary["metrics"])

@@ -194,6 +194,12 @@ class ProtocolSpec(Spec):
         """Whether phases last a time: where neurons move, or weights flow."""
         return self.level != "equilibrium" or self.plasticity == "online"
 
+    @property
+    def tolerance(self) -> float:
+        """The residual at which a phase has settled, a fraction of the expected signal."""
+        moving = self.rate if self.level == "rate" else None
+        return (moving or self.equilibrium).tolerance
+
     @field_validator("name")
     @classmethod
     def _names_a_file(cls, name: str) -> str:
