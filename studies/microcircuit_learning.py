@@ -1,6 +1,6 @@
 """What lateral learning needs: microcircuits on digits, their controls, and where they break.
 
-    python studies/microcircuit_learning.py learn       # five seeds, one and two hidden layers
+    python studies/microcircuit_learning.py learn       # ten seeds, one and two hidden layers
     python studies/microcircuit_learning.py collapse    # rates of W and of interneurons
     python studies/microcircuit_learning.py spikes      # how far spikes are from rates
     python studies/microcircuit_learning.py published   # the bars and the random teacher
@@ -78,7 +78,7 @@ def write(name: str, found: Any) -> None:
 
 
 @app.command()
-def learn(seeds: int = 5) -> None:
+def learn(seeds: int = 10) -> None:
     """Errors on the test samples, of the microcircuit and of its controls."""
     OUT.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}

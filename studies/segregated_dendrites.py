@@ -6,8 +6,9 @@
     python studies/segregated_dendrites.py mnist FOLDER
     python studies/segregated_dendrites.py figure
 
-Rates of learning are chosen on a fifth of the training split, which takes the place of the test
-split there. Writes traces and results to `outputs/segregated-dendrites/`; `figure` draws them.
+Every seed has a split of the data of its own. Rates are chosen on a fifth of the training samples,
+and tested over other seeds. Writes traces and results to `outputs/segregated-dendrites/`; `figure`
+draws them.
 """
 
 import json
@@ -20,8 +21,6 @@ from matplotlib.figure import Figure
 
 import neurosim as ns
 from neurosim.figures import save
-from neurosim.tasks.data import split
-from neurosim.tasks.digits import Digits
 
 OUT = Path("outputs/segregated-dendrites")
 PROTOCOL, BACKPROP = "segregated-dendrites-digits", "backprop-digits"
@@ -63,27 +62,17 @@ def rates(variant: str) -> tuple[tuple[float, float], ...]:
     return DESCENT if variant.endswith("backprop") else RATES
 
 
-def held_out() -> dict[str, Any]:
-    """The training part of the digits, a fifth of which stands for the test."""
-    path, data = OUT.absolute() / "validation.npz", Digits(standardise=False).draw()
-    labels = data.y_train.argmax(axis=1)
-    train, rest = split(len(labels), 0.2, 1, labels)
-    x, y = data.x_train, labels
-    np.savez(path, x=x[train], y=y[train], x_test=x[rest], y_test=y[rest])
-    return {"task": {"name": "arrays", "path": str(path)}}
-
-
 def trained(
-    name: str, variant: str, rate: tuple[float, float], seeds: int, more: dict[str, Any] | None
+    name: str, variant: str, rate: tuple[float, float], seeds: range, more: dict[str, Any]
 ) -> dict[str, Any]:
     """Errors over seeds and the mean loss over presentations; a trace that is there is kept."""
     protocol, changes = VARIANTS[variant]
     hidden, output = rate
-    given = {"record.presentations": 0} | changes | (more or {})
+    given = {"record.presentations": 0} | changes | more
     given["model.projections.W.rate"] = f"{output} + ({hidden} - {output})*int(i < L)"
     path = OUT / f"{name}.h5"
     if not path.exists():
-        ns.run(ns.load_protocol(protocol, given), seeds=range(seeds), out=path, force=True)
+        ns.run(ns.load_protocol(protocol, given), seeds=seeds, out=path, force=True)
     with ns.open_trace(path) as trace:
         evaluation = trace["evaluation"]
         errors, loss = evaluation["error"].values, evaluation["loss"].values
@@ -130,7 +119,7 @@ CHOSEN = {
 
 @app.command()
 def digits(seeds: int = 5, choose: bool = False) -> None:
-    """Errors on the test split of all variants, at the equilibrium level."""
+    """Test errors of all variants at the equilibrium level, over seeds that chose no rate."""
     OUT.mkdir(parents=True, exist_ok=True)
     found = {}
     for variant in VARIANTS:
@@ -140,11 +129,12 @@ def digits(seeds: int = 5, choose: bool = False) -> None:
             means = {}
             for rate in rates(variant):
                 name = f"validation-{key}-{rate[0]:g}-{rate[1]:g}"
-                result = trained(name, variant, rate, seeds, held_out())
+                given = {"task.validation": 0.2}
+                result = trained(name, variant, rate, range(seeds), given)
                 told(f"held out: {variant}", result)
                 means[rate] = round(float(np.mean(np.nan_to_num(result["errors"], nan=1.0))), 9)
             best = min(means, key=lambda rate: means[rate])
-        found[variant] = trained(key, variant, best, seeds, None)
+        found[variant] = trained(key, variant, best, range(seeds, 2 * seeds), {})
         told(variant, found[variant])
     write("digits", found)
 
@@ -167,7 +157,7 @@ def levels(seeds: int = 5) -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     found = {}
     for level, (rate, more) in LEVELS.items():
-        found[level] = trained(f"level-{level.replace(', ', '-')}", "dense", rate, seeds, more)
+        found[level] = trained(f"level-{level}", "dense", rate, range(seeds), more)
         told(level, found[level])
     write("levels", found)
 
@@ -265,7 +255,7 @@ def figure(out: Path = Path("docs/segregated-dendrites.png")) -> None:
             loss, shown = np.array(of["loss"]), np.array(of["presentations"]) / 143
             axes.plot(shown, loss.mean(1), color=color, label=label)
             axes.fill_between(shown, loss.min(1), loss.max(1), color=color, alpha=0.15, lw=0)
-        axes.set(xlabel="epochs", yscale="log")
+        axes.set(xlabel="epochs", ylabel="½|u − y|² a sample", yscale="log")
         axes.legend(frameon=False, fontsize=7)
     variants.set_title("test loss, at rest", loc="left", fontsize=9)
     by_level.set_title("test loss, three levels", loc="left", fontsize=9)
@@ -284,7 +274,7 @@ def figure(out: Path = Path("docs/segregated-dendrites.png")) -> None:
     first = read("agreement")["20, 200"]["rate"]
     root = np.sqrt(np.mean(np.square(first)))
     apart.plot(span, root * np.sqrt(4 / span), color="#999999", lw=1, label="1/√(N T)")
-    apart.set(xscale="log", yscale="log", xlabel="neurons a unit × window, N T (s)")
+    apart.set(xscale="log", yscale="log", xlabel="neurons a unit × window, N T (s)", ylabel="rmse")
     apart.set_title("spikes less rates, rmse", loc="left", fontsize=9)
     apart.legend(frameon=False, fontsize=7)
     for axes in (variants, by_level, apart):
