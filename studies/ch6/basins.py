@@ -13,7 +13,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ch6.common import (
-    COLOURS,
+    MIXING,
     STEP,
     STYLE,
     TAU,
@@ -198,14 +198,13 @@ def _figure(measured: dict):
     figure = new_figure("Prediction 7: from how far away does the state return?", 11, 3.8)
     panels = figure.subplots(1, 3, sharey=True)
     for axes, activation in zip(panels, ACTIVATIONS, strict=True):
-        for mu, colour in zip(MUS, COLOURS, strict=False):
+        for mu in MUS:
             for error, dash in zip(ERRORS, ("-", "--"), strict=True):
                 rows = measured[f"{activation}, μ={mu}, error {error}"]["returned"]
                 label = f"μ = {mu}" + (f", inverses {error:.0%} wrong" if error else "")
                 axes.plot(RADII, [100 * r["fraction"] for r in rows], "o", ms=3, ls=dash,
-                          color=colour, label=label)  # fmt: skip
+                          color=MIXING[mu], label=label)  # fmt: skip
         axes.set(xscale="log", xlabel="displacement (activity)", ylim=(-4, 104))
-        axes.set_title(activation)
-    panels[0].set_ylabel("trajectories that return (%)")
+        axes.set(ylabel="trajectories that return (%)", title=activation)
     panels[0].legend(loc="lower left")
     return figure

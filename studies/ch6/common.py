@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from neurosim.building import assembly
 from neurosim.building.loading import load_model
-from neurosim.figures.runs import COLOURS, STYLE, new_figure, save
+from neurosim.figures.runs import COLOURS, INK, STYLE, new_figure, save
 from neurosim.functions.activations import Activation, LeakyReLU, Linear, Tanh
 from neurosim.functions.losses import Loss
 from neurosim.models.initialisers import drawn
@@ -36,7 +37,16 @@ ACTIVATIONS: dict[str, Activation] = {
     "leaky ReLU": LeakyReLU(0.35),
     "tanh": Tanh(),
 }
-__all__ = ["COLOURS", "STYLE", "new_figure", "save"]
+METHODS = dict(
+    zip(("BP", "DTP-AI", "one phase", "two phases", "multiplexing"), COLOURS, strict=False)
+)
+"""The colour of a method, in every figure; one and two phases are those of the mixture."""
+
+ALL_MUS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.49)
+MIXING = dict(zip(ALL_MUS, matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 7)), strict=True))
+"""The colour of a μ, in every figure."""
+
+__all__ = ["COLOURS", "INK", "STYLE", "new_figure", "save"]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 from ch6.common import (
     ACTIVATIONS,
     COLOURS,
+    MIXING,
     STEP,
     STYLE,
     Result,
@@ -117,7 +118,8 @@ def _figure(measured: dict):
     depth = DEPTHS[-1]
     layers = np.arange(1, depth + 1)
     for axes, name in zip(panels[:2], ("linear", "leaky ReLU"), strict=True):
-        for mu, colour in zip(MUS, COLOURS, strict=True):
+        for mu in MUS:
+            colour = MIXING[mu]
             bands = measured["attenuation"][f"{name} L={depth} μ={mu}"]
             law = (mu / (1 - mu)) ** (depth + 1 - layers)
             axes.plot(layers, law, color=colour, lw=0.8, ls="--")

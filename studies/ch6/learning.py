@@ -19,7 +19,8 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ch6.common import COLOURS, STYLE, Result, band, new_figure
+from ch6.common import METHODS as METHOD_COLOURS
+from ch6.common import STYLE, Result, band, new_figure
 
 PROTOCOLS = Path(__file__).parents[2] / "protocols" / "thesis"
 TUNING = 3
@@ -313,7 +314,7 @@ def _figure(measured: dict, curves: dict):
         scale = 100 if task.kind == "error" else 1
         for row, method in enumerate(task.methods):
             final = scale * curves[name][method][-1]
-            colour = COLOURS[("BP", "DTP", "one", "two", "mul").index(_family(method))]
+            colour = next(METHOD_COLOURS[m] for m in METHOD_COLOURS if method.startswith(m))
             axes.plot(final, np.full(final.shape, row), "o", ms=3, mew=0, alpha=0.5, color=colour)
             middle = scale * measured[name][method]["final"]["median"]
             axes.plot([middle], [row], "|", ms=12, mew=2, color=colour)
@@ -323,7 +324,7 @@ def _figure(measured: dict, curves: dict):
                               va="center", size=7)  # fmt: skip
         axes.set_yticks(range(len(task.methods)), task.methods)
         axes.set_ylim(len(task.methods) - 0.5, -0.5)
-        axes.set(xscale="log", title=name)
+        axes.set(xscale="log", title=name, ylabel="method, feedback")
         axes.set_xlabel("test loss (a.u.)")
         if task.kind == "error":
             axes.set_xlabel("test error (%)")
@@ -331,7 +332,3 @@ def _figure(measured: dict, curves: dict):
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
     return figure
-
-
-def _family(method: str) -> str:
-    return next(f for f in ("BP", "DTP", "one", "two", "mul") if method.startswith(f))

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 
 from ch6.common import (
-    COLOURS,
+    METHODS,
     STEP,
     STYLE,
     TAU,
@@ -40,6 +40,7 @@ MODELS = {
     "mixture, two phases": ("mixture-two-phase", {"noise.soma": SIGMA, "parameters.mu": MU}),
     "multiplexing": ("multiplexing", {"noise.basal": SIGMA, "noise.apical": SIGMA}),
 }
+COLOUR = [METHODS[name] for name in ("one phase", "two phases", "multiplexing")]
 SETTLED = eqx.filter_jit(fixed_points.phases)
 
 DRAWS, CHECKED = 512, 4
@@ -148,12 +149,12 @@ def _figure(measured: dict):
     panels = figure.subplots(1, 3)
     depth = DEPTHS[-1]
     for axes, activation in zip(panels[:2], ("linear", "leaky ReLU"), strict=True):
-        for model, colour in zip(MODELS, COLOURS, strict=False):
+        for model, colour in zip(MODELS, COLOUR, strict=True):
             bands = measured[f"{activation}, {model}, L={depth}"]
             draw_band(axes, range(1, depth + 1), bands, color=colour, label=model)
         axes.set(yscale="log", xlabel="layer", ylabel="signal over noise (power)")
         axes.set_title(f"{activation}, L = {depth}")
-    for model, colour in zip(MODELS, COLOURS, strict=False):
+    for model, colour in zip(MODELS, COLOUR, strict=True):
         bands = [measured[f"linear, {model}, L={d}"][0] for d in DEPTHS]
         draw_band(panels[2], DEPTHS, bands, color=colour, label=model)
     panels[2].set(yscale="log", xlabel="depth L", ylabel="signal over noise (power)")

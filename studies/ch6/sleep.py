@@ -83,6 +83,6 @@ def _figure(measured: dict):
         for i, (bands, colour) in enumerate(zip(found["layers"], COLOURS, strict=False), start=1):
             draw_band(axes, found["presentations"], bands, color=colour, label=f"$Q_{i}$")
         axes.set(yscale="log", xlabel="presentations", title=case)
-    panels[0].set_ylabel("distance of W Q from the identity")
+        axes.set_ylabel("distance of W Q from the identity")
     panels[0].legend()
     return figure

@@ -14,6 +14,7 @@ import numpy as np
 
 from ch6.common import (
     COLOURS,
+    MIXING,
     STEP,
     STYLE,
     TAU,
@@ -228,14 +229,14 @@ def _figure(unstable: dict, times: dict):
     figure = new_figure("Prediction 3: stability and settling", 11, 3.8)
     panels = figure.subplots(1, 3)
     for axes, shape in zip(panels[:2], SHAPES, strict=True):
-        for mu, colour in zip(MUS, COLOURS, strict=True):
+        for mu in MUS:
             rows = [unstable[f"{shape}, μ={mu}, error {e}"] for e in ERRORS]
             middle, low, high = (
                 100 * np.array([r[k] for r in rows]) for k in ("fraction", "low", "high")
             )
             x = np.arange(len(ERRORS))
-            axes.plot(x, middle, "o-", ms=3, color=colour, label=f"μ = {mu}")
-            axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+            axes.plot(x, middle, "o-", ms=3, color=MIXING[mu], label=f"μ = {mu}")
+            axes.fill_between(x, low, high, color=MIXING[mu], alpha=0.15, lw=0)
         axes.set(xlabel="relative error of the inverses (%)", ylabel="unstable networks (%)")
         axes.set_xticks(np.arange(len(ERRORS)), [f"{100 * e:g}" for e in ERRORS])
         axes.set_title(f"{shape}, 4 layers", fontsize=9)
