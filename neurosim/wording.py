@@ -52,6 +52,17 @@ def percent(fraction: float) -> str:
     return f"{min(max(100 * fraction, 0.1), 99.9):.1f} %"
 
 
+def budget(planned: int, asked: int) -> Iterator[tuple[str, str]]:
+    """Label and text of a run that is to do fewer presentations than its stages ask for.
+
+    >>> list(budget(14, 840))
+    [('shown', '14 of the 840 presentations that its stages ask for, by spiking.presentations')]
+    """
+    if planned < asked:
+        asks = f"{asked} presentations that its stages ask for"
+        yield "shown", f"{planned} of the {asks}, by spiking.presentations"
+
+
 def rounded(residual: float | None, tolerance: float, precision: str) -> str:
     """Of samples that all settled, how far only, where rounding is what ended it; else nothing.
 

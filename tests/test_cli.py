@@ -76,7 +76,8 @@ def test_run_says_one_json_object_and_where_its_files_are(finished):
     assert 0.0 < report["metrics"]["test_error"] < 0.5
     assert report["metrics"]["test_loss"] > 0
     assert report["diverged"] == [] and report["warnings"] == []
-    assert set(report["settled"]) == {"free", "learning"}
+    assert set(report["settled"]) == set(report["residual"]) == {"free", "learning"}
+    assert report["presentations"]["planned"] == report["presentations"]["asked"] > 0
     assert report["wall_s"] > 0
 
 
@@ -250,6 +251,7 @@ def test_the_summary_names_the_seeds_that_diverged_and_what_did_not_settle():
         "diverged": [{"seed": 1, "message": "seed 1 diverged at presentation 3: phase 'free'"}],
         "settled": {"free": 0.98, "learning": 1.0},
         "residual": {"free": 0.02, "learning": 0.058},
+        "presentations": {"planned": 14, "asked": 840},
         "wall_s": 125.0,
     }
     assert _summary(spec, report).splitlines() == [
@@ -257,6 +259,8 @@ def test_the_summary_names_the_seeds_that_diverged_and_what_did_not_settle():
         "  test loss   0.6, mean of 2 seeds (0.5 to 0.7), 1 lost",
         "  test error  15.0 %, mean of 2 seeds (10.0 % to 20.0 %), 1 lost",
         "  diverged    seed 1 diverged at presentation 3: phase 'free'",
+        "  shown       14 of the 840 presentations that its stages ask for, by",
+        "              spiking.presentations",
         "  settled     free: 98.0 % of samples in the worst batch; a longer phase may",
         "              settle the rest",
         "  settled     learning: 100 % of samples, to rounding: float64 leaves up to 5.8",

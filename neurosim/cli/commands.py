@@ -273,6 +273,7 @@ def _summary(spec: Any, report: dict[str, Any]) -> str:
 
     rows = [*wording.metrics(report["metrics"])]
     rows += [("diverged", entry["message"]) for entry in report["diverged"]]
+    rows += wording.budget(**report["presentations"])
     if not any(spec.model.noise.values()):
         for phase, fraction in report["settled"].items():
             words = f"{phase}: {wording.percent(fraction)} of samples"

@@ -33,16 +33,18 @@ SAMPLES = 4
 class Plan:
     """The presentations of a run: stages, epochs in them, and which are recorded in detail.
 
-    stages: (first presentation, presentations, batches an epoch) of each. recorded: the numbers of
-    the presentations seen in detail, ascending.
+    stages: (first presentation, presentations) of each. asked: how many presentations the stages
+    ask for; of them the spiking level may do fewer, in `total`. recorded: the numbers of the
+    presentations seen in detail, ascending.
     """
 
     def __init__(self, spec: ProtocolSpec, batches: int) -> None:
         self.batches = batches
         self.stages: list[tuple[int, int]] = []
-        total = 0
+        total = self.asked = 0
         for stage in spec.stages:
             count = stage.presentations or (stage.epochs or 0) * batches
+            self.asked += count
             if spec.level == "spiking" and spec.spiking.presentations is not None:
                 count = min(count, spec.spiking.presentations)
             self.stages.append((total, count))

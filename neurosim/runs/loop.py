@@ -458,6 +458,7 @@ class Loop:
             time.perf_counter() - self._began,
             self.position.settled,
             self.position.residual,
+            (self.plan.total, self.plan.asked),
         )
 
 

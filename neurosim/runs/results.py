@@ -20,7 +20,8 @@ class Run:
     lists over seeds where there are several. diverged: the seeds that did, and where. settled: of
     each phase the smallest fraction of a batch. residual: of each phase the largest, as a fraction
     of the expected learning signal; above the tolerance where samples did not settle, or where the
-    precision lets no more be seen.
+    precision lets no more be seen. presentations: how many were planned, and how many the stages
+    ask for, of which `spiking.presentations` may allow fewer.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class Run:
     wall_s: float
     settled: dict[str, float]
     residual: dict[str, float]
+    presentations: tuple[int, int]
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -41,6 +43,7 @@ class Run:
                 "diverged": self.diverged,
                 "settled": self.settled,
                 "residual": self.residual,
+                "presentations": dict(zip(("planned", "asked"), self.presentations, strict=True)),
                 "wall_s": self.wall_s,
             }
         )
@@ -54,6 +57,7 @@ class Run:
         rows = [
             ("run", f"{self.spec.name}, {self.spec.level} level"),
             *self._found(),
+            *wording.budget(*self.presentations),
             *(
                 ("settled", f"{k}: {wording.percent(v)} of samples{self._rounded(k)}")
                 for k, v in self.settled.items()
