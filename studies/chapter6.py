@@ -96,7 +96,7 @@ def document(report: dict[str, Any], figures: Path, docs: Path) -> Path:
         row = f"{found['prediction']} ({found['source']})"
         lines.append(f"| {number} | {row} | **{found['verdict']}** | {found['wall_s']:.0f} s |")
     total = sum(found["wall_s"] for found in report.values()) / 60
-    lines.append(f"| | together, on two cores | | {total:.0f} min |")
+    lines.append(f"| | together, on two cores shared with others | | {total:.0f} min |")
     for number, found in report.items():
         lines += ["", f"## {number}. {found['prediction'][0].upper()}{found['prediction'][1:]}", ""]
         lines += [
