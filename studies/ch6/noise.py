@@ -81,9 +81,9 @@ def run(seeds: range, folder: Path) -> Result:
         else "fails",
         because=f"power ratio over {DEPTHS[-1]} linear layers: {slopes['mixture, one phase']:.2f} "
         f"(one phase) and {slopes['mixture, two phases']:.2f} (two) decades lost a layer, from "
-        f"attenuation alone {mixing:.2f}; multiplexing {slopes['multiplexing']:.2f}, not flat: every "
-        f"layer passed adds its own noise, and the lowest layer keeps {loss:.0%} of the ratio below the "
-        f"output; simulated noise within {agree:.0%} of theory",
+        f"attenuation alone {mixing:.2f}; multiplexing {slopes['multiplexing']:.2f}, not flat: "
+        f"every layer passed adds its own noise, and the lowest layer keeps {loss:.0%} of the "
+        f"ratio below the output; simulated noise within {agree:.0%} of theory",
         figures={"noise": _figure(measured)},
     )
 
