@@ -206,5 +206,5 @@ def _figure(measured: dict):
                           color=MIXING[mu], label=label)  # fmt: skip
         axes.set(xscale="log", xlabel="displacement (activity)", ylim=(-4, 104))
         axes.set(ylabel="trajectories that return (%)", title=activation)
-    panels[0].legend(loc="lower left", handlelength=2.6)
+    panels[0].legend(loc="lower left")
     return figure

@@ -36,7 +36,7 @@ SIGMA, MU, N = 1e-3, 0.1, 8
 DEPTHS = (2, 4, 8)
 CASES = {"linear": DEPTHS, "leaky ReLU": DEPTHS[-1:]}
 MODELS = {
-    "mixture, one phase": ("mixture", {"noise.soma": SIGMA, "parameters.mu": MU}),
+    "mixture": ("mixture", {"noise.soma": SIGMA, "parameters.mu": MU}),
     "mixture, two phases": ("mixture-two-phase", {"noise.soma": SIGMA, "parameters.mu": MU}),
     "multiplexing": ("multiplexing", {"noise.basal": SIGMA, "noise.apical": SIGMA}),
 }
@@ -60,9 +60,7 @@ def run(seeds: range, folder: Path) -> Result:
     slopes = {model: _slope(measured[f"linear, {model}, L={DEPTHS[-1]}"]) for model in MODELS}
     mixing = 2 * np.log10((1 - MU) / MU)
     flat = abs(slopes["multiplexing"]) < 0.25
-    decays = all(
-        abs(slopes[m] - mixing) < 0.25 for m in ("mixture, one phase", "mixture, two phases")
-    )
+    decays = all(abs(slopes[m] - mixing) < 0.25 for m in ("mixture", "mixture, two phases"))
     deepest = measured[f"linear, multiplexing, L={DEPTHS[-1]}"]
     loss = deepest[0]["median"] / deepest[-2]["median"]
     agree = max(abs(c["simulated"] / c["theory"] - 1) for c in checks.values())
@@ -79,11 +77,11 @@ def run(seeds: range, folder: Path) -> Result:
         else "holds in part"
         if decays or flat
         else "fails",
-        because=f"power ratio over {DEPTHS[-1]} linear layers: {slopes['mixture, one phase']:.2f} "
-        f"(one phase) and {slopes['mixture, two phases']:.2f} (two) decades lost a layer, from "
-        f"attenuation alone {mixing:.2f}; multiplexing {slopes['multiplexing']:.2f}, not flat: "
-        f"every layer passed adds its own noise, and the lowest layer keeps {loss:.0%} of the "
-        f"ratio below the output; simulated noise within {agree:.0%} of theory",
+        because=f"power ratio over {DEPTHS[-1]} linear layers: {slopes['mixture']:.2f} (one phase) "
+        f"and {slopes['mixture, two phases']:.2f} (two) decades lost a layer, from attenuation "
+        f"alone {mixing:.2f}; multiplexing {slopes['multiplexing']:.2f}, not flat: every layer "
+        f"passed adds its own noise, and the lowest layer keeps {loss:.0%} of the ratio below the "
+        f"output; simulated noise within {agree:.0%} of theory",
         figures={"noise": _figure(measured)},
     )
 
