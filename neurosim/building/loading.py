@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -19,7 +19,7 @@ from neurosim.errors import InputError, NeurosimWarning, arrived, nearest
 from neurosim.models.conditions import Problem
 from neurosim.plain import plain
 from neurosim.process import caller
-from neurosim.specs import ModelSpec, ProtocolSpec, named_credit
+from neurosim.specs import ModelSpec, ProtocolSpec, Spec, named_credit
 from neurosim.specs.toml import (
     Document,
     KeyPath,
@@ -40,17 +40,20 @@ PACKAGE = Path(__file__).parents[1]
 
 def names_file(key: KeyPath) -> bool:
     """Whether a key of a protocol names a file; there it is meant from the protocol's folder."""
-    return key == ("task", "path") or (key[0] == "model" and key[-1] == "file")
+    return key == ("task", "path") or (key[0] in ("model", "stimuli") and key[-1] == "file")
+
+
+SpecT = TypeVar("SpecT", bound=Spec)
 
 
 @dataclass(frozen=True, repr=False)
-class Protocol:
+class Loaded(Generic[SpecT]):
     """A checked protocol and where it came from.
 
     folder: what relative paths in it are meant from. sources: to point at its keys in errors.
     """
 
-    spec: ProtocolSpec
+    spec: SpecT
     folder: Path
     sources: Sources
     overrides: Mapping[str, Any]
@@ -59,7 +62,20 @@ class Protocol:
         sources = self.sources.sources
         place = f" of {sources[0].document.path}" if sources else ""
         changes = ", ".join(f"{key}={arrived(value)}" for key, value in self.overrides.items())
-        return f"<Protocol {self.spec.name}{place}{': ' if changes else ''}{changes}>"
+        name = f"<{type(self).__name__} {getattr(self.spec, 'name', '')}{place}"
+        return f"{name}{': ' if changes else ''}{changes}>"
+
+    def where(self, key: tuple[str | int, ...]) -> str:
+        """`file:line: dotted.key`, or the override it came from."""
+        name = dotted(key)
+        if any(name == given or name.startswith(f"{given}.") for given in self.overrides):
+            return caller.override(name)
+        place, shown = self.sources.locate(key)
+        return f"{place}: {dotted(shown)}" if place else name
+
+
+class Protocol(Loaded[ProtocolSpec]):
+    """A checked protocol of a network."""
 
     def changed(self, **changes: Any) -> "Protocol":
         """The same protocol with top-level keys replaced, checked again."""
@@ -78,14 +94,6 @@ class Protocol:
         document = self.sources.sources[0].document.path
         place = self.sources.locate(key)[0] if key else str(document)
         return any(place == path or place.startswith(f"{path}:") for path in own)
-
-    def where(self, key: tuple[str | int, ...]) -> str:
-        """`file:line: dotted.key`, or the override it came from."""
-        name = dotted(key)
-        if any(name == given or name.startswith(f"{given}.") for given in self.overrides):
-            return caller.override(name)
-        place, shown = self.sources.locate(key)
-        return f"{place}: {dotted(shown)}" if place else name
 
     @contextmanager
     def placing(self, table: str, alias: object = None) -> Iterator[None]:
@@ -110,8 +118,9 @@ class Protocol:
 
 
 def bundled(kind: str) -> dict[str, Path]:
-    """The shipped files of a kind (`models` or `protocols`), by bare name."""
-    for folder in (PACKAGE / "shipped" / kind, PACKAGE.parent / kind):
+    """The shipped files of a kind (`models`, `neurons` or `protocols`), by bare name."""
+    place = "models/neurons" if kind == "neurons" else kind
+    for folder in (PACKAGE / "shipped" / place, PACKAGE.parent / place):
         if folder.is_dir():
             return {path.stem: path for path in sorted(folder.glob("*.toml"))}
     return {}
@@ -163,6 +172,11 @@ def _with_model(
     base = _without_circuit(model) if _another_circuit(overrides) else model
     merged = {**data, "model": _merged(base, rest)}
     return merged, Sources((Source(document), *(Source(d, at=("model",)) for d in documents)))
+
+
+def is_of_cell(data: Mapping[str, Any]) -> bool:
+    """Whether the data of a protocol are of a cell alone: it lasts a duration and has no task."""
+    return "duration" in data and "task" not in data
 
 
 CIRCUIT = frozenset(
@@ -269,16 +283,16 @@ def _said(keys: Iterable[str], *table: str) -> set[tuple[str, str]]:
     return {key[-2:] for key in parts if key[:-2] == way}  # type: ignore[misc]
 
 
-def _from_here(key: KeyPath, value: Any) -> Any:
+def from_here(key: KeyPath, value: Any) -> Any:
     """The value of an override, with file names as a shell means them."""
     if isinstance(value, Mapping):
-        return {part: _from_here((*key, part), inner) for part, inner in value.items()}
+        return {part: from_here((*key, part), inner) for part, inner in value.items()}
     if isinstance(value, str) and names_file(key):
         return os.path.abspath(os.path.expanduser(value))
     return value
 
 
-def _written(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+def overriding(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
     """Overrides as files would say them."""
     if overrides is None:
         return {}
@@ -311,9 +325,13 @@ def load_protocol(name: str | Path, overrides: Mapping[str, Any] | None = None) 
     Raises:
         InputError: every mistake in the files and overrides, one a line.
     """
-    given = _by_name(_written(overrides), "model.credit")
-    overrides = {key: _from_here(split_key(key), value) for key, value in given.items()}
+    given = _by_name(overriding(overrides), "model.credit")
+    overrides = {key: from_here(split_key(key), value) for key, value in given.items()}
     document = read(find("protocols", name))
+    if is_of_cell(document.data):
+        raise InputError(
+            f"{name}: is a protocol of a cell; neurosim.record({str(name)!r}) takes it"
+        )
     data, sources = _composed(document, overrides)
     return _protocol(data, document.path.parent, sources, overrides)
 
@@ -366,7 +384,7 @@ def load_model(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     Raises:
         InputError: every mistake in the file and overrides, one a line.
     """
-    overrides = _by_name(_written(overrides), "credit")
+    overrides = _by_name(overriding(overrides), "credit")
     model, documents = _model(name)
     data = with_credit(override(_open(model, _said(overrides)), overrides))
     return validate(ModelSpec, data, Sources(tuple(map(Source, documents))), overrides)

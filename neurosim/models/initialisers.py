@@ -5,6 +5,7 @@ from functools import partial, reduce
 from typing import Any
 
 import numpy as np
+from scipy.special import exprel
 
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import ELEMENTARY
@@ -43,7 +44,8 @@ MATRICES: dict[str, Callable[..., Any]] = {
     "inv": np.linalg.inv,
     "transpose": np.transpose,
     "dot": np.matmul,
-    **{name: getattr(np, name) for name in ELEMENTARY if name != "int"},
+    **{name: getattr(np, name) for name in ELEMENTARY if name not in ("int", "exprel")},
+    "exprel": exprel,
     "int": lambda condition: condition * 1.0,
 }
 """What an expression for a start may call."""

@@ -71,11 +71,18 @@ def _models() -> Iterator[Entry]:
 
 
 def _protocols() -> Iterator[Entry]:
-    sources = {model["name"]: model["source"] for model in _models()}
+    sources = {model["name"]: model["source"] for model in (*_models(), *_neurons())}
     for name, path in bundled("protocols").items():
         data = read(path).data
         source = data.get("source", sources.get(data["model"].get("use"), ""))
         yield _entry(name, "", data.get("description", ""), source) | {"path": str(path)}
+
+
+def _neurons() -> Iterator[Entry]:
+    for name, path in bundled("neurons").items():
+        data = read(path).data
+        what, source = data.get("description", ""), data.get("source", "")
+        yield _entry(name, "model.use", what, source) | {"path": str(path)}
 
 
 def _tasks() -> Iterator[Entry]:
@@ -122,6 +129,7 @@ def _cited(name: str, key: str, text: str) -> Entry:
 
 KINDS: dict[str, Callable[[], Iterator[Entry]]] = {
     "models": _models,
+    "neurons": _neurons,
     "protocols": _protocols,
     "tasks": _tasks,
     "rules": _rules,

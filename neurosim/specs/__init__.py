@@ -4,8 +4,10 @@ Where a name is expected for an activation, a dynamics, a plasticity rule or a t
 give an object instead; it is used as it is.
 """
 
+from neurosim.specs.cells import CellModelSpec, CellProtocolSpec, CellRecordSpec, StimulusSpec
 from neurosim.specs.circuits import (
     CellSpec,
+    CellTextSpec,
     CreditSpec,
     Optimizer,
     Parameter,
@@ -41,7 +43,11 @@ __all__ = [
     "ActivationField",
     "ActivationSpec",
     "ByName",
+    "CellModelSpec",
+    "CellProtocolSpec",
+    "CellRecordSpec",
     "CellSpec",
+    "CellTextSpec",
     "Count",
     "CreditSpec",
     "EquilibriumSpec",
@@ -69,6 +75,7 @@ __all__ = [
     "SpikingSpec",
     "SpreadSpec",
     "StageSpec",
+    "StimulusSpec",
     "describe",
     "named_credit",
 ]

@@ -269,9 +269,23 @@ def interpreting(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except (*_READ_ERRORS, IndexError, MemoryError) as error:
+        if records_cell(path):
+            raise InputError(
+                f"{path}: is a recording of a cell; expected the trace of a network. "
+                "neurosim inspect says what it holds"
+            ) from error
         raise InputError(
             f"{path}: is not what neurosim writes: {type(error).__name__}: {reason(error)}"
         ) from error
+
+
+def records_cell(path: str | os.PathLike[str]) -> bool:
+    """Whether a trace is a recording of a cell, not a run of a network."""
+    try:
+        with reading(located(path)) as file:
+            return "recording" in file
+    except InputError:
+        return False
 
 
 @contextlib.contextmanager
