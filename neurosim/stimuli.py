@@ -26,6 +26,9 @@ NEEDED: dict[str, tuple[str, ...]] = {
 }
 """What a kind of stimulus takes beside an amplitude, a start and a duration."""
 
+SAMPLED = ("ornstein-uhlenbeck", "file")
+"""Kinds that are known at steps only."""
+
 
 @dataclass(frozen=True)
 class Stimulus:
@@ -48,7 +51,7 @@ class Stimulus:
     samples: Float[np.ndarray, "cells moments"] | None
 
     def __call__(self, t: Any, cell: Any, xp: Any) -> Any:
-        """At a time t, for the cells of these numbers; xp: numpy, or jax.numpy."""
+        """At times t, for the cells of these numbers; xp: numpy or, without samples, jax.numpy."""
         amplitude, start, stop, frequency = (
             xp.asarray(a)[cell] for a in (self.amplitude, self.start, self.stop, self.frequency)
         )
@@ -63,32 +66,24 @@ class Stimulus:
             case "pulses":
                 shape = 1.0 * (since * frequency % 1.0 < self.width * frequency)
             case _:
-                shape = self._sampled(t, cell, xp)
+                assert self.samples is not None
+                last = self.samples.shape[1] - 1
+                moment = np.clip(np.floor(t / self.dt + 1e-6).astype(int), 0, last)
+                shape = self.samples[cell, moment]
         return xp.where((t >= start) & (t < stop), amplitude * shape, 0.0)
-
-    def _sampled(self, t: Any, cell: Any, xp: Any) -> Any:
-        """Between two samples on a straight line."""
-        assert self.samples is not None
-        samples = xp.asarray(self.samples)
-        place = xp.clip(t / self.dt, 0, samples.shape[-1] - 1)
-        below = xp.floor(place).astype(int)
-        above = xp.minimum(below + 1, samples.shape[-1] - 1)
-        share = place - below
-        return (1 - share) * samples[cell, below] + share * samples[cell, above]
 
     def held(self, count: int) -> tuple[Float[np.ndarray, "moments n"], np.ndarray]:
         """As cells that move in steps of dt have it: courses of so many steps, and each cell's.
 
-        A course says for every step what is brought in its middle; of samples, what it begins with,
-        whose variance is right. Cells that are given the same share one.
+        A course says for every step what is brought in its middle; samples are held for a step.
+        Cells that are given the same share one.
         """
         given = np.stack([self.amplitude, self.start, self.stop, self.frequency], axis=1)
         if self.samples is None:
             _, first, course = np.unique(given, axis=0, return_index=True, return_inverse=True)
         else:
             first = course = np.arange(len(given))
-        at = 0.5 if self.samples is None else 1e-9
-        t = (np.arange(count)[:, None] + at) * self.dt
+        t = (np.arange(count)[:, None] + 0.5) * self.dt
         return self(t, first, np), course.ravel()
 
     @property

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from neurosim.building.loaded import Loaded
 from neurosim.building.loading import (
-    Loaded,
     Protocol,
     find,
     from_here,
@@ -18,7 +18,7 @@ from neurosim.errors import InputError, arrived, unknown
 from neurosim.specs import CellProtocolSpec, StimulusSpec
 from neurosim.specs.toml import Source, Sources, merge, override, read, split_key
 from neurosim.specs.validation import validate
-from neurosim.stimuli import NEEDED, Stimulus, stimulus
+from neurosim.stimuli import NEEDED, SAMPLED, Stimulus, stimulus
 from neurosim.units import format_time, steps
 
 Key = tuple[str | int, ...]
@@ -46,6 +46,12 @@ class CellProtocol(Loaded[CellProtocolSpec]):
         found = lone(self.spec.model, _reached(self.spec), _ignored)
         assert found is not None, "checked at load"
         return found
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the cell moves in fixed steps: where it jumps, or what reaches it is sampled."""
+        sampled = any(given.kind in SAMPLED for given in self.spec.stimuli)
+        return sampled or self.cell.jumps
 
     def stimuli(self) -> list[Stimulus]:
         """What reaches the cells.
@@ -82,7 +88,7 @@ def load_cell_protocol(
 
     name: a path, or the bare name of a shipped protocol. overrides: values by dotted key, such as
     {"model.parameters.g_leak": "12 nS"}, or in tables. Where they choose another `model.use`, what
-    the protocol says of its own cell does not count.
+    the protocol says of its own cell does not count, and where equations are given, no other cell.
 
     Raises:
         InputError: every mistake in the files and overrides, one a line; it is of a network.
@@ -98,7 +104,9 @@ def load_cell_protocol(
     data = override(data, given)
     sources = [Source(document)]
     model = data.get("model")
-    if isinstance(model, Mapping) and "use" in model:
+    if isinstance(model, Mapping) and "equations" in model:
+        data["model"] = {key: value for key, value in model.items() if key != "use"}
+    elif isinstance(model, Mapping) and "use" in model:
         use = model["use"]
         if not isinstance(use, str):
             place = document.locate(("model", "use"))[0]

@@ -5,21 +5,22 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from neurosim.building.concerns import concerns
 from neurosim.building.consistency import problems
+from neurosim.building.loaded import Loaded
 from neurosim.circuits.cells import with_lines
 from neurosim.credit import defaults
 from neurosim.errors import InputError, NeurosimWarning, arrived, nearest
 from neurosim.models.conditions import Problem
 from neurosim.plain import plain
 from neurosim.process import caller
-from neurosim.specs import ModelSpec, ProtocolSpec, Spec, named_credit
+from neurosim.specs import ModelSpec, ProtocolSpec, named_credit
 from neurosim.specs.toml import (
     Document,
     KeyPath,
@@ -41,37 +42,6 @@ PACKAGE = Path(__file__).parents[1]
 def names_file(key: KeyPath) -> bool:
     """Whether a key of a protocol names a file; there it is meant from the protocol's folder."""
     return key == ("task", "path") or (key[0] in ("model", "stimuli") and key[-1] == "file")
-
-
-SpecT = TypeVar("SpecT", bound=Spec)
-
-
-@dataclass(frozen=True, repr=False)
-class Loaded(Generic[SpecT]):
-    """A checked protocol and where it came from.
-
-    folder: what relative paths in it are meant from. sources: to point at its keys in errors.
-    """
-
-    spec: SpecT
-    folder: Path
-    sources: Sources
-    overrides: Mapping[str, Any]
-
-    def __repr__(self) -> str:
-        sources = self.sources.sources
-        place = f" of {sources[0].document.path}" if sources else ""
-        changes = ", ".join(f"{key}={arrived(value)}" for key, value in self.overrides.items())
-        name = f"<{type(self).__name__} {getattr(self.spec, 'name', '')}{place}"
-        return f"{name}{': ' if changes else ''}{changes}>"
-
-    def where(self, key: tuple[str | int, ...]) -> str:
-        """`file:line: dotted.key`, or the override it came from."""
-        name = dotted(key)
-        if any(name == given or name.startswith(f"{given}.") for given in self.overrides):
-            return caller.override(name)
-        place, shown = self.sources.locate(key)
-        return f"{place}: {dotted(shown)}" if place else name
 
 
 class Protocol(Loaded[ProtocolSpec]):

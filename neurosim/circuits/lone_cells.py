@@ -79,8 +79,11 @@ def lone(
         say(key, message)
 
     (cell,) = CellTables({"cell": given}, {}, lambda k, m: wrongly(k[2:], m)).cells.values()
-    for name in given.parameters:
+    for name, value in given.parameters.items():
         _named(("parameters", name), name, wrongly)
+        if not isinstance(value, int | float):
+            message = "a cell alone has one value; expected a number, or text with a unit"
+            wrongly(("parameters", name), message)
         if name in {*cell.defined, *given.inputs}:
             wrongly(("parameters", name), "is a quantity of the cell; use another name")
     for number, name in enumerate(given.inputs):
@@ -100,6 +103,8 @@ def lone(
         wrongly(("equations",), str(error))
     for name in sorted(firing - set(cell.defined) - known):
         wrongly(("threshold",), unknown("name", name, sorted({*cell.defined, *known})))
+    for name in () if wrong else set(given.parameters) - cell.names:
+        wrongly(("parameters", name), unknown("parameter", name, sorted(_free(cell, given))))
     if not cell.states:
         wrongly(("equations",), "no quantity moves; expected a line such as dv/dt = ...")
     readout = given.readout or (cell.states[0] if cell.states else "")
@@ -131,4 +136,4 @@ def _named(key: Key, name: str, say: Callable[[Key, str], None]) -> None:
 
 def _free(cell: Cell, given: Any) -> set[str]:
     """What its equations name and nothing says."""
-    return set(cell.names) - set(cell.defined) - set(given.parameters) - {NOISE, STEP}
+    return set(cell.names) - set(cell.defined) - {NOISE, STEP}

@@ -29,3 +29,11 @@ def record(output: Output, protocol: Any, out: Path | None, force: bool) -> None
     figures = pictures(("recording", done.path, figure))
     report = done.summary | {"figures": figures}
     output.result(report, recording.in_words(done, figures, columns()))
+
+
+def check_cell(output: Output, protocol: Any) -> None:
+    """Say what a protocol of a cell is."""
+    from neurosim.reports import recordings
+
+    report = recordings.check(protocol)
+    output.result(report, recordings.checked(protocol, report, columns()))

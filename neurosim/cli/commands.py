@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neurosim.cli.cells import of_network, record
+from neurosim.cli.cells import check_cell, of_network, record
 from neurosim.cli.console import Output, serving
 from neurosim.cli.pictures import columns, drawing, figure_at, pictures
 from neurosim.errors import InputError
@@ -208,10 +208,10 @@ def _import_drawing() -> None:
 
 def _finish(output: Output, done: Any, figure: Path) -> None:
     """Draw a finished run and say how it ended."""
-    pictures: list[tuple[Any, ...]] = [("overview", done.path, figure)]
+    wanted: list[tuple[Any, ...]] = [("overview", done.path, figure)]
     if done.spec.level == "spiking" and done.spec.record.presentations:
-        pictures.append(("raster", done.path))
-    report = done.summary | {"figures": pictures(*pictures)}
+        wanted.append(("raster", done.path))
+    report = done.summary | {"figures": pictures(*wanted)}
     output.result(report, _summary(done.spec, report))
 
 
@@ -259,6 +259,12 @@ def check(
     with Output(as_json, quiet) as output:
         ensemble = _ensemble(seeds, seed)
         loaded = _loaded(protocol, changes, level, seed)
+        from neurosim.building.cells import CellProtocol
+
+        if isinstance(loaded, CellProtocol):
+            of_network("check", seeds=seeds, device=device, cost=cost, latex=latex, plot=plot)
+            check_cell(output, loaded)
+            return
         from neurosim.reports import checks
 
         given: dict[str, Any] = {"cost": cost, "latex": latex, "plot": plot}

@@ -28,5 +28,10 @@ __all__ = [
     "variables_figure",
 ]
 
-NAMED = {"overview": overview, "raster": raster, "calibration": calibration}
+NAMED = {
+    "overview": overview,
+    "raster": raster,
+    "calibration": calibration,
+    "recording": recording,
+}
 """Pictures that can be asked for by name instead of by variables."""

@@ -10,6 +10,7 @@ import xarray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from neurosim.errors import InputError
 from neurosim.figures.runs import (
     COLOURS,
     DOTS,
@@ -22,7 +23,6 @@ from neurosim.figures.runs import (
     save,
     spread,
     title,
-    words,
 )
 from neurosim.traces.naming import beside
 from neurosim.traces.reader import studying
@@ -41,31 +41,36 @@ def recording(trace: str | PathLike[str], out: str | PathLike[str] | None = None
         InputError: the trace is none, or `out` cannot be written.
     """
     with studying(trace) as tree:
+        if "recording" not in tree.children:
+            raise InputError(
+                f"{trace}: is no recording of a cell; neurosim inspect says what it is"
+            )
         figure = recording_figure(tree)
     return save(figure, Path(out) if out else beside(trace, ".png"))
 
 
 def recording_figure(tree: xarray.DataTree) -> Figure:
     """The same as a figure of matplotlib."""
-    group, names = tree["recording"], tree["sweep"].values.astype(str)
+    group = tree["recording"].to_dataset()
+    names = tree.to_dataset()["sweep"].values
     time = group["time"].values
-    stimuli = sorted(name for name in group.data_vars if str(name).startswith("stimulus"))
+    stimuli = sorted(n for n in map(str, group.data_vars) if n.startswith("stimulus"))
     chosen = spread(list(range(len(names))), ROWS)
     curve = "measures" in tree.children and len(names) > 2
     heading = f"{tree.attrs['protocol']}: {tree.attrs['model']}"
     height = 1.2 + 0.7 * bool(stimuli) + 0.75 * len(chosen)
     figure = new_figure(heading, 8.5 if curve else 6.5, max(height, 3.2))
-    cells = figure.add_gridspec(1, 2 if curve else 1, width_ratios=[2.2, 1][: 1 + curve])
-    rows = cells[0].subgridspec(
+    cells = figure.add_gridspec(
         len(chosen) + bool(stimuli),
-        1,
-        hspace=0.08,
-        height_ratios=[1] * bool(stimuli) + [1.3] * len(chosen),
+        1 + curve,
+        width_ratios=[2.2, 1][: 1 + curve],
+        height_ratios=[*([1.0] * bool(stimuli)), *([1.1] * len(chosen))],
+        hspace=0.02,
     )
     colours = _colours(len(chosen))
     top: Axes | None = None
     if stimuli:
-        top = figure.add_subplot(rows[0])
+        top = figure.add_subplot(cells[0, 0])
         _stimuli(top, group, stimuli, chosen, colours, time)
         title(top, "a", "stimuli")
     readout = str(tree.attrs["readout"])
@@ -74,31 +79,31 @@ def recording_figure(tree: xarray.DataTree) -> Figure:
     panels: list[Axes] = []
     for row, (sweep, colour) in enumerate(zip(chosen, colours, strict=True)):
         axes = figure.add_subplot(
-            rows[row + bool(stimuli)], sharex=top, sharey=panels[0] if panels else None
+            cells[row + bool(stimuli), 0], sharex=top, sharey=panels[0] if panels else None
         )
         for k, name in enumerate(shown):
             values = group[name].values[sweep, 0]
             look: dict[str, Any] = (
                 {"color": colour} if k == 0 else {"color": GREY, "ls": (0, (3, 1.5))}
             )
-            axes.plot(*envelope(time, values, 700), lw=0.9, label=words(name), **look)
-        _spikes(axes, tree, int(sweep), group[readout].values[sweep, 0])
+            axes.plot(*envelope(time, values, 700), lw=0.9, label=name, **look)
+        _spikes(axes, tree, int(sweep))
         if len(chosen) > 1:
             axes.annotate(_named(tree, int(sweep)), (1, 1), (-2, -2), "axes fraction",
                           "offset points", ha="right", va="top", size=7.5, color=INK)  # fmt: skip
         axes.tick_params(labelbottom=row == len(chosen) - 1)
         panels.append(axes)
-    title(panels[0], "b" if stimuli else "a", f"{words(readout)}; ticks: spikes", pad=8)
+    title(panels[0], "b" if stimuli else "a", "potential; ticks: spikes")
     if len(shown) > 1:
         above(panels[0], panels[0].lines[: len(shown)])
     middle = panels[len(panels) // 2]
-    middle.set_ylabel(f"{words(readout)} ({unit})")
+    middle.set_ylabel(f"{readout} ({unit})")
     if top is not None:
         top.tick_params(labelbottom=False)
     panels[-1].set_xlabel("time (ms)")
     panels[-1].set_xlim(time[0], time[-1])
     if curve:
-        _curve(figure.add_subplot(cells[1]), tree)
+        _curve(figure.add_subplot(cells[:, 1]), tree)
     return figure
 
 
@@ -110,9 +115,10 @@ def _colours(count: int) -> list[Any]:
 
 def _named(tree: xarray.DataTree, sweep: int) -> str:
     """What a sweep is called: its name, or its current where it has none."""
-    name = str(tree["sweep"].values[sweep])
+    name = str(tree.to_dataset()["sweep"].values[sweep])
     if name == str(sweep) and "measures" in tree.children:
-        return f"{tree['measures']['amplitude'].values[sweep]:.4g} pA"
+        amplitude = tree["measures"].to_dataset()["amplitude"].values
+        return f"{amplitude[sweep]:.4g} pA"
     return name
 
 
@@ -146,30 +152,29 @@ def _stimuli(
         above(axes, lines)
 
 
-def _spikes(axes: Axes, tree: xarray.DataTree, sweep: int, potential: np.ndarray) -> None:
+def _spikes(axes: Axes, tree: xarray.DataTree, sweep: int) -> None:
     """Ticks where the first copy spikes."""
     if "spikes" not in tree.children:
         return
-    spikes = tree[f"spikes/{tree.attrs['model']}"]
+    spikes = tree[f"spikes/{tree.attrs['model']}"].to_dataset()
     copies = int(spikes.attrs["copies"])
     own = spikes["timestamps"].values[spikes["node_ids"].values == sweep * copies]
-    place = axes.get_xaxis_transform()
-    axes.plot(
-        own, np.full(len(own), 0.97), "|", ms=5, mew=0.8, color=INK, transform=place, clip_on=False
-    )
+    if len(own):
+        look: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+        axes.plot(own, np.full(len(own), 0.97), "|", ms=5, mew=0.8, color=INK, **look)
 
 
 def _curve(axes: Axes, tree: xarray.DataTree) -> None:
     """The rate against the current; where nothing spikes, the deflection."""
-    measures = tree["measures"]
+    measures = tree["measures"].to_dataset()
     current, rate = measures["amplitude"].values, measures["rate"].values
     order = np.argsort(current)
     if np.nansum(rate) > 0:
         axes.plot(current[order], rate[order], color=COLOURS[0], **DOTS)
         axes.set(ylabel="rate (Hz)", ylim=(0, None))
-        title(axes, "c", "f–I curve")
+        title(axes, "c", "rate against current")
     else:
         axes.plot(current[order], measures["deflection"].values[order], color=COLOURS[0], **DOTS)
         axes.set_ylabel("deflection (mV)")
-        title(axes, "c", "V–I curve")
+        title(axes, "c", "deflection against current")
     axes.set_xlabel("current (pA)")

@@ -19,7 +19,8 @@ from neurosim.units import shown_in
 RTOL = 1e-8
 """Relative to a state, or to the unit that its dimension is shown in: 1e-8 mV, or 1e-8."""
 
-MAX_STEPS = 2**24
+MAX_STEPS, MAX_STEPS_A_MOMENT = 2**20, 64
+"""What needs more has no solution there."""
 
 Recorded = dict[str, Float[np.ndarray, "moments cells"]]
 """Quantity → its values at the moments of a grid."""
@@ -52,22 +53,27 @@ def record(
 
     def solved(cell: Any) -> tuple[Array, Array]:
         """States at all moments, in units of their scales, and how they move there."""
-        edges = [jnp.asarray(stimulus.edges)[cell] for stimulus in stimuli]
-        jumps = jnp.sort(jnp.concatenate(edges)) if edges else None
-        controller = diffrax.PIDController(rtol=RTOL, atol=RTOL)
-        if jumps is not None:
-            controller = diffrax.ClipStepSizeController(controller, jump_ts=jumps)
+        # Where a trial step goes so far that exponentials overflow, the controller is lost.
+        longest = times[1] - times[0]
+        controller: diffrax.AbstractStepSizeController = diffrax.PIDController(
+            rtol=RTOL, atol=RTOL, dtmax=longest
+        )
+        if stimuli:
+            edges = jnp.concatenate([jnp.asarray(stimulus.edges)[cell] for stimulus in stimuli])
+            beyond = 2 * times[-1]  # what lies at the very start or after the end is no jump
+            jumps = jnp.where((edges > 0) & (edges < times[-1]), edges, beyond)
+            controller = diffrax.ClipStepSizeController(controller, jump_ts=jnp.sort(jumps))
         start = jnp.asarray([lone.start[name] for name in lone.states]) / scale
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(lambda t, y, _: velocity(t, y * scale, cell) / scale),
             diffrax.Tsit5(),
             times[0],
             times[-1],
-            None,
+            longest / 100,
             start,
             saveat=diffrax.SaveAt(ts=jnp.asarray(times)),
             stepsize_controller=controller,
-            max_steps=MAX_STEPS,
+            max_steps=max(MAX_STEPS, MAX_STEPS_A_MOMENT * len(times)),
             throw=False,
         )
         states = jnp.where(jnp.isfinite(solution.ys), solution.ys, jnp.nan) * scale

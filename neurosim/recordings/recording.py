@@ -85,7 +85,8 @@ def record(
     """Record a cell, and write all of it to a trace at once.
 
     protocol: a path, or the bare name of a shipped protocol of a cell, with overrides by dotted
-    key, such as {"model.use": "adex"}. out: the trace, `outputs/<protocol>-<neuron>.h5` if not given. force: overwrite.
+    key, such as {"model.use": "adex"}. out: the trace, `outputs/<protocol>-<neuron>.h5` if not
+    given. force: overwrite.
 
     Raises:
         InputError: the protocol is impossible, or of a network; the trace exists or cannot be
@@ -136,7 +137,7 @@ def _moved(
 ) -> tuple[dict[str, np.ndarray], Spikes]:
     """The wanted quantities (cells seen, moments), and the spikes of all cells."""
     spec, cell = protocol.spec, protocol.cell
-    if cell.jumps:
+    if protocol.stepped:
         from neurosim.levels.spiking import cells as spiking
 
         more = spec.dt, times, wanted, seen, spec.seed, spec.target
@@ -161,7 +162,7 @@ def _check_finite(
             sweep = int(cell) // protocol.spec.record.copies
             hint = (
                 f"a dt below {format_time(protocol.spec.dt)} may do"
-                if protocol.cell.jumps
+                if protocol.stepped
                 else "its equations have no solution there, or none that steps can follow"
             )
             raise DivergedError(
@@ -230,9 +231,9 @@ class _Contents:
         rights = {e.name: e for e in cell.cell.equations}
         self.variables = []
         for name in wanted:
-            about = rights.get(name)
-            left = f"d{name}/dt" if about is not None and about.moves else name
-            text = "what stimuli bring" if about is None else f"{left} = {about.right.text}"
+            line = rights.get(name)
+            left = f"d{name}/dt" if line is not None and line.moves else name
+            text = "what stimuli bring" if line is None else f"{left} = {line.right.text}"
             self.variables.append(self._over_time(name, self.shown[name][0], text))
         self.stimuli = []
         for number, given in enumerate(spec.stimuli):
@@ -291,7 +292,7 @@ def _write(
     force: bool,
 ) -> None:
     spec, cell = protocol.spec, protocol.cell
-    level = "spiking" if cell.jumps else "rate"
+    level = "spiking" if protocol.stepped else "rate"
     attributes = {
         "Conventions": "CF-1.11",
         "title": f"neurosim {spec.name}, {spec.model.name}",
@@ -308,7 +309,7 @@ def _write(
         "protocol_json": spec.model_dump_json(exclude_none=True),
         "overrides": json.dumps({key: str(value) for key, value in protocol.overrides.items()}),
     }
-    copies = {"copies": spec.copies, "layout": "node = sweep * copies + copy"}
+    copies: dict[str, str | int] = {"copies": spec.copies, "layout": "node = sweep * copies + copy"}
     populations = {spec.model.name: copies} if cell.cell.firing is not None else {}
     shape = (protocol.sweeps, spec.record.copies, -1)
     with TraceWriter(
@@ -331,7 +332,7 @@ def _write(
 
 def in_words(done: Recording, figures: list[str], width: int) -> str:
     """The end of a recording in words."""
-    rows = list(done.rows)
+    rows = [("measured", ", ".join(map(" ".join, done.rows)))] if done.rows else []
     pairs = list(zip(done.sweeps.get("amplitude", []), done.sweeps.get("rate", []), strict=True))
     fired = [f"{rate:.3g} Hz at {amplitude:.4g} pA" for amplitude, rate in pairs if rate]
     if fired:

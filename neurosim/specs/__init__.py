@@ -7,7 +7,6 @@ give an object instead; it is used as it is.
 from neurosim.specs.cells import CellModelSpec, CellProtocolSpec, CellRecordSpec, StimulusSpec
 from neurosim.specs.circuits import (
     CellSpec,
-    CellTextSpec,
     CreditSpec,
     Optimizer,
     Parameter,
@@ -47,7 +46,6 @@ __all__ = [
     "CellProtocolSpec",
     "CellRecordSpec",
     "CellSpec",
-    "CellTextSpec",
     "Count",
     "CreditSpec",
     "EquilibriumSpec",

@@ -30,7 +30,7 @@ def _spread_out(given: Any) -> Any:
         raise ValueError(f"count {count!r}: expected a whole number of at least 2")
     if len({getattr(end, "dimension", None) for end in ends}) > 1:
         raise ValueError("from and to have different units")
-    values = np.linspace(*map(float, ends), count)
+    values = np.linspace(float(ends[0]), float(ends[1]), count)
     if not isinstance(ends[0], Measured):
         return values.tolist()
     return [Measured(float(f"{value:.12g}"), ends[0].dimension) for value in values]

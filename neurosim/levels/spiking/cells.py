@@ -1,4 +1,4 @@
-"""Lone cells that are reset when they spike, or noisy: Brian2, in fixed steps."""
+"""Lone cells that are reset when they spike, or noisy, or driven by samples: Brian2."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -118,11 +118,15 @@ def _firing(lone: LoneCell, names: Mapping[str, str]) -> dict[str, str]:
     firing = lone.cell.firing
     if firing is None:
         return {}
-    told = {"threshold": firing.threshold.written(names, {})}
+    passed = firing.threshold.written(names, {})
+    told = {"threshold": passed}
     if firing.reset:
         resets = (f"{names[n]} = {right.written(names, {})}" for n, right in firing.reset)
         told["reset"] = "\n".join(resets)
+    else:
+        told["refractory"] = passed  # one spike each time that it is passed
     if firing.refractory is not None:
         waits = firing.refractory.written(names, {})
-        told["refractory"] = waits if firing.refractory.compares else f"{waits}*second"
+        # A spike falls on the end of its step, and Brian2 counts from the beginning.
+        told["refractory"] = waits if firing.refractory.compares else f"{waits}*second + dt"
     return told
