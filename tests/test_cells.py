@@ -10,7 +10,7 @@ from scipy.integrate import solve_ivp
 
 import neurosim as ns
 from neurosim.building.cells import load_cell_protocol
-from neurosim.building.loading import bundled
+from neurosim.building.shipped import bundled
 from neurosim.recordings.measures import measure
 from neurosim.traces.reader import Arrays
 

@@ -7,12 +7,12 @@ from typing import Any
 from neurosim.building.loaded import Loaded
 from neurosim.building.loading import (
     Protocol,
-    find,
     from_here,
     is_of_cell,
     load_protocol,
     overriding,
 )
+from neurosim.building.shipped import find
 from neurosim.circuits.lone_cells import LoneCell, lone
 from neurosim.errors import InputError, arrived, unknown
 from neurosim.specs import CellProtocolSpec, StimulusSpec

@@ -14,9 +14,10 @@ from pydantic import BaseModel, ValidationError
 from neurosim.building.concerns import concerns
 from neurosim.building.consistency import problems
 from neurosim.building.loaded import Loaded
+from neurosim.building.shipped import bundled, find
 from neurosim.circuits.cells import with_lines
 from neurosim.credit import defaults
-from neurosim.errors import InputError, NeurosimWarning, arrived, nearest
+from neurosim.errors import InputError, NeurosimWarning, arrived
 from neurosim.models.conditions import Problem
 from neurosim.plain import plain
 from neurosim.process import caller
@@ -34,9 +35,7 @@ from neurosim.specs.toml import (
     split_key,
 )
 from neurosim.specs.validation import validate, without_faults
-from neurosim.traces.naming import expanded, placed
-
-PACKAGE = Path(__file__).parents[1]
+from neurosim.traces.naming import placed
 
 
 def names_file(key: KeyPath) -> bool:
@@ -85,39 +84,6 @@ class Protocol(Loaded[ProtocolSpec]):
         if node is None:
             return f"{self.where((table,))}: {message}"
         return self.where((table, *parts)) + rest.removeprefix(".".join(parts))
-
-
-def bundled(kind: str) -> dict[str, Path]:
-    """The shipped files of a kind (`models`, `neurons` or `protocols`), by bare name."""
-    place = "models/neurons" if kind == "neurons" else kind
-    for folder in (PACKAGE / "shipped" / place, PACKAGE.parent / place):
-        if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-    return {}
-
-
-def find(kind: str, name: str | Path, folder: Path | None = None) -> Path:
-    """The file that `name` means: a path, from `folder` if given, or a shipped file's bare name.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    if not isinstance(name, str | os.PathLike):
-        raise InputError(f"{arrived(name)} is no {kind.removesuffix('s')}; expected a file or name")
-    path = expanded(name)
-    for candidate in ([folder / path] if folder else []) + [path]:
-        if os.path.isfile(candidate):  # false for names that no system takes
-            return candidate
-    shipped = bundled(kind)
-    if str(name) in shipped:
-        return shipped[str(name)]
-    singular = kind.removesuffix("s")
-    close = nearest(path.stem, shipped)
-    hint = f"; did you mean {close!r}?" if close else ""
-    raise InputError(
-        f"{name}: no such {singular} file, and no shipped {singular} of that name{hint} "
-        f"(shipped: {', '.join(shipped)})"
-    )
 
 
 def _with_model(

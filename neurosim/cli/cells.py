@@ -36,4 +36,4 @@ def check_cell(output: Output, protocol: Any) -> None:
     from neurosim.reports import recordings
 
     report = recordings.check(protocol)
-    output.result(report, recordings.checked(protocol, report, columns()))
+    output.result(report, recordings.checked(protocol, report))

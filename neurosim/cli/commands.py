@@ -417,7 +417,8 @@ def list_(
         str | None,
         typer.Argument(
             metavar="[KIND]",
-            help="models, neurons, protocols, tasks, rules, activations or solvers; or all.",
+            help="models, protocols, neurons, recordings, tasks, rules, activations or solvers; "
+            "or all.",
         ),
     ] = None,
     quiet: Quiet = False,

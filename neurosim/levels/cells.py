@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from neurosim.circuits.expressions import Expression
 from neurosim.circuits.lone_cells import LoneCell
-from neurosim.networks.circuit import ELEMENTARY
+from neurosim.networks.elementary import ELEMENTARY
 from neurosim.stimuli import Stimulus
 from neurosim.units import shown_in
 

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from neurosim.circuits import expressions
 from neurosim.circuits.chain import Link, links
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import Expression
@@ -26,20 +25,8 @@ from neurosim.networks.dynamics import (
     sweep,
     white,
 )
+from neurosim.networks.elementary import ELEMENTARY
 from neurosim.networks.network import Layers, Network, Weights
-
-
-def _exprel(x: Any) -> Any:
-    """(exp x − 1)/x, 1 at 0."""
-    small = jnp.abs(x) < 1e-5
-    safe = jnp.where(small, 1.0, x)
-    return jnp.where(small, 1 + x / 2, jnp.expm1(safe) / safe)
-
-
-OWN: dict[str, Callable] = {"int": lambda condition: condition * 1.0, "exprel": _exprel}
-"""Elementary functions that JAX does not have under these names."""
-
-ELEMENTARY = {name: OWN.get(name) or getattr(jnp, name) for name in expressions.ELEMENTARY}
 
 CircuitWeights = dict[str, Layers]
 """Projection → its weights in the order of their numbers, (n_post, n_pre) each, (n,) where one

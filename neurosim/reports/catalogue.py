@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from neurosim.building.loading import bundled
+from neurosim.building.shipped import bundled
 from neurosim.circuits.populations import UNPROBED
 from neurosim.credit import CREDITS
 from neurosim.errors import InputError, unknown
@@ -71,7 +71,7 @@ def _models() -> Iterator[Entry]:
 
 
 def _protocols() -> Iterator[Entry]:
-    sources = {model["name"]: model["source"] for model in (*_models(), *_neurons())}
+    sources = {model["name"]: model["source"] for model in _models()}
     for name, path in bundled("protocols").items():
         data = read(path).data
         source = data.get("source", sources.get(data["model"].get("use"), ""))
@@ -83,6 +83,12 @@ def _neurons() -> Iterator[Entry]:
         data = read(path).data
         what, source = data.get("description", ""), data.get("source", "")
         yield _entry(name, "model.use", what, source) | {"path": str(path)}
+
+
+def _recordings() -> Iterator[Entry]:
+    for name, path in bundled("recordings").items():
+        data = read(path).data
+        yield _entry(name, "", data["description"], data.get("source", "")) | {"path": str(path)}
 
 
 def _tasks() -> Iterator[Entry]:
@@ -129,8 +135,9 @@ def _cited(name: str, key: str, text: str) -> Entry:
 
 KINDS: dict[str, Callable[[], Iterator[Entry]]] = {
     "models": _models,
-    "neurons": _neurons,
     "protocols": _protocols,
+    "neurons": _neurons,
+    "recordings": _recordings,
     "tasks": _tasks,
     "rules": _rules,
     "activations": _activations,

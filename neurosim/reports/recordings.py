@@ -7,9 +7,9 @@ from typing import Any
 from neurosim import wording
 from neurosim.building.cells import CellProtocol
 from neurosim.circuits.lone_cells import LoneCell
-from neurosim.recordings import recording
 from neurosim.reports import variables
 from neurosim.specs import StimulusSpec
+from neurosim.specs.toml import written
 from neurosim.traces.reader import Arrays, describe
 from neurosim.units import format_quantity, format_time
 
@@ -20,6 +20,8 @@ def check(protocol: CellProtocol) -> dict[str, Any]:
     `protocol`, resolved; `cell`, with its equations; `level`, `rate` or `spiking`; `sweeps` and
     `copies`; `trace`, where it would go.
     """
+    from neurosim.recordings.recording import trace_path
+
     spec, cell = protocol.spec, protocol.cell
     return {
         "protocol": spec.model_dump(mode="json", exclude_none=True),
@@ -33,33 +35,25 @@ def check(protocol: CellProtocol) -> dict[str, Any]:
         "level": "spiking" if protocol.stepped else "rate",
         "sweeps": protocol.sweeps,
         "copies": spec.copies,
-        "trace": str(recording.trace_path(spec, None)),
+        "trace": str(trace_path(spec, None)),
     }
 
 
-def checked(protocol: CellProtocol, report: dict[str, Any], width: int) -> str:
-    """What `check` returns, as text for people."""
+def checked(protocol: CellProtocol, report: dict[str, Any]) -> str:
+    """What `check` returns, as a protocol file: the words are its comments."""
     spec, about = protocol.spec, report["cell"]
-    how = (
-        f"Brian2, in steps of {format_time(spec.dt)}"
-        if protocol.stepped
-        else "diffrax, in steps of its own"
-    )
+    how = f"Brian2, in steps of {format_time(spec.dt)}"
+    how = how if protocol.stepped else "diffrax, in steps of its own"
     lasts, copies = format_time(spec.duration), wording.plural(spec.copies, "cell")
-    rows = [
-        ("cell", about["name"] + (f" ({about['source']})" if about["source"] else "")),
-        *(("equations" if k == 0 else "", line) for k, line in enumerate(about["equations"])),
-        ("inputs", ", ".join(about["inputs"])),
-        ("readout", about["readout"]),
-        *(("stimulus", _stimulus(given)) for given in spec.stimuli),
-        (
-            "sweeps",
-            f"{report['sweeps']} of {lasts}, {copies} each",
-        ),
-        ("integrated", f"by {how}"),
-        ("trace", report["trace"]),
+    words = [
+        f"{spec.name}: {about['name']}, {report['sweeps']} sweeps of {lasts}, {copies} each",
+        *(f"  {line}" for line in about["equations"]),
+        *(_stimulus(given) for given in spec.stimuli),
+        f"integrated by {how}",
+        f"trace: {report['trace']}",
     ]
-    return "\n".join([f"{spec.name}: {spec.description}", *wording.labelled(rows, width)])
+    comments = "\n".join(f"# {line}" for line in words)
+    return f"{comments}\n\n{written(report['protocol'])}"
 
 
 def _lines(cell: LoneCell) -> list[str]:

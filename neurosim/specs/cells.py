@@ -111,6 +111,7 @@ class CellProtocolSpec(Spec):
 
     name: str = "unnamed"
     description: str = ""
+    source: str = ""
     duration: PositiveTime
     dt: PositiveTime = 1e-4
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
