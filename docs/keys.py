@@ -1,4 +1,4 @@
-"""The tables of keys in protocols.md: `python docs/keys.py` writes them from the specs.
+"""The tables of keys in the docs: `python docs/keys.py` writes them from the specs.
 
 A table stands below a comment that names it. Its first three columns are made here; the last one,
 what a key means, is written by hand and kept.
@@ -19,14 +19,16 @@ from neurosim import specs
 from neurosim.circuits.starts import NAMED
 from neurosim.credit import CREDITS
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES, PROBES
+from neurosim.specs.cells import Amplitudes, Durations, Frequencies, Starts
 from neurosim.tasks import TASKS
 from neurosim.units import Quantity, format_quantity
 
-PAGE = Path(__file__).with_name("protocols.md")
+PAGES = [Path(__file__).with_name(name) for name in ("protocols.md", "neurons.md")]
 
 LOADED = {
     "model": {"use": ("name or path", "none"), "like": ("name or path", "none")},
     "task": {"name": (list(TASKS), "needed")},
+    "neuron": {"use": ("name or path", "none")},
 }
 """Keys that no spec has, as loading takes them out: value and default."""
 
@@ -50,6 +52,10 @@ TABLES: dict[str, tuple[type, set[str]]] = {
     "model.spiking": (specs.NeuronsSpec, set()),
     "task": (object, set()),
     **{f"task.{name}": (kind, set()) for name, kind in TASKS.items()},
+    "cell-protocol": (specs.CellProtocolSpec, set()),
+    "stimuli": (specs.StimulusSpec, set()),
+    "cell-record": (specs.CellRecordSpec, set()),
+    "neuron": (specs.CellModelSpec, set()),
 }
 """Table → what it lists, and the fields that others list."""
 
@@ -74,6 +80,10 @@ WORDS = [
     (specs.PopulationField, "layers, or table"),
     (specs.LongerField, "time > 0, or table"),
     (str | Path, "path"),
+    (Amplitudes, "number, or text with a unit; or a list, or a range"),
+    (Starts, "time ≥ 0, or a list"),
+    (Durations, "time > 0, or a list"),
+    (Frequencies, "rate > 0, or a list"),
     (bool, "`true`, `false`"),
     (int, "integer"),
     (float, "number"),
@@ -130,7 +140,7 @@ def default(given: Any, hint: Any) -> str:
         return "none" if not isinstance(given, specs.Spec) else ""
     if isinstance(given, bool):
         return f"`{str(given).lower()}`"
-    if isinstance(given, tuple):
+    if isinstance(given, tuple | list):
         return ", ".join(f"`{v}`" if isinstance(v, str) else f"{v:g}" for v in given)
     for note in get_args(hint)[1:]:
         if isinstance(note, Quantity):
@@ -176,4 +186,5 @@ def updated(page: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(updated(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8")

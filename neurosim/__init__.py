@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from neurosim import figures, theory
     from neurosim.building.loading import Protocol, load_model, load_protocol
     from neurosim.comparison import compare
+    from neurosim.recordings.recording import Recording, record
     from neurosim.reports.analysis import analyze
     from neurosim.reports.catalogue import catalog
     from neurosim.reports.checks import check
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Protocol": "neurosim.building.loading",
     "Run": "neurosim.runs.results",
+    "Recording": "neurosim.recordings.recording",
     "analyze": "neurosim.reports.analysis",
     "catalog": "neurosim.reports.catalogue",
     "check": "neurosim.reports.checks",
@@ -29,6 +31,7 @@ _LAZY = {
     "load_model": "neurosim.building.loading",
     "load_protocol": "neurosim.building.loading",
     "open_trace": "neurosim.traces.reader",
+    "record": "neurosim.recordings.recording",
     "repair": "neurosim.traces.repairing",
     "resume": "neurosim.runs.resumption",
     "run": "neurosim.runs.launch",
@@ -40,6 +43,7 @@ __all__ = [
     "NeurosimError",
     "NeurosimWarning",
     "Protocol",
+    "Recording",
     "Run",
     "StoppedError",
     "analyze",
@@ -51,6 +55,7 @@ __all__ = [
     "load_model",
     "load_protocol",
     "open_trace",
+    "record",
     "repair",
     "resume",
     "run",

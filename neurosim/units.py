@@ -43,6 +43,16 @@ EXAMPLES: dict[Dimension, str] = {
     "capacitance": "200 pF",
 }
 
+SHOWN: dict[Dimension, str] = {
+    "time": "ms",
+    "voltage": "mV",
+    "rate": "Hz",
+    "current": "pA",
+    "conductance": "nS",
+    "capacitance": "pF",
+}
+"""What figures and traces of cells show a dimension in."""
+
 _QUANTITY = re.compile(
     r"\s*(?P<mantissa>[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+|inf(?:inity)?|nan))"
     r"(?:e(?P<exponent>[+-]?[0-9]{1,4}))?\s*(?P<unit>[^\W\d_]+)?\s*",
@@ -90,6 +100,14 @@ def format_quantity(value: float, dimension: Dimension) -> str:
     scaled = number.scaleb(-units[unit]).normalize()
     style = "f" if -4 <= scaled.adjusted() < 16 else "e"
     return f"{scaled:{style}} {unit}"
+
+
+def shown_in(dimension: str | None) -> tuple[str, float]:
+    """The unit that a dimension is shown in, and how large it is in SI units; "1" for none."""
+    for known, units in UNITS.items():
+        if known == dimension:
+            return SHOWN[known], float(f"1e{units[SHOWN[known]]}")
+    return "1", 1.0
 
 
 def format_time(seconds: float) -> str:

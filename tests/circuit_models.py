@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from tiny_networks import SIZES
 
-from neurosim.building.loading import bundled, load_model
+from neurosim.building.loading import load_model
+from neurosim.building.shipped import bundled
 from neurosim.networks.dynamics import rest
 from neurosim.specs import ModelSpec
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.mathtext import MathTextParser
 
 import neurosim as ns
-from neurosim.building.loading import bundled
+from neurosim.building.shipped import bundled
 
 CIRCUITS = {path.stem: path for path in (Path(__file__).parent / "circuits").glob("*.toml")}
 SIZES = {"microcircuit": [5, 6, 4, 3], "segregated-dendrites": [6, 8, 4]}

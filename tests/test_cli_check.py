@@ -10,7 +10,7 @@ from circuit_models import ASKS_FOR_FILES
 from command_line import call
 
 import neurosim as ns
-from neurosim.building.loading import bundled
+from neurosim.building.shipped import bundled
 
 PROTOCOLS = sorted(bundled("protocols"))
 
@@ -35,7 +35,16 @@ def test_list_is_one_line_each():
 
 def test_list_tells_all():
     report = json.loads(call("list", "--json").stdout)
-    kinds = ["models", "protocols", "tasks", "rules", "activations", "solvers"]
+    kinds = [
+        "models",
+        "protocols",
+        "neurons",
+        "recordings",
+        "tasks",
+        "rules",
+        "activations",
+        "solvers",
+    ]
     assert list(report) == [*kinds, "warnings"]
     for kind in kinds:
         assert report[kind] == ns.catalog(kind)
@@ -51,6 +60,7 @@ NAMED = [entry for entry in ns.catalog() if entry["key"]]
 def test_every_name_listed_is_one_that_its_key_takes(entry):
     taught = entry["key"].startswith("model.credit") or entry["name"].startswith("delta")
     protocol = "target-propagation" if taught else "quickstart"
+    protocol = "current-clamp" if entry["kind"] == "neurons" else protocol
     arguments = ["check", protocol, "--set", f"{entry['key']}={entry['name']}"]
     assert "unknown" not in call(*arguments).stderr  # though it may not fit the rest
     wrong = call(*arguments[:-1], f"{entry['key']}=nonsense")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import call
 
-from neurosim.building.loading import bundled
+from neurosim.building.shipped import bundled
 
 
 @pytest.fixture(autouse=True)

@@ -82,6 +82,7 @@ def test_a_process_drops_its_programs_when_they_are_too_many(monkeypatch):
 
 
 @pytest.mark.long
+@pytest.mark.longest
 @pytest.mark.skipif(sys.platform != "linux", reason="reads memory as Linux tells it")
 def test_memory_does_not_grow_with_the_networks_seen(tmp_path):
     """Of 24 shapes the later ones take no more at their worst: programs are dropped in between."""

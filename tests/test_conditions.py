@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import neurosim as ns
-from neurosim.building.loading import bundled, load_model
+from neurosim.building.loading import load_model
+from neurosim.building.shipped import bundled
 from neurosim.credit import CREDITS, Credit, named
 from neurosim.credit.feedback_alignment import feedback_alignment
 from neurosim.reports.catalogue import catalog

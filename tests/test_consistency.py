@@ -9,7 +9,8 @@ from circuit_models import ASKS_FOR_FILES
 
 import neurosim as ns
 from neurosim.building import assembly, facts
-from neurosim.building.loading import bundled, load_model
+from neurosim.building.loading import load_model
+from neurosim.building.shipped import bundled
 from neurosim.models import circuitry
 from neurosim.runs.contents import Contents, Plan
 from neurosim.specs import ModelSpec

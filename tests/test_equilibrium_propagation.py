@@ -261,6 +261,7 @@ def test_neurons_in_time_learn_what_neurons_at_rest_do(run):
 
 
 @pytest.mark.long
+@pytest.mark.longest
 def test_spikes_learn_what_rates_do_but_for_their_scatter(run):
     """Nudged strongly, β = 1. What stands at right angles to rates falls as 1/√neurons."""
     rates, aside = together(learned(run(HOPFIELD, 1.0, "rate"))[1]), []
@@ -281,6 +282,7 @@ def test_spikes_learn_what_rates_do_but_for_their_scatter(run):
 # ------------------------------------------------------------------------------------- resuming
 
 
+@pytest.mark.long
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch):
     """In the middle of an epoch of digits, with the shipped protocol."""
     monkeypatch.setattr(import_module("neurosim.runs.loop"), "CHUNK_SECONDS", 0.0)

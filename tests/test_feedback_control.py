@@ -239,6 +239,7 @@ def weights(run, moment):
     return J, np.concatenate([of["Q1"], of["Q2"], of["D3"]])
 
 
+@pytest.mark.long
 def test_what_Q_learns_is_what_the_theory_expects(noisy, tmp_path):
     """⟨−v^A uᵀ⟩/σ² = (I − Q A⁻¹ J) Jᵀ A⁻ᵀ with A = J Q + αI, to the scatter of 2000 samples.
 

@@ -1,4 +1,4 @@
-"""Every key is explained: the tables of docs/protocols.md are those of the specs."""
+"""Every key is explained: the tables of the docs are those of the specs."""
 
 import runpy
 from pathlib import Path
@@ -16,8 +16,8 @@ def keys():
     return runpy.run_path(str(DOCS / "keys.py"))
 
 
-def test_every_key_stands_in_the_page_as_the_specs_have_it(keys):
-    page = (DOCS / "protocols.md").read_text(encoding="utf-8")
+def test_every_key_stands_in_a_page_as_the_specs_have_it(keys):
+    page = "".join(path.read_text(encoding="utf-8") for path in keys["PAGES"])
     assert keys["updated"](page) == page, "python docs/keys.py writes the tables anew"
     assert {f"<!-- keys: {name} -->" for name in keys["TABLES"]} <= set(page.splitlines())
     rows = [line for line in page.splitlines() if line.startswith("| `")]

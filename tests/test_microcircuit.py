@@ -153,6 +153,7 @@ max_newton = 0
 """
 
 
+@pytest.mark.long
 def test_interneurons_move_as_the_layer_above_does(tmp_path):
     """With keep = 1, ΔI is what the closed form makes of ΔW, but for a part linear in λ."""
     (tmp_path / "teaching.toml").write_text(TEACHING)

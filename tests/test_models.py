@@ -10,7 +10,8 @@ from command_line import call
 
 import neurosim as ns
 from neurosim.building import assembly
-from neurosim.building.loading import bundled, load_model
+from neurosim.building.loading import load_model
+from neurosim.building.shipped import bundled
 from neurosim.models import circuitry
 from neurosim.networks.dynamics import Target, rest
 

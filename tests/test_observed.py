@@ -9,7 +9,8 @@ from small_spikes import arrays, compiled
 from tiny_runs import TINY
 
 import neurosim as ns
-from neurosim.building.loading import bundled, load_model
+from neurosim.building.loading import load_model
+from neurosim.building.shipped import bundled
 from neurosim.circuits.reading import problems
 from neurosim.circuits.variables import TAKEN
 from neurosim.comparison import hold

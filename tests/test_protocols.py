@@ -5,7 +5,7 @@ import pytest
 from circuit_models import ASKS_FOR_FILES
 
 import neurosim as ns
-from neurosim.building.loading import bundled
+from neurosim.building.shipped import bundled
 
 SMALL = {"record.presentations": 2, "record.samples": 2}
 

@@ -64,6 +64,13 @@ def whole_model():
 def test_toml(text):
     """To its end, over three seeds: a protocol, a model in quickstart, or changes of both."""
     given, level = tomllib.loads(text), None
+    if "duration" in given or "equations" in given:
+        Path("cell.toml").write_text(text, encoding="utf-8")
+        changes = {"target": "numpy"}
+        changes |= {} if "duration" in given else {"model.use": "cell.toml"}
+        done = ns.record("cell.toml" if "duration" in given else "current-clamp", changes)
+        assert done.cell["input_resistance"] == pytest.approx(100, rel=1e-3)
+        return
     if "task" in given:
         Path("mine.toml").write_text(text, encoding="utf-8")
         protocol = ns.load_protocol("mine.toml")

@@ -14,7 +14,7 @@ from command_line import call
 from tiny_runs import same
 
 import neurosim as ns
-from neurosim.building.loading import bundled
+from neurosim.building.shipped import bundled
 from neurosim.errors import InputError, StoppedError
 from neurosim.plain import plain
 from neurosim.specs import ModelSpec

@@ -252,6 +252,7 @@ def spoken(window, neurons):
 
 
 @pytest.mark.long
+@pytest.mark.longest
 def test_spikes_say_what_rates_do_ever_closer():
     """The error falls as 1/√(N T), of counted rates and of apical potentials that are plateaus."""
     coarse, fine = spoken(200, 5), spoken(800, 20)
@@ -259,6 +260,7 @@ def test_spikes_say_what_rates_do_ever_closer():
 
 
 @pytest.mark.long
+@pytest.mark.longest
 def test_single_poisson_neurons_learn_digits():
     """The input spikes too; three seeds, 60 presentations of ten digits."""
     given = {
@@ -277,6 +279,7 @@ def test_single_poisson_neurons_learn_digits():
 # ---------------------------------------------------------------------------------------- resumed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("level", ["rate", "spiking"])
 def test_a_killed_run_goes_on_bit_for_bit(level, monkeypatch):
     """In the middle, under phases of random length; at the spiking level the input spikes too."""

@@ -101,6 +101,7 @@ def test_a_standalone_network_is_the_one_here(monkeypatch):
 
 
 @pytest.mark.long
+@pytest.mark.longest
 @compiled
 @pytest.mark.parametrize("soma", ["lif"])
 def test_a_run_as_a_program_of_its_own_is_the_same(soma, tmp_path):

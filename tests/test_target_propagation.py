@@ -314,7 +314,13 @@ def double_precision():
         yield
 
 
-@pytest.mark.parametrize("method", FAMILY)
+OFTEN = ("dtp-ai", "rdtp-ai", "dtp-drl", "dtp-ldrl")
+"""Methods that the usual tests look at; the others are variants of one line."""
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=[] if m in OFTEN else pytest.mark.long) for m in FAMILY]
+)
 def test_a_hundred_iterations_as_in_the_algorithms(method, tmp_path, double_precision):
     rng = np.random.default_rng(3)
     sizes = [4, 5, 5, 5] if method.endswith("-ei") else [4, 6, 5, 3]

@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from pydantic import BaseModel, ValidationError
 
 from neurosim.building.concerns import concerns
 from neurosim.building.consistency import problems
+from neurosim.building.loaded import Loaded
+from neurosim.building.shipped import bundled, find
 from neurosim.circuits.cells import with_lines
 from neurosim.credit import defaults
-from neurosim.errors import InputError, NeurosimWarning, arrived, nearest
+from neurosim.errors import InputError, NeurosimWarning, arrived
 from neurosim.models.conditions import Problem
 from neurosim.plain import plain
 from neurosim.process import caller
@@ -33,33 +35,16 @@ from neurosim.specs.toml import (
     split_key,
 )
 from neurosim.specs.validation import validate, without_faults
-from neurosim.traces.naming import expanded, placed
-
-PACKAGE = Path(__file__).parents[1]
+from neurosim.traces.naming import placed
 
 
 def names_file(key: KeyPath) -> bool:
     """Whether a key of a protocol names a file; there it is meant from the protocol's folder."""
-    return key == ("task", "path") or (key[0] == "model" and key[-1] == "file")
+    return key == ("task", "path") or (key[0] in ("model", "stimuli") and key[-1] == "file")
 
 
-@dataclass(frozen=True, repr=False)
-class Protocol:
-    """A checked protocol and where it came from.
-
-    folder: what relative paths in it are meant from. sources: to point at its keys in errors.
-    """
-
-    spec: ProtocolSpec
-    folder: Path
-    sources: Sources
-    overrides: Mapping[str, Any]
-
-    def __repr__(self) -> str:
-        sources = self.sources.sources
-        place = f" of {sources[0].document.path}" if sources else ""
-        changes = ", ".join(f"{key}={arrived(value)}" for key, value in self.overrides.items())
-        return f"<Protocol {self.spec.name}{place}{': ' if changes else ''}{changes}>"
+class Protocol(Loaded[ProtocolSpec]):
+    """A checked protocol of a network."""
 
     def changed(self, **changes: Any) -> "Protocol":
         """The same protocol with top-level keys replaced, checked again."""
@@ -78,14 +63,6 @@ class Protocol:
         document = self.sources.sources[0].document.path
         place = self.sources.locate(key)[0] if key else str(document)
         return any(place == path or place.startswith(f"{path}:") for path in own)
-
-    def where(self, key: tuple[str | int, ...]) -> str:
-        """`file:line: dotted.key`, or the override it came from."""
-        name = dotted(key)
-        if any(name == given or name.startswith(f"{given}.") for given in self.overrides):
-            return caller.override(name)
-        place, shown = self.sources.locate(key)
-        return f"{place}: {dotted(shown)}" if place else name
 
     @contextmanager
     def placing(self, table: str, alias: object = None) -> Iterator[None]:
@@ -107,38 +84,6 @@ class Protocol:
         if node is None:
             return f"{self.where((table,))}: {message}"
         return self.where((table, *parts)) + rest.removeprefix(".".join(parts))
-
-
-def bundled(kind: str) -> dict[str, Path]:
-    """The shipped files of a kind (`models` or `protocols`), by bare name."""
-    for folder in (PACKAGE / "shipped" / kind, PACKAGE.parent / kind):
-        if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-    return {}
-
-
-def find(kind: str, name: str | Path, folder: Path | None = None) -> Path:
-    """The file that `name` means: a path, from `folder` if given, or a shipped file's bare name.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    if not isinstance(name, str | os.PathLike):
-        raise InputError(f"{arrived(name)} is no {kind.removesuffix('s')}; expected a file or name")
-    path = expanded(name)
-    for candidate in ([folder / path] if folder else []) + [path]:
-        if os.path.isfile(candidate):  # false for names that no system takes
-            return candidate
-    shipped = bundled(kind)
-    if str(name) in shipped:
-        return shipped[str(name)]
-    singular = kind.removesuffix("s")
-    close = nearest(path.stem, shipped)
-    hint = f"; did you mean {close!r}?" if close else ""
-    raise InputError(
-        f"{name}: no such {singular} file, and no shipped {singular} of that name{hint} "
-        f"(shipped: {', '.join(shipped)})"
-    )
 
 
 def _with_model(
@@ -163,6 +108,11 @@ def _with_model(
     base = _without_circuit(model) if _another_circuit(overrides) else model
     merged = {**data, "model": _merged(base, rest)}
     return merged, Sources((Source(document), *(Source(d, at=("model",)) for d in documents)))
+
+
+def is_of_cell(data: Mapping[str, Any]) -> bool:
+    """Whether the data of a protocol are of a cell alone: it lasts a duration and has no task."""
+    return "duration" in data and "task" not in data
 
 
 CIRCUIT = frozenset(
@@ -269,16 +219,16 @@ def _said(keys: Iterable[str], *table: str) -> set[tuple[str, str]]:
     return {key[-2:] for key in parts if key[:-2] == way}  # type: ignore[misc]
 
 
-def _from_here(key: KeyPath, value: Any) -> Any:
+def from_here(key: KeyPath, value: Any) -> Any:
     """The value of an override, with file names as a shell means them."""
     if isinstance(value, Mapping):
-        return {part: _from_here((*key, part), inner) for part, inner in value.items()}
+        return {part: from_here((*key, part), inner) for part, inner in value.items()}
     if isinstance(value, str) and names_file(key):
         return os.path.abspath(os.path.expanduser(value))
     return value
 
 
-def _written(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+def overriding(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
     """Overrides as files would say them."""
     if overrides is None:
         return {}
@@ -311,9 +261,13 @@ def load_protocol(name: str | Path, overrides: Mapping[str, Any] | None = None) 
     Raises:
         InputError: every mistake in the files and overrides, one a line.
     """
-    given = _by_name(_written(overrides), "model.credit")
-    overrides = {key: _from_here(split_key(key), value) for key, value in given.items()}
+    given = _by_name(overriding(overrides), "model.credit")
+    overrides = {key: from_here(split_key(key), value) for key, value in given.items()}
     document = read(find("protocols", name))
+    if is_of_cell(document.data):
+        raise InputError(
+            f"{name}: is a protocol of a cell; neurosim.record({str(name)!r}) takes it"
+        )
     data, sources = _composed(document, overrides)
     return _protocol(data, document.path.parent, sources, overrides)
 
@@ -366,7 +320,7 @@ def load_model(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     Raises:
         InputError: every mistake in the file and overrides, one a line.
     """
-    overrides = _by_name(_written(overrides), "credit")
+    overrides = _by_name(overriding(overrides), "credit")
     model, documents = _model(name)
     data = with_credit(override(_open(model, _said(overrides)), overrides))
     return validate(ModelSpec, data, Sources(tuple(map(Source, documents))), overrides)

@@ -74,14 +74,27 @@ def check(cell: Cell, units: Mapping[str, str]) -> None:
     Raises:
         ExpressionError: an equation cannot; the message quotes it.
     """
-    found = {name: Dimension.of(BASES[dimension]) for name, dimension in units.items()}
-    known = _Known(found | GIVEN)
+    _learned(cell, units)
+
+
+def found(cell: Cell, units: Mapping[str, str]) -> dict[str, str | None]:
+    """The dimension of everything that a checked cell names; None of what has none, or another."""
+    known = _learned(cell, units)
+    names = {Dimension.of(powers): name for name, powers in BASES.items()}
+    return {n: names.get(known.resolved(known.named(n))) for n in {*cell.names, *cell.defined}}
+
+
+def _learned(cell: Cell, units: Mapping[str, str]) -> "_Known":
+    """What the equations of a cell tell of dimensions."""
+    given = {name: Dimension.of(BASES[dimension]) for name, dimension in units.items()}
+    known = _Known(given | GIVEN)
     if cell.firing is not None:
         known.given |= {SPIKES: Dimension.of(BASES["rate"])}
     for equation in cell.equations:
         known.read(equation)
     if cell.firing is not None:
         known.fires(cell.firing)
+    return known
 
 
 class _Known:
@@ -94,7 +107,7 @@ class _Known:
 
     def read(self, equation: Equation) -> None:
         """Learn from an equation."""
-        left = self._named(equation.name)
+        left = self.named(equation.name)
         if equation.moves:
             free = not equation.right.names & (self.given.keys() - GIVEN.keys() - {SPIKES})
             pace = {f"?{equation.name}": 1} if free else {"s": -1}
@@ -111,7 +124,7 @@ class _Known:
             line = f"{name} = {right.text}"
             found = self._dimension(right.tree.body, line)
             message = f"reset {line}: its right side has {{1}}; expected {{0}}"
-            self._same(self._named(name), found, message)
+            self._same(self.named(name), found, message)
         if firing.refractory is not None:
             line = f"refractory {firing.refractory.text}"
             found = self._dimension(firing.refractory.tree.body, line)
@@ -127,7 +140,8 @@ class _Known:
             found = found.times(one, power)
         return found
 
-    def _named(self, name: str) -> Dimension:
+    def named(self, name: str) -> Dimension:
+        """Of a quantity, as far as it is known."""
         return self.given.get(name, Dimension.of({f"?{name}": 1}))
 
     def _same(self, one: Dimension, other: Dimension, message: str) -> None:
@@ -155,7 +169,7 @@ class _Known:
 
         match node:
             case ast.Name(id=name):
-                return self._named(name)
+                return self.named(name)
             case ast.Constant():
                 self._numbers += 1
                 return Dimension.of({f"?number {self._numbers}": 1})

@@ -31,7 +31,7 @@ OPERATORS: dict[type[ast.AST], str] = {
 """What may stand between and before quantities."""
 
 ELEMENTARY = dict.fromkeys(
-    ("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos", "abs", "int"), 1
+    ("exp", "log", "log1p", "expm1", "exprel", "sqrt", "tanh", "sin", "cos", "abs", "int"), 1
 ) | {"clip": 3}
 """Functions that every expression may call, with how many arguments they take; Brian2 knows them
 under the same names."""
@@ -71,6 +71,19 @@ class Expression:
     def compares(self) -> bool:
         """Whether it is a condition."""
         return isinstance(self.tree.body, ast.Compare)
+
+    @property
+    def excess(self) -> "Expression":
+        """Of a condition, how far it is fulfilled: greater than 0 where it is."""
+        match self.tree.body:
+            case ast.Compare(left=left, ops=[ast.Gt() | ast.GtE()], comparators=[right]):
+                difference = ast.BinOp(left, ast.Sub(), right)
+            case ast.Compare(left=left, comparators=[right]):
+                difference = ast.BinOp(right, ast.Sub(), left)
+            case _:
+                raise AssertionError(f"{self.text} is no condition")
+        tree = ast.fix_missing_locations(ast.Expression(difference))
+        return Expression(ast.unparse(tree), tree)
 
     @cached_property
     def _code(self) -> CodeType:

@@ -88,6 +88,7 @@ ELEMENTARY: Functions = {
 ELEMENTARY = dict(ELEMENTARY) | {
     "log1p": lambda a: (rf"\log{bracketed('1 + ' + held(a, PRODUCT))}", ATOM),
     "expm1": lambda a: (rf"\exp{bracketed(a[0])} - 1", SUM),
+    "exprel": lambda a: (rf"\left(\exp{bracketed(a[0])} - 1\right) / {held(a, ATOM)}", PRODUCT),
     "sqrt": lambda a: (rf"\sqrt{{{a[0]}}}", ATOM),
     "abs": lambda a: (rf"\left|{a[0]}\right|", ATOM),
     "clip": _called(r"\operatorname{clip}"),

@@ -37,7 +37,7 @@ class _Reading:
         self.parameters = dict(tables.parameters)
         for key, message in misnamed(tables):
             self._say(key, message)
-        self.written = CellTables(tables, self._say)
+        self.written = CellTables(tables.cells, FUNCTIONS, self._say)
         self.cells, self.own = self.written.cells, self.written.own
         if self.wrong:
             return

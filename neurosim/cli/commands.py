@@ -5,24 +5,23 @@ Heavy modules are imported inside the commands, so that `neurosim --help` comes 
 
 import os
 import re
-import shutil
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from textwrap import shorten
 from threading import Thread
 from typing import Annotated, Any
 
 import typer
 
+from neurosim.cli.cells import check_cell, of_network, record
 from neurosim.cli.console import Output, serving
-from neurosim.errors import InputError, NeurosimError, NeurosimWarning
+from neurosim.cli.pictures import columns, drawing, figure_at, pictures
+from neurosim.errors import InputError
 from neurosim.process.caller import on_terminal
-from neurosim.traces.naming import beside, drawn, located, pictured, stem
+from neurosim.traces.naming import beside, located, stem
 
 DRAWING = ("neurosim.figures.runs", "h5netcdf", "xarray")
 """What a finished run is drawn with."""
@@ -74,19 +73,15 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and er
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
-def _columns() -> int:
-    return shutil.get_terminal_size().columns
-
-
 def _loaded(name: str, assignments: list[str] | None, level: str | None, seed: int | None) -> Any:
-    """The protocol with everything that the options change in it."""
-    from neurosim.building.loading import load_protocol
+    """The protocol, of a network or a cell, with everything that the options change in it."""
+    from neurosim.building.cells import load
     from neurosim.specs.toml import parse_assignment
 
     changes: dict[str, Any] = dict(map(parse_assignment, assignments or []))
     options = {k: v for k, v in (("level", level), ("seed", seed)) if v is not None}
     try:
-        return load_protocol(name, changes | options)
+        return load(name, changes | options)
     except InputError as error:
         own = re.compile(rf"^--set ({'|'.join(options)}):") if options else None
         lines = [own.sub(r"--\1:", m) if own else m for m in error.messages]
@@ -107,59 +102,6 @@ def _ensemble(seeds: str | None, seed: int | None) -> range | None:
             "such as 0:5 for the seeds 0, 1, 2, 3 and 4"
         )
     return found
-
-
-def _new(path: Path, force: bool) -> Path:
-    """A file that is about to be written, if nothing is lost by it."""
-    path = located(path)
-    if os.path.exists(path) and not force:
-        raise InputError(f"{path}: exists; give --force to overwrite, or --out FILE")
-    return path
-
-
-def _figure(out: Path | None, usual: Path, force: bool) -> Path:
-    """A figure that is about to be drawn: `out`, or what it is called if nobody says.
-
-    What neurosim drew itself under the usual name it draws again.
-    """
-    if out is not None:
-        return _new(pictured(out), force)
-    usual = located(usual)
-    return _new(usual, force or (os.path.isfile(usual) and drawn(usual)))
-
-
-@contextmanager
-def _drawing() -> Iterator[None]:
-    """In which matplotlib fails in words: the user's settings choose much of what it does.
-
-    Raises:
-        InputError: it failed.
-    """
-    try:
-        yield
-    except NeurosimError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"matplotlib cannot draw: {type(error).__name__}: {shorten(str(error), 120)}; "
-            "its settings come from MPLBACKEND and matplotlibrc"
-        ) from error
-
-
-def _pictures(*pictures: tuple[Any, ...]) -> list[str]:
-    """What pictures of a result are called; it is not lost where one cannot be drawn.
-
-    pictures: of each the name of a function of `neurosim.figures`, and what it is given.
-    """
-    drawn = []
-    try:
-        with _drawing():
-            figures = import_module("neurosim.figures")
-            for name, *given in pictures:
-                drawn.append(str(getattr(figures, name)(*given)))
-    except NeurosimError as error:
-        warnings.warn(f"no figure: {error}", NeurosimWarning, stacklevel=1)
-    return drawn
 
 
 def _version(asked: bool) -> None:
@@ -200,12 +142,18 @@ def run(
     with Output(as_json, quiet) as output:
         ensemble = _ensemble(seeds, seed)
         loaded = _loaded(protocol, changes, level, seed)
+        from neurosim.building.cells import CellProtocol
+
+        if isinstance(loaded, CellProtocol):
+            of_network("run", seeds=seeds, device=device)
+            record(output, loaded, out, force)
+            return
         from neurosim.building.loading import trace_path
         from neurosim.process import progression
         from neurosim.runs import launch
 
         trace = trace_path(loaded.spec, out)
-        figure = _figure(None, beside(trace, ".png"), force or os.path.exists(trace))
+        figure = figure_at(None, beside(trace, ".png"), force or os.path.exists(trace))
         with progression.display(loaded.spec.name, quiet) as progress:
             heard = _importing_meanwhile(progress)
             done = launch.run(
@@ -260,10 +208,10 @@ def _import_drawing() -> None:
 
 def _finish(output: Output, done: Any, figure: Path) -> None:
     """Draw a finished run and say how it ended."""
-    pictures: list[tuple[Any, ...]] = [("overview", done.path, figure)]
+    wanted: list[tuple[Any, ...]] = [("overview", done.path, figure)]
     if done.spec.level == "spiking" and done.spec.record.presentations:
-        pictures.append(("raster", done.path))
-    report = done.summary | {"figures": _pictures(*pictures)}
+        wanted.append(("raster", done.path))
+    report = done.summary | {"figures": pictures(*wanted)}
     output.result(report, _summary(done.spec, report))
 
 
@@ -286,9 +234,7 @@ def _summary(spec: Any, report: dict[str, Any]) -> str:
             rows.append(("settled", words))
     rows += [("wall time", wording.duration(report["wall_s"])), ("trace", report["trace"])]
     rows += [("figure", figure) for figure in report["figures"]]
-    return "\n".join(
-        [f"{spec.name}, {spec.level} level: done", *wording.labelled(rows, _columns())]
-    )
+    return "\n".join([f"{spec.name}, {spec.level} level: done", *wording.labelled(rows, columns())])
 
 
 @app.command()
@@ -318,6 +264,12 @@ def check(
     with Output(as_json, quiet) as output:
         ensemble = _ensemble(seeds, seed)
         loaded = _loaded(protocol, changes, level, seed)
+        from neurosim.building.cells import CellProtocol
+
+        if isinstance(loaded, CellProtocol):
+            of_network("check", seeds=seeds, device=device, cost=cost, latex=latex, plot=plot)
+            check_cell(output, loaded)
+            return
         from neurosim.reports import checks
 
         given: dict[str, Any] = {"cost": cost, "latex": latex, "plot": plot}
@@ -361,13 +313,13 @@ def inspect(
         if plot is not None:
             from inspect import signature
 
-            with _drawing():
+            with drawing():
                 from neurosim.figures import NAMED, variables
 
             names = [name.strip() for name in plot.split(",")]
             which = {"presentation": presentation, "sample": sample, "seed": seed}
             given: dict[str, Any] = {k: v for k, v in which.items() if v is not None}
-            figure = _figure(out, beside(file, f"-{'-'.join(names)}.png"), force)
+            figure = figure_at(out, beside(file, f"-{'-'.join(names)}.png"), force)
             if plot in NAMED:
                 picture = NAMED[plot]
                 for name in given.keys() - signature(picture).parameters.keys():
@@ -375,7 +327,7 @@ def inspect(
                 draw = partial(picture, file, out=figure, **given)
             else:
                 draw = partial(variables, file, names, out=figure, **given)
-            with _drawing():
+            with drawing():
                 draw()
             output.result(report | {"figures": [str(figure)]}, str(figure))
         elif protocol:
@@ -384,7 +336,7 @@ def inspect(
             resolved = report["resolved"]
             output.result({"protocol": resolved}, written(resolved))
         else:
-            output.result(report, inspection.in_words(report, _columns()))
+            output.result(report, inspection.in_words(report, columns()))
 
 
 @app.command()
@@ -404,9 +356,9 @@ def compare(
         from neurosim import comparison
 
         usual = located(b).with_name(f"{stem(a)}-vs-{stem(b)}.png")
-        figure = _figure(out, usual, force)
+        figure = figure_at(out, usual, force)
         found = comparison.hold(a, b)
-        drawn = _pictures(("comparison_of", found, figure))
+        drawn = pictures(("comparison_of", found, figure))
         words = "\n".join([comparison.in_words(found.report), "", *(f"figure: {n}" for n in drawn)])
         output.result(found.report | {"figures": drawn}, words)
 
@@ -439,10 +391,10 @@ def analyze(
 
         overrides = dict(map(parse_assignment, changes or []))
         name = stem(what.removesuffix(".toml"))
-        figure = _figure(out, Path("outputs") / f"{name}-analysis.png", force)
+        figure = figure_at(out, Path("outputs") / f"{name}-analysis.png", force)
         found = analysis.analyze(what, overrides, seed=seed, at=at, samples=samples, starts=starts)
-        drawn = _pictures(("analysis", found, figure))
-        words = [findings.in_words(found, _columns()), *(f"\nfigure: {name}" for name in drawn)]
+        drawn = pictures(("analysis", found, figure))
+        words = [findings.in_words(found, columns()), *(f"\nfigure: {name}" for name in drawn)]
         output.result(found.report | {"figures": drawn}, "\n".join(words))
 
 
@@ -470,7 +422,8 @@ def list_(
         str | None,
         typer.Argument(
             metavar="[KIND]",
-            help="models, protocols, tasks, rules, activations or solvers; or all.",
+            help="models, protocols, neurons, recordings, tasks, rules, activations or solvers; "
+            "or all.",
         ),
     ] = None,
     quiet: Quiet = False,
@@ -484,4 +437,4 @@ def list_(
         report: dict[str, Any] = {}
         for entry in entries:
             report.setdefault(entry["kind"], []).append(entry)
-        output.result(report, in_words(entries, _columns() if on_terminal(sys.stdout) else None))
+        output.result(report, in_words(entries, columns() if on_terminal(sys.stdout) else None))

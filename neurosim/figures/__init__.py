@@ -5,6 +5,7 @@ from neurosim.figures.analyses import analysis, analysis_figure
 from neurosim.figures.circuits import circuit, circuit_figure
 from neurosim.figures.neurons import calibration
 from neurosim.figures.pairs import comparison, comparison_figure, comparison_of
+from neurosim.figures.recordings import recording, recording_figure
 from neurosim.figures.runs import overview, overview_figure, save, variables, variables_figure
 from neurosim.figures.spikes import raster
 
@@ -20,10 +21,17 @@ __all__ = [
     "overview",
     "overview_figure",
     "raster",
+    "recording",
+    "recording_figure",
     "save",
     "variables",
     "variables_figure",
 ]
 
-NAMED = {"overview": overview, "raster": raster, "calibration": calibration}
+NAMED = {
+    "overview": overview,
+    "raster": raster,
+    "calibration": calibration,
+    "recording": recording,
+}
 """Pictures that can be asked for by name instead of by variables."""

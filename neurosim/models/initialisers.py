@@ -38,12 +38,19 @@ def drawn(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nda
             raise ValueError(f"no draw {kind!r}")
 
 
+def _exprel(x: Any) -> Any:
+    from scipy.special import exprel
+
+    return exprel(x)
+
+
 MATRICES: dict[str, Callable[..., Any]] = {
     "pinv": np.linalg.pinv,
     "inv": np.linalg.inv,
     "transpose": np.transpose,
     "dot": np.matmul,
-    **{name: getattr(np, name) for name in ELEMENTARY if name != "int"},
+    **{name: getattr(np, name) for name in ELEMENTARY if name not in ("int", "exprel")},
+    "exprel": _exprel,
     "int": lambda condition: condition * 1.0,
 }
 """What an expression for a start may call."""

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from neurosim.circuits import expressions
 from neurosim.circuits.chain import Link, links
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import Expression
@@ -26,11 +25,8 @@ from neurosim.networks.dynamics import (
     sweep,
     white,
 )
+from neurosim.networks.elementary import ELEMENTARY
 from neurosim.networks.network import Layers, Network, Weights
-
-ELEMENTARY: dict[str, Callable] = {
-    name: getattr(jnp, name) for name in expressions.ELEMENTARY if name != "int"
-} | {"int": lambda condition: condition * 1.0}
 
 CircuitWeights = dict[str, Layers]
 """Projection → its weights in the order of their numbers, (n_post, n_pre) each, (n,) where one

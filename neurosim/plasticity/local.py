@@ -25,13 +25,13 @@ from neurosim.errors import asked, of_shape
 from neurosim.functions.inverses import inverse, pseudo_inverse
 from neurosim.levels.simulator import Phase
 from neurosim.networks.circuit import (
-    ELEMENTARY,
     CircuitDynamics,
     CircuitWeights,
     Signals,
     functions,
 )
 from neurosim.networks.dynamics import Dynamics, Readout
+from neurosim.networks.elementary import ELEMENTARY
 from neurosim.networks.network import Layers, Network
 from neurosim.plasticity import FEEDBACK_RULES
 from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from neurosim.building.loading import bundled
+from neurosim.building.shipped import bundled
 from neurosim.circuits.populations import UNPROBED
 from neurosim.credit import CREDITS
 from neurosim.errors import InputError, unknown
@@ -78,6 +78,19 @@ def _protocols() -> Iterator[Entry]:
         yield _entry(name, "", data.get("description", ""), source) | {"path": str(path)}
 
 
+def _neurons() -> Iterator[Entry]:
+    for name, path in bundled("neurons").items():
+        data = read(path).data
+        what, source = data.get("description", ""), data.get("source", "")
+        yield _entry(name, "model.use", what, source) | {"path": str(path)}
+
+
+def _recordings() -> Iterator[Entry]:
+    for name, path in bundled("recordings").items():
+        data = read(path).data
+        yield _entry(name, "", data["description"], data.get("source", "")) | {"path": str(path)}
+
+
 def _tasks() -> Iterator[Entry]:
     tasks: dict[str, Any] = TASKS
     for name, task in tasks.items():
@@ -123,6 +136,8 @@ def _cited(name: str, key: str, text: str) -> Entry:
 KINDS: dict[str, Callable[[], Iterator[Entry]]] = {
     "models": _models,
     "protocols": _protocols,
+    "neurons": _neurons,
+    "recordings": _recordings,
     "tasks": _tasks,
     "rules": _rules,
     "activations": _activations,

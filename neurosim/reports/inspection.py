@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from neurosim import wording
-from neurosim.traces.reader import Arrays, describe, interpreting
+from neurosim.reports import recordings
+from neurosim.reports.variables import in_words as _variables
+from neurosim.reports.variables import listed
+from neurosim.traces.reader import Arrays, describe, interpreting, records_cell
 
 STATUS = {
     "complete": "complete",
@@ -26,13 +29,14 @@ def inspect(path: str | Path) -> dict[str, Any]:
     are done of how many; `metrics`, the last ones (lists over seeds where there are several);
     `phases`, each with the fraction of samples that settled, in the mean and at worst over
     presentations and seeds, and the largest residual, as a fraction of the expected signal;
-    `variables` with dims, shape and units; `resolved`, the protocol.
+    `variables` with dims, shape and units; `resolved`, the protocol. Of
+    a recording of a cell see `neurosim.reports.recordings.inspect`.
 
     Raises:
         InputError: there is no such file, or it is no intact trace.
     """
     with interpreting(path):
-        return _inspect(path)
+        return recordings.inspect(path) if records_cell(path) else _inspect(path)
 
 
 def _inspect(path: str | Path) -> dict[str, Any]:
@@ -70,18 +74,15 @@ def _inspect(path: str | Path) -> dict[str, Any]:
         "versions": json.loads(about["versions"]),
         "phases": phases,
         "recorded": [number for number in planned if number < done[0]],
-        "variables": [
-            {"name": f"{group}/{name}".strip("/"), **entry}
-            for group, members in found["groups"].items()
-            for name, entry in members["variables"].items()
-            if group != "/provenance"
-        ],
+        "variables": listed(found),
         "resolved": resolved,
     }
 
 
 def in_words(report: dict[str, Any], width: int = 80) -> str:
     """What `inspect` returns, as text for people."""
+    if "cell" in report:
+        return recordings.in_words(report, width)
     rows = [*_about(report), *_results(report), *_settling(report)]
     lines = [
         f"{report['path']}: a trace of {wording.size(report['bytes'])}",
@@ -192,18 +193,3 @@ def _settling(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "settled", what
     if report["recorded"]:
         yield "in detail", f"presentations {wording.listed(report['recorded'])}"
-
-
-def _variables(report: dict[str, Any], width: int) -> Iterator[str]:
-    """Names and shapes, and a description where it fits on the line."""
-    rows = []
-    for entry in report["variables"]:
-        dims = zip(entry["dims"], entry["shape"], strict=True)
-        shape = " × ".join(f"{dim} {length}" for dim, length in dims)
-        unit = "" if entry["units"] in (None, "1") else f", {entry['units']}"
-        rows.append((entry["name"], shape + unit, entry["description"]))
-    names = max((len(name) for name, _, _ in rows), default=0)
-    shapes = max((len(shape) for _, shape, _ in rows), default=0)
-    for name, shape, description in rows:
-        line = f"    {name:<{names}}  {shape:<{shapes}}  {description}".rstrip()
-        yield line if len(line) <= width else f"    {name:<{names}}  {shape}"

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 
 from neurosim.building import assembly
 from neurosim.building.consistency import of_model
-from neurosim.building.loading import Protocol, bundled, find, load_model, load_protocol
+from neurosim.building.loading import Protocol, load_model, load_protocol
+from neurosim.building.shipped import bundled, find
 from neurosim.errors import InputError, NeurosimError, NeurosimWarning, nearest
 from neurosim.runs.environment import fingerprint
 from neurosim.runs.launch import prepare

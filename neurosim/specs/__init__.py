@@ -4,6 +4,7 @@ Where a name is expected for an activation, a dynamics, a plasticity rule or a t
 give an object instead; it is used as it is.
 """
 
+from neurosim.specs.cells import CellModelSpec, CellProtocolSpec, CellRecordSpec, StimulusSpec
 from neurosim.specs.circuits import (
     CellSpec,
     CreditSpec,
@@ -41,6 +42,9 @@ __all__ = [
     "ActivationField",
     "ActivationSpec",
     "ByName",
+    "CellModelSpec",
+    "CellProtocolSpec",
+    "CellRecordSpec",
     "CellSpec",
     "Count",
     "CreditSpec",
@@ -69,6 +73,7 @@ __all__ = [
     "SpikingSpec",
     "SpreadSpec",
     "StageSpec",
+    "StimulusSpec",
     "describe",
     "named_credit",
 ]

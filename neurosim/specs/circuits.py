@@ -110,22 +110,27 @@ def _told(problem: ValueError) -> PydanticCustomError:
 Parameters = Annotated[dict[str, ParameterField], BeforeValidator(_times)]
 
 
-class CellSpec(Spec):
-    """Equations of a neuron as text. like: the cell whose other lines it takes over.
+class CellTextSpec(Spec):
+    """Equations of a neuron as text.
 
     threshold: when it spikes by itself, a condition. reset: what its states become then, a line
     each. refractory: for how long it then spikes no more, a time or the name of one, or a condition
     under which it does not. start: of states that do not begin at 0. parameters: of this cell
-    alone, before those of the model.
+    alone, before those of a model around it.
     """
 
     equations: str = ""
-    like: str | None = None
     threshold: str | None = None
     reset: str | None = None
     refractory: str | None = None
     start: dict[str, Parameter] = {}
     parameters: Parameters = {}
+
+
+class CellSpec(CellTextSpec):
+    """A cell of a circuit. like: the cell of it whose other lines it takes over."""
+
+    like: str | None = None
 
 
 class PopulationSpec(Spec):

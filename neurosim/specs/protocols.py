@@ -166,6 +166,20 @@ def _task(value: Any, handler: Callable) -> Any:
     return value
 
 
+def names_a_file(name: str) -> str:
+    """The name of a protocol, after which its traces are called.
+
+    Raises:
+        ValueError: no file can be called so everywhere.
+    """
+    if not re.fullmatch(r"[^\W_][\w .,+=@()-]{0,99}", name):
+        raise ValueError(
+            f"{arrived(name)} cannot name a trace; expected at most 100 letters, digits, "
+            "spaces and .,+=@()-_, first a letter or digit"
+        )
+    return name
+
+
 class ProtocolSpec(Spec):
     """What happens to a model: a task, stages of phases, and what is recorded.
 
@@ -203,9 +217,4 @@ class ProtocolSpec(Spec):
     @field_validator("name")
     @classmethod
     def _names_a_file(cls, name: str) -> str:
-        if not re.fullmatch(r"[^\W_][\w .,+=@()-]{0,99}", name):
-            raise ValueError(
-                f"{arrived(name)} cannot name a trace; expected at most 100 letters, digits, "
-                "spaces and .,+=@()-_, first a letter or digit"
-            )
-        return name
+        return names_a_file(name)

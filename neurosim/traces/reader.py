@@ -24,6 +24,9 @@ from neurosim.traces.superblock import SIGNATURE
 if TYPE_CHECKING:
     import xarray
 
+RECORDING = "recording"
+"""The group that recordings of cells have, and runs of networks have not."""
+
 _BOOKKEEPING = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid"}
 # What may be read of any file, however small; beyond it, so many times the size of the file: a run
 # that was killed early has written little of what it announced.
@@ -218,8 +221,10 @@ def reading(path: Path) -> Iterator[h5py.File]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     if signature != SIGNATURE:
         raise InputError(f"{path}: is no trace: it is not an HDF5 file")
+    of_cell = False
     try:
         with h5py.File(_Apart(path), "r") as file:
+            of_cell = RECORDING in file
             if "neurosim_version" not in file.attrs:
                 raise InputError(
                     f"{path}: is HDF5 but no neurosim trace: it has no attribute neurosim_version"
@@ -227,6 +232,8 @@ def reading(path: Path) -> Iterator[h5py.File]:
             _refuse_boundless(path, file)
             yield file
     except _READ_ERRORS as error:
+        if of_cell:
+            raise InputError(_of_cell(path)) from error
         cut = "truncated file" in str(error)
         what = "is cut short, its end is missing" if cut else f"is damaged: {reason(error)}"
         raise InputError(f"{path}: {what}") from error
@@ -269,9 +276,27 @@ def interpreting(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except (*_READ_ERRORS, IndexError, MemoryError) as error:
+        if records_cell(path):
+            raise InputError(_of_cell(path)) from error
         raise InputError(
             f"{path}: is not what neurosim writes: {type(error).__name__}: {reason(error)}"
         ) from error
+
+
+def records_cell(path: str | os.PathLike[str]) -> bool:
+    """Whether a trace is a recording of a cell, not a run of a network."""
+    try:
+        with reading(located(path)) as file:
+            return RECORDING in file
+    except InputError:
+        return False
+
+
+def _of_cell(path: str | os.PathLike[str]) -> str:
+    return (
+        f"{path}: is a recording of a cell; expected the trace of a network. neurosim inspect says "
+        "what it holds"
+    )
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ class TraceWriter:
         self.path = located(path)
         if "neurosim_version" not in attributes:
             raise ValueError("attributes: neurosim_version is missing")
-        _refuse_existing(self.path, overwrite)
+        refuse_existing(self.path, overwrite)
         _create(self.path, axes, variables, attributes, texts or {}, populations or {})
         self._begin(variables, Ledger())
 
@@ -321,7 +321,12 @@ def _selected(path: str, shape: tuple[int, ...], index: tuple[int | slice, ...])
     return (*block, *shape[len(index) :])
 
 
-def _refuse_existing(path: Path, overwrite: bool) -> None:
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Whether a trace may be written there.
+
+    Raises:
+        InputError: something is there that must not be lost, or a process is writing it.
+    """
     force, out = caller.option("force"), caller.option("out", "FILE")
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; give a file with {out}")

@@ -69,6 +69,14 @@ def _compiled() -> str:
     return chosen
 
 
+def use(target: str) -> str:
+    """What Brian2 compiles to from now on: `cython`, `numpy`, or for `auto` what can be had."""
+    if target != "numpy":
+        _extensions()
+    b2.prefs.codegen.target = _compiled() if target == "auto" else target
+    return str(b2.prefs.codegen.target)
+
+
 class Runtime:
     """Groups that run here, their arrays in this process's memory.
 
@@ -78,9 +86,7 @@ class Runtime:
     """
 
     def __init__(self, made: Callable[[], Groups], target: str) -> None:
-        if target != "numpy":
-            _extensions()
-        self._target = b2.prefs.codegen.target = _compiled() if target == "auto" else target
+        self._target = use(target)
         groups = made()
         self._clock, self._dt, self._arrays = groups.clock, groups.dt, groups.arrays
         self._program: Program = iter(())

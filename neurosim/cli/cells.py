@@ -1,0 +1,39 @@
+"""Commands on protocols and recordings of a cell."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from neurosim.cli.console import Output
+from neurosim.cli.pictures import columns, figure_at, pictures
+from neurosim.errors import InputError
+from neurosim.traces.naming import beside
+
+
+def of_network(command: str, **options: Any) -> None:
+    """Refuse options that only protocols of networks have."""
+    for name, value in options.items():
+        if value not in (None, False):
+            raise InputError(
+                f"--{name}: belongs to protocols of networks; {command} of a cell has none"
+            )
+
+
+def record(output: Output, protocol: Any, out: Path | None, force: bool) -> None:
+    """Record a cell, draw it, and say what was measured."""
+    from neurosim.recordings import recording
+
+    trace = recording.trace_path(protocol.spec, out)
+    figure = figure_at(None, beside(trace, ".png"), force or os.path.exists(trace))
+    done = recording.record(protocol, out=trace, force=force)
+    figures = pictures(("recording", done.path, figure))
+    report = done.summary | {"figures": figures}
+    output.result(report, recording.in_words(done, figures, columns()))
+
+
+def check_cell(output: Output, protocol: Any) -> None:
+    """Say what a protocol of a cell is."""
+    from neurosim.reports import recordings
+
+    report = recordings.check(protocol)
+    output.result(report, recordings.checked(protocol, report))

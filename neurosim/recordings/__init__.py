@@ -1,0 +1,1 @@
+"""Cells under stimuli: recordings of them, and the numbers that electrophysiologists take."""

@@ -1,0 +1,151 @@
+"""What `neurosim check` and `inspect` say of cells."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from neurosim import wording
+from neurosim.building.cells import CellProtocol
+from neurosim.circuits.lone_cells import LoneCell
+from neurosim.reports import variables
+from neurosim.specs import StimulusSpec
+from neurosim.specs.toml import written
+from neurosim.traces.reader import Arrays, describe
+from neurosim.units import format_quantity, format_time
+
+
+def check(protocol: CellProtocol) -> dict[str, Any]:
+    """Everything that recording the cell would begin with, as plain data.
+
+    `protocol`, resolved; `cell`, with its equations; `level`, `rate` or `spiking`; `sweeps` and
+    `copies`; `trace`, where it would go.
+    """
+    from neurosim.recordings.recording import trace_path
+
+    spec, cell = protocol.spec, protocol.cell
+    return {
+        "protocol": spec.model_dump(mode="json", exclude_none=True),
+        "cell": {
+            "name": spec.model.name,
+            "source": spec.model.source,
+            "equations": _lines(cell),
+            "inputs": list(cell.inputs),
+            "readout": cell.readout,
+        },
+        "level": "spiking" if protocol.stepped else "rate",
+        "sweeps": protocol.sweeps,
+        "copies": spec.copies,
+        "trace": str(trace_path(spec, None)),
+    }
+
+
+def checked(protocol: CellProtocol, report: dict[str, Any]) -> str:
+    """What `check` returns, as a protocol file: the words are its comments."""
+    spec, about = protocol.spec, report["cell"]
+    how = f"Brian2, in steps of {format_time(spec.dt)}"
+    how = how if protocol.stepped else "diffrax, in steps of its own"
+    lasts, copies = format_time(spec.duration), wording.plural(spec.copies, "cell")
+    words = [
+        f"{spec.name}: {about['name']}, {report['sweeps']} sweeps of {lasts}, {copies} each",
+        *(f"  {line}" for line in about["equations"]),
+        *(_stimulus(given) for given in spec.stimuli),
+        f"integrated by {how}",
+        f"trace: {report['trace']}",
+    ]
+    comments = "\n".join(f"# {line}" for line in words)
+    return f"{comments}\n\n{written(report['protocol'])}"
+
+
+def _lines(cell: LoneCell) -> list[str]:
+    lines = [
+        f"{f'd{e.name}/dt' if e.moves else e.name} = {e.right.text}"
+        for e in cell.cell.equations
+        if not (cell.cell.silent and e.name == "spikes")
+    ]
+    firing = cell.cell.firing
+    if firing is not None:
+        lines.append(f"spikes when {firing.threshold.text}")
+        lines += [f"then {name} = {right.text}" for name, right in firing.reset]
+    return lines
+
+
+def _stimulus(given: StimulusSpec) -> str:
+    """One stimulus in words."""
+    first = given.amplitude[0]
+    dimension = getattr(first, "dimension", None)
+
+    def written(value: float) -> str:
+        return format_quantity(value, dimension) if dimension else f"{value:g}"
+
+    values = [written(value) for value in given.amplitude]
+    told = ", ".join(values if len(values) <= 4 else [values[0], "…", values[-1]])
+    since = ", ".join(format_time(start) for start in given.start)
+    lasts = given.duration and ", ".join(format_time(each) for each in given.duration)
+    ends = f" for {lasts}" if lasts else ""
+    return f"{given.kind} of {told} into {given.into}, from {since}{ends}"
+
+
+def inspect(path: str | Path) -> dict[str, Any]:
+    """What a recording of a cell is and what it holds, as plain data.
+
+    Among the keys: `protocol`, `cell`, `measures` (see `recording.Recording`), `variables`,
+    `resolved`, the protocol.
+
+    Raises:
+        InputError: there is no such file, or it is no intact recording.
+    """
+    found = describe(path)
+    about = found["attributes"]
+    with Arrays.of(path) as tree:
+        resolved = json.loads(tree.text("provenance/protocol_json"))
+        overrides = json.loads(tree.text("provenance/overrides"))
+    summary = json.loads(about.get("summary", "{}"))
+    return {
+        "path": found["path"],
+        "bytes": found["bytes"],
+        "status": found["status"],
+        "protocol": about["protocol"],
+        "description": resolved["description"],
+        "cell": about["model"],
+        "source": resolved["model"]["source"],
+        "level": about["level"],
+        "overrides": overrides,
+        "measures": {key: summary.get(key, {}) for key in ("cell", "sweeps", "units")},
+        "wall_s": summary.get("wall_s"),
+        "created": about["created"],
+        "neurosim_version": about["neurosim_version"],
+        "commit": about["commit"],
+        "versions": json.loads(about["versions"]),
+        "variables": variables.listed(found),
+        "resolved": resolved,
+    }
+
+
+def in_words(report: dict[str, Any], width: int) -> str:
+    """What `inspect` returns, as text for people."""
+    measures = report["measures"]
+    told = ", ".join(
+        f"{name.replace('_', ' ')} {value:.4g} {measures['units'][name]}"
+        for name, value in measures["cell"].items()
+        if value is not None
+    )
+    commit = f" ({report['commit']})" if report["commit"] else ""
+    rows = [
+        ("protocol", f"{report['protocol']}: {report['description']}"),
+        ("cell", report["cell"] + (f" ({report['source']})" if report["source"] else "")),
+        ("status", report["status"]),
+        *([("measured", told)] if told else []),
+        ("created", report["created"].replace("T", " ").replace("+00:00", " UTC")),
+        ("by", f"neurosim {report['neurosim_version']}{commit}"),
+    ]
+    if report["overrides"]:
+        changed = ", ".join(f"{k} = {v}" for k, v in report["overrides"].items())
+        rows.insert(1, ("changed", changed))
+    return "\n".join(
+        [
+            f"{report['path']}: a recording of {wording.size(report['bytes'])}",
+            *wording.labelled(rows, width),
+            "  variables:",
+            *variables.in_words(report, width),
+        ]
+    )
