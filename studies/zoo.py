@@ -4,7 +4,7 @@
     python studies/zoo.py page                    # tables of what was found, and a figure
 
 One procedure for all: every learning rate of a model's own protocol is multiplied by the same pace,
-chosen among four as the one with the least mean error on a fifth of the training samples of five
+chosen among five as the one with the least mean error on a fifth of the training samples of five
 seeds. Then the test samples are seen once, by five other seeds. A seed that diverged counts as an
 error of 100 % in the choice, and is counted apart in the result. The controls, whose hidden layers
 do not learn, have a choice of their own. Neurons are at rest (the equilibrium level).
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import typer
+from directions import angles
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -25,7 +26,7 @@ import neurosim as ns
 from neurosim.figures import save
 
 OUT = Path("outputs/zoo")
-PACES = (1 / 3, 1.0, 3.0, 9.0)
+PACES = (1 / 9, 1 / 3, 1.0, 3.0, 9.0)
 SEEDS = 5
 """As many to choose by (0 to 4) as to test with (5 to 9)."""
 
@@ -130,19 +131,22 @@ def loaded(problem: Problem, model: Model, pace: float, frozen: bool, validate: 
 
     What stages before the last one show, a sixth of all, is taken from the last one.
     """
-    plain = ns.load_protocol(model.protocol, model.changes).spec
-    raw = model.pixels and problem.task["name"] in ("digits", "idx")
-    last, before = len(plain.stages) - 1, max(1, problem.epochs // 6)
     changes = model.changes | {
         "level": "equilibrium",
-        "task": problem.task
-        | ({"validation": 0.2} if validate else {})
-        | ({"standardise": False} if raw else {}),
+        "task": problem.task,
         "model.layers": problem.layers,
         "model.projections.W.rate": f"({model.W})*int(L < i + 1)" if frozen else model.W,
         "record.presentations": 0,
         "record.variables": [],
     }
+    plain = ns.load_protocol(model.protocol, changes).spec
+    raw = model.pixels and problem.task["name"] in ("digits", "idx")
+    last, before = len(plain.stages) - 1, max(1, problem.epochs // 6)
+    changes["task"] = (
+        problem.task
+        | ({"validation": 0.2} if validate else {})
+        | ({"standardise": False} if raw else {})
+    )
     for k in range(last + 1):
         changes[f"stages.{k}.pace"] = pace
         changes[f"stages.{k}.epochs"] = before if k < last else problem.epochs - last * before
@@ -209,30 +213,140 @@ def learn(task: str, only: str = "") -> None:
             }
             scores = {pace: scored(of["errors"]) for pace, of in tried.items()}
             pace = min(scores, key=lambda p: (scores[p], p))
-            found = run(f"{name}-test", loaded(problem, model, pace, frozen, False), TESTING)
+            protocol = loaded(problem, model, pace, frozen, False)
+            found = run(f"{name}-test-{pace:.2g}", protocol, TESTING)
             found |= {"pace": pace, "validation": {f"{p:.2g}": s for p, s in scores.items()}}
             results[label] = found
             file.write_text(json.dumps(results, indent=1))
             print(f"{label}: pace {pace:.2g} of {scores}, test {found['errors']}", flush=True)
 
 
+# ------------------------------------------------------------------------- costs, levels, angles
+
+
+def cost(model: Model) -> float:
+    """Of a presentation of digits at rest to one seed (ms): the lower of two measurements."""
+    protocol = loaded(PROBLEMS["digits"], model, 1.0, False, True)
+    tried = [ns.check(protocol, cost=True)["cost"]["presentation_s"][-1] for _ in range(2)]
+    return 1e3 * min(tried)
+
+
+def sweeps(path: Path) -> float:
+    """Of a presentation, all of its phases: how often the layers are gone through to find rest."""
+    with ns.open_trace(path) as trace:
+        effort = np.asarray(trace["metrics/effort"])
+    return float(np.nanmean(np.nansum(effort, axis=-1)))
+
+
+def at_levels(model: Model) -> dict[str, Any]:
+    """How far ΔW of one presentation of digits is from that at rest, relative; at the rate level.
+
+    In float64. With spiking: whether the level takes the model.
+    """
+    plain = ns.load_protocol(model.protocol, model.changes).spec
+    changes = model.changes | {
+        "precision": "float64",
+        "model.layers": PROBLEMS["digits"].layers,
+        "task": PROBLEMS["digits"].task | ({"standardise": False} if model.pixels else {}),
+        "model.projections.W.rate": model.W,
+        "record.presentations": 0,
+    }
+    for k in range(len(plain.stages)):
+        changes |= {f"stages.{k}.epochs": None, f"stages.{k}.presentations": 1}
+    timed = {} if plain.rate else {"rate.dt": "5 ms", "stages.0.phases.0.duration": "600 ms"}
+    moved = {}
+    for level, more in (("equilibrium", {}), ("rate", timed)):
+        path = OUT / f"level-{level}.h5"
+        protocol = ns.load_protocol(model.protocol, changes | more | {"level": level})
+        ns.run(protocol, out=path, force=True, progress=False)
+        with ns.open_trace(path) as trace:
+            ends = [np.asarray(trace[f"weights/W{i}"]) for i in (1, 2)]
+        moved[level] = np.concatenate([(W[-1] - W[0]).ravel() for W in ends])
+    off = np.linalg.norm(moved["rate"] - moved["equilibrium"])
+    try:
+        ns.load_protocol(model.protocol, changes | timed | {"level": "spiking"})
+        spiking = True
+    except ns.InputError:
+        spiking = False
+    return {"rate": float(off / np.linalg.norm(moved["equilibrium"])), "spiking": spiking}
+
+
+def learned() -> dict[str, dict[str, Any]]:
+    """What was found, by task and model or control."""
+    files = {task: OUT / f"{task}.json" for task in PROBLEMS}
+    return {t: json.loads(file.read_text()) for t, file in files.items() if file.exists()}
+
+
+@app.command()
+def measure() -> None:
+    """Of all models that have learned: costs, levels and angles; what is known is kept."""
+    file, found = OUT / "measures.json", learned()
+    known = json.loads(file.read_text()) if file.exists() else {}
+    for title, model in MODELS.items():
+        own = known.setdefault(title, {"angles": {}})
+        tested = {task: Path(of[title]["path"]) for task, of in found.items() if title in of}
+        for task, path in tested.items():
+            seen = own["angles"].get(task, {})
+            if seen.get("path") == str(path) or ns.inspect(path)["status"] != "complete":
+                continue
+            spec = loaded(PROBLEMS[task], model, 1.0, False, False).spec
+            own["angles"][task] = angles(spec.model, path) | {"path": str(path)}
+        if "levels" not in own and "digits" in tested:
+            own |= {
+                "batch": ns.load_protocol(model.protocol, model.changes).spec.batch,
+                "ms": cost(model),
+                "backprop_ms": cost(MODELS["backprop"]),
+                "sweeps": sweeps(tested["digits"]),
+                "levels": at_levels(model),
+            }
+        file.write_text(json.dumps(known, indent=1))
+        print(title, own, flush=True)
+
+
 @app.command()
 def page(out: Path = OUT / "zoo.png") -> None:
     """Print tables of what was found, and draw a figure."""
-    files = {task: OUT / f"{task}.json" for task in PROBLEMS}
-    found = {t: json.loads(file.read_text()) for t, file in files.items() if file.exists()}
+    found, file = learned(), OUT / "measures.json"
+    measures = json.loads(file.read_text()) if file.exists() else {}
     for task, results in found.items():
         print(f"\n{PROBLEMS[task].title}:\n")
-        print("| model | test error | hidden layers frozen | ΔW to backprop | pace | diverged |")
-        print("| --- | --- | --- | --- | --- | --- |")
+        print(
+            "| model | test error | hidden layers frozen | diverged | pace | ΔW to backprop | ",
+            end="",
+        )
+        print("to Gauss–Newton |\n| --- | --- | --- | --- | --- | --- | --- |")
         for title in _learned(results):
             own, control = results[title], results[title + CONTROL]
-            angle = f"{own['angles'][0]:.0f}°" if "angles" in own else ""
-            lost = sum(e is None for e in own["errors"])
-            print(
-                f"| {title} | {said(own)} | {said(control)} | {angle} | {paced(own)} | "
-                f"{lost} of {len(own['errors'])} |"
-            )
+            seen = measures.get(title, {"angles": {}})["angles"].get(task, {})
+            cells = [
+                title,
+                said(own),
+                said(control),
+                f"{lost(own)}; {lost(control)}",
+                f"{paced(own)}; {paced(control)}",
+                *(degrees(seen.get(way, [])) for way in ("backprop", "gauss_newton")),
+            ]
+            print(f"| {' | '.join(cells)} |")
+    print("\n| model | batch | sweeps | ms | a sample, over backprop | as rates | as spikes |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for title, own in measures.items():
+        if "levels" in own:
+            over = own["ms"] / own["batch"] / own["backprop_ms"] * measures["backprop"]["batch"]
+            cells = [
+                title,
+                str(own["batch"]),
+                f"{own['sweeps']:.1f}",
+                f"{own['ms']:.2f}",
+                f"{over:.1f}",
+                f"{own['levels']['rate']:.0e}",
+                "yes" if own["levels"]["spiking"] else "no",
+            ]
+            print(f"| {' | '.join(cells)} |")
+    save(picture(found), out)
+
+
+def picture(found: dict[str, dict[str, Any]]) -> Figure:
+    """Test errors of all seeds, a panel a task."""
     drawing = Figure(figsize=(10.0, 1.0 + 0.34 * len(MODELS)), layout="constrained", dpi=150)
     panels = drawing.subplots(1, len(found), sharey=True, squeeze=False)[0]
     shown = {title for results in found.values() for title in _learned(results)}
@@ -258,7 +372,7 @@ def page(out: Path = OUT / "zoo.png") -> None:
         for c, m, name in (("#0072B2", "o", "all layers learn"), ("#999999", "s", "output only"))
     ]
     drawing.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    save(drawing, out)
+    return drawing
 
 
 def _learned(results: dict[str, Any]) -> list[str]:
@@ -274,15 +388,19 @@ def said(result: dict[str, Any]) -> str:
     return f"{np.mean(errors):.1f} % ({min(errors):.1f}–{max(errors):.1f})"
 
 
+def lost(result: dict[str, Any]) -> int:
+    """How many seeds diverged."""
+    return sum(e is None for e in result["errors"])
+
+
 def paced(result: dict[str, Any]) -> str:
-    """The pace that was chosen; at the end of what was tried, that is said."""
-    pace = result["pace"]
-    words = {1 / 9: "1/9", 1 / 3: "1/3"}.get(pace, f"{pace:g}")
-    return (
-        f"{words}, the {'least' if pace < 1 else 'largest'}"
-        if pace in (PACES[0], PACES[-1])
-        else words
-    )
+    """The pace that was chosen."""
+    return {1 / 9: "1/9", 1 / 3: "1/3"}.get(result["pace"], f"{result['pace']:g}")
+
+
+def degrees(angles: list[float]) -> str:
+    """Of every layer."""
+    return ", ".join("–" if np.isnan(a) else f"{a:.0f}°" for a in angles)
 
 
 if __name__ == "__main__":
