@@ -334,6 +334,7 @@ def measure() -> None:
 def page(out: Path = OUT / "zoo.png") -> None:
     """Print tables of what was found, and draw a figure."""
     found, file = learned(), OUT / "measures.json"
+    several = {task: of for task, of in found.items() if len(_learned(of)) > 1}
     measures = json.loads(file.read_text()) if file.exists() else {}
     for task, results in found.items():
         print(f"\n{PROBLEMS[task].title}:\n")
@@ -368,7 +369,7 @@ def page(out: Path = OUT / "zoo.png") -> None:
                 "yes" if own["levels"]["spiking"] else "no",
             ]
             print(f"| {' | '.join(cells)} |")
-    save(picture(found), out)
+    save(picture(several), out)
 
 
 def picture(found: dict[str, dict[str, Any]]) -> Figure:
@@ -388,7 +389,7 @@ def picture(found: dict[str, dict[str, Any]]) -> Figure:
         axes.set_yticks(range(len(names)), names)
         axes.set(title=PROBLEMS[task].title, xlabel="test error (%)", xscale="log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if _apart(value) else "")
         axes.tick_params(axis="x", which="both", labelsize=8)
         axes.title.set_fontsize(10)
         axes.grid(axis="y", lw=0.4, color="#dddddd")
@@ -399,6 +400,11 @@ def picture(found: dict[str, dict[str, Any]]) -> Figure:
     ]
     drawing.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return drawing
+
+
+def _apart(value: float) -> bool:
+    """Whether a tick of a logarithmic axis leaves room for its number."""
+    return f"{value:e}"[0] in "23456"
 
 
 def _learned(results: dict[str, Any]) -> list[str]:
