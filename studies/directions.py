@@ -77,7 +77,8 @@ def linear(
         blocks = tuple(answer / s for (_, answer), s in zip(both, slopes, strict=True))
         return network.loss.error(h[-1], y), h[:-1], slopes, blocks
 
-    return Linear(*jax.value_and_grad(loss)(W), *jax.vmap(around)(x, y))
+    # One sample after the other: together their Jacobians would take gigabytes of large layers.
+    return Linear(*jax.value_and_grad(loss)(W), *jax.lax.map(lambda one: around(*one), (x, y)))
 
 
 def newton(at: Linear) -> list[np.ndarray]:
