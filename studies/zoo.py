@@ -13,11 +13,13 @@ A further model is a further line of `MODELS`.
 """
 
 import json
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import typer
+from directions import angles
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -33,27 +35,36 @@ CHOOSING, TESTING = range(SEEDS), range(SEEDS, 2 * SEEDS)
 CONTROL = ", hidden layers frozen"
 """What names of the controls end in."""
 
-MOMENTS = 11
-"""Presentations of which the angle to backprop is looked at, from the first to the last."""
+MOMENTS = 5
+"""Presentations of which the change of W is held against the theory, from the first to the last
+but one."""
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts its files."""
 
 
 class Problem(NamedTuple):
-    """A task, the sizes of the networks that learn it, and for how long."""
+    """A task, the sizes of the networks that learn it, and for how long.
+
+    samples: of training, in an epoch.
+    """
 
     title: str
     task: dict[str, Any]
     layers: list[int]
     epochs: int
+    samples: int
 
 
 PROBLEMS = {
-    "digits": Problem("digits, 64-64-10", {"name": "digits"}, [64, 64, 10], 30),
-    "yin-yang": Problem("Yin-Yang, 4-64-3", {"name": "yin-yang", "train": 2000}, [4, 64, 3], 30),
+    "digits": Problem("digits, 64-16-10", {"name": "digits"}, [64, 16, 10], 30, 1438),
+    "yin-yang": Problem("Yin-Yang, 4-32-32-3", {"name": "yin-yang"}, [4, 32, 32, 3], 20, 5000),
     "fashion": Problem(
-        "Fashion-MNIST, 6000 images, 784-64-10",
-        {"name": "idx", "path": "/usr/share/datasets/fashion-mnist", "train": 6000},
-        [784, 64, 10],
-        10,
+        "Fashion-MNIST, 784-100-10",
+        {"name": "idx", "path": str(FASHION), "train": 10_000},
+        [784, 100, 10],
+        5,
+        10_000,
     ),
 }
 
@@ -61,14 +72,14 @@ PROBLEMS = {
 class Model(NamedTuple):
     """A model as a shipped protocol has it, and what is changed there.
 
-    W: the rate of its forward weights. frozen: the same where hidden layers do not learn, if that
-    is another than W in the output layer alone.
+    W: the rate of its forward weights, by layer or of all. pixels: whether images come as rates
+    between 0 and 1, and not standardised.
     """
 
     protocol: str
-    W: Any
+    W: float | str
     changes: dict[str, Any] = {}  # noqa: RUF012 (never changed)
-    frozen: Any = None
+    pixels: bool = False
 
 
 def credit(name: str, rate: float, learned: bool) -> Model:
@@ -89,6 +100,12 @@ def credit(name: str, rate: float, learned: bool) -> Model:
     return Model("target-propagation", rate, changes)
 
 
+LEARNED = {
+    "model.use": "burstprop-learned",
+    "stages.0.phases.1.plastic": ["W", "Y"],
+    "model.projections.Y.rate": 5.0,
+}
+
 MODELS = {
     "backprop": Model("backprop-digits", 0.3),
     "random feedback": credit("fa", 0.3, False),
@@ -99,34 +116,50 @@ MODELS = {
     "DTP, noise in two layers": credit("dtp-ldrl", 1.0, True),
     "two-phase mixture": Model("quickstart", 0.2),
     "multiplexing": Model("multiplexing-digits", 10.0),
-    "microcircuit": Model(
-        "microcircuit-digits",
-        "eta*(4*2.5**(L - 1))**int(i < 2)",
-        frozen="2*eta*int(L < i + 1)",
-    ),
+    "microcircuit": Model("microcircuit-digits", "eta*(4*2.5**(L - 1))**int(i < 2)"),
+    "segregated dendrites": Model("segregated-dendrites-digits", "2*2**int(i < L)", pixels=True),
+    "BurstCCN": Model("burst-ccn-digits", "2*5**int(i < L)"),
+    "burstprop": Model("burstprop-digits", "5*5**int(i < L)"),
+    "burstprop, feedback learned": Model("burstprop-digits", "5*5**int(i < L)", LEARNED),
+    "equilibrium propagation": Model("equilibrium-propagation-digits", 0.3),
+    "predictive coding": Model("predictive-coding-digits", 3.0),
     "deep feedback control": Model("feedback-control-digits", 40.0),
 }
 
 
 def loaded(problem: Problem, model: Model, pace: float, frozen: bool, validate: bool) -> Any:
-    """The protocol of a run."""
-    W = model.W
-    if frozen:
-        hidden = len(problem.layers) - 2
-        W = model.frozen or [0.0] * hidden + [model.W]
+    """The protocol of a run.
+
+    What stages before the last one show, a sixth of all, is taken from the last one.
+    """
     changes = model.changes | {
         "level": "equilibrium",
-        "task": problem.task | ({"validation": 0.2} if validate else {}),
+        "task": problem.task,
         "model.layers": problem.layers,
-        "model.projections.W.rate": W,
-        "stages.0.epochs": problem.epochs,
-        "stages.0.pace": pace,
-        "record.presentations": 0 if validate else MOMENTS,
-        "record.samples": 1,
+        "model.projections.W.rate": f"({model.W})*int(L < i + 1)" if frozen else model.W,
+        "record.presentations": 0,
         "record.variables": [],
     }
+    plain = ns.load_protocol(model.protocol, changes).spec
+    raw = model.pixels and problem.task["name"] in ("digits", "idx")
+    last, before = len(plain.stages) - 1, max(1, problem.epochs // 6)
+    changes["task"] = (
+        problem.task
+        | ({"validation": 0.2} if validate else {})
+        | ({"standardise": False} if raw else {})
+    )
+    for k in range(last + 1):
+        changes[f"stages.{k}.pace"] = pace
+        changes[f"stages.{k}.epochs"] = before if k < last else problem.epochs - last * before
     if frozen and model.protocol == "target-propagation":  # nothing is sent down
         changes["stages.0.phases.0.plastic"] = ["forward"]
+    if not validate and not frozen:
+        each = problem.samples // plain.batch
+        first, end = last * before * each, problem.epochs * each
+        changes["record.weights"], changes["record.samples"] = True, plain.batch
+        changes["record.presentations"] = [
+            int(at) + k for at in np.linspace(first, end - 2, MOMENTS) for k in (0, 1)
+        ]
     return ns.load_protocol(model.protocol, changes)
 
 
@@ -142,11 +175,7 @@ def run(name: str, protocol: Any, seeds: range) -> dict[str, Any]:
         final = trace["evaluation/error"].values[-1]
         lost = trace["diverged_at"].values >= 0
         errors = [None if gone else float(e) for e, gone in zip(final, lost, strict=True)]
-        found: dict[str, Any] = {"errors": errors, "path": str(path)}
-        if "signals" in trace:
-            angles = trace["signals/angle"].values  # presentation, seed, layer
-            found["angles"] = np.nanmedian(angles, axis=(0, 1)).tolist()
-    return found
+        return {"errors": errors, "path": str(path)}
 
 
 def scored(errors: list[float | None]) -> float:
@@ -167,7 +196,9 @@ def learn(task: str, only: str = "") -> None:
     """Choose a pace for every model and its control, then test it."""
     OUT.mkdir(parents=True, exist_ok=True)
     problem, file = PROBLEMS[task], OUT / f"{task}.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
+    if "path" in problem.task and not Path(problem.task["path"]).is_dir():
+        print(f"skipped: no folder {problem.task['path']} (Debian: dataset-fashion-mnist)")
+        return
     for title, model in MODELS.items():
         if only and only != title:
             continue
@@ -182,30 +213,167 @@ def learn(task: str, only: str = "") -> None:
             }
             scores = {pace: scored(of["errors"]) for pace, of in tried.items()}
             pace = min(scores, key=lambda p: (scores[p], p))
-            found = run(f"{name}-test", loaded(problem, model, pace, frozen, False), TESTING)
+            protocol = loaded(problem, model, pace, frozen, False)
+            found = run(f"{name}-test-{pace:.2g}", protocol, TESTING)
             found |= {"pace": pace, "validation": {f"{p:.2g}": s for p, s in scores.items()}}
+            results = json.loads(file.read_text()) if file.exists() else {}  # others learn too
             results[label] = found
             file.write_text(json.dumps(results, indent=1))
             print(f"{label}: pace {pace:.2g} of {scores}, test {found['errors']}", flush=True)
 
 
+SIZES = {
+    "digits": ([64, 8, 10], [64, 16, 10], [64, 32, 10], [64, 64, 10], [64, 16, 16, 10]),
+    "yin-yang": ([4, 32, 3], [4, 64, 3], [4, 32, 32, 3]),
+}
+
+
+@app.command()
+def sizes() -> None:
+    """What hidden layers matter for: backprop and its control, at their best paces, held out."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    for task, every in SIZES.items():
+        for layers in every:
+            problem = PROBLEMS[task]._replace(layers=layers)
+            best = []
+            for frozen in (False, True):
+                name = f"{task}-{'-'.join(map(str, layers))}" + ("-frozen" if frozen else "")
+                tried = [
+                    run(f"{name}-{p:.2g}", loaded(problem, MODELS["backprop"], p, frozen, True),
+                        CHOOSING)
+                    for p in PACES
+                ]  # fmt: skip
+                best.append(100 * min(scored(of["errors"]) for of in tried))
+            print(f"{task} {layers}: {best[0]:.1f} %, frozen {best[1]:.1f} %", flush=True)
+
+
+# ------------------------------------------------------------------------- costs, levels, angles
+
+
+def cost(model: Model) -> float:
+    """Seconds of processor time that all of learning digits takes, tests too, once compiled."""
+    protocol = loaded(PROBLEMS["digits"], model, PACES[0], False, True)
+    for _ in range(2):
+        began = time.process_time()
+        ns.run(protocol, seeds=CHOOSING, out=OUT / "cost.h5", force=True, progress=False)
+    return time.process_time() - began
+
+
+def sweeps(path: Path) -> float:
+    """Of a presentation, all of its phases: how often the layers are gone through to find rest."""
+    with ns.open_trace(path) as trace:
+        effort = np.asarray(trace["metrics/effort"])
+    return float(np.nanmean(np.nansum(effort, axis=-1)))
+
+
+def at_levels(model: Model) -> dict[str, Any]:
+    """How far ΔW of one presentation of digits is from that at rest, relative; at the rate level.
+
+    In float64. With spiking: whether the level takes the model.
+    """
+    plain = ns.load_protocol(model.protocol, model.changes).spec
+    changes = model.changes | {
+        "precision": "float64",
+        "model.layers": PROBLEMS["digits"].layers,
+        "task": PROBLEMS["digits"].task | ({"standardise": False} if model.pixels else {}),
+        "model.projections.W.rate": model.W,
+        "record.presentations": 0,
+    }
+    for k in range(len(plain.stages)):
+        changes |= {f"stages.{k}.epochs": None, f"stages.{k}.presentations": 1}
+    timed = {} if plain.rate else {"rate.dt": "5 ms", "stages.0.phases.0.duration": "600 ms"}
+    moved = {}
+    for level, more in (("equilibrium", {}), ("rate", timed)):
+        path = OUT / f"level-{level}.h5"
+        protocol = ns.load_protocol(model.protocol, changes | more | {"level": level})
+        ns.run(protocol, out=path, force=True, progress=False)
+        with ns.open_trace(path) as trace:
+            ends = [np.asarray(trace[f"weights/W{i}"]) for i in (1, 2)]
+        moved[level] = np.concatenate([(W[-1] - W[0]).ravel() for W in ends])
+    off = np.linalg.norm(moved["rate"] - moved["equilibrium"])
+    try:
+        ns.load_protocol(model.protocol, changes | timed | {"level": "spiking"})
+        spiking = True
+    except ns.InputError:
+        spiking = False
+    return {"rate": float(off / np.linalg.norm(moved["equilibrium"])), "spiking": spiking}
+
+
+def learned() -> dict[str, dict[str, Any]]:
+    """What was found, by task and model or control."""
+    files = {task: OUT / f"{task}.json" for task in PROBLEMS}
+    return {t: json.loads(file.read_text()) for t, file in files.items() if file.exists()}
+
+
+@app.command()
+def measure() -> None:
+    """Of all models that have learned: costs, levels and angles; what is known is kept."""
+    file, found = OUT / "measures.json", learned()
+    known = json.loads(file.read_text()) if file.exists() else {}
+    for title, model in MODELS.items():
+        own = known.setdefault(title, {"angles": {}})
+        tested = {task: Path(of[title]["path"]) for task, of in found.items() if title in of}
+        for task, path in tested.items():
+            seen = own["angles"].get(task, {})
+            if seen.get("path") == str(path) or ns.inspect(path)["status"] != "complete":
+                continue
+            spec = loaded(PROBLEMS[task], model, 1.0, False, False).spec
+            own["angles"][task] = angles(spec.model, path) | {"path": str(path)}
+        if "levels" not in own and "digits" in tested:
+            own |= {
+                "batch": ns.load_protocol(model.protocol, model.changes).spec.batch,
+                "seconds": cost(model),
+                "sweeps": sweeps(tested["digits"]),
+                "levels": at_levels(model),
+            }
+        file.write_text(json.dumps(known, indent=1))
+        print(title, own, flush=True)
+
+
 @app.command()
 def page(out: Path = OUT / "zoo.png") -> None:
     """Print tables of what was found, and draw a figure."""
-    files = {task: OUT / f"{task}.json" for task in PROBLEMS}
-    found = {t: json.loads(file.read_text()) for t, file in files.items() if file.exists()}
+    found, file = learned(), OUT / "measures.json"
+    several = {task: of for task, of in found.items() if len(_learned(of)) > 1}
+    measures = json.loads(file.read_text()) if file.exists() else {}
     for task, results in found.items():
         print(f"\n{PROBLEMS[task].title}:\n")
-        print("| model | test error | hidden layers frozen | ΔW to backprop | pace | diverged |")
-        print("| --- | --- | --- | --- | --- | --- |")
+        print(
+            "| model | test error | hidden layers frozen | diverged | pace | ΔW to backprop | ",
+            end="",
+        )
+        print("to Gauss–Newton |\n| --- | --- | --- | --- | --- | --- | --- |")
         for title in _learned(results):
             own, control = results[title], results[title + CONTROL]
-            angle = f"{own['angles'][0]:.0f}°" if "angles" in own else ""
-            lost = sum(e is None for e in own["errors"])
-            print(
-                f"| {title} | {said(own)} | {said(control)} | {angle} | {paced(own)} | "
-                f"{lost} of {len(own['errors'])} |"
-            )
+            seen = measures.get(title, {"angles": {}})["angles"].get(task, {})
+            cells = [
+                title,
+                said(own),
+                said(control),
+                f"{lost(own)}; {lost(control)}",
+                f"{paced(own)}; {paced(control)}",
+                *(degrees(seen.get(way, [])) for way in ("backprop", "gauss_newton")),
+            ]
+            print(f"| {' | '.join(cells)} |")
+    print("\n| model | batch | sweeps | seconds | over backprop | as rates | as spikes |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for title, own in measures.items():
+        if "levels" in own:
+            cells = [
+                title,
+                str(own["batch"]),
+                f"{own['sweeps']:.1f}",
+                f"{own['seconds']:.1f}",
+                f"{own['seconds'] / measures['backprop']['seconds']:.1f}",
+                f"{own['levels']['rate']:.0e}",
+                "yes" if own["levels"]["spiking"] else "no",
+            ]
+            print(f"| {' | '.join(cells)} |")
+    save(picture(several), out)
+
+
+def picture(found: dict[str, dict[str, Any]]) -> Figure:
+    """Test errors of all seeds, a panel a task."""
     drawing = Figure(figsize=(10.0, 1.0 + 0.34 * len(MODELS)), layout="constrained", dpi=150)
     panels = drawing.subplots(1, len(found), sharey=True, squeeze=False)[0]
     shown = {title for results in found.values() for title in _learned(results)}
@@ -221,7 +389,7 @@ def page(out: Path = OUT / "zoo.png") -> None:
         axes.set_yticks(range(len(names)), names)
         axes.set(title=PROBLEMS[task].title, xlabel="test error (%)", xscale="log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if _apart(value) else "")
         axes.tick_params(axis="x", which="both", labelsize=8)
         axes.title.set_fontsize(10)
         axes.grid(axis="y", lw=0.4, color="#dddddd")
@@ -231,7 +399,12 @@ def page(out: Path = OUT / "zoo.png") -> None:
         for c, m, name in (("#0072B2", "o", "all layers learn"), ("#999999", "s", "output only"))
     ]
     drawing.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    save(drawing, out)
+    return drawing
+
+
+def _apart(value: float) -> bool:
+    """Whether a tick of a logarithmic axis leaves room for its number."""
+    return f"{value:e}"[0] in "23456"
 
 
 def _learned(results: dict[str, Any]) -> list[str]:
@@ -247,15 +420,19 @@ def said(result: dict[str, Any]) -> str:
     return f"{np.mean(errors):.1f} % ({min(errors):.1f}–{max(errors):.1f})"
 
 
+def lost(result: dict[str, Any]) -> int:
+    """How many seeds diverged."""
+    return sum(e is None for e in result["errors"])
+
+
 def paced(result: dict[str, Any]) -> str:
-    """The pace that was chosen; at the end of what was tried, that is said."""
-    pace = result["pace"]
-    words = {1 / 9: "1/9", 1 / 3: "1/3"}.get(pace, f"{pace:g}")
-    return (
-        f"{words}, the {'least' if pace < 1 else 'largest'}"
-        if pace in (PACES[0], PACES[-1])
-        else words
-    )
+    """The pace that was chosen."""
+    return {1 / 9: "1/9", 1 / 3: "1/3"}.get(result["pace"], f"{result['pace']:g}")
+
+
+def degrees(angles: list[float]) -> str:
+    """Of every layer."""
+    return ", ".join("–" if np.isnan(a) else f"{a:.0f}°" for a in angles)
 
 
 if __name__ == "__main__":

@@ -180,6 +180,13 @@ def test_a_validation_part_is_taken_from_the_training_samples_alone(task):
         assert abs(len(data.x_test) - exact) <= (0 if part == 2 else rounded)
 
 
+def test_every_seed_holds_out_as_many_as_seeds_are_run_side_by_side(task):
+    if isinstance(task, Bars):
+        return
+    sizes = {len(dataclasses.replace(task, validation=0.3).draw(rng(k)).x_test) for k in range(5)}
+    assert len(sizes) == 1
+
+
 def test_every_seed_has_a_split_of_its_own_unless_told_which():
     one, other = (Digits(split_seed=4).draw(rng(seed)) for seed in (0, 1))
     assert same(one, other) and Digits(split_seed=4).shared

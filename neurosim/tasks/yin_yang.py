@@ -56,7 +56,9 @@ class YinYang:
     def draw(self, rng: np.random.Generator) -> Data:
         """New points."""
         test = _samples(self.test, rng)
-        train, test = hold_out(_samples(self.train, rng), test, self.validation, True, rng)
+        # Not class by class: how many there are of each is drawn too, and seeds are run side by
+        # side, with as many samples each.
+        train, test = hold_out(_samples(self.train, rng), test, self.validation, False, rng)
         return Data(*train, *test, classes=True)
 
 
