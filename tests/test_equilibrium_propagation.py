@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from circuit_models import states
-from test_brian import bridged
 from test_circuits import settled
 from tiny_runs import same
 
@@ -247,11 +246,6 @@ def test_feedback_weights_stay_the_transposes_of_those_that_learn(run):
 
 
 # --------------------------------------------------------------------------------------- levels
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_brian_integrates_the_same_text(name):
-    assert bridged(load_model(name, {"layers": SIZES}), 1e-4) < 1e-12
 
 
 def test_neurons_in_time_learn_what_neurons_at_rest_do(run):

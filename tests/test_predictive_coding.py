@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from circuit_models import states
-from test_brian import bridged
 from test_circuits import settled
 from tiny_runs import same
 
@@ -263,10 +262,6 @@ def test_synapses_learn_the_gradient_where_the_output_is_weak(run):
 def test_neurons_in_time_learn_what_neurons_at_rest_do(run):
     rest, moving = (together(run(level)[0]) for level in ("equilibrium", "rate"))
     assert np.linalg.norm(moving - rest) < 1e-6 * np.linalg.norm(rest)
-
-
-def test_brian_integrates_the_same_text():
-    assert bridged(load_model("predictive-coding", {"layers": SIZES}), 1e-4) < 1e-12
 
 
 @pytest.mark.long
