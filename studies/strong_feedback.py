@@ -22,13 +22,16 @@ RATE, Q = "model.projections.W.rate", "model.projections.Q"
 LEAST, SINGLE = "least-control-digits", "feedback-control-single-phase"
 BROADCAST = "broadcast-alignment-digits"
 SHORT = {"stages.0.epochs": 2}
-SPIKES = {"level": "spiking", "spiking.presentations": 100, "spiking.test": 200}
+SPIKES = {
+    "level": "spiking",
+    "spiking": {"dt": "1 ms", "window": "100 ms", "presentations": 60, "test": 100},
+    "stages.0.phases.0.duration": "200 ms",
+}
 
 VARIANTS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "least": {
         "least control": (LEAST, {}),
         "least control, frozen": (LEAST, {RATE: [0.0, 0.3]}),
-        "least control, rate level": (LEAST, {"level": "rate"}),
     },
     "single": {
         "single phase": (SINGLE, {}),
@@ -37,7 +40,7 @@ VARIANTS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     },
     "broadcast": {
         "broadcast": (BROADCAST, {}),
-        "broadcast, frozen": (BROADCAST, {RATE: [0.0, 0.3]}),
+        "broadcast, frozen": (BROADCAST, {RATE: [0.0, 0.2]}),
         "broadcast, two epochs": (BROADCAST, SHORT),
         "broadcast, two epochs as rates": (BROADCAST, SHORT | {"level": "rate"}),
         "broadcast, spikes": (BROADCAST, SPIKES),
