@@ -18,7 +18,7 @@ import typer
 import neurosim as ns
 
 OUT = Path("outputs/strong-feedback")
-RATE, Q = "model.projections.W.rate", "model.projections.Q"
+RATE = "model.projections.W.rate"
 LEAST, SINGLE = "least-control-digits", "feedback-control-single-phase"
 BROADCAST = "broadcast-alignment-digits"
 SHORT = {"stages.0.epochs": 2}
@@ -36,7 +36,6 @@ VARIANTS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "single": {
         "single phase": (SINGLE, {}),
         "single phase, frozen": (SINGLE, {RATE: ["0 Hz", "2 Hz"]}),
-        "single phase, Q of 0 kept": (SINGLE, {f"{Q}.rate": "0 Hz"}),
     },
     "broadcast": {
         "broadcast": (BROADCAST, {}),
@@ -44,7 +43,6 @@ VARIANTS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "broadcast, two epochs": (BROADCAST, SHORT),
         "broadcast, two epochs as rates": (BROADCAST, SHORT | {"level": "rate"}),
         "broadcast, spikes": (BROADCAST, SPIKES),
-        "broadcast, spikes, frozen": (BROADCAST, SPIKES | {RATE: [0.0, 0.3]}),
     },
 }
 """Of each: protocol, and what is changed in it."""
