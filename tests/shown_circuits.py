@@ -147,6 +147,8 @@ def sides(text):
         block = re.sub(r" *\\intertext\{.*\}\n", "", block)
         block = re.sub(joint, lambda m: ", && i " if m[1] else "", block)
         for row in block.splitlines():
+            if any(sign in row for sign in (r" &\leftarrow ", r"\delta(t - t_k)", r" &\geq ")):
+                continue  # how a neuron of one's own spikes, beside the line for its rate
             left, right = row.removesuffix(r" \\").split(" &= ", 1)
             assert left.strip() not in found
             found[left.strip()] = right

@@ -1,5 +1,6 @@
 """Deep feedback control (Meulemans et al. 2021): where it rests, its stability, what Q learns."""
 
+import itertools
 from pathlib import Path
 
 import h5py
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.linalg import solve_continuous_lyapunov
 from test_circuits import settled
 
 import neurosim as ns
@@ -341,3 +343,74 @@ def test_feedback_of_nothing_learns_the_row_space_of_J(noisy, tmp_path):
 def test_draws_and_held_outputs_that_cannot_be_are_refused(noisy, changes, said):
     with pytest.raises(ns.InputError, match=said):
         noisy(**changes)
+
+
+# ------------------------------------------------------------------------------ in a single phase
+
+SINGLE = """
+name = "single"
+level = "rate"
+precision = "float64"
+plasticity = "online"
+batch = 400
+[model]
+use = "feedback-control-single-phase"
+layers = [6, 5, 4, 3]
+activation = "linear"
+parameters = { leak = 0.3, proportion = 0.5, sigma = 0.3 }
+projections.W = { rate = "0 Hz", gain = 0.7 }
+projections.Q = { init = "normal", gain = 0.3, rate = "1e-6 Hz", decay = 0.0 }
+projections.D = { rate = "1e-6 Hz", decay = 0.0 }
+[task]
+name = "student-teacher"
+layers = [6, 5, 4, 3]
+train = 400
+test = 10
+[[stages]]
+name = "training"
+presentations = 1
+[[stages.phases]]
+name = "onset"
+duration = "3 s"
+until = "duration"
+teaching = "clamped"
+[[stages.phases]]
+name = "controlled"
+duration = "2 s"
+until = "duration"
+teaching = "clamped"
+plastic = ["Q", "D"]
+[record]
+presentations = [0]
+samples = 1
+every = "1 s"
+[rate]
+scheme = "heun"
+dt = "1 ms"
+"""
+
+
+@pytest.mark.long
+def test_in_a_single_phase_feedback_learns_from_the_covariance_of_noise(tmp_path):
+    """dQ/dt = −⟨v^A (u − ū)ᵀ⟩/σ², the covariance that a Lyapunov equation gives, whatever u is."""
+    (tmp_path / "single.toml").write_text(SINGLE, encoding="utf-8")
+    run = ns.run(ns.load_protocol(tmp_path / "single.toml"), out=tmp_path / "single.h5")
+    with h5py.File(run.path) as file:
+        of = {name: array[()] for name, array in file["weights"].items()}
+    W, Q = ([of[f"W{i}"][0] for i in (1, 2, 3)], [of["Q1"][0], of["Q2"][0], of["D3"][0]])
+    sizes = (5, 4, 3, 5, 4, 3, 3, 3)  # apical, soma of all layers, integral, slow
+    ends = np.cumsum((0, *sizes))
+    a1, a2, a3, v1, v2, v3, integral, slow = (
+        np.eye(sum(sizes))[begin:end] for begin, end in itertools.pairwise(ends)
+    )
+    u = integral - 0.5 * v3  # of deviations: e = −v_L
+    rows = [(q @ u - a) / 0.01 for q, a in zip(Q, (a1, a2, a3), strict=True)]
+    rows += [(a1 - v1) / 0.01, (W[1] @ v1 + a2 - v2) / 0.01, (W[2] @ v2 + a3 - v3) / 0.01]
+    rows += [(-v3 - 0.3 * u) / 0.1, (u - slow) / 0.02]
+    system, spread = np.concatenate(rows), np.zeros(sum(sizes))
+    spread[:12] = 2 * 0.3**2 / 0.01
+    assert np.linalg.eigvals(system).real.max() < 0
+    covariance = solve_continuous_lyapunov(system, -np.diag(spread))
+    drift = -np.concatenate([a1, a2, a3]) @ covariance @ (u - slow).T / 0.3**2
+    learned = np.concatenate([of[n][-1] - of[n][0] for n in ("Q1", "Q2", "D3")]) / 2e-6
+    assert np.linalg.norm(learned - drift) < 0.05 * np.linalg.norm(drift)
