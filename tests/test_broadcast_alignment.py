@@ -75,7 +75,7 @@ def test_spikes_come_as_often_as_the_curve_without_softening_says(tmp_path):
 
 @pytest.mark.long
 def test_hidden_layers_learn_and_matter(tmp_path):
-    """Of five seeds, after all fifteen epochs: less error in the mean than with hidden layers kept."""
+    """Of five seeds, after fifteen epochs: less error in the mean than with hidden layers kept."""
     found = []
     for rates in ([0.03, 0.3], [0.0, 0.2]):
         given = {"record.presentations": 0, "model.projections.W.rate": rates}
