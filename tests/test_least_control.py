@@ -155,6 +155,7 @@ def test_networks_in_time_learn_what_those_at_rest_do(tmp_path):
         ("least-control-digits", "equilibrium"),
         ("broadcast-alignment-digits", "rate"),
         ("broadcast-alignment-digits", "spiking"),
+        ("feedback-control-single-phase", "rate"),
     ],
 )
 def test_a_killed_run_goes_on_bit_for_bit(name, level, tmp_path, monkeypatch):
@@ -162,7 +163,9 @@ def test_a_killed_run_goes_on_bit_for_bit(name, level, tmp_path, monkeypatch):
     monkeypatch.setattr(import_module("neurosim.runs.loop"), "CHUNK_SECONDS", 0.0)
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     given = SMALL | {"level": level, "stages.0.presentations": 6, "batch": 5}
-    given |= {"spiking": {"dt": "1 ms", "target": "numpy", "window": "100 ms", "test": 5}}
+    given |= {"spiking": {"dt": "1 ms", "target": "numpy", "window": "50 ms", "test": 5}}
+    if name == "broadcast-alignment-digits":
+        given |= {"stages.0.phases.0.duration": "100 ms", "record.every": "50 ms"}
 
     def kill(progress):
         if progress.done >= 3:
