@@ -12,6 +12,7 @@ from typing import Annotated
 
 import jax
 import typer
+from cells import single_cells
 from circuits import circuits
 from epoch import epochs, overhead, seeds
 from family import family
@@ -36,6 +37,7 @@ PARTS: dict[str, Callable[[str], list[Row]]] = {
     "shapes": shapes,
     "learning": learning,
     "spiking": spiking,
+    "cells": single_cells,
 }
 
 

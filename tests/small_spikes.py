@@ -11,7 +11,6 @@ import neurosim as ns
 
 missing = [tool for tool in ("g++", "make") if shutil.which(tool) is None]
 compiled = pytest.mark.skipif(bool(missing), reason=f"there is no {' and no '.join(missing)}")
-STANDALONE = pytest.param("standalone", marks=compiled)
 
 
 SMALL = {

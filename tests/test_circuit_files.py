@@ -219,6 +219,7 @@ def test_every_command_takes_what_circuits_leave_behind(tmp_path, monkeypatch):
         ("f        = s(basal)", "f = s(basal, 1)", "equations", "s takes 1 argument, got 2"),
         ("apical   = feedback", "i = feedback\napical = i", "equations", "'i' has another meaning"),
         ("up       = soma", "up = f + g", "equations", "an algebraic loop"),
+        ("up       = soma", "teaching = f\nup = teaching", "equations", "'teaching' has a meaning"),
         ('like = "pyramidal"', 'like = "pyramid"', "like", "did you mean 'pyramidal'?"),
         ('output    = "output"', 'outputs = "output"', "outputs", "unknown cell 'outputs'"),
         ('tau_soma = "20 ms"', 'tau_soma = "20 mm"', "parameters", "unknown unit 'mm'"),

@@ -199,7 +199,14 @@ def test_adding_a_model_is_one_file(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("path", CIRCUITS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.longest if path.stem == "microcircuit" else [])
+        for path in CIRCUITS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_one_file_runs_at_three_levels(path, tmp_path):
     """From another folder, with no other change; the levels agree on what is learned."""
     own = tmp_path / path.name

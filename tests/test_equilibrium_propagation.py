@@ -225,7 +225,14 @@ def descent(energy, before, x, y):
     return [-g for g in jax.jit(jax.grad(loss))([jnp.asarray(a) for a in before])]
 
 
-@pytest.mark.parametrize(("name", "order"), [(HOPFIELD, 1), (SYMMETRIC, 2), (GAUSSIAN, 1)])
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        (HOPFIELD, 1),
+        pytest.param(SYMMETRIC, 2, marks=pytest.mark.long),
+        pytest.param(GAUSSIAN, 1, marks=pytest.mark.long),
+    ],
+)
 def test_what_is_learned_tends_to_the_gradient_of_the_cost(run, name, order):
     """As β → 0, linearly when nudged one way and by its square when nudged both ways."""
     betas = (0.01, 0.001) if order == 1 else (0.01, 0.002)

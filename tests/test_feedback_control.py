@@ -298,6 +298,7 @@ def test_draws_are_of_the_sign_of_their_mean(noisy, tmp_path, mean, spread):
         np.testing.assert_allclose(values, mean, rtol=1e-14)
 
 
+@pytest.mark.long
 def test_feedback_of_nothing_learns_the_row_space_of_J(noisy, tmp_path):
     """From Q = 0, by noise alone: Q = Jᵀ M, so that control makes Gauss–Newton steps."""
     given = {"stages.0.presentations": 100, "record.presentations": 0, "batch": 200}

@@ -20,7 +20,9 @@ def double_precision():
         yield
 
 
-@pytest.mark.parametrize("kind", ["fixed", "adaptive", "noisy"])
+@pytest.mark.parametrize(
+    "kind", ["fixed", "adaptive", pytest.param("noisy", marks=pytest.mark.long)]
+)
 def test_it_is_heun(kind):
     """Ends, dense output and steps taken; sums of two numbers round in either of two ways."""
     terms = dfx.ODETerm(pulled)

@@ -118,6 +118,7 @@ def test_turns_go_from_the_top_down_in_equal_shares(spec):
     assert turns == [[0, 1]] * 5 + [[1, 0]] * 5
 
 
+@pytest.mark.long
 def test_depth_compensation_undoes_the_attenuation(spec):
     """((1−μ)/μ)^(L+1−i) times the signal of layer i [T 6.19], of W and b alike."""
     net, weights = network((4, 5, 5, 3)), random_weights((4, 5, 5, 3), biases=True)

@@ -130,7 +130,13 @@ def tiny(tmp_path):
     return Runner(tmp_path, {"level": "equilibrium"})
 
 
-@pytest.mark.parametrize("case", CASES)
+SELDOM = {"adaptive steps, adam", "two ways of feedback, events and bursts", "online"}
+"""Cases that take longest."""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=pytest.mark.long if c in SELDOM else []) for c in CASES]
+)
 def test_a_resumed_run_equals_the_run_without_a_break(tmp_path, case):
     """Stopped twice: in the middle of an epoch, and between a recorded presentation and the end."""
     changes, more = CASES[case]

@@ -49,6 +49,7 @@ def sigmoid(v):
 # ---------------------------------------------------------------------------------- closed forms
 
 
+@pytest.mark.long
 def test_postsynaptic_potentials_are_double_exponentials():
     """Of a constant input, κ ∗ 1 = 1 − (τ_L e^{−t/τ_L} − τ_s e^{−t/τ_s})/(τ_L − τ_s)."""
     protocol = small(level="rate", rate={"scheme": "heun", "dt": "0.1 ms"})
@@ -181,6 +182,7 @@ def test_as_rates_they_learn_within_the_phases():
     assert (loss[-1] < 0.4 * loss[0]).all()
 
 
+@pytest.mark.long
 def test_feedback_learns_to_predict_the_soma():
     """With W kept, s(apical) comes closer to s(soma), in the forward phase."""
     given = {

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from chains import circuit, dynamics, forward, layers
-from small_spikes import FAMILIES, STANDALONE
+from small_spikes import FAMILIES, compiled
 
 from neurosim.circuits.populations import Group
 from neurosim.functions.activations import LeakyReLU, Linear, Sigmoid, Softplus, Tanh
@@ -273,7 +273,9 @@ def test_integrate_and_fire_neurons_are_calibrated(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------- bursts
 
 
-@pytest.mark.parametrize("dt", [2e-3, 3e-3, 4e-3])
+@pytest.mark.parametrize(
+    "dt", [2e-3, *(pytest.param(t, marks=pytest.mark.long) for t in (3e-3, 4e-3))]
+)
 def test_dead_times_of_any_step_leave_the_rate_as_asked(dt):
     """Events wait for whole steps, and the hazard after that makes up for as many.
 
@@ -306,7 +308,9 @@ def test_dead_times_of_any_step_leave_the_rate_as_asked(dt):
     np.testing.assert_allclose(found, asked, rtol=4 / np.sqrt(10 * seconds * cells))
 
 
-@pytest.mark.parametrize("target", ["numpy", STANDALONE])
+@pytest.mark.parametrize(
+    "target", ["numpy", pytest.param("standalone", marks=[compiled, pytest.mark.long])]
+)
 def test_events_and_bursts_carry_two_signals(target):
     """Rates of events and fractions of bursts are the potentials' and do not mix."""
     network = Network((4, 4, 4), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))

@@ -56,6 +56,7 @@ def test_a_run_is_the_same_again_whatever_is_recorded_and_however_it_is_cut(
     assert not np.array_equal(one["weights/W1"][0], one["weights/W1"][1])
 
 
+@pytest.mark.long
 def test_an_ensemble_is_its_seeds_one_at_a_time(finished, tmp_path):
     small(tmp_path / "both.h5", seeds=[1, 0])
     one, both = arrays(finished), arrays(tmp_path / "both.h5")
@@ -114,8 +115,12 @@ def test_spikes_are_sonata(finished):
     ("protocol", "changes"),
     [
         ("multiplexing-digits", {"model.spiking.soma": "poisson"}),
-        ("mixture-single-phase", {"model.layers": [6, 6, 6], "stages.0.phases.1.duration": None}),
-        ("online-plasticity", {"model.layers": [6, 6, 6]}),
+        pytest.param(
+            "mixture-single-phase",
+            {"model.layers": [6, 6, 6], "stages.0.phases.1.duration": None},
+            marks=pytest.mark.long,
+        ),
+        pytest.param("online-plasticity", {"model.layers": [6, 6, 6]}, marks=pytest.mark.long),
     ],
 )
 def test_every_family_and_plasticity_runs(protocol, changes, tmp_path):

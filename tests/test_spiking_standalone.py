@@ -32,6 +32,7 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(base))
 
 
+@pytest.mark.long
 @compiled
 def test_a_standalone_network_is_the_one_here(monkeypatch):
     """The rate equations, free and taught, read on the way; then broken off, and begun again."""

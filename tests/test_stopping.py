@@ -94,12 +94,14 @@ def test_sigterm_ends_a_script_that_catches_everything_and_its_run_can_be_resume
     same(tmp_path / "whole.h5", tmp_path / "0.h5")
 
 
+@pytest.mark.long
 def test_the_way_a_script_ends_on_sigterm_is_its_own():
     ended = script("signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))")
     assert (ended.returncode, ended.stdout) == (9, "")
     assert ns.inspect("0.h5")["status"] == "interrupted"
 
 
+@pytest.mark.long
 def test_a_second_sigterm_ends_a_script_at_once():
     ended = script("""
         def stop(progress):

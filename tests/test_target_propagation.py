@@ -409,6 +409,7 @@ def mtp_protocol(**own):
     return ns.load_protocol("target-propagation", own)
 
 
+@pytest.mark.long
 def test_layers_of_modified_target_propagation_are_normalised(tmp_path):
     """Hidden units have mean 0 and variance 1 over every batch; recorded and evaluated so."""
     small = {"record__samples": 32, "model__target_step": 1e-5}

@@ -39,6 +39,10 @@ class _Reading:
             self._say(key, message)
         self.written = CellTables(tables.cells, FUNCTIONS, self._say)
         self.cells, self.own = self.written.cells, self.written.own
+        for name, cell in self.cells.items():
+            for quantity in sorted({ATTENUATION, TEACHING, *SIGNALS} & set(cell.defined)):
+                message = f"{quantity!r} has a meaning of its own; use another name"
+                self._say(("cells", name, "equations"), message)
         if self.wrong:
             return
         self.layers = {name: self._layers(name) for name in tables.populations}

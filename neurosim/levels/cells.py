@@ -1,6 +1,7 @@
 """Lone cells that move smoothly: diffrax, every cell in steps of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float
 from neurosim.circuits.expressions import Expression
 from neurosim.circuits.lone_cells import LoneCell
 from neurosim.networks.elementary import ELEMENTARY
+from neurosim.process.compiled import options
 from neurosim.stimuli import Stimulus
 from neurosim.units import shown_in
 
@@ -21,6 +23,11 @@ RTOL = 1e-8
 
 MAX_STEPS, MAX_STEPS_A_MOMENT = 2**20, 64
 """What needs more has no solution there."""
+
+COURSE = ("amplitude", "start", "stop", "frequency")
+"""Numbers of a stimulus, of every cell."""
+
+_At = Callable[[Any, Array, Any], Callable[[str | Expression], Any]]
 
 Recorded = dict[str, Float[np.ndarray, "moments cells"]]
 """Quantity → its values at the moments of a grid."""
@@ -43,97 +50,92 @@ def record(
     Returns:
         The wanted quantities, and spikes; NaN from where a solution could not be had.
     """
-    quantities = partial(_quantities, lone, stimuli)
-    threshold = None if lone.cell.firing is None else lone.cell.firing.threshold.excess
+    firing, rights = lone.cell.firing, [lone.cell.right(name) for name in lone.states]
+    threshold = None if firing is None else firing.threshold.excess
     scale = jnp.asarray([shown_in(lone.dimensions[name])[1] for name in lone.states])
+    moments, longest = jnp.asarray(times), times[1] - times[0]
 
-    def velocity(t: Any, state: Array, cell: Any) -> Array:
-        of = quantities(t, state, cell)
-        return jnp.stack([jnp.asarray(of(f"d{name}")) for name in lone.states])
+    def solved(of: _At, edges: Sequence[Array], cell: Any) -> tuple[Array, Array]:
+        """States at all moments, and how they move there."""
 
-    def solved(cell: Any) -> tuple[Array, Array]:
-        """States at all moments, in units of their scales, and how they move there."""
+        def velocity(t: Any, state: Array) -> Array:
+            return jnp.stack([jnp.asarray(of(t, state, cell)(right)) for right in rights])
+
         # Where a trial step goes so far that exponentials overflow, the controller is lost.
-        longest = times[1] - times[0]
         controller: diffrax.AbstractStepSizeController = diffrax.PIDController(
             rtol=RTOL, atol=RTOL, dtmax=longest
         )
-        if stimuli:
-            edges = jnp.concatenate([jnp.asarray(stimulus.edges)[cell] for stimulus in stimuli])
-            beyond = 2 * times[-1]  # what lies at the very start or after the end is no jump
-            jumps = jnp.where((edges > 0) & (edges < times[-1]), edges, beyond)
+        if edges:
+            jumps, beyond = jnp.concatenate([each[cell] for each in edges]), 2 * times[-1]
+            # What lies at the very start or after the end is no jump.
+            jumps = jnp.where((jumps > 0) & (jumps < times[-1]), jumps, beyond)
             controller = diffrax.ClipStepSizeController(controller, jump_ts=jnp.sort(jumps))
-        start = jnp.asarray([lone.start[name] for name in lone.states]) / scale
         solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(lambda t, y, _: velocity(t, y * scale, cell) / scale),
+            diffrax.ODETerm(lambda t, y, _: velocity(t, y * scale) / scale),
             diffrax.Tsit5(),
             times[0],
             times[-1],
             longest / 100,
-            start,
-            saveat=diffrax.SaveAt(ts=jnp.asarray(times)),
+            jnp.asarray([lone.start[name] for name in lone.states]) / scale,
+            saveat=diffrax.SaveAt(ts=moments),
             stepsize_controller=controller,
             max_steps=max(MAX_STEPS, MAX_STEPS_A_MOMENT * len(times)),
             throw=False,
         )
         states = jnp.where(jnp.isfinite(solution.ys), solution.ys, jnp.nan) * scale
-        return states, jax.vmap(lambda t, y: velocity(t, y, cell))(jnp.asarray(times), states)
+        return states, jax.vmap(velocity)(moments, states)
 
-    def seen(t: Any, state: Array, moving: Array, cell: Any) -> tuple[Array, Array, Array]:
+    def seen(of: _At, t: Any, state: Array, moving: Array, cell: Any) -> tuple[Array, ...]:
         """What is wanted, and how far above threshold, and how fast that moves."""
-        of = quantities(t, state, cell)
-        shown = jnp.stack([jnp.asarray(of(name), float) for name in wanted])
+        now = of(t, state, cell)
+        shown = jnp.stack([jnp.asarray(now(name), float) for name in wanted])
         if threshold is None:
             return shown, jnp.zeros(()), jnp.zeros(())
+        return shown, *jax.jvp(lambda state: of(t, state, cell)(threshold), (state,), (moving,))
 
-        def excess(state: Array) -> Array:
-            at = quantities(t, state, cell)
-            return at(threshold)
+    def all_cells(parameters: Any, given: Any, edges: Any, numbers: Array) -> tuple[Array, ...]:
+        own = [replace(stimulus, **a) for stimulus, a in zip(stimuli, given, strict=True)]
+        of = partial(_quantities, lone, parameters, own)
+        states, moving = jax.vmap(partial(solved, of, edges))(numbers)
+        over = jax.vmap(partial(seen, of), (0, 0, 0, None))
+        return jax.vmap(over, (None, 0, 0, 0))(moments, states, moving, numbers)
 
-        value, slope = jax.jvp(excess, (state,), (moving,))
-        return shown, value, slope
-
-    @jax.jit
-    def all_cells(numbers: Array) -> tuple[Array, Array, Array]:
-        states, moving = jax.vmap(solved)(numbers)
-        over = jax.vmap(seen, (0, 0, 0, None))
-        return jax.vmap(over, (None, 0, 0, 0))(jnp.asarray(times), states, moving, numbers)
-
-    shown, excess, slope = map(np.asarray, all_cells(jnp.arange(cells)))
+    # Numbers are arguments, so that other ones compile nothing.
+    given = [{name: jnp.asarray(getattr(s, name)) for name in COURSE} for s in stimuli]
+    parameters = {name: jnp.asarray(value) for name, value in lone.parameters.items()}
+    program = jax.jit(all_cells, compiler_options=options())
+    edges = [jnp.asarray(stimulus.edges) for stimulus in stimuli]
+    found = program(parameters, given, edges, jnp.arange(cells))
+    shown, excess, slope = map(np.asarray, found)
     recorded = {name: shown[:, :, k].T for k, name in enumerate(wanted)}
     return recorded, _crossings(times, excess, slope)
 
 
-def _quantities(lone: LoneCell, stimuli: Sequence[Stimulus], t: Any, state: Any, cell: Any) -> Any:
-    """What a cell's names mean at a time: of a name, `d` and a state, or an expression."""
-    known: dict[str, Any] = dict(lone.parameters)
-    known |= {name: state[k] for k, name in enumerate(lone.states)}
-    rights = {equation.name: equation.right for equation in lone.cell.equations}
-
-    def value(text: Expression) -> Any:
-        return text({name: of(name) for name in text.names}, ELEMENTARY)
+def _quantities(
+    lone: LoneCell,
+    parameters: Mapping[str, Array],
+    stimuli: Sequence[Stimulus],
+    t: Any,
+    state: Array,
+    cell: Any,
+) -> Callable[[str | Expression], Any]:
+    """What the names of a cell, and expressions in them, are at a time."""
+    known: dict[str, Any] = dict(parameters) | dict(zip(lone.states, state, strict=True))
 
     def of(what: str | Expression) -> Any:
         if isinstance(what, Expression):
-            return value(what)
-        if what in known:
-            return known[what]
-        if what.startswith("d") and what[1:] in lone.states and what not in rights:
-            return value(rights[what[1:]])
-        if what in lone.inputs:
-            known[what] = brought(what)
-        else:
-            known[what] = value(rights[what])
+            return what({name: of(name) for name in what.names}, ELEMENTARY)
+        if what not in known:
+            known[what] = brought(what) if what in lone.inputs else of(lone.cell.right(what))
         return known[what]
 
     def brought(name: str) -> Any:
         total: Any = 0.0
-        for stimulus in stimuli:
-            if stimulus.into == name:
-                amount = stimulus(t, cell, jnp)
-                if stimulus.reversal is not None:
-                    amount = amount * (stimulus.reversal - of(lone.readout))
-                total = total + amount
+        for stimulus in (s for s in stimuli if s.into == name):
+            amount = stimulus(t, cell, jnp)
+            if stimulus.reversal is not None:
+                amount = amount * (stimulus.reversal - of(lone.readout))
+            total = total + amount
         return total
 
     return of

@@ -49,15 +49,15 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
             if len(_programs) >= KEPT:
                 forget()
             # A part of another program is compiled with that, as that says.
-            options = None if inside else _options()
-            _programs[key] = jax.jit(program, compiler_options=options)
+            told = None if inside else options()
+            _programs[key] = jax.jit(program, compiler_options=told)
         return _programs[key](arrays)
 
     return call
 
 
 @cache
-def _options() -> dict[str, str]:
+def options() -> dict[str, str]:
     """What XLA is told beside a program.
 
     On a processor jaxlib 0.10.2 hands elementwise operations to the library YNN, and of batches of
