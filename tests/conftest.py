@@ -21,7 +21,8 @@ EMITTERS_UNTRIED = Version("0.11")
 
 SHAPED = (
     "credit", "functions", "learning", "levels.equilibrium", "levels.flow", "levels.heun",
-    "levels.online", "levels.rate", "levels.settling", "levels.simulator", "networks.network",
+    "levels.cells", "levels.online", "levels.rate", "levels.settling", "levels.simulator",
+    "networks.network", "comparison", "recordings", "reports", "runs",
     "plasticity", "theory",
 )  # fmt: skip
 """Where annotations of arrays say their shapes, which are checked whenever a test calls.

@@ -162,7 +162,7 @@ def test_samples_are_left_out_whose_state_left_all_bounds_in_some_phase():
 
 
 @pytest.mark.long
-@pytest.mark.longest
+@pytest.mark.seldom
 def test_samples_without_a_fixed_point_are_left_out_and_said(tmp_path):
     """The first test sample is so large that no number holds the state it leads to."""
     rng = np.random.default_rng(0)

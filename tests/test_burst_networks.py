@@ -337,7 +337,7 @@ def test_what_is_learned_at_rest_is_learned_in_time(made):
 
 
 @pytest.mark.long
-@pytest.mark.longest
+@pytest.mark.seldom
 @pytest.mark.parametrize("model", ["burst-ccn", "burstprop"])
 def test_spikes_say_what_rates_say_as_one_over_the_root_of_N_T(model, spoken):
     """Errors of event rates and burst probabilities, over sixteenfold neurons, fourfold time.

@@ -68,7 +68,7 @@ def test_the_error_law_of_a_few_networks():
 
 
 @pytest.mark.long
-@pytest.mark.longest
+@pytest.mark.seldom
 def test_predictions_of_two_networks(monkeypatch, tmp_path):
     """The script, small; what is exact is so in any network."""
     import chapter6

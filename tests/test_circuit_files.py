@@ -343,6 +343,7 @@ def test_check_writes_equations_as_they_stand_in_the_file(protocol, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_values_of_cells_are_in_the_trace_and_never_learn(protocol, tmp_path):
     spread = {"model.parameters.tau_soma": {"mean": "20 ms", "spread": "4 ms"}}
     run = ns.run(protocol(**spread), out=tmp_path / "spread.h5", level="rate")

@@ -98,6 +98,7 @@ def test_segregated_dendrites_rest_in_closed_form(circuit):
 # ------------------------------------------------------------------------------- at three levels
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 def test_bursts_and_events_carry_two_quantities(tmp_path):
     """Of a multiplexing cell as text: what is learned from spikes is what is learned from rates."""
@@ -201,10 +202,7 @@ def test_adding_a_model_is_one_file(tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize(
     "path",
-    [
-        pytest.param(path, marks=pytest.mark.longest if path.stem == "microcircuit" else [])
-        for path in CIRCUITS
-    ],
+    [pytest.param(path, marks=pytest.mark.seldom) for path in CIRCUITS],
     ids=lambda path: path.stem,
 )
 def test_one_file_runs_at_three_levels(path, tmp_path):

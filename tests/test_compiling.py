@@ -82,7 +82,7 @@ def test_a_process_drops_its_programs_when_they_are_too_many(monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.longest
+@pytest.mark.seldom
 @pytest.mark.skipif(sys.platform != "linux", reason="reads memory as Linux tells it")
 def test_memory_does_not_grow_with_the_networks_seen(tmp_path):
     """Of 24 shapes the later ones take no more at their worst: programs are dropped in between."""
@@ -125,6 +125,7 @@ ns.run(protocol, level="equilibrium", seeds=range(13), out=sys.argv[1])
 """
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 def test_inverses_of_an_ensemble_do_not_wait_for_each_other(tmp_path):
     """Two batches of pseudo-inverses at once hang programs of two threads, mostly soon."""

@@ -262,7 +262,7 @@ def test_neurons_in_time_learn_what_neurons_at_rest_do(run):
 
 
 @pytest.mark.long
-@pytest.mark.longest
+@pytest.mark.seldom
 def test_spikes_learn_what_rates_do_but_for_their_scatter(run):
     """Nudged strongly, β = 1. What stands at right angles to rates falls as 1/√neurons."""
     rates, aside = together(learned(run(HOPFIELD, 1.0, "rate"))[1]), []

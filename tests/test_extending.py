@@ -121,6 +121,7 @@ def test_own_rule(tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_own_rule_is_that_of_the_text_it_writes(tmp_path):
     """A rule of a script with all synapses moves weights as the model's own text does."""
 
@@ -168,6 +169,7 @@ def test_own_circuit_runs_at_both_levels_and_they_agree(tmp_path, level):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_levels_agree_about_an_own_circuit(tmp_path):
     """Phases of two seconds, a hundred time constants: both rest at the same states."""
     own = ADDITIVE | {

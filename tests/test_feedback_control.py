@@ -242,6 +242,7 @@ def weights(run, moment):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_what_Q_learns_is_what_the_theory_expects(noisy, tmp_path):
     """⟨−v^A uᵀ⟩/σ² = (I − Q A⁻¹ J) Jᵀ A⁻ᵀ with A = J Q + αI, to the scatter of 2000 samples.
 
@@ -275,6 +276,7 @@ def test_every_cell_and_sample_draws_for_itself(noisy, tmp_path):
     assert values.std() == pytest.approx(1, abs=4 / np.sqrt(2 * values.size))
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 def test_draws_are_those_of_the_sample_and_held_in_time(noisy, tmp_path):
     """Whatever its batch-mates; as rates the same all through the phase."""
@@ -299,6 +301,7 @@ def test_draws_are_of_the_sign_of_their_mean(noisy, tmp_path, mean, spread):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_feedback_of_nothing_learns_the_row_space_of_J(noisy, tmp_path):
     """From Q = 0, by noise alone: Q = Jᵀ M, so that control makes Gauss–Newton steps."""
     given = {"stages.0.presentations": 100, "record.presentations": 0, "batch": 200}

@@ -88,10 +88,12 @@ def largest_difference(one, other) -> float:
 OFTEN = {("mixture", "linear", "equilibrium"), ("multiplexing", "leaky", "settled")}
 """Cases that the usual tests look at."""
 
+SELDOM = [pytest.mark.long, pytest.mark.seldom]
+
 
 @pytest.mark.parametrize(
     ("family", "activation", "way"),
-    [pytest.param(*c, marks=[] if c in OFTEN else pytest.mark.long) for c in CASES],
+    [pytest.param(*c, marks=[] if c in OFTEN else SELDOM) for c in CASES],
 )
 def test_a_sample_feels_neither_its_batch_nor_who_watches(family, activation, way):
     """Trajectory, final state and report of a sample.

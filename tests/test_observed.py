@@ -338,6 +338,7 @@ def test_names_of_spike_generators_may_be_quantities(recorded):
         np.testing.assert_allclose(values, found["estimates/layer1/basal_rate"] + k, rtol=1e-9)
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 def test_pictures_and_comparisons_show_what_neurons_send(recorded):
     """By whatever name; with spikes all that no target is made of is held apart too."""

@@ -265,7 +265,7 @@ def test_neurons_in_time_learn_what_neurons_at_rest_do(run):
 
 
 @pytest.mark.long
-@pytest.mark.longest
+@pytest.mark.seldom
 def test_spikes_learn_what_rates_do_but_for_their_scatter(run):
     """Values and errors spike. What stands at right angles to rates falls as 1/√neurons."""
     aside = []

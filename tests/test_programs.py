@@ -280,6 +280,7 @@ for name, more in {
 """
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 def test_processes_that_hash_otherwise_find_the_same_programs(tmp_path):
     """Sets of names are gone through in another order there, which no program may show."""

@@ -50,6 +50,7 @@ def sigmoid(v):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_postsynaptic_potentials_are_double_exponentials():
     """Of a constant input, κ ∗ 1 = 1 − (τ_L e^{−t/τ_L} − τ_s e^{−t/τ_s})/(τ_L − τ_s)."""
     protocol = small(level="rate", rate={"scheme": "heun", "dt": "0.1 ms"})
@@ -254,7 +255,7 @@ def spoken(window, neurons):
 
 
 @pytest.mark.long
-@pytest.mark.longest
+@pytest.mark.seldom
 def test_spikes_say_what_rates_do_ever_closer():
     """The error falls as 1/√(N T), of counted rates and of apical potentials that are plateaus."""
     coarse, fine = spoken(200, 5), spoken(800, 20)
@@ -262,7 +263,7 @@ def test_spikes_say_what_rates_do_ever_closer():
 
 
 @pytest.mark.long
-@pytest.mark.longest
+@pytest.mark.seldom
 def test_single_poisson_neurons_learn_digits():
     """The input spikes too; three seeds, 60 presentations of ten digits."""
     given = {

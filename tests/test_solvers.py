@@ -186,6 +186,7 @@ def test_a_solver_that_fails_is_reported_whoever_watches(watched):
     assert not report.settled.any()
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 @pytest.mark.parametrize("scheme", ["tsit5", "kvaerno5"])
 def test_single_precision_takes_as_many_steps_as_its_own_tolerances_ask_for(scheme):

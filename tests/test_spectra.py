@@ -108,6 +108,7 @@ def test_products_are_the_jacobian_and_arnoldi_finds_its_slowest_modes():
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_slowest_modes_of_a_large_network_without_its_matrix():
     """4 × 512 units, 2048 states, in closed form to 1e-7 relative."""
     mu = 0.1

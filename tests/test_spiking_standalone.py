@@ -33,6 +33,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 @compiled
 def test_a_standalone_network_is_the_one_here(monkeypatch):
     """The rate equations, free and taught, read on the way; then broken off, and begun again."""
@@ -102,7 +103,7 @@ def test_a_standalone_network_is_the_one_here(monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.longest
+@pytest.mark.seldom
 @compiled
 @pytest.mark.parametrize("soma", ["lif"])
 def test_a_run_as_a_program_of_its_own_is_the_same(soma, tmp_path):

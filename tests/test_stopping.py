@@ -102,6 +102,7 @@ def test_the_way_a_script_ends_on_sigterm_is_its_own():
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_a_second_sigterm_ends_a_script_at_once():
     ended = script("""
         def stop(progress):

@@ -317,9 +317,11 @@ def double_precision():
 OFTEN = ("dtp-ai", "rdtp-ai", "dtp-drl", "dtp-ldrl")
 """Methods that the usual tests look at; the others are variants of one line."""
 
+SELDOM = [pytest.mark.long, pytest.mark.seldom]
+
 
 @pytest.mark.parametrize(
-    "method", [pytest.param(m, marks=[] if m in OFTEN else pytest.mark.long) for m in FAMILY]
+    "method", [pytest.param(m, marks=[] if m in OFTEN else SELDOM) for m in FAMILY]
 )
 def test_a_hundred_iterations_as_in_the_algorithms(method, tmp_path, double_precision):
     rng = np.random.default_rng(3)
@@ -410,6 +412,7 @@ def mtp_protocol(**own):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_layers_of_modified_target_propagation_are_normalised(tmp_path):
     """Hidden units have mean 0 and variance 1 over every batch; recorded and evaluated so."""
     small = {"record__samples": 32, "model__target_step": 1e-5}
@@ -425,6 +428,7 @@ def test_layers_of_modified_target_propagation_are_normalised(tmp_path):
     assert np.allclose(trace["metrics/cosine_gn"].values, 1)  # exact inverses, no kink crossed
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 def test_modified_target_propagation_learns_its_inverses_too(tmp_path, double_precision):
     """Feedback by white noise through normalised layers, from far away, ends at the inverses."""

@@ -24,6 +24,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 """
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 def test_a_disk_that_is_full_stops_a_run_in_words_and_it_goes_on_when_there_is_room(tmp_path):
     everything = {"stages.0.presentations": 100, "record.presentations": 100, "record.samples": 16}
