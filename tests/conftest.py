@@ -29,7 +29,8 @@ SHAPED = (
 
 Not in `levels/spiking/`, which names none, and whose functions Brian2 takes as they are written;
 nor in `networks/circuit.py`, whose calls are so many that runs would take a sixth longer; nor in
-`tasks/`, which says itself in words what a user got wrong.
+`tasks/`, which says itself in words what a user got wrong; nor in `stimuli.py`, whose arrays are
+numpy's and, within a program, JAX's.
 
 By the import hook itself: the workers of pytest-xdist do not hand pytest's option for it on. An int
 counts as a float, as it does for mypy.

@@ -219,7 +219,6 @@ def test_every_command_takes_what_circuits_leave_behind(tmp_path, monkeypatch):
         ("f        = s(basal)", "f = s(basal, 1)", "equations", "s takes 1 argument, got 2"),
         ("apical   = feedback", "i = feedback\napical = i", "equations", "'i' has another meaning"),
         ("up       = soma", "up = f + g", "equations", "an algebraic loop"),
-        ("up       = soma", "teaching = f\nup = teaching", "equations", "'teaching' has a meaning"),
         ('like = "pyramidal"', 'like = "pyramid"', "like", "did you mean 'pyramidal'?"),
         ('output    = "output"', 'outputs = "output"', "outputs", "unknown cell 'outputs'"),
         ('tau_soma = "20 ms"', 'tau_soma = "20 mm"', "parameters", "unknown unit 'mm'"),
@@ -353,3 +352,10 @@ def test_values_of_cells_are_in_the_trace_and_never_learn(protocol, tmp_path):
     assert len(np.unique(values[0])) == 4
     found = ns.analyze(run.path, starts=0)  # which builds the network from its trace
     assert len(np.unique(np.round(found.phases[0].eigenvalues.real, 6))) > 4
+
+
+def test_a_rule_cannot_mean_a_quantity_by_a_name_that_has_a_meaning_in_rules(protocol):
+    text = MODEL.replace("up       = soma", "attenuation = f\nup       = soma")
+    text = text.replace("(soma - soma_free)", "attenuation*(soma - soma_free)")
+    with pytest.raises(ns.InputError, match="'attenuation' has a meaning of its own in rules"):
+        protocol(text)

@@ -39,10 +39,6 @@ class _Reading:
             self._say(key, message)
         self.written = CellTables(tables.cells, FUNCTIONS, self._say)
         self.cells, self.own = self.written.cells, self.written.own
-        for name, cell in self.cells.items():
-            for quantity in sorted({ATTENUATION, TEACHING, *SIGNALS} & set(cell.defined)):
-                message = f"{quantity!r} has a meaning of its own; use another name"
-                self._say(("cells", name, "equations"), message)
         if self.wrong:
             return
         self.layers = {name: self._layers(name) for name in tables.populations}
@@ -315,6 +311,12 @@ class _Reading:
                 *self._parameters(group.population),
             }
             known = sorted({*own, ATTENUATION, *([TEACHING] if self.tables.taught else [])})
+            for name in sorted({ATTENUATION, TEACHING} & text.names & set(cell.defined)):
+                self._say(
+                    key,
+                    f"{name!r} has a meaning of its own in rules, and is defined by the "
+                    "cell too; use another name there",
+                )
         remembered = {}
         for name in sorted(text.names):
             quantity, _, phase = name.rpartition("_")

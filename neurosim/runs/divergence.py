@@ -33,7 +33,7 @@ def exploded_weights(weights: Any, names: Sequence[str], s: int) -> str | None:
 def sound(weights: Any) -> np.ndarray:
     """Which seeds have all their weights in bounds."""
     groups = jax.tree.leaves(weights)
-    return np.all([inside(a).reshape(len(a), -1).all(axis=1) for a in groups], axis=0)
+    return np.asarray(np.all([inside(a).reshape(len(a), -1).all(axis=1) for a in groups], axis=0))
 
 
 class Place(NamedTuple):
