@@ -22,7 +22,8 @@ EMITTERS_UNTRIED = Version("0.11")
 SHAPED = (
     "credit", "functions", "learning", "levels.equilibrium", "levels.flow", "levels.heun",
     "levels.cells", "levels.online", "levels.rate", "levels.settling", "levels.simulator",
-    "networks.network", "comparison", "recordings", "reports", "runs",
+    "networks.network", "comparison.scattering", "recordings.measures", "reports.subjects",
+    "runs.costs", "runs.divergence", "runs.loop",
     "plasticity", "theory",
 )  # fmt: skip
 """Where annotations of arrays say their shapes, which are checked whenever a test calls.
@@ -30,7 +31,7 @@ SHAPED = (
 Not in `levels/spiking/`, which names none, and whose functions Brian2 takes as they are written;
 nor in `networks/circuit.py`, whose calls are so many that runs would take a sixth longer; nor in
 `tasks/`, which says itself in words what a user got wrong; nor in `stimuli.py`, whose arrays are
-numpy's and, within a program, JAX's.
+numpy's and, within a program, JAX's; nor in what scripts call, which says so as well.
 
 By the import hook itself: the workers of pytest-xdist do not hand pytest's option for it on. An int
 counts as a float, as it does for mypy.
