@@ -178,6 +178,7 @@ def test_a_run_of_text_resumes_and_is_analyzed_from_its_trace_alone(protocol, tm
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_every_command_takes_what_circuits_leave_behind(tmp_path, monkeypatch):
     """Populations beside those of layers, several seeds, figures: no command falls over them."""
     from typer.testing import CliRunner

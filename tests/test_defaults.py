@@ -144,13 +144,11 @@ def parts(shapes):
         for task, layers in shapes[::every]:
             if fits(model, layers):
                 found.setdefault((model, task), []).append((task, layers))
-    return [
-        pytest.param(m, own, id=f"{m}-{task}", marks=[] if task == "digits" else pytest.mark.seldom)
-        for (m, task), own in found.items()
-    ]
+    return [pytest.param(m, own, id=f"{m}-{task}") for (m, task), own in found.items()]
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 @pytest.mark.parametrize(("model", "shapes"), parts(SHAPES))
 def test_at_rest(tmp_path, model, shapes):
     assert diverged(tmp_path, model, shapes, "equilibrium") == {}

@@ -43,7 +43,9 @@ def test_a_disk_that_is_full_stops_a_run_in_words_and_it_goes_on_when_there_is_r
     assert differing(case.whole, case.trace) == []
 
 
-@pytest.mark.parametrize("name, kills", [("equilibrium", 3), ("noise", 1)])
+@pytest.mark.parametrize(
+    "name, kills", [pytest.param("equilibrium", 3, marks=pytest.mark.seldom), ("noise", 1)]
+)
 @pytest.mark.long
 def test_runs_killed_again_and_again_lose_nothing(tmp_path, name, kills):
     case = Case(name, tmp_path)
