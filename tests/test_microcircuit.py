@@ -24,7 +24,9 @@ STRENGTHS = (1e-2, 1e-3, 1e-4)
 """Of nudging, λ: the share of the target in the output's soma."""
 
 
-@pytest.fixture(params=["microcircuit", "microcircuit-original"])
+@pytest.fixture(
+    params=["microcircuit", pytest.param("microcircuit-original", marks=pytest.mark.long)]
+)
 def made(request):
     """A model of either scale with small layers, its weights and conductances, and an input."""
 

@@ -314,7 +314,7 @@ def double_precision():
         yield
 
 
-OFTEN = ("dtp-ai", "rdtp-ai", "dtp-drl", "dtp-ldrl")
+OFTEN = ("dtp-ai", "rdtp-ai")
 """Methods that the usual tests look at; the others are variants of one line."""
 
 SELDOM = [pytest.mark.long, pytest.mark.seldom]
