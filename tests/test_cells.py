@@ -100,6 +100,23 @@ def test_a_conductance_pulls_towards_its_reversal(recorded):
         assert found["v"][0, 0, at] == pytest.approx((10 * -70 + 30 * -10) / 40, abs=1e-5)
 
 
+def test_a_conductance_drives_the_compartment_that_it_opens_in(recorded):
+    """Both potentials by the division of voltages, as one node hangs on the other."""
+    leaks = "(g*(rest - {0}) + g_between*({1} - {0}) + {2})/c"
+    model = PASSIVE | {
+        "equations": f"dsoma/dt = {leaks.format('soma', 'apical', 'current')}\n"
+        f"dapical/dt = {leaks.format('apical', 'soma', 'apical_current')}",
+        "inputs": ["current", "apical_current"],
+        "start": {"soma": "-70 mV", "apical": "-70 mV"},
+        "parameters": PASSIVE["parameters"] | {"g_between": "5 nS"},
+    }
+    given = {"into": "apical_current", "amplitude": "30 nS", "reversal": "-10 mV"}
+    _, found = recorded("current-clamp", own(model) | {"stimuli": [given]})
+    soma, apical = np.linalg.solve([[15, -5], [-5, 45]], [10 * -70, 10 * -70 + 30 * -10])
+    assert found["soma"][0, 0, -1] == pytest.approx(soma, abs=1e-5)
+    assert found["apical"][0, 0, -1] == pytest.approx(apical, abs=1e-5)
+
+
 def test_a_sine_is_filtered_by_the_impedance(recorded):
     frequency, tau = 25.0, 20e-3
     given = {"kind": "sine", "amplitude": "50 pA", "frequency": "25 Hz"}
@@ -353,6 +370,16 @@ def error_of(function, *given):
         ({"stimuli.0.amplitude": {"from": "1 pA", "to": "2 pA", "count": 1}}, "at least 2"),
         ({"stimuli.0.amplitude": {"low": "1 pA"}}, "a range has the keys"),
         ({"stimuli.0.reversal": "0 mV"}, "that of a conductance"),
+        (
+            {
+                "stimuli.0": {"amplitude": "1 nS", "reversal": "0 mV", "into": "shared"},
+                "model.equations": "da/dt = (g*(rest - a) + shared)/c\n"
+                "db/dt = (g*(rest - b) + shared)/c",
+                "model.parameters": PASSIVE["parameters"],
+                "model.inputs": ["shared"],
+            },
+            "the one potential that shared moves; here that is a, b",
+        ),
         ({"stimuli.0.units": [3]}, "there is no copy 3"),
         ({"stimuli.0.start": "2 s"}, "after the end of the protocol"),
         ({"model.parameters.g_leek": "3 nS"}, "did you mean 'g_leak'"),

@@ -1,6 +1,7 @@
 """From a file name and overrides to a checked protocol of a cell."""
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class CellProtocol(Loaded[CellProtocolSpec]):
         """How many cells it has: the copies of every sweep."""
         return self.sweeps * self.spec.copies
 
-    @property
+    @cached_property
     def cell(self) -> LoneCell:
         """The cell that it is about."""
         found = lone(self.spec.model, _reached(self.spec), _ignored)
@@ -171,6 +172,12 @@ def _problems(spec: CellProtocolSpec) -> Iterator[tuple[Key, str]]:
     for number, given in enumerate(spec.stimuli):
         for key, what in _of_stimulus(given, spec, sweeps):
             yield ("stimuli", number, key), what
+        if cell is None or given.reversal is None or given.into not in cell.inputs:
+            continue
+        driven = cell.driven(given.into)
+        if len(driven) != 1:
+            what = f"asks for the one potential that {given.into} moves; here that is "
+            yield ("stimuli", number, "reversal"), what + (", ".join(driven) or "none")
     known = {} if cell is None else dict.fromkeys((*cell.cell.defined, *cell.inputs))
     for number, name in enumerate(spec.record.variables or ()):
         if cell is not None and name not in known:

@@ -56,6 +56,15 @@ class LoneCell:
         held = any(equation.held for equation in self.cell.equations)
         return bool(firing.reset) or held or self.noisy or "rand" in firing.threshold.functions
 
+    def driven(self, name: str) -> tuple[str, ...]:
+        """The potentials that an input moves."""
+        voltages = (state for state in self.states if self.dimensions[state] == "voltage")
+        return tuple(
+            state
+            for state in voltages
+            if name in frozenset().union(*map(self.cell.roots, self.cell.right(state).names))
+        )
+
     @cached_property
     def dimensions(self) -> dict[str, str | None]:
         """Of what it defines and of its inputs, by name: "voltage", or None of what has none."""

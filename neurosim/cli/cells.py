@@ -31,9 +31,9 @@ def record(output: Output, protocol: Any, out: Path | None, force: bool) -> None
     output.result(report, recording.in_words(done, figures, columns()))
 
 
-def check_cell(output: Output, protocol: Any) -> None:
+def check_cell(output: Output, protocol: Any, out: Path | None) -> None:
     """Say what a protocol of a cell is."""
     from neurosim.reports import recordings
 
-    report = recordings.check(protocol)
+    report = recordings.check(protocol, out)
     output.result(report, recordings.checked(protocol, report))

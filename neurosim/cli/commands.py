@@ -268,7 +268,7 @@ def check(
 
         if isinstance(loaded, CellProtocol):
             of_network("check", seeds=seeds, device=device, cost=cost, latex=latex, plot=plot)
-            check_cell(output, loaded)
+            check_cell(output, loaded, out)
             return
         from neurosim.reports import checks
 

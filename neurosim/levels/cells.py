@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.interpolate import CubicHermiteSpline
 
 from neurosim.circuits.expressions import Expression
 from neurosim.circuits.lone_cells import LoneCell
@@ -134,7 +135,8 @@ def _quantities(
         for stimulus in (s for s in stimuli if s.into == name):
             amount = stimulus(t, cell, jnp)
             if stimulus.reversal is not None:
-                amount = amount * (stimulus.reversal - of(lone.readout))
+                (potential,) = lone.driven(name)
+                amount = amount * (stimulus.reversal - of(potential))
             total = total + amount
         return total
 
@@ -144,21 +146,13 @@ def _quantities(
 def _crossings(
     times: np.ndarray, excess: Float[np.ndarray, "cells moments"], slope: np.ndarray
 ) -> Spikes:
-    """Where a quantity rises through zero between two moments, by Hermite's cubic."""
-    cells, before = np.nonzero((excess[:, :-1] <= 0) & (excess[:, 1:] > 0))
-    step = times[before + 1] - times[before]
-    low, high = excess[cells, before], excess[cells, before + 1]
-    rises = step * slope[cells, before], step * slope[cells, before + 1]
-    below, above = np.zeros(len(cells)), np.ones(len(cells))
-    for _ in range(40):  # halves the bracket each time
-        u = (below + above) / 2
-        cubic = (
-            low * (1 + 2 * u) * (1 - u) ** 2
-            + rises[0] * u * (1 - u) ** 2
-            + high * u**2 * (3 - 2 * u)
-            - rises[1] * u**2 * (1 - u)
-        )
-        below, above = np.where(cubic <= 0, u, below), np.where(cubic <= 0, above, u)
-    at = times[before] + step * below
-    order = np.argsort(at, kind="stable")
-    return at[order], cells[order]
+    """Where a quantity rises through zero, on the cubics through its values and slopes."""
+    at, who = [np.zeros(0)], [np.zeros(0, int)]
+    for cell in np.flatnonzero(np.isfinite(excess).all(1) & (np.diff(excess > 0).any(1))):
+        cubics = CubicHermiteSpline(times, excess[cell], slope[cell])
+        roots = cubics.roots(extrapolate=False)
+        rising = roots[np.isfinite(roots) & (cubics(roots, 1) > 0)]
+        at.append(rising)
+        who.append(np.full(len(rising), cell))
+    order = np.argsort(np.concatenate(at), kind="stable")
+    return np.concatenate(at)[order], np.concatenate(who)[order]

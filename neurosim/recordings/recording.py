@@ -37,8 +37,8 @@ SIZES = {"MOhm": 1e6}
 class Recording:
     """A finished recording.
 
-    spec: what was done. sweeps: numbers of every sweep of current steps, as lists, by name; of
-    cells: of the cell as a whole. All in the units that `units` says, None where there is no such
+    spec: what was done. sweeps: numbers of every sweep of current steps, as lists, by name.
+    cell: of the cell as a whole. All in the units that `units` says, None where there is no such
     number.
     """
 
@@ -108,7 +108,7 @@ def record(
     values, spikes = _moved(protocol, stimuli, times, looked, seen)
     _check_finite(protocol, values, times)
     taken = _measured(protocol, stimuli, times, values[cell.readout], spikes)
-    amounts = [np.stack([s(t, np.asarray(seen), np) for t in times], axis=1) for s in stimuli]
+    amounts = [given(times[:, None], np.asarray(seen), np).T for given in stimuli]
     contents = _Contents(protocol, stimuli, times, wanted, taken)
     wall = time.perf_counter() - began
     done = Recording(path, spec, *contents.summary, contents.units, wall)

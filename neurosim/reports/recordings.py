@@ -14,7 +14,7 @@ from neurosim.traces.reader import Arrays, describe
 from neurosim.units import format_quantity, format_time
 
 
-def check(protocol: CellProtocol) -> dict[str, Any]:
+def check(protocol: CellProtocol, out: str | Path | None = None) -> dict[str, Any]:
     """Everything that recording the cell would begin with, as plain data.
 
     `protocol`, resolved; `cell`, with its equations; `level`, `rate` or `spiking`; `sweeps` and
@@ -35,7 +35,7 @@ def check(protocol: CellProtocol) -> dict[str, Any]:
         "level": "spiking" if protocol.stepped else "rate",
         "sweeps": protocol.sweeps,
         "copies": spec.copies,
-        "trace": str(trace_path(spec, None)),
+        "trace": str(trace_path(spec, out)),
     }
 
 

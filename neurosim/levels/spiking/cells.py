@@ -82,9 +82,10 @@ def _group(
             lines.append(f"{label}_course : integer (constant)")
             # All stages of a step see the same.
             lines.append(f"{label}_now = {label}(t, {label}_course) : 1 (constant over dt)")
-            conducts = stimulus.reversal is not None
-            drive = f" * ({stimulus.reversal!r} - {names[lone.readout]})" if conducts else ""
-            parts.append(f"{label}_now{drive}")
+            parts.append(f"{label}_now")
+            if stimulus.reversal is not None:
+                (potential,) = lone.driven(name)
+                parts[-1] += f" * ({stimulus.reversal!r} - {names[potential]})"
         lines.append(f"{names[name]} = {' + '.join(parts)} : 1")
     for equation in cell.equations:
         if equation.name == SPIKES and cell.silent:
