@@ -1,5 +1,6 @@
 """What electrophysiologists measure in sweeps of current steps."""
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,11 @@ OF_CELL = {
     "silent_below": ("pA", "the largest step below it at which it did not"),
 }
 """Of the cell: the unit it is shown in, and what it is."""
+
+
+def plain(value: float) -> float | None:
+    """A number as files and summaries have it; None where there is no such number."""
+    return float(f"{value:.12g}") if math.isfinite(value) else None
 
 
 def measure(

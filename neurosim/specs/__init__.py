@@ -36,12 +36,22 @@ from neurosim.specs.protocols import (
     SpikingSpec,
     StageSpec,
 )
+from neurosim.specs.synapses import (
+    CellGroupSpec,
+    CurveSpec,
+    SpikesSpec,
+    SynapsePartSpec,
+    SynapseSpec,
+    SynapticProtocolSpec,
+    SynapticRecordSpec,
+)
 
 __all__ = [
     "FORMULAS",
     "ActivationField",
     "ActivationSpec",
     "ByName",
+    "CellGroupSpec",
     "CellModelSpec",
     "CellProtocolSpec",
     "CellRecordSpec",
@@ -49,6 +59,7 @@ __all__ = [
     "Count",
     "CreditSpec",
     "EquilibriumSpec",
+    "CurveSpec",
     "LearningRate",
     "LongerField",
     "LongerSpec",
@@ -70,10 +81,15 @@ __all__ = [
     "RecordSpec",
     "ScheduleSpec",
     "Spec",
+    "SpikesSpec",
     "SpikingSpec",
     "SpreadSpec",
     "StageSpec",
     "StimulusSpec",
+    "SynapsePartSpec",
+    "SynapseSpec",
+    "SynapticProtocolSpec",
+    "SynapticRecordSpec",
     "describe",
     "named_credit",
 ]

@@ -1,6 +1,7 @@
 """Lone cells that are reset when they spike, or noisy, or driven by samples: Brian2."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,14 +43,14 @@ def record(
     every = round((times[1] - times[0]) / dt) if len(times) > 1 else steps
     try:
         b2.seed(seed)
-        group, namespace = _group(lone, stimuli, cells, dt, steps)
+        group = made(lone, stimuli, cells, dt, steps)
         monitor = b2.StateMonitor(
             group, [PREFIX + name for name in wanted], list(seen), dt=every * dt * b2.second
         )
         fires = lone.cell.firing is not None
         spikes = b2.SpikeMonitor(group) if fires else None
         network = b2.Network(group, monitor, *([spikes] if fires else []))
-        network.run(steps * dt * b2.second, namespace=namespace)
+        network.run(steps * dt * b2.second, namespace={})
         monitor.record_single_timestep()  # the end itself
     finally:
         np.random.set_state(kept)
@@ -61,32 +62,52 @@ def record(
     return recorded, (np.asarray(spikes.t_) + dt, np.asarray(spikes.i[:]))
 
 
-def _group(
-    lone: LoneCell, stimuli: Sequence[Stimulus], cells: int, dt: float, steps: int
-) -> tuple[b2.NeuronGroup, dict[str, Any]]:
-    """The cells, and the stimuli and parameters that their equations name."""
+@dataclass(frozen=True)
+class Guests:
+    """What cells hold beside their own quantities.
+
+    lines: of equations. brought: by input, texts that are added to it. numbers: by name, for the
+    namespace. start: of states. firing: in place of a threshold and a reset of their own.
+    """
+
+    lines: Sequence[str] = ()
+    brought: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    start: Mapping[str, Any] = field(default_factory=dict)
+    firing: Mapping[str, str] | None = None
+
+
+def made(
+    lone: LoneCell,
+    stimuli: Sequence[Stimulus],
+    cells: int,
+    dt: float,
+    steps: int,
+    name: str = "cells",
+    guests: Guests | None = None,
+) -> b2.NeuronGroup:
+    """The cells, with the stimuli and parameters that their equations name, as a group."""
+    guests = guests or Guests()
     cell = lone.cell
-    names = {name: PREFIX + name for name in {*cell.defined, *lone.inputs}}
-    names |= {name: PREFIX + name for name in lone.parameters}
-    names |= {STEP: "(dt/second)"}
+    names = named(lone)
     lines: list[str] = []
     arrays: dict[str, b2.TimedArray] = {}
     courses: dict[str, np.ndarray] = {}
-    for name in lone.inputs:
-        parts = ["0"]
-        for stimulus in (s for s in stimuli if s.into == name):
+    for given in lone.inputs:
+        parts = ["0", *guests.brought.get(given, ())]
+        for stimulus in (s for s in stimuli if s.into == given):
             label = f"stimulus_{len(arrays)}"
             values, course = stimulus.held(steps)
-            arrays[label] = b2.TimedArray(values, dt * b2.second, name=label)
+            arrays[label] = b2.TimedArray(values, dt * b2.second, name=f"{name}_{label}")
             courses[f"{label}_course"] = course
             lines.append(f"{label}_course : integer (constant)")
             # All stages of a step see the same.
             lines.append(f"{label}_now = {label}(t, {label}_course) : 1 (constant over dt)")
             parts.append(f"{label}_now")
             if stimulus.reversal is not None:
-                (potential,) = lone.driven(name)
+                (potential,) = lone.driven(given)
                 parts[-1] += f" * ({stimulus.reversal!r} - {names[potential]})"
-        lines.append(f"{names[name]} = {' + '.join(parts)} : 1")
+        lines.append(f"{names[given]} = {' + '.join(parts)} : 1")
     for equation in cell.equations:
         if equation.name == SPIKES and cell.silent:
             continue
@@ -98,20 +119,26 @@ def _group(
         else:
             lines.append(f"{names[equation.name]} = {right} : 1")
     # Numbers that stand in the namespace, not in the text: other ones compile nothing.
-    numbers = {PREFIX + name: value for name, value in lone.parameters.items()}
+    numbers = {PREFIX + given: value for given, value in lone.parameters.items()}
     group = b2.NeuronGroup(
         cells,
-        "\n".join(lines),
+        "\n".join([*lines, *guests.lines]),
         method="heun" if lone.noisy else "rk4",
         dt=dt * b2.second,
-        name="cells",
-        **_firing(lone, names),
+        name=name,
+        namespace={**arrays, **numbers, **guests.numbers},
+        **(_firing(lone, names) if guests.firing is None else guests.firing),
     )
-    for name, value in lone.start.items():
-        setattr(group, PREFIX + name, value)
-    for name, course in courses.items():
-        setattr(group, name, course)
-    return group, arrays | numbers
+    start = {PREFIX + state: value for state, value in lone.start.items()}
+    for what, value in {**start, **courses, **guests.start}.items():
+        setattr(group, what, value)
+    return group
+
+
+def named(lone: LoneCell) -> dict[str, str]:
+    """What Brian2 calls the names of a cell."""
+    own = {*lone.cell.defined, *lone.inputs, *lone.parameters}
+    return {name: PREFIX + name for name in own} | {STEP: "(dt/second)"}
 
 
 def _firing(lone: LoneCell, names: Mapping[str, str]) -> dict[str, str]:
