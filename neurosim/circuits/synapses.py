@@ -7,7 +7,8 @@
     current_post = g_post*(reversal - v_post)    # what it brings to the postsynaptic cell
 
 Other names with an end are quantities and parameters of the cells on either side; `v_post` is the
-potential that the current moves. `weight` is in every synapse.
+potential that the current moves. `weight` is in every synapse; `release_pre`, which short-term
+plasticity says, is 1 where no line does.
 """
 
 import re
@@ -29,6 +30,9 @@ Side = Literal["pre", "post"]
 SIDES: tuple[Side, Side] = ("pre", "post")
 
 WEIGHT, BROUGHT, POTENTIAL = "weight", "current_post", "v_post"
+
+RELEASE = "release_pre"
+"""How much of its weight a spike transmits: 1 where no line says otherwise."""
 
 KEPT = re.compile(r"(?P<name>\w+)\s*:\s*1")
 """A line that only says that there is such a quantity."""
@@ -244,6 +248,10 @@ class SynapseTable:
         self._check_names(lines)
         if self._wrong:
             return None
+        texts = [line.right for line in lines.values() if line.right is not None]
+        texts += [change.right for several in changes.values() for change in several]
+        if RELEASE not in lines and any(RELEASE in text.names for text in texts):
+            lines[RELEASE] = Line(RELEASE, parse("1"))
         self._check_brought(lines)
         if self._wrong:
             return None
@@ -253,6 +261,7 @@ class SynapseTable:
         self._check_use(lines, changes)
         if self._wrong:
             return None
+        self._check_order(lines, changes["pre"])
         units: Mapping[str, str | None] = {}
         with _placing(self._say, "equations"):
             units = self._dimensions(lines, changes)
@@ -378,6 +387,18 @@ class SynapseTable:
             ):
                 message = f"{change.name} hears many synapses at once, so what one does must add up"
                 self._say((key,), f"{message}; expected such as '{change.name} += weight'")
+
+    def _check_order(self, lines: Mapping[str, Line], changes: Iterable[Change]) -> None:
+        """What a spike releases is told before the spike changes it."""
+        changed: set[str] = set()
+        behind = _as_cell(lines).roots(RELEASE) if RELEASE in lines else frozenset()
+        for change in changes:
+            late = sorted(behind & changed) if RELEASE in change.right.names else []
+            if late and change.name not in changed:
+                message = f"{change.name} would hear of {RELEASE} after the spike has changed {late[0]}"
+                self._say(("on_pre",), f"{message}; in use, name the receptor first")
+                return
+            changed.add(change.name)
 
     def _check_use(self, lines: Mapping[str, Line], changes: Mapping[Side, Iterable[Change]]) -> None:
         rights = [line.right for line in lines.values() if line.right is not None]

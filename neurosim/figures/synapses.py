@@ -22,7 +22,7 @@ from neurosim.figures.runs import (
     title,
 )
 
-ROWS, SWEEPS, CELLS = 6, 5, 40
+ROWS, SWEEPS, CELLS = 6, 4, 40
 """Quantities that are shown, sweeps of each, and cells of every group in a raster."""
 
 

@@ -64,14 +64,22 @@ class SynapticRecording:
     @property
     def rows(self) -> list[tuple[str, str]]:
         """What was measured, in words: from the lowest to the highest value over the sweeps."""
+        ends = {"rates": ".rate", "events": ".events", "bursts": ".burst_probability"}
+        found = [(label, self._told(self.sweeps, end)) for label, end in ends.items()]
+        found.append(("changes", self._told(self.sweeps, f".{WEIGHT}_change")))
+        found.append(("curve", self._told(self.curve, "")))
+        return [(label, text) for label, text in found if text]
+
+    def _told(self, numbers: Mapping[str, list[float | None]], end: str) -> str:
+        """The numbers whose names end so."""
         found = []
-        for name, values in {**self.sweeps, **self.curve}.items():
+        for name, values in numbers.items():
             known = [value for value in values if value is not None]
-            if known:
+            if name.endswith(end) and known:
                 low, high = f"{min(known):.4g}", f"{max(known):.4g}"
                 told = low if low == high else f"{low} to {high}"
-                found.append((name.replace("_", " "), f"{told} {self.units[name]}".rstrip(" 1")))
-        return found
+                found.append(f"{name.removesuffix(end)} {told} {self.units[name]}".removesuffix(" 1"))
+        return ", ".join(found)
 
 
 def trace_path(spec: SynapticProtocolSpec, out: str | Path | None) -> Path:

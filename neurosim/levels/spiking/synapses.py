@@ -169,12 +169,12 @@ class _Network:
         for synapse, at in listed(self._wired.synapses, name):
             text = self._texts[synapse.name]
             lines += text.hosted(at)
-            numbers |= text.numbers
             start |= text.start(at)
         for text in self._texts.values():
+            if name in (text.synapse.pre, text.synapse.post):
+                numbers |= text.numbers
             if text.synapse.post == name and text.synapse.brought is not None:
                 lines.append(text.current)
-                numbers |= text.numbers
                 brought.setdefault(text.synapse.into, []).append(text.called(BROUGHT))
         firing: dict[str, str] | None = None
         if train is not None:
@@ -198,22 +198,28 @@ class _Network:
             setattr(found, what, value)
         return found
 
-    def _alone(self, text: "_Text") -> Iterator[b2.Synapses]:
-        """What spikes do to their own cells, once each."""
+    def _alone(self, text: "_Text") -> Iterator[Any]:
+        """What spikes do to their own cells, once each, at once or later."""
         for at in SIDES:
             for number, (once, changes) in enumerate(text.synapse.blocks(at)):
                 if not once:
                     continue
-                delay = text.synapse.delay if at == "pre" else 0.0
                 group = self.groups[text.synapse.group(at)]
+                order = number + (POST_LATER if at == "post" else 0)
+                delay = text.synapse.delay if at == "pre" else 0.0
+                if delay == 0:
+                    code = text.statements(changes, {at: ""})
+                    yield _AtSpikes(group, code, order, f"{text.synapse.name}_{at}_alone_{number}")
+                    continue
                 found = b2.Synapses(
                     group,
                     on_pre=text.statements(changes, {at: "_post"}),
                     delay=delay * b2.second,
+                    dt=self._course.dt * b2.second,
                     name=f"{text.synapse.name}_{at}_alone_{number}",
                     namespace=text.numbers,
                 )
-                found.pre.order = number + (POST_LATER if at == "post" else 0)
+                found.pre.order = order
                 found.connect(j="i")
                 yield found
 
@@ -251,6 +257,27 @@ class _Network:
         for what, value in text.start(None).items():
             setattr(found, what, value)
         return found
+
+
+class _AtSpikes(b2.CodeRunner):
+    """What spikes of a group do to its own cells, among what synapses do.
+
+    As a reset is run, which only comes later and of which a group has but one.
+    """
+
+    def __init__(self, group: b2.NeuronGroup, code: str, order: int, name: str) -> None:
+        space = "_spikespace"
+        super().__init__(
+            group,
+            "reset",
+            code=code,
+            clock=group.clock,
+            when="synapses",
+            order=order,
+            name=name,
+            needed_variables=[space],
+            template_kwds={"eventspace_variable": group.variables[space]},
+        )
 
 
 def _due(train: Spikes, cells: int, dt: float) -> np.ndarray:
