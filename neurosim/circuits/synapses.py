@@ -313,27 +313,21 @@ class SynapseTable:
         driven = () if cell is None or into not in cell.inputs else cell.driven(into)
         return driven[0] if len(driven) == 1 else None
 
-    def _given(self, at: Side) -> dict[str, str]:
-        """Names that a side offers, by what its cell calls them."""
+    def _given(self, at: Side, lines: Mapping[str, Line]) -> dict[str, str]:
+        """Names that a side offers, by what its cell calls them; the lines' own ones hide them."""
         cell = self.cells[at]
         if cell is None:
             return {}
         names = (*cell.cell.defined, *cell.parameters, *cell.inputs)
-        return {f"{name}_{at}": name for name in names if name != "spikes"}
+        return {f"{n}_{at}": n for n in names if n != "spikes" and f"{n}_{at}" not in lines}
 
     def _known(self, lines: Mapping[str, Line]) -> set[str]:
-        offered = {*self._given("pre"), *self._given("post")}
+        offered = {name for at in SIDES for name in self._given(at, lines)}
         offered |= {POTENTIAL} if self._potential is not None else set()
         return {*lines, WEIGHT, *self.given.parameters} | offered
 
     def _check_lines(self, lines: Mapping[str, Line]) -> None:
         known = self._known(lines)
-        for name in lines:
-            if name in self._given("pre") or name in self._given("post"):
-                if name == BROUGHT:
-                    continue
-                at = side(name)
-                self._say(("equations",), f"{bare(name)!r} is a quantity of {at}; use another name")
         for line in lines.values():
             if line.right is None:
                 continue
@@ -430,7 +424,7 @@ class SynapseTable:
             if cell is None:
                 continue
             known = cell.dimensions
-            units |= {name: known.get(own) for name, own in self._given(at).items()}
+            units |= {name: known.get(own) for name, own in self._given(at, lines).items()}
             if at == "post":
                 units |= {BROUGHT: known.get(given.into)}
             if at == "post" and self._potential is not None:

@@ -307,7 +307,10 @@ class _Text:
         self.numbers = {f"{self._mark}_{name}": v for name, v in synapse.parameters.items()}
         for at, cell in self._cells.items():
             given = {} if cell is None else cell.parameters
-            self.numbers |= {f"{self._mark}{at}_{name}": v for name, v in given.items()}
+            hidden = {bare(line.name) for line in synapse.own(at)}
+            self.numbers |= {
+                f"{self._mark}{at}_{name}": v for name, v in given.items() if name not in hidden
+            }
         if not synapse.plastic:
             self.numbers[f"{self._mark}_{WEIGHT}"] = synapse.weight
 
