@@ -24,9 +24,7 @@ PASSIVE = {
 }
 """A membrane of 100 MOhm and 20 ms."""
 
-SHIPPED = sorted(
-    name for name, path in bundled("recordings").items() if "cells" in read(path).data
-)
+SHIPPED = sorted(name for name, path in bundled("recordings").items() if "cells" in read(path).data)
 
 
 class Recorded:
@@ -44,7 +42,10 @@ class Recorded:
                 if name not in ("cell", "synapse", "pre", "post")
             }
             self.spikes = {
-                name: (arrays[f"spikes/{name}/timestamps"] * 1e-3, arrays[f"spikes/{name}/node_ids"])
+                name: (
+                    arrays[f"spikes/{name}/timestamps"] * 1e-3,
+                    arrays[f"spikes/{name}/node_ids"],
+                )
                 for name in (arrays.members("spikes") if "spikes" in arrays else ())
             }
 
@@ -87,10 +88,19 @@ def test_conductances_move_potentials_as_scipy_says_and_delays_are_whole_steps(r
     receptors = ("ampa", "nmda", "gaba")
     found = recorded(
         {
-            "duration": "100 ms",
-            "cells": {"pre": made_to_spike(20, 50), **{f"on_{name}": PASSIVE for name in receptors}},
+            "duration": "60 ms",
+            "cells": {
+                "pre": made_to_spike(20, 40),
+                **{f"on_{name}": PASSIVE for name in receptors},
+            },
             "synapses": {
-                name: {"use": name, "pre": "pre", "post": f"on_{name}", "delay": "3.7 ms", "weight": 5}
+                name: {
+                    "use": name,
+                    "pre": "pre",
+                    "post": f"on_{name}",
+                    "delay": "3.7 ms",
+                    "weight": 5,
+                }
                 for name in receptors
             },
             "record": {
@@ -99,7 +109,7 @@ def test_conductances_move_potentials_as_scipy_says_and_delays_are_whole_steps(r
             },
         }
     )
-    arrivals = np.array([23.7e-3, 53.7e-3])
+    arrivals = np.array([23.7e-3, 43.7e-3])
 
     def traces(t, tau):
         since = t - arrivals
@@ -124,16 +134,13 @@ def test_conductances_move_potentials_as_scipy_says_and_delays_are_whole_steps(r
             current = g[name](t) * open_now * (reversal[name] - v)
             return (10e-9 * (-70e-3 - v) + current) / 200e-12
 
-        at, v = [0.0], [[-70e-3]]
-        for begin, end in ((0, 23.7e-3), (23.7e-3, 53.7e-3), (53.7e-3, 0.1)):
+        v = [np.array([-70e-3])]
+        for begin, end in ((0, 23.7e-3), (23.7e-3, 43.7e-3), (43.7e-3, 60e-3)):
             inside = found.time[(found.time > begin + 1e-9) & (found.time < end - 1e-9)]
-            times = [*inside, end]
-            more = {"t_eval": times, "rtol": 1e-10, "atol": 1e-13, "method": "DOP853"}
-            # The jump at the end belongs to what comes after it.
-            part = solve_ivp(velocity, (begin + 1e-12, end - 1e-12), v[-1][-1:], **more | {
-                "t_eval": [*inside, end - 1e-12]})  # fmt: skip
-            at += times
-            v.append(part.y[0])
+            # What jumps at the end belongs to what comes after it.
+            at = np.append(inside, end - 1e-12)
+            tight = {"t_eval": at, "rtol": 1e-9, "atol": 1e-12, "method": "LSODA"}
+            v.append(solve_ivp(velocity, (begin, at[-1]), v[-1][-1:], **tight).y[0])
         exact = np.concatenate(v) * 1e3
         np.testing.assert_allclose(found[f"on_{name}.v"][0, 0], exact, rtol=0, atol=2e-5)
 
@@ -155,7 +162,9 @@ def test_gap_junctions_divide_voltages(recorded):
         {
             "duration": "400 ms",
             "cells": {"cell": PASSIVE | {"count": 2}},
-            "synapses": {"gap": {"use": "gap-junction", "pre": "cell", "post": "cell", "weight": 5}},
+            "synapses": {
+                "gap": {"use": "gap-junction", "pre": "cell", "post": "cell", "weight": 5}
+            },
             "stimuli": [{"into": "cell.current", "amplitude": "50 pA", "units": [0]}],
             "record": {"cells": 2, "every": "100 ms"},
         },
@@ -317,7 +326,9 @@ def test_triplets_depend_on_the_frequency_as_their_sums_say(recorded):
     found = recorded("triplet-frequency", changes | {"duration": "300 ms", "dt": "0.5 ms"})
     for post, name in (("soon", "causal"), ("earlier", "acausal")):
         exact = [
-            by_triplets(*(at[who == sweep] for at, who in (found.spikes[g] for g in ("before", post))))
+            by_triplets(
+                *(at[who == sweep] for at, who in (found.spikes[g] for g in ("before", post)))
+            )
             for sweep in range(3)
         ]
         np.testing.assert_allclose(found.curve(f"{name}.weight"), exact, rtol=1e-6)
@@ -343,10 +354,18 @@ def test_eligibility_moves_weights_by_itself_or_by_a_third_factor(recorded):
                 "rewarded": {"use": "three-factor", "pre": "pre", "post": "post"},
             },
             "stimuli": [
-                {"into": "post.reward", "amplitude": 3.0, "units": [0], "start": "100 ms",
-                 "duration": "50 ms"}  # fmt: skip
+                {
+                    "into": "post.reward",
+                    "amplitude": 3.0,
+                    "units": [0],
+                    "start": "100 ms",
+                    "duration": "50 ms",
+                }
             ],
-            "record": {"synapses": 2, "variables": ["alone.eligible", "alone.weight", "rewarded.weight"]},
+            "record": {
+                "synapses": 2,
+                "variables": ["alone.eligible", "alone.weight", "rewarded.weight"],
+            },
         }
     )
     eligible = 0.1 * np.exp(-12 / 20)
@@ -413,10 +432,17 @@ def test_the_threshold_of_bcm_parts_depression_from_potentiation_and_slides(reco
     }
     found = recorded("bcm-threshold", changes)
     pre, post = found.spikes["before"], found.spikes["after"]
-    for name, given in {"quiet": (10, 0.2, 100), "busy": (20, 0.2, 100), "sliding": (10, 0.09, 0.1)}.items():
+    for name, given in {
+        "quiet": (10, 0.2, 100),
+        "busy": (20, 0.2, 100),
+        "sliding": (10, 0.09, 0.1),
+    }.items():
         changed = np.array(found.done.sweeps[f"{name}.weight_change"])
         for sweep in range(3):
-            times = np.round(pre[0][pre[1] // 20 == sweep], 9), np.round(post[0][post[1] == sweep], 9)
+            times = (
+                np.round(pre[0][pre[1] // 20 == sweep], 9),
+                np.round(post[0][post[1] == sweep], 9),
+            )
             assert changed[sweep] * 20 == pytest.approx(by_threshold(*times, *given), rel=1e-6)
     assert (np.sign(found.curve("quiet.weight")) == [-1, 1, 1]).all()
     assert (np.sign(found.curve("busy.weight")) == [-1, -1, 1]).all()
@@ -470,3 +496,243 @@ def test_bursts_potentiate_and_events_depress(recorded):
         assert found[f"to_{name}.weight"][0, 0, -1] == pytest.approx(exact, abs=1e-9)
     changed = [found.done.sweeps[f"to_{name}.weight_change"][0] for name in ("single", "bursting")]
     assert changed[0] < 0 < changed[1]
+
+
+# --- wiring, trains, populations -----------------------------------------------------------------
+
+
+def test_what_is_kept_in_synapses_is_the_same_from_spike_to_spike_as_at_every_step(recorded):
+    """A trace in every synapse, event-driven, that weights take in; delays within the burst."""
+    line = "dtrace/dt = -trace/tau"
+    own = {
+        "on_pre": "weight += trace; trace += 1",
+        "weight": 0,
+        "parameters": {"tau": "7 ms"},
+        "pre": "pre",
+        "post": "post",
+        "delay": "9 ms",
+    }
+    found = recorded(
+        {
+            "cells": {"pre": made_to_spike(20, 25, 31, 90), "post": made_to_spike(1, count=2)},
+            "synapses": {
+                "events": {"equations": f"{line} (event-driven)", **own},
+                "steps": {"equations": line, **own},
+            },
+            "record": {
+                "variables": ["events.weight", "steps.weight", "steps.trace"],
+                "synapses": 2,
+            },
+        }
+    )
+    exact = sum(np.exp(-gap / 7) for gap in (5, 6, 11, 59, 65, 70))
+    for name in ("events", "steps"):
+        assert found[f"{name}.weight"][0, :, -1] == pytest.approx([exact] * 2, rel=1e-6)
+    assert np.flatnonzero(found["steps.trace"][0, 0])[0] == 290
+
+
+def test_cells_are_wired_alike_in_every_sweep_and_never_to_themselves(recorded):
+    found = recorded(
+        {
+            "duration": "5 ms",
+            "dt": "0.5 ms",
+            "cells": {
+                "pre": made_to_spike(1, count=30),
+                "cell": {"spikes": {"start": "1 ms", "shift": ["0 ms", "1 ms"]}, "count": 20},
+            },
+            "synapses": {
+                name: {"pre": pre, "post": "cell", "on_pre": "weight += 1", **how}
+                for name, pre, how in (
+                    ("sparse", "pre", {"chance": 0.2}),
+                    ("inner", "cell", {}),
+                    ("paired", "cell", {"one_to_one": True}),
+                )
+            },
+        }
+    )
+    with Arrays.of(found.done.path) as arrays:
+        joined = {
+            name: np.stack([arrays[f"weights/{name}/{end}"] for end in ("pre", "post")])
+            for name in ("sparse", "inner", "paired")
+        }
+        after = {name: arrays[f"weights/{name}/after"] for name in joined}
+    assert abs(joined["sparse"].shape[1] - 120) < 4 * np.sqrt(600 * 0.2 * 0.8)
+    assert joined["inner"].shape[1] == 20 * 19
+    assert (joined["inner"][0] != joined["inner"][1]).all()
+    assert (joined["paired"] == np.arange(20)).all()
+    for name, weights in after.items():
+        assert weights.shape == (2, joined[name].shape[1])
+        assert (weights == 2).all()
+
+
+def test_poisson_trains_have_their_rate_and_every_cell_its_own():
+    spec = load_synaptic_protocol("bcm-threshold").spec.cells["before"].spikes
+    at, who = train(spec, "before", 3, 200, 2.0, 1e-3, seed=5)
+    count = np.bincount(who, minlength=600)
+    assert count.mean() == pytest.approx(40, abs=4 * np.sqrt(40 / 600))
+    assert count.var() == pytest.approx(40 * (1 - 0.02), rel=0.2)
+    steps = np.rint(at / 1e-3)
+    np.testing.assert_allclose(at, steps * 1e-3)
+    assert (steps >= 1).all() and (steps <= 2000).all() and (np.diff(at) >= 0).all()
+    again, other = (train(spec, "before", 3, 200, 2.0, 1e-3, seed=s) for s in (5, 6))
+    np.testing.assert_array_equal(at, again[0])
+    assert len(other[0]) != len(at) or (other[0] != at).any()
+
+
+def test_events_and_bursts_of_populations_are_counted():
+    at = np.array([0.01, 0.02, 0.03, 0.012, 0.1, 0.117, 0.15, 0.160])
+    who = np.array([0, 0, 0, 1, 0, 0, 2, 2])
+    found = events(at, who)
+    assert sorted(zip(found.at, found.who, found.bursts, strict=True)) == [
+        (0.01, 0, True),
+        (0.012, 1, False),
+        (0.1, 0, False),
+        (0.117, 0, False),
+        (0.15, 2, True),
+    ]
+    rates = in_bins(at, who, 2, 2, np.array([0.0, 0.1, 0.2]))  # cells 0 and 1, then 2 and 3
+    np.testing.assert_allclose(rates["rate"], [[25, 5], [0, 10]])
+    np.testing.assert_allclose(rates["events"], [[15, 5], [0, 5]])
+    np.testing.assert_allclose(rates["burst_probability"], [[1 / 3, 0], [np.nan, 1]])
+
+
+# --- files, commands -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_protocol_is_checked_and_cited(name):
+    protocol = load_synaptic_protocol(name)
+    assert protocol.spec.name == name
+    assert protocol.spec.source
+    assert protocol.sweeps > 1 or protocol.spec.curve is None
+
+
+def test_every_synapse_is_used_by_a_protocol_and_cited():
+    used = set()
+    for name in SHIPPED:
+        for each in read(bundled("recordings")[name]).data["synapses"].values():
+            used |= {each["use"]} if isinstance(each["use"], str) else set(each["use"])
+    shipped = bundled("synapses")
+    assert set(shipped) - used == {"gaba", "gap-junction"}  # which have no curve of their own
+    for name, path in shipped.items():
+        data = read(path).data
+        assert data["name"] == name
+        assert data["description"] and data["source"]
+
+
+def test_a_recording_is_drawn_inspected_and_checked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "events-and-bursts", "--set", "target=numpy", "--set", "record.bin=20 ms"]
+    report = json.loads(said(*words, "--set", "dt=0.5 ms", "--json"))
+    trace = Path(report["trace"])
+    assert trace == Path("outputs/events-and-bursts.h5")
+    assert [Path(figure).suffix for figure in report["figures"]] == [".png"]
+    assert report["sweeps"]["before.burst_probability"] == [0.5]
+    assert "exists; give --force" in said(*words, code=2)
+    shown = json.loads(said("inspect", trace, "--json"))
+    assert shown["sweeps"] == report["sweeps"]
+    assert "Payeur et al. 2021" in said("inspect", trace)
+    for command in (["compare", trace, trace], ["analyze", trace]):
+        assert "is a recording of" in said(*command, code=2)
+    with ns.open_trace(trace) as tree:
+        assert dict(tree["recording/by_events/v"].sizes) == {"sweep": 1, "cell": 1, "time": 601}
+        assert tree["recording/by_events/v"].attrs["units"] == "mV"
+        counted = tree["populations/before/events"].values[0] * 20e-3
+        np.testing.assert_allclose(counted, np.eye(15)[[1, 3, 5, 7, 10, 12]].sum(0), atol=1e-9)
+    checked = said("check", "stdp-window")
+    assert "# stdp: 1 from before to after" in checked
+    assert "at postsynaptic spikes after_post += 1" in checked
+    written = tmp_path / "again.toml"
+    written.write_text(checked, encoding="utf-8")
+    again = load_synaptic_protocol(written).spec
+    assert again == load_synaptic_protocol("stdp-window").spec
+    listed = said("list", "synapses")
+    assert all(name in listed for name in bundled("synapses"))
+    message = str(error_of(ns.run, "stdp-window"))
+    assert "neurosim.record('stdp-window')" in message
+
+
+def said(*arguments, code=0):
+    """What a command says, on standard output, or on the other one if it fails."""
+    done = call(*arguments)
+    assert done.exit_code == code, done.output
+    return done.stdout if code == 0 else done.stderr
+
+
+def error_of(function, *given):
+    with pytest.raises(ns.InputError) as caught:
+        function(*given)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("stdp-window", {"synapses.stdp.use": "stpd"}, "did you mean 'stdp'"),
+        ("stdp-window", {"synapses.stdp.use": ["stdp", 3]}, "got 3; expected a synapse"),
+        ("stdp-window", {"synapses.stdp.pre": "bfore"}, "did you mean 'before'"),
+        ("stdp-window", {"synapses.stdp.parameters.tau_pluss": "3 ms"}, "did you mean 'tau_plus'"),
+        ("stdp-window", {"synapses.stdp.parameters.tau_plus": "3 mV"}, "wrong dimension"),
+        ("stdp-window", {"synapses.stdp.parameters.a_minus_post": 1}, "no side"),
+        ("stdp-window", {"synapses.stdp.delay": "0.15 ms"}, "not a multiple of dt"),
+        ("stdp-window", {"synapses.stdp.dely": "1 ms"}, "did you mean 'delay'"),
+        ("stdp-window", {"synapses.stdp.start": {"befor_pre": 1}}, "did you mean 'before_pre'"),
+        ("stdp-window", {"synapses.stdp.start": {"before_pre": "a_plsu"}}, "unknown parameter"),
+        ("stdp-window", {"synapses.stdp.on_pre": "weight += u_post"}, "unknown name 'u_post'"),
+        ("stdp-window", {"synapses.stdp.on_pre": "before_pre += after_post"}, "kept once in every"),
+        ("stdp-window", {"synapses.stdp.on_pre": "after_post = 3"}, "must add up"),
+        ("stdp-window", {"synapses.stdp.on_pre": "wieght += 3"}, "did you mean 'weight'"),
+        ("stdp-window", {"synapses.stdp.on_pre": "weight"}, "changes nothing"),
+        ("stdp-window", {"synapses.stdp.equations": "dx/dt -x"}, "is no equation"),
+        ("stdp-window", {"synapses.stdp.equations": "dx_pre/dt = -x_pre (event-driven)"}, "only a"),
+        ("stdp-window", {"synapses.stdp.equations": "a = b\nb = a"}, "algebraic loop"),
+        ("stdp-window", {"synapses.stdp.equations": "current_post = weight"}, "has no equations"),
+        ("stdp-window", {"synapses.stdp.equations": "di_pre/dt = -1"}, "another meaning in Brian2"),
+        ("stdp-window", {"synapses.stdp.chance": 1.5}, "expected less than 1"),
+        ("stdp-window", {"synapses.stdp.one_to_one": True, "cells.after.count": 2}, "1 cells to 2"),
+        ("stdp-window", {"cells.before.spikes.start": ["1 ms"] * 3}, "3 values for 40 sweeps"),
+        ("stdp-window", {"cells.after.spikes.shift": "-200 ms"}, "a spike at -100 ms"),
+        ("stdp-window", {"cells.after.spikes.shift": {"from": "1 mV", "to": "2 mV", "count": 2}},
+         "a voltage is no time"),
+        ("stdp-window", {"cells.after.spikes.kind": "poisson"}, "frequency: missing"),
+        ("stdp-window", {"cells.after.spikes.kind": "list"}, "times: missing"),
+        ("stdp-window", {"cells.after.spikes.stop": "1 ms", "cells.after.spikes.kind": "list"},
+         "list has none"),
+        ("stdp-window", {"cells.after.spikes.count": 3}, "several spikes need it"),
+        ("stdp-window", {"cells.after.use": "lif"}, "leave one of both out"),
+        ("stdp-window", {"cells.third.count": 3}, "neither use, equations nor spikes"),
+        ("stdp-window", {"cells.time.spikes.start": "1 ms"}, "has a meaning of its own"),
+        ("stdp-window", {"cells.stdp.spikes.start": "1 ms"}, "of a group of cells as well"),
+        ("stdp-window", {"record.variables": ["stdp.weigth"]}, "did you mean 'stdp.weight'"),
+        ("stdp-window", {"curve.of": ["stdp.weigth"]}, "did you mean 'stdp.weight'"),
+        ("stdp-window", {"curve.against": "cells.after.spikes.start"}, "one number a sweep"),
+        ("stdp-window", {"record.cells": 4}, "no group has more than 1"),
+        ("stdp-window", {"record.bin": "1 s"}, "longer than the protocol"),
+        ("nmda-block", {"synapses.nmda.into": "curent"}, "did you mean 'current'"),
+        ("nmda-block", {"synapses.nmda.post": "before"}, "has no equations"),
+        ("nmda-block", {"synapses.nmda.pre": "held"}, "held never spikes"),
+        ("events-and-bursts", {"synapses.events.weight": "3 nS"}, "unit A^2 V^-2"),
+        ("nmda-block", {"stimuli.0.into": "held.comand"}, "did you mean 'command'"),
+        ("nmda-block", {"stimuli.0.into": "hold.command"}, "did you mean 'held.command'"),
+        ("nmda-block", {"cells.held.equations": "dv/dt = u"}, "unknown name"),
+        ("events-and-bursts", {"synapses.events.use": ["event-selective", "ampa"]},
+         "name the receptor first"),
+        ("events-and-bursts", {"synapses.events.use": ["ampa", "gaba"]}, "have a parameter"),
+        ("events-and-bursts", {"cells.by_events.use": "lfi"}, "did you mean 'lif'"),
+        ("events-and-bursts", {"cells.before.spikes.times": ["1 ms", "1.01 ms"]}, "in one step"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_said_at_load(name, changes, said):
+    assert said in str(error_of(load_synaptic_protocol, name, changes))
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_what_leaves_the_numbers_writes_nothing(tmp_path):
+    changes = {
+        "synapses.stdp.on_post": "weight = exp(2000*weight)",
+        "target": "numpy",
+        "dt": "1 ms",
+    }
+    with pytest.raises(ns.DivergedError, match=r"stdp\.weight left the finite numbers at 22 ms"):
+        ns.record("stdp-window", changes, out=tmp_path / "x.h5")
+    assert not list(tmp_path.iterdir())

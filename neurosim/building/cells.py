@@ -180,8 +180,8 @@ def _problems(spec: CellProtocolSpec) -> Iterator[tuple[Key, str]]:
         reached = Reached("the cell", spec.model.inputs, spec.copies, sweeps, spec.duration)
         for key, what in of_stimulus(given, given.into, reached):
             yield ("stimuli", number, key), what
-        if cell is not None and (what := driving(given, given.into, cell)):
-            yield ("stimuli", number, "reversal"), what
+        if cell is not None and (undriven := driving(given, given.into, cell)):
+            yield ("stimuli", number, "reversal"), undriven
     known = {} if cell is None else dict.fromkeys((*cell.cell.defined, *cell.inputs))
     for number, name in enumerate(spec.record.variables or ()):
         if cell is not None and name not in known:

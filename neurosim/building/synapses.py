@@ -73,7 +73,8 @@ class SynapticProtocol(Loaded[SynapticProtocolSpec]):
         Raises:
             InputError: a file does not fit, with its place.
         """
-        spec, found = self.spec, {name: [] for name in self.spec.cells}
+        spec = self.spec
+        found: dict[str, list[Stimulus]] = {name: [] for name in spec.cells}
         for number, given in enumerate(spec.stimuli):
             group, _, into = given.into.partition(".")
             own = given.model_copy(update={"into": into})
@@ -343,19 +344,19 @@ def _problems(spec: SynapticProtocolSpec) -> Iterator[tuple[Key, str]]:
             for key, what in _of_spikes(group.spikes, spec, sweeps):
                 yield ("cells", name, "spikes", key), what
     for number, given in enumerate(spec.stimuli):
-        group, _, into = given.into.partition(".")
-        if group not in spec.cells or not into:
+        name, _, into = given.into.partition(".")
+        own = spec.cells.get(name)
+        if own is None or not into:
             inputs = [f"{n}.{i}" for n, g in spec.cells.items() if g.equations for i in g.inputs]
             yield ("stimuli", number, "into"), unknown("input", given.into, inputs)
             continue
-        own = spec.cells[group]
-        inputs = own.inputs if own.equations else []
-        reached = Reached(group, inputs, own.count, sweeps, spec.duration)
-        for key, what in of_stimulus(given, into, reached):
+        reached = own.inputs if own.equations else []
+        cells = Reached(name, reached, own.count, sweeps, spec.duration)
+        for key, what in of_stimulus(given, into, cells):
             yield ("stimuli", number, key), what
-        cell = None if wired is None else wired.groups[group].cell
-        if cell is not None and (what_else := driving(given, into, cell)):
-            yield ("stimuli", number, "reversal"), what_else
+        cell = None if wired is None else wired.groups[name].cell
+        if cell is not None and (undriven := driving(given, into, cell)):
+            yield ("stimuli", number, "reversal"), undriven
     if wired is not None:
         yield from _of_quantities(spec, wired)
 
@@ -434,4 +435,3 @@ def _of_quantities(spec: SynapticProtocolSpec, wired: WiredCells) -> Iterator[tu
     if _against(spec, spec.curve.against) is None:
         what = f"got {spec.curve.against!r}; expected the key of a list of one number a sweep"
         yield ("curve", "against"), f"{what}, such as cells.{next(iter(spec.cells))}.spikes.shift"
-

@@ -78,16 +78,20 @@ def check(cell: Cell, units: Mapping[str, str]) -> None:
 
 
 def found(
-    cell: Cell, units: Mapping[str, str], changes: Collection[tuple[str, Expression]] = ()
+    cell: Cell,
+    units: Mapping[str, str],
+    changes: Collection[tuple[str, Expression]] = (),
+    plain: Collection[str] = (),
 ) -> dict[str, str | None]:
     """The dimension of everything that a checked cell names; None of what has none, or another.
 
-    changes: what its quantities become besides, such as at the spikes of others.
+    changes: what its quantities become besides, such as at the spikes of others. plain: names of
+    what has no unit.
 
     Raises:
         ExpressionError: an equation or a change cannot hold.
     """
-    known = _learned(cell, units)
+    known = _learned(cell, units, plain)
     for name, right in changes:
         known.becomes(name, right, "")
     names = {Dimension.of(powers): name for name, powers in BASES.items()}
@@ -95,9 +99,10 @@ def found(
     return {n: names.get(known.resolved(known.named(n))) for n in every}
 
 
-def _learned(cell: Cell, units: Mapping[str, str]) -> "_Known":
+def _learned(cell: Cell, units: Mapping[str, str], plain: Collection[str] = ()) -> "_Known":
     """What the equations of a cell tell of dimensions."""
     given = {name: Dimension.of(BASES[dimension]) for name, dimension in units.items()}
+    given |= dict.fromkeys(plain, Dimension())
     known = _Known(given | GIVEN)
     if cell.firing is not None:
         known.given |= {SPIKES: Dimension.of(BASES["rate"])}

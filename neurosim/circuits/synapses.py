@@ -58,7 +58,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Change:
-    """What a spike does to one quantity. how: `+`, `-`, `*` or `/` of `name how= right`, or none."""
+    """What a spike does to a quantity. how: `+`, `-`, `*` or `/` of `name how= right`, or none."""
 
     name: str
     how: str
@@ -268,11 +268,21 @@ class SynapseTable:
         start = self._start(lines)
         if self._wrong:
             return None
-        numbers = {name: float(value) for name, value in given.parameters.items()}
-        more = float(given.weight), given.delay, given.one_to_one, given.chance, units
-        places = given.pre, given.post, given.into, self._potential
         return Synapse(
-            self.name, *places, tuple(lines.values()), changes, numbers, start, *more
+            self.name,
+            given.pre,
+            given.post,
+            given.into,
+            self._potential,
+            tuple(lines.values()),
+            changes,
+            {name: float(value) for name, value in given.parameters.items()},
+            start,
+            float(given.weight),
+            given.delay,
+            given.one_to_one,
+            given.chance,
+            units,
         )
 
     def _say(self, key: Key, message: str) -> None:
@@ -291,7 +301,9 @@ class SynapseTable:
                 message = f"{name!r} cannot be the name of a parameter, which has no side"
                 self._say(key, f"{message}; expected letters, digits and _")
             elif not isinstance(value, int | float):
-                self._say(key, "all synapses have one value; expected a number, or text with a unit")
+                self._say(
+                    key, "all synapses have one value; expected a number, or text with a unit"
+                )
 
     def _check_brought(self, lines: Mapping[str, Line]) -> None:
         """Whether there is an input that the current can be brought to."""
@@ -340,22 +352,26 @@ class SynapseTable:
             for name in cell.defined:
                 cell.needed([name])
         post = self.cells["post"]
-        if POTENTIAL in cell.names and post is not None and self._potential not in (None, "v"):
-            if "v" in post.cell.defined:
-                message = f"{POTENTIAL} could be v, or {self._potential}, which {self.given.into}"
-                self._say(("into",), f"{message} moves; name that one")
+        other = POTENTIAL in cell.names and self._potential not in (None, "v")
+        if other and post is not None and "v" in post.cell.defined:
+            message = f"{POTENTIAL} could be v, or {self._potential}, which {self.given.into} moves"
+            self._say(("into",), f"{message}; name that one")
 
     def _check_known(self, key: str, name: str, right: Expression, known: Iterable[str]) -> None:
         for other in sorted(right.names - set(known)):
             message = unknown("name", other, sorted(known))
             if other == POTENTIAL:
-                message = f"{POTENTIAL}: {self.given.post} has no potential that {self.given.into} moves"
+                message = (
+                    f"{POTENTIAL}: {self.given.post} has no potential that {self.given.into} moves"
+                )
             self._say((key,), f"{name}: {message}")
 
     def _check_side(self, key: str, name: str, right: Expression, at: Side) -> None:
         for other in sorted(right.names):
             if side(other) != at and other not in self.given.parameters:
-                message = f"{name} is kept once in every {at}synaptic cell, which knows no {other!r}"
+                message = (
+                    f"{name} is kept once in every {at}synaptic cell, which knows no {other!r}"
+                )
                 self._say((key,), f"{message}; expected parameters and names that end in _{at}")
 
     def _check_changes(
@@ -389,12 +405,16 @@ class SynapseTable:
         for change in changes:
             late = sorted(behind & changed) if RELEASE in change.right.names else []
             if late and change.name not in changed:
-                message = f"{change.name} would hear of {RELEASE} after the spike has changed {late[0]}"
+                message = (
+                    f"{change.name} would hear of {RELEASE} after the spike has changed {late[0]}"
+                )
                 self._say(("on_pre",), f"{message}; in use, name the receptor first")
                 return
             changed.add(change.name)
 
-    def _check_use(self, lines: Mapping[str, Line], changes: Mapping[Side, Iterable[Change]]) -> None:
+    def _check_use(
+        self, lines: Mapping[str, Line], changes: Mapping[Side, Iterable[Change]]
+    ) -> None:
         rights = [line.right for line in lines.values() if line.right is not None]
         rights += [change.right for several in changes.values() for change in several]
         used = frozenset().union(*(right.names for right in rights))
@@ -433,7 +453,7 @@ class SynapseTable:
         units |= {n: v.dimension for n, v in written.items() if hasattr(v, "dimension")}
         told = {name: dimension for name, dimension in units.items() if dimension is not None}
         becoming = [(c.name, c.becomes) for several in changes.values() for c in several]
-        return dimensions.found(_as_cell(lines), told, becoming)
+        return dimensions.found(_as_cell(lines), told, becoming, (RELEASE,))
 
 
 def _as_cell(lines: Mapping[str, Line]) -> Cell:

@@ -44,4 +44,5 @@ class WiredCells:
             joined = host_stream(seed, f"synapses {name}").random((pre, post)) < synapse.chance
         if synapse.pre == synapse.post:
             np.fill_diagonal(joined, False)
-        return np.nonzero(joined)
+        senders, receivers = np.nonzero(joined)
+        return senders, receivers

@@ -54,7 +54,7 @@ def synaptic_figure(tree: xarray.DataTree) -> Figure:
         panels.append(axes)
     for row, (owner, name) in enumerate(quantities, start=bool(groups)):
         axes = figure.add_subplot(cells[row, 0], sharex=panels[0] if panels else None)
-        values = tree[f"recording/{owner}/{name}"]
+        values = tree[f"recording/{owner}"].to_dataset()[name]
         unit = str(values.attrs["units"])
         for sweep, colour in zip(chosen, colours, strict=True):
             axes.plot(*envelope(time, values.values[sweep, 0], 700), color=colour, lw=1,
@@ -81,7 +81,7 @@ def _called(tree: xarray.DataTree, sweep: int, names: list[str]) -> str:
     """What a sweep is called: its name, or what it differs in."""
     if names[sweep] != str(sweep) or "curve" not in tree.children:
         return names[sweep]
-    against = tree["curve/against"]
+    against = tree["curve"].to_dataset()["against"]
     unit = str(against.attrs["units"])
     return f"{against.values[sweep]:.4g}" + (f" {unit}" if unit != "1" else "")
 
@@ -128,7 +128,7 @@ def _words(tree: xarray.DataTree, key: str) -> str:
 
 def _curve(axes: Axes, tree: xarray.DataTree, letter: str) -> None:
     """One number of every sweep against what they differ in."""
-    against = tree["curve/against"]
+    against = tree["curve"].to_dataset()["against"]
     x, order = against.values, np.argsort(against.values)
     unit = str(against.attrs["units"])
     found = [

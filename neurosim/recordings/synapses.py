@@ -78,7 +78,9 @@ class SynapticRecording:
             if name.endswith(end) and known:
                 low, high = f"{min(known):.4g}", f"{max(known):.4g}"
                 told = low if low == high else f"{low} to {high}"
-                found.append(f"{name.removesuffix(end)} {told} {self.units[name]}".removesuffix(" 1"))
+                found.append(
+                    f"{name.removesuffix(end)} {told} {self.units[name]}".removesuffix(" 1")
+                )
         return ", ".join(found)
 
 
@@ -273,13 +275,14 @@ class _Contents:
                 own.append(Axis(dims[1], numbers, description="in every sweep"))
         for what in self._plastic:
             owner = what.split(".")[0]
-            pre, post = self._pairs[owner]
-            number = Axis("synapse", np.arange(len(pre)), description="in every sweep")
+            members = np.arange(self._members(what))
+            number = Axis("synapse", members, description="in every sweep")
             axes[f"weights/{owner}"] = [number]
             unit = shown_in(self._dimension(what))[0]
             for when in ("before", "after"):
-                path, dims = f"weights/{owner}/{when}", ("sweep", "synapse")
-                self._variables.append(Variable(path, dims, unit, "weights", "float64"))
+                path = f"weights/{owner}/{when}"
+                own_dims = ("sweep", "synapse")
+                self._variables.append(Variable(path, own_dims, unit, "weights", "float64"))
             for end in ("pre", "post"):
                 path, text = f"weights/{owner}/{end}", f"the {end}synaptic cell, of the sweep"
                 self._variables.append(Variable(path, ("synapse",), "1", text, "int64"))
@@ -299,7 +302,7 @@ class _Contents:
             text = name if path.endswith("against") else f"{spec.curve and spec.curve.take}"
             self._variables.append(Variable(path, ("sweep",), self.units[name], text, "float64"))
         self._axes = axes
-        self._populations = {
+        self._populations: dict[str, dict[str, str | int]] = {
             name: {"cells": group.count, "layout": "node = sweep * cells + cell"}
             for name, group in wired.groups.items()
             if group.spikes
@@ -312,7 +315,7 @@ class _Contents:
         return ({against: "curve/against"} if against else {}) | paths
 
     def _axis(self, what: str) -> str:
-        """What the members of a quantity are: cells, synapses, or the cells on one side of these."""
+        """What the members of a quantity are: cells, synapses, or cells on a side of these."""
         owner, name = what.split(".")
         if owner in self._protocol.wired.groups:
             return "cell"
@@ -363,8 +366,8 @@ class _Contents:
                 writer.write(path, every, values.reshape(shape) / size)
             for what in self._plastic:
                 owner, size = what.split(".")[0], shown_in(self._dimension(what))[1]
-                for when, values in (("before", found.before), ("after", found.after)):
-                    shown = values[what].reshape(sweeps, -1) / size
+                for when, whole in (("before", found.before), ("after", found.after)):
+                    shown = whole[what].reshape(sweeps, -1) / size
                     writer.write(f"weights/{owner}/{when}", every, shown)
                 for end, cells in zip(("pre", "post"), self._pairs[owner], strict=True):
                     writer.write(f"weights/{owner}/{end}", slice(0, len(cells)), cells)

@@ -34,9 +34,7 @@ def _write_start(value: Any) -> Any:
     return value.written if isinstance(value, Measured) else value
 
 
-Start = Annotated[
-    Any, WrapValidator(_read_start), PlainSerializer(_write_start, when_used="json")
-]
+Start = Annotated[Any, WrapValidator(_read_start), PlainSerializer(_write_start, when_used="json")]
 """What a state begins with: a number, text with a unit, or the name of a parameter."""
 
 

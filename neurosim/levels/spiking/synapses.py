@@ -249,9 +249,7 @@ class _Network:
         pre, post = self._wired.pairs(synapse.name, course.seed)
         counts = [self._wired.groups[synapse.group(at)].count for at in SIDES]
         every = np.arange(course.sweeps)[:, None]
-        found.connect(
-            i=(every * counts[0] + pre).ravel(), j=(every * counts[1] + post).ravel()
-        )
+        found.connect(i=(every * counts[0] + pre).ravel(), j=(every * counts[1] + post).ravel())
         for label, place in order.items():
             getattr(found, label).order = place
         for what, value in text.start(None).items():
@@ -331,10 +329,9 @@ class _Text:
         if "post" in ends and synapse.potential is not None:
             found[POTENTIAL] = PREFIX + synapse.potential + ends["post"]
         for line in synapse.lines:
-            at = side(line.name)
-            if at is None or at in ends:
-                end = "" if at is None else ends[at]
-                found[line.name] = self.called(line.name) + end
+            end = side(line.name)
+            if end is None or end in ends:
+                found[line.name] = self.called(line.name) + ("" if end is None else ends[end])
         return found
 
     def _line(self, line: Line, ends: Mapping[Side, str]) -> str:
@@ -356,7 +353,9 @@ class _Text:
         """The line of the postsynaptic cells that says what is brought."""
         line = self.synapse.brought
         assert line is not None
-        return f"{self.called(BROUGHT)} : 1" if self.synapse.summed else self._line(line, {"post": ""})
+        return (
+            f"{self.called(BROUGHT)} : 1" if self.synapse.summed else self._line(line, {"post": ""})
+        )
 
     @property
     def lines(self) -> list[str]:
