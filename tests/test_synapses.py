@@ -498,6 +498,34 @@ def test_bursts_potentiate_and_events_depress(recorded):
     assert changed[0] < 0 < changed[1]
 
 
+def test_parts_add_up_to_a_synapse_that_transmits_depresses_and_learns(recorded):
+    """Jumps of the conductance are what is released times the weight of the moment."""
+    found = recorded(
+        {
+            "duration": "120 ms",
+            "dt": "0.5 ms",
+            "cells": {"pre": made_to_spike(20, 40, 60), "post": PASSIVE | made_to_spike(25, 58)},
+            "synapses": {
+                "all_in_one": {
+                    "use": ["ampa", "tsodyks-markram", "stdp"],
+                    "pre": "pre",
+                    "post": "post",
+                    "parameters": {"U": 0.5, "f": 0.5, "a_plus": 0.1, "a_minus": 0.05},
+                }
+            },
+            "record": {"variables": ["all_in_one.g_post", "all_in_one.weight"]},
+        }
+    )
+    g, weight = found["all_in_one.g_post"][0, 0], found["all_in_one.weight"][0, 0]
+    before = weight[[39, 79, 119]]
+    jumps = [g[k] - g[k - 1] * np.exp(-0.1) for k in (40, 80, 120)]
+    sent = by_recursion([0.02, 0.04, 0.06], 0.5, 0.5, 0.1, 0.1)
+    np.testing.assert_allclose(jumps, before * sent, rtol=1e-5)
+    first = 0.5 + 0.1 * np.exp(-5 / 20)
+    second = first - 0.05 * np.exp(-15 / 20) + 0.1 * (np.exp(-38 / 20) + np.exp(-18 / 20))
+    np.testing.assert_allclose(before, [0.5, first, second], rtol=1e-9)
+
+
 # --- wiring, trains, populations -----------------------------------------------------------------
 
 
