@@ -226,6 +226,8 @@ def of_stimulus(given: StimulusSpec, into: str, cells: Reached) -> Iterator[tupl
         if value is not None and key not in needed:
             kinds = " or ".join(kind for kind, keys in NEEDED.items() if key in keys)
             yield key, f"{given.kind} has none; it belongs to {kinds}"
+    if given.shared and given.kind != "ornstein-uhlenbeck":
+        yield "shared", f"{given.kind} has no noise that could be"
     if given.width is not None and given.frequency is not None:
         longest = 1 / max(given.frequency)
         if given.width >= longest:

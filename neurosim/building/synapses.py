@@ -80,7 +80,7 @@ class SynapticProtocol(Loaded[SynapticProtocolSpec]):
             own = given.model_copy(update={"into": into})
             more = spec.cells[group].count, spec.duration, spec.dt, spec.seed, self.folder
             with _Placing(self, ("stimuli", number)):
-                found[group].append(stimulus(own, number, self.sweeps, *more))
+                found[group].append(stimulus(own, number, self.sweeps, *more, drawn=False))
         return found
 
     def trains(self) -> dict[str, Train]:

@@ -1,5 +1,6 @@
 """Lone cells that are reset when they spike, or noisy, or driven by samples: Brian2."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,20 +94,28 @@ def made(
     lines: list[str] = []
     arrays: dict[str, b2.TimedArray] = {}
     courses: dict[str, np.ndarray] = {}
+    drawn: dict[str, Stimulus] = {}
+    number = 0
     for given in lone.inputs:
         parts = ["0", *guests.brought.get(given, ())]
         for stimulus in (s for s in stimuli if s.into == given):
-            label = f"stimulus_{len(arrays)}"
+            label = f"stimulus_{number}"
+            number += 1
+            if stimulus.tau is not None:
+                drawn[label] = stimulus
+                lines += [f"{label} : 1", f"{label}_size : 1 (constant)"]
+                lines += [f"{label}_start : 1 (constant)", f"{label}_stop : 1 (constant)"]
+                within = f"int(t/second >= {label}_start) * int(t/second < {label}_stop)"
+                lines.append(f"{label}_now = {label} * {label}_size * {within} : 1")
+                parts.append(_towards(f"{label}_now", stimulus, lone, names))
+                continue
             values, course = stimulus.held(steps)
             arrays[label] = b2.TimedArray(values, dt * b2.second, name=f"{name}_{label}")
             courses[f"{label}_course"] = course
             lines.append(f"{label}_course : integer (constant)")
             # All stages of a step see the same.
             lines.append(f"{label}_now = {label}(t, {label}_course) : 1 (constant over dt)")
-            parts.append(f"{label}_now")
-            if stimulus.reversal is not None:
-                (potential,) = lone.driven(given)
-                parts[-1] += f" * ({stimulus.reversal!r} - {names[potential]})"
+            parts.append(_towards(f"{label}_now", stimulus, lone, names))
         lines.append(f"{names[given]} = {' + '.join(parts)} : 1")
     for equation in cell.equations:
         if equation.name == SPIKES and cell.silent:
@@ -132,7 +141,30 @@ def made(
     start = {PREFIX + state: value for state, value in lone.start.items()}
     for what, value in {**start, **courses, **guests.start}.items():
         setattr(group, what, value)
+    for label, stimulus in drawn.items():
+        _draw(group, label, stimulus, dt)
     return group
+
+
+def _towards(amount: str, stimulus: Stimulus, lone: LoneCell, names: Mapping[str, str]) -> str:
+    """What is brought: the amount itself, or of a conductance its current."""
+    if stimulus.reversal is None:
+        return amount
+    (potential,) = lone.driven(stimulus.into)
+    return f"{amount} * ({stimulus.reversal!r} - {names[potential]})"
+
+
+def _draw(group: b2.NeuronGroup, label: str, stimulus: Stimulus, dt: float) -> None:
+    """Let every cell draw its own noise step by step, exactly whatever the step."""
+    assert stimulus.tau is not None
+    kept = math.exp(-dt / stimulus.tau)
+    spread = math.sqrt(-math.expm1(-2 * dt / stimulus.tau))
+    setattr(group, f"{label}_size", stimulus.amplitude)
+    setattr(group, f"{label}_start", stimulus.start)
+    setattr(group, f"{label}_stop", np.minimum(stimulus.stop, 1e300))
+    setattr(group, label, b2.randn(group.N))
+    step = f"{label} = {kept!r}*{label} + {spread!r}*randn()"
+    group.run_regularly(step, dt=dt * b2.second, when="before_groups")
 
 
 def named(lone: LoneCell) -> dict[str, str]:
