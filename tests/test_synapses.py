@@ -526,6 +526,48 @@ def test_parts_add_up_to_a_synapse_that_transmits_depresses_and_learns(recorded)
     np.testing.assert_allclose(before, [0.5, first, second], rtol=1e-9)
 
 
+@pytest.mark.long
+def test_curves_of_eligibility_are_those_of_their_formulas(recorded):
+    found = recorded("eligibility-trace")
+    lag = found.curve("cells.after.spikes.shift") * 1e-3
+    left = -np.expm1(-(0.9 - lag) / 0.5)
+    exact = np.where(lag > 0, 0.1 * np.exp(-lag / 20e-3) * 0.5 * left, 0)
+    np.testing.assert_allclose(found.curve("hebbian.weight"), exact, atol=1e-9)
+    rewarded = recorded("three-factor").curve("rewarded.weight")
+    np.testing.assert_allclose(rewarded[1:] / rewarded[:-1], np.exp(-0.2 / 0.5), rtol=1e-6)
+
+
+@pytest.mark.long
+def test_the_curve_of_short_term_plasticity_is_its_recursion(recorded):
+    found = recorded("short-term-plasticity")
+    at, who = found.spikes["before"]
+    for name, given in {
+        "facilitating": (0.02, 0.1, 0.1, 0.1),
+        "depressing": (0.9, 0.1, 1.0, 0.02),
+    }.items():
+        exact = [by_recursion(at[who == sweep], *given)[-1] for sweep in range(10)]
+        np.testing.assert_allclose(found.curve(f"{name}.sent_pre"), exact, rtol=1e-6)
+
+
+@pytest.mark.long
+def test_the_burst_rule_follows_the_apical_input(recorded):
+    """Depression below the probability that was usual, potentiation above: over three seeds."""
+    for seed in range(3):
+        changed = recorded("burst-rule", {"seed": seed}).curve("plastic.weight")
+        assert (changed[:3] < -0.002).all() and changed[-1] > 0.002
+        assert np.corrcoef(np.arange(7), changed)[0, 1] > 0.85
+
+
+@pytest.mark.long
+def test_compiled_code_does_what_numpy_does(recorded):
+    changes = {"duration": "300 ms", "dt": "0.5 ms", "cells.before.count": 3}
+    one, other = (recorded("burst-rule", changes | {"target": t}) for t in ("numpy", "cython"))
+    assert len(one.spikes["after"][0]) > 100
+    np.testing.assert_array_equal(one.spikes["after"][1], other.spikes["after"][1])
+    for what, values in one.values.items():
+        np.testing.assert_allclose(values, other[what], rtol=1e-9)
+
+
 # --- wiring, trains, populations -----------------------------------------------------------------
 
 

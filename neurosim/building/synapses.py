@@ -26,7 +26,8 @@ from neurosim.building.loading import (
 from neurosim.building.shipped import find
 from neurosim.circuits.cells import with_lines
 from neurosim.circuits.lone_cells import LoneCell, lone
-from neurosim.circuits.synapses import SIDES, SynapseTable
+from neurosim.circuits.synapse_tables import SynapseTable
+from neurosim.circuits.synapses import SIDES
 from neurosim.circuits.tables import NAME
 from neurosim.circuits.wired_cells import Group, WiredCells
 from neurosim.errors import InputError, arrived, unknown

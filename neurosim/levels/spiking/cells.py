@@ -162,7 +162,7 @@ def _draw(group: b2.NeuronGroup, label: str, stimulus: Stimulus, dt: float) -> N
     setattr(group, f"{label}_size", stimulus.amplitude)
     setattr(group, f"{label}_start", stimulus.start)
     setattr(group, f"{label}_stop", np.minimum(stimulus.stop, 1e300))
-    setattr(group, label, b2.randn(group.N))
+    setattr(group, label, "randn()")
     step = f"{label} = {kept!r}*{label} + {spread!r}*randn()"
     group.run_regularly(step, dt=dt * b2.second, when="before_groups")
 
