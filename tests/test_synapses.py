@@ -531,7 +531,7 @@ def test_curves_of_eligibility_are_those_of_their_formulas(recorded):
     found = recorded("eligibility-trace")
     lag = found.curve("cells.after.spikes.shift") * 1e-3
     left = -np.expm1(-(0.9 - lag) / 0.5)
-    exact = np.where(lag > 0, 0.1 * np.exp(-lag / 20e-3) * 0.5 * left, 0)
+    exact = np.where(lag > -1e-9, 0.1 * np.exp(-lag / 20e-3) * 0.5 * left, 0)  # pre comes first
     np.testing.assert_allclose(found.curve("hebbian.weight"), exact, atol=1e-9)
     rewarded = recorded("three-factor").curve("rewarded.weight")
     np.testing.assert_allclose(rewarded[1:] / rewarded[:-1], np.exp(-0.2 / 0.5), rtol=1e-6)
@@ -551,21 +551,24 @@ def test_the_curve_of_short_term_plasticity_is_its_recursion(recorded):
 
 @pytest.mark.long
 def test_the_burst_rule_follows_the_apical_input(recorded):
-    """Depression below the probability that was usual, potentiation above: over three seeds."""
-    for seed in range(3):
-        changed = recorded("burst-rule", {"seed": seed}).curve("plastic.weight")
-        assert (changed[:3] < -0.002).all() and changed[-1] > 0.002
-        assert np.corrcoef(np.arange(7), changed)[0, 1] > 0.85
+    """Depression below the probability that was usual, potentiation above: of two seeds."""
+    for seed in range(2):
+        amplitude = ["-300 pA", "0 pA", "300 pA"]
+        found = recorded("burst-rule", {"seed": seed, "stimuli.3.amplitude": amplitude})
+        changed = found.curve("plastic.weight")
+        share = found.done.sweeps["after.burst_probability"]
+        assert share[0] < share[1] < 0.3 < share[2]
+        assert changed[0] < -0.002 and changed[1] < -0.002 and changed[2] > 0.002
 
 
 @pytest.mark.long
 def test_compiled_code_does_what_numpy_does(recorded):
-    changes = {"duration": "300 ms", "dt": "0.5 ms", "cells.before.count": 3}
-    one, other = (recorded("burst-rule", changes | {"target": t}) for t in ("numpy", "cython"))
-    assert len(one.spikes["after"][0]) > 100
-    np.testing.assert_array_equal(one.spikes["after"][1], other.spikes["after"][1])
+    """Where there is no noise, whose numbers come in another order."""
+    changes = {"duration": "200 ms", "synapses.quiet.use": ["bcm", "tsodyks-markram"]}
+    one, other = (recorded("bcm-threshold", changes | {"target": t}) for t in ("numpy", "cython"))
     for what, values in one.values.items():
         np.testing.assert_allclose(values, other[what], rtol=1e-9)
+    np.testing.assert_allclose(one.curve("busy.weight"), other.curve("busy.weight"), rtol=1e-9)
 
 
 # --- wiring, trains, populations -----------------------------------------------------------------
