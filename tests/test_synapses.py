@@ -562,6 +562,26 @@ def test_the_burst_rule_follows_the_apical_input(recorded):
 
 
 @pytest.mark.long
+def test_two_signals_go_through_one_population_and_are_read_by_synapses(tmp_path, monkeypatch):
+    """The somatic one by events, the apical one by bursts; what was asked of a thousand cells."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "studies"))
+    import burst_code
+
+    monkeypatch.setattr(burst_code, "OUT", tmp_path)
+    code = burst_code.recorded(0, 12.0, {}, force=True)
+    found = burst_code.correlations(code)
+    events, bursts = found["events with somatic"], found["bursts with apical"]
+    assert events > 0.8
+    assert bursts > 0.9
+    assert abs(found["events, cross-talk"]) < 0.1
+    assert abs(found["bursts, cross-talk"]) < 0.1
+    assert found["read events with somatic"] > 0.85 * events
+    assert found["read bursts with apical, a bin later"] > 0.85 * bursts
+    scores = burst_code.models(code)
+    assert 0.5 < scores["static"] < scores["adaptive"] < 1
+
+
+@pytest.mark.long
 def test_compiled_code_does_what_numpy_does(recorded):
     """Where there is no noise, whose numbers come in another order."""
     changes = {"duration": "200 ms", "synapses.quiet.use": ["bcm", "tsodyks-markram"]}

@@ -95,7 +95,7 @@ def record(
         DivergedError: a cell left the finite numbers; nothing was written.
     """
     began = time.perf_counter()
-    if isinstance(protocol, str | Path):
+    if not isinstance(protocol, CellProtocol | SynapticProtocol):
         loaded = load(protocol, overrides)
         if not isinstance(loaded, CellProtocol | SynapticProtocol):
             raise InputError(
