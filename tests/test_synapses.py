@@ -568,7 +568,7 @@ def test_two_signals_go_through_one_population_and_are_read_by_synapses(tmp_path
     import burst_code
 
     monkeypatch.setattr(burst_code, "OUT", tmp_path)
-    code = burst_code.recorded(0, 12.0, {}, force=True)
+    code = burst_code.recorded(0, 20.0, {}, force=True)
     found = burst_code.correlations(code)
     events, bursts = found["events with somatic"], found["bursts with apical"]
     assert events > 0.8

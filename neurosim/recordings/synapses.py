@@ -150,7 +150,8 @@ class _Contents:
         self._protocol = protocol
         spec, wired = protocol.spec, protocol.wired
         self._pairs = {name: wired.pairs(name, spec.seed) for name in wired.synapses}
-        wanted = spec.record.variables or self._usual()
+        wanted = spec.record.variables
+        wanted = self._usual() if wanted is None else wanted
         self.seen = {what: self._numbers(what) for what in dict.fromkeys(wanted)}
         self._plastic = [
             f"{name}.{WEIGHT}" for name, synapse in wired.synapses.items() if synapse.plastic

@@ -31,6 +31,9 @@ from neurosim.levels.spiking.cells import PREFIX, Guests, made
 from neurosim.levels.spiking.runtime import use
 from neurosim.stimuli import Stimulus
 
+# In plain numpy what comes with a delay is done cell by cell; that is few, and needs no word.
+b2.BrianLogger.suppress_hierarchy("brian2.codegen.generators.numpy_generator")
+
 POST_LATER = 100
 """Where spikes of both sides come at once, what postsynaptic ones do comes after so many blocks."""
 
