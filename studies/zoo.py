@@ -124,6 +124,8 @@ MODELS = {
     "equilibrium propagation": Model("equilibrium-propagation-digits", 0.3),
     "predictive coding": Model("predictive-coding-digits", 3.0),
     "deep feedback control": Model("feedback-control-digits", 40.0),
+    "least control": Model("least-control-digits", 0.3),
+    "broadcast alignment": Model("broadcast-alignment-digits", "0.3*0.1**int(i < L)"),
 }
 
 
