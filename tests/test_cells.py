@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import call
+from scipy import constants
 from scipy.integrate import solve_ivp
+from scipy.optimize import brentq
 
 import neurosim as ns
 from neurosim.building.cells import load_cell_protocol
@@ -155,15 +157,26 @@ def test_white_noise_scatters_as_its_process(recorded):
 # --- scipy ---------------------------------------------------------------------------------------
 
 
-def hodgkin_huxley(t, state, current):
+def hodgkin_huxley(t, state, current, e_na=50.0, e_k=-77.0, e_leak=-54.387, pace=1.0):
     """As textbooks write it, in mV, ms, µA/cm²."""
     v, m, h, n = state
     am, bm = 0.1 * (v + 40) / (1 - np.exp(-(v + 40) / 10)), 4 * np.exp(-(v + 65) / 18)
     ah, bh = 0.07 * np.exp(-(v + 65) / 20), 1 / (1 + np.exp(-(v + 35) / 10))
     an, bn = 0.01 * (v + 55) / (1 - np.exp(-(v + 55) / 10)), 0.125 * np.exp(-(v + 65) / 80)
-    ionic = 120 * m**3 * h * (v - 50) + 36 * n**4 * (v + 77) + 0.3 * (v + 54.387)
+    ionic = 120 * m**3 * h * (v - e_na) + 36 * n**4 * (v - e_k) + 0.3 * (v - e_leak)
     gates = am * (1 - m) - bm * m, ah * (1 - h) - bh * h, an * (1 - n) - bn * n
-    return [current - ionic, *gates]
+    return [current - ionic, *(pace * gate for gate in gates)]
+
+
+def spikes_of_hodgkin_huxley(until, start, *given):
+    """When scipy lets the potential pass 0 mV upwards (ms)."""
+
+    def above(t, state, *given):
+        return state[0]
+
+    above.direction = 1
+    tight = {"events": above, "rtol": 1e-10, "atol": 1e-10}
+    return solve_ivp(hodgkin_huxley, (0, until), start, "DOP853", args=given, **tight).t_events[0]
 
 
 def test_hodgkin_huxley_spikes_when_scipy_says(recorded, optimized):
@@ -172,23 +185,87 @@ def test_hodgkin_huxley_spikes_when_scipy_says(recorded, optimized):
     changes = {"model.use": "hodgkin-huxley", "duration": "120 ms", "stimuli": [given]}
     _, found = recorded("current-clamp", changes)
     start = [-65, 0.05293248525724957, 0.5961207535084603, 0.3176769140606974]
+    exact = spikes_of_hodgkin_huxley(120, start, 10.0)
+    assert len(exact) == 9
+    np.testing.assert_allclose(found["timestamps"], exact, rtol=0, atol=1e-3)
 
-    def above(t, state, current):
-        return state[0]
 
-    above.direction = 1
-    exact = solve_ivp(
-        hodgkin_huxley,
-        (0, 120),
-        start,
-        "DOP853",
-        args=(10.0,),
-        events=above,
-        rtol=1e-10,
-        atol=1e-10,
-    )
-    assert len(exact.t_events[0]) == 9
-    np.testing.assert_allclose(found["timestamps"], exact.t_events[0], rtol=0, atol=1e-3)
+TABLE = {
+    "k": (100, 5, 1, -80),
+    "na": (15, 150, 1, 62),
+    "ca": (2e-4, 2, 2, 123),
+    "cl": (13, 150, -1, -65),
+}
+"""Of the thesis (2.1): mM inside and outside, valence, and mV at 37 °C."""
+
+PERMEABLE = {"k": 1, "na": 0.04, "cl": 0.45}
+
+
+def nernst(ion, kelvin):
+    """The potential (mV) of an ion of the table."""
+    inside, outside, valence, _ = TABLE[ion]
+    thermal = constants.k * kelvin / constants.e
+    return 1e3 * thermal / valence * np.log(outside / inside)
+
+
+def goldman(kelvin):
+    """The potential (mV) at which no current flows, by each ion's flux in a constant field."""
+
+    def current(v):
+        total = 0.0
+        for ion, permeability in PERMEABLE.items():
+            inside, outside, z, _ = TABLE[ion]
+            u = z * 1e-3 * v * constants.e / (constants.k * kelvin)
+            total += permeability * z * u * (inside - outside * np.exp(-u)) / -np.expm1(-u)
+        return total
+
+    return brentq(current, -100, -1, xtol=1e-10)
+
+
+IONS = {
+    "equations": "dv/dt = (g*(rest - v) + current)/c\n"
+    "rest = nernst(1, p_k*k_in + p_na*na_in + p_cl*cl_out, p_k*k_out + p_na*na_out + p_cl*cl_in,"
+    " warmth)\n" + "\n".join(f"e_{i} = nernst(z_{i}, {i}_in, {i}_out, warmth)" for i in TABLE),
+    "parameters": {"g": "10 nS", "c": "200 pF", "warmth": "310.15 K"}
+    | {f"{ion}_in": f"{row[0]} mM" for ion, row in TABLE.items()}
+    | {f"{ion}_out": f"{row[1]} mM" for ion, row in TABLE.items()}
+    | {f"z_{ion}": row[2] for ion, row in TABLE.items()}
+    | {f"p_{ion}": share for ion, share in PERMEABLE.items()},
+    "start": {"v": "-65 mV"},
+}
+"""A passive membrane between the ions of the table."""
+
+
+def test_a_membrane_rests_where_its_ions_put_it(recorded):
+    """By constants of scipy's and fluxes; the potentials are those of the table, to its digits."""
+    sampled = {"kind": "ornstein-uhlenbeck", "amplitude": "0 pA", "tau": "1 ms"}
+    wanted = ["v", *(f"e_{ion}" for ion in TABLE)]
+    for stimuli in ([], [sampled]):  # by diffrax, by Brian2
+        changes = {"stimuli": stimuli, "duration": "500 ms", "record.variables": wanted}
+        _, found = recorded("current-clamp", own(IONS) | changes)
+        assert found["v"][0, 0, -1] == pytest.approx(goldman(310.15), abs=1e-6)
+        for ion, (*_, printed) in TABLE.items():
+            assert found[f"e_{ion}"][0, 0, 0] == pytest.approx(nernst(ion, 310.15), abs=1e-9)
+            assert round(nernst(ion, 310.15)) == printed
+
+
+def test_hodgkin_huxley_between_the_ions_of_a_neuron(recorded, optimized):
+    """At 6.3 °C and at 16.3 °C, where gates are three times as fast, as scipy has it."""
+    given = {"kind": "step", "amplitude": "2 nA", "start": "5 ms"}
+    changes = {"model.use": "hodgkin-huxley-ions", "duration": "60 ms", "stimuli": [given]}
+    protocol = load_cell_protocol("current-clamp", changes)
+    start = [1e3 * protocol.cell.start["v"], *(protocol.cell.start[gate] for gate in "mhn")]
+    for kelvin, pace, count in ((279.45, 1.0, 5), (289.45, 3.0, 12)):
+        warm = changes | {"model.parameters.temperature": f"{kelvin} K"}
+        _, found = recorded("current-clamp", warm)
+        ions = nernst("na", kelvin), nernst("k", kelvin), goldman(kelvin), pace
+        tight = {"rtol": 1e-10, "atol": 1e-10}
+        before = solve_ivp(hodgkin_huxley, (0, 5), start, "DOP853", args=(0.0, *ions), **tight)
+        exact = 5 + spikes_of_hodgkin_huxley(55, before.y[:, -1], 20.0, *ions)
+        assert len(exact) == count
+        np.testing.assert_allclose(found["timestamps"], exact, rtol=0, atol=1e-3)
+        if kelvin == 279.45:  # where it starts it rests
+            np.testing.assert_allclose(before.y[:, -1], start, rtol=0, atol=1e-4)
 
 
 def by_scipy(protocol, until):
