@@ -93,7 +93,10 @@ def recording_figure(tree: xarray.DataTree) -> Figure:
                           "offset points", ha="right", va="top", size=7.5, color=INK)  # fmt: skip
         axes.tick_params(labelbottom=row == len(chosen) - 1)
         panels.append(axes)
-    title(panels[0], "b" if stimuli else "a", "potential; ticks: spikes")
+    what = "potential" if unit == "mV" else readout
+    title(panels[0], "b" if stimuli else "a", f"{what}; ticks: spikes")
+    if unit == "Hz":
+        panels[0].set_ylim(min(0, panels[0].get_ylim()[0]), None)
     if len(shown) > 1:
         above(panels[0], panels[0].lines[: len(shown)])
     middle = panels[len(panels) // 2]

@@ -123,12 +123,10 @@ def inspect(path: str | Path) -> dict[str, Any]:
 
 def in_words(report: dict[str, Any], width: int) -> str:
     """What `inspect` returns, as text for people."""
+    from neurosim.recordings.measures import in_words as measured
+
     measures = report["measures"]
-    told = ", ".join(
-        f"{name.replace('_', ' ')} {value:.4g} {measures['units'][name]}"
-        for name, value in measures["cell"].items()
-        if value is not None
-    )
+    told = ", ".join(map(" ".join, measured(measures["cell"], measures["units"])))
     commit = f" ({report['commit']})" if report["commit"] else ""
     rows = [
         ("protocol", f"{report['protocol']}: {report['description']}"),
