@@ -93,10 +93,11 @@ def hold(a: str | PathLike[str], b: str | PathLike[str]) -> Comparison | Recorde
         return recordings.hold(a, b)
     if any(of_cells):
         cell, other = (a, b) if of_cells[0] else (b, a)
-        raise InputError(
-            f"{cell}: is a recording of a cell, and {other} is none; expected two recordings of "
-            f"cells, or the traces of two networks"
-        )
+        with studying(other):  # it may be no trace at all
+            raise InputError(
+                f"{cell}: is a recording of a cell, and {other} is none; expected two recordings "
+                f"of cells, or the traces of two networks"
+            )
     return _held(a, b)
 
 

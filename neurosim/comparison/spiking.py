@@ -10,7 +10,8 @@ from neurosim.comparison.trains import Trains, trains
 
 def populations(found: Alignment) -> Iterator[tuple[str, Trains, Trains]]:
     """Every population whose spikes both traces hold, and the trains of both."""
-    if not found.presentations or not all("spikes" in side.tree for side in found.sides):
+    timed = all(side.timed for shown in found.shown.values() for side in shown)
+    if not (found.shown and timed and all("spikes" in side.tree for side in found.sides)):
         return
     held = [side.tree["spikes"].children for side in found.sides]
     for name in held[0]:

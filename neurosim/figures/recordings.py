@@ -174,6 +174,10 @@ def _curve(axes: Axes, tree: xarray.DataTree) -> None:
     order = np.argsort(current)
     if np.nansum(rate) > 0:
         axes.plot(current[order], rate[order], color=COLOURS[0], **DOTS)
+        if "rate_spread" in measures:
+            low, high = (rate + sign * measures["rate_spread"].values for sign in (-1, 1))
+            look: dict[str, Any] = {"color": COLOURS[0], "alpha": 0.22, "lw": 0}
+            axes.fill_between(current[order], low[order], high[order], **look)
         axes.set(ylabel="rate (Hz)", ylim=(0, None))
         title(axes, "c", "rate against current")
     else:
