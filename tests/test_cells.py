@@ -14,6 +14,7 @@ import neurosim as ns
 from neurosim.building.cells import load_cell_protocol
 from neurosim.building.shipped import bundled
 from neurosim.recordings.measures import OF_POTENTIAL, Steps, measure
+from neurosim.recordings.recording import in_words
 from neurosim.traces.reader import Arrays
 
 PLAIN = {"target": "numpy"}
@@ -201,10 +202,10 @@ def test_an_inhomogeneous_poisson_neuron_follows_its_stimulus(recorded):
     np.testing.assert_allclose(shown, 1e3 * chance, rtol=0, atol=0.2)  # seen at steps' beginnings
 
 
-def test_what_has_no_membrane_is_given_no_resistance(tmp_path):
-    sets = ["target=numpy", "dt=1 ms", "record.every=1 ms", "model.use=inhomogeneous-poisson"]
-    words = ["run", "f-i-curve", *(w for text in sets for w in ("--set", text))]
-    told = " ".join(said(*words, "--out", tmp_path / "x.h5").split())
+def test_what_has_no_membrane_is_given_no_resistance(recorded):
+    changes = {"dt": "1 ms", "record.every": "1 ms", "model.use": "inhomogeneous-poisson"}
+    done, _ = recorded("f-i-curve", changes)
+    told = " ".join(in_words(done, [], 80).split())
     assert "resistance, time constant, as intensity is no membrane potential" in told
     assert "rheobase, silent below, as it spikes by chance" in told
     assert "measured" not in told
@@ -213,14 +214,15 @@ def test_what_has_no_membrane_is_given_no_resistance(tmp_path):
 def test_copies_differ_in_what_they_draw(recorded):
     """Each has its own resistance, the same in every sweep, whatever integrates it."""
     steps = STEP | {"amplitude": ["-20 pA", "-10 pA"], "duration": "400 ms"}
-    changes = {"stimuli": [steps], "copies": 60, "record.copies": 60, "dt": "0.5 ms"}
+    changes = {"stimuli": [steps], "copies": 60, "record.copies": 60, "dt": "1 ms"}
+    changes |= {"duration": "450 ms"}
     apart = {"g": {"mean": "10 nS", "spread": "2 nS"}}
     drawn = PASSIVE | {"parameters": PASSIVE["parameters"] | apart}
     fires = {"threshold": "v > 1", "reset": "v = rest"}
     found = {}
     for kind, model in (("diffrax", drawn), ("Brian2", drawn | fires)):
         done, found[kind] = recorded("current-clamp", own(model) | changes)
-        g, end = found[kind]["g"], found[kind]["v"][:, :, 800]
+        g, end = found[kind]["g"], found[kind]["v"][:, :, 400]
         exact = -70 + np.outer([-20, -10], -np.expm1(-380 * g / 200) / g)
         np.testing.assert_allclose(end, exact, rtol=0, atol=1e-4)
         assert done.cell["input_resistance"] == pytest.approx(np.mean(1e3 / g), rel=1e-3)
@@ -322,7 +324,8 @@ def test_a_membrane_rests_where_its_ions_put_it(recorded):
     sampled = {"kind": "ornstein-uhlenbeck", "amplitude": "0 pA", "tau": "1 ms"}
     wanted = ["v", *(f"e_{ion}" for ion in TABLE)]
     for stimuli in ([], [sampled]):  # by diffrax, by Brian2
-        changes = {"stimuli": stimuli, "duration": "500 ms", "record.variables": wanted}
+        changes = {"stimuli": stimuli, "duration": "500 ms", "dt": "1 ms"}
+        changes |= {"record.variables": wanted}
         _, found = recorded("current-clamp", own(IONS) | changes)
         assert found["v"][0, 0, -1] == pytest.approx(goldman(310.15), abs=1e-6)
         for ion, (*_, printed) in TABLE.items():
@@ -331,22 +334,26 @@ def test_a_membrane_rests_where_its_ions_put_it(recorded):
 
 
 def test_hodgkin_huxley_between_the_ions_of_a_neuron(recorded, optimized):
-    """At 6.3 °C and at 16.3 °C, where gates are three times as fast, as scipy has it."""
+    """At 16.3 °C, where gates are three times as fast as measured, as scipy has it."""
     given = {"kind": "step", "amplitude": "2 nA", "start": "5 ms"}
     changes = {"model.use": "hodgkin-huxley-ions", "duration": "60 ms", "stimuli": [given]}
     protocol = load_cell_protocol("current-clamp", changes)
     start = [1e3 * protocol.cell.start["v"], *(protocol.cell.start[gate] for gate in "mhn")]
-    for kelvin, pace, count in ((279.45, 1.0, 5), (289.45, 3.0, 12)):
-        warm = changes | {"model.parameters.temperature": f"{kelvin} K"}
-        _, found = recorded("current-clamp", warm)
+
+    def before(kelvin, pace):
+        """The ions, and what has become of the start when the step begins."""
         ions = nernst("na", kelvin), nernst("k", kelvin), goldman(kelvin), pace
         tight = {"rtol": 1e-10, "atol": 1e-10}
-        before = solve_ivp(hodgkin_huxley, (0, 5), start, "DOP853", args=(0.0, *ions), **tight)
-        exact = 5 + spikes_of_hodgkin_huxley(55, before.y[:, -1], 20.0, *ions)
-        assert len(exact) == count
-        np.testing.assert_allclose(found["timestamps"], exact, rtol=0, atol=1e-3)
-        if kelvin == 279.45:  # where it starts it rests
-            np.testing.assert_allclose(before.y[:, -1], start, rtol=0, atol=1e-4)
+        whole = solve_ivp(hodgkin_huxley, (0, 5), start, "DOP853", args=(0.0, *ions), **tight)
+        return ions, whole.y[:, -1]
+
+    cold = protocol.cell.parameters["temperature"]
+    np.testing.assert_allclose(before(cold, 1.0)[1], start, rtol=0, atol=1e-4)  # it rests
+    ions, began = before(cold + 10, 3.0)
+    _, found = recorded("current-clamp", changes | {"model.parameters.temperature": "289.45 K"})
+    exact = 5 + spikes_of_hodgkin_huxley(55, began, 20.0, *ions)
+    assert len(exact) == 12
+    np.testing.assert_allclose(found["timestamps"], exact, rtol=0, atol=1e-3)
 
 
 def by_scipy(protocol, until):
