@@ -65,6 +65,7 @@ OF_CELL = {
 
 OF_POTENTIAL = ("resting_potential", "input_resistance", "time_constant")
 OF_THRESHOLD = ("rheobase", "silent_below")
+"""Of these, what a membrane has, and what a threshold has that is not passed by chance."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def measure(
         {name: float(_over(np.mean, values)) for name, values in cell.items()},
         spreads,
         {name: float(_over(_deviation, values)) for name, values in cell.items()},
-        omitted if given.amplitude is not None else {},
+        omitted,
     )
 
 
