@@ -1,9 +1,12 @@
 """From a file name and overrides to a checked protocol of a cell."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from neurosim.building.loaded import Loaded
 from neurosim.building.loading import (
@@ -16,6 +19,7 @@ from neurosim.building.loading import (
 from neurosim.building.shipped import find
 from neurosim.circuits.lone_cells import LoneCell, lone
 from neurosim.errors import InputError, arrived, unknown
+from neurosim.seeds import gaussian, host_stream
 from neurosim.specs import CellProtocolSpec, StimulusSpec
 from neurosim.specs.toml import Source, Sources, merge, override, read, split_key
 from neurosim.specs.validation import validate
@@ -43,10 +47,15 @@ class CellProtocol(Loaded[CellProtocolSpec]):
 
     @cached_property
     def cell(self) -> LoneCell:
-        """The cell that it is about."""
-        found = lone(self.spec.model, _reached(self.spec), _ignored)
+        """The cell that it is about; a copy is the same in every sweep, whatever it has drawn."""
+        found, spec = lone(self.spec.model, _reached(self.spec), _ignored), self.spec
         assert found is not None, "checked at load"
-        return found
+        drawn = {}
+        for name, spread in found.spreads.items():
+            random = host_stream(spec.seed, f"parameter {name}")
+            values = gaussian(random, found.parameters[name], spread, spec.copies)
+            drawn[name] = np.tile(values, self.sweeps)
+        return replace(found, parameters={**found.parameters, **drawn})
 
     @property
     def stepped(self) -> bool:
@@ -187,7 +196,9 @@ def _problems(spec: CellProtocolSpec) -> Iterator[tuple[Key, str]]:
 def _of_stimulus(
     given: StimulusSpec, spec: CellProtocolSpec, sweeps: int
 ) -> Iterator[tuple[str, str]]:
-    if given.into not in spec.model.inputs:
+    if not spec.model.inputs:
+        yield "into", "the cell has no inputs, so that nothing reaches it; use stimuli = []"
+    elif given.into not in spec.model.inputs:
         yield "into", unknown("input of the cell", given.into, spec.model.inputs)
     for key in LISTED:
         count = len(getattr(given, key) or [0])

@@ -98,7 +98,8 @@ def _group(
         else:
             lines.append(f"{names[equation.name]} = {right} : 1")
     # Numbers that stand in the namespace, not in the text: other ones compile nothing.
-    numbers = {PREFIX + name: value for name, value in lone.parameters.items()}
+    numbers = {PREFIX + name: v for name, v in lone.parameters.items() if name not in lone.spreads}
+    lines += [f"{PREFIX}{name} : 1 (constant)" for name in lone.spreads]
     group = b2.NeuronGroup(
         cells,
         "\n".join(lines),
@@ -107,7 +108,7 @@ def _group(
         name="cells",
         **_firing(lone, names),
     )
-    for name, value in lone.start.items():
+    for name, value in (lone.start | {n: lone.parameters[n] for n in lone.spreads}).items():
         setattr(group, PREFIX + name, value)
     for name, course in courses.items():
         setattr(group, name, course)
@@ -124,7 +125,7 @@ def _firing(lone: LoneCell, names: Mapping[str, str]) -> dict[str, str]:
     if firing.reset:
         resets = (f"{names[n]} = {right.written(names, {})}" for n, right in firing.reset)
         told["reset"] = "\n".join(resets)
-    else:
+    elif not firing.draws:
         told["refractory"] = passed  # one spike each time that it is passed
     if firing.refractory is not None:
         waits = firing.refractory.written(names, {})
