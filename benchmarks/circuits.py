@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measure import Row, interleaved, ratio
+from measure import Row, as_in_runs, interleaved, ratio
 
 from neurosim.building import assembly
 from neurosim.building.loading import load_model, load_protocol
@@ -42,14 +42,14 @@ def _field(n: int, batch: int) -> Row:
     x = jax.random.normal(jax.random.key(0), (batch, n))
     matrices = (*weights["W"][1:], *weights["Q"])  # W_1 x stands still
 
-    @jax.jit
+    @as_in_runs
     def products(activities):
         def once(_, activities):
             return tuple(h @ m.T for h, m in zip(activities, matrices, strict=True))
 
         return jax.lax.fori_loop(0, EVALUATIONS, once, activities)
 
-    @jax.jit
+    @as_in_runs
     def steps(x):
         def one(x, state):
             drive = dynamics.drive(network, weights, x, Target("none"))

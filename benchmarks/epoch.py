@@ -11,6 +11,9 @@ from neurosim.runs.launch import computing
 
 REPEATS = 20
 WANTED = {"equilibrium": ("<=", 8.0), "rate": ("<=", 45.0)}
+MANY = {5: None, 15: ("<=", 3.0), 100: ("<=", 12.0)}
+"""Seeds that run side by side, and what they may cost over one."""
+
 SHOWN = ("quickstart", "multiplexing-digits", "backprop-digits")
 
 
@@ -75,18 +78,18 @@ def overhead(device: str) -> list[Row]:
 
 
 def seeds(device: str) -> list[Row]:
-    """Five seeds as one array axis against one."""
+    """Several seeds as one array axis against one."""
     rows = []
     for level in ("equilibrium", "rate"):
         given = protocol("quickstart", {"level": level})
         with computing(given.spec, device):
-            one, five = Bench(given, [0]), Bench(given, [0, 1, 2, 3, 4])
-            one.learn(2)
-            five.learn(2)
-            taken = interleaved({"one": one.epoch(), "five": five.epoch()}, REPEATS)
-        rows += [
-            duration(f"epoch of 1 seed, {level}", taken["one"]),
-            duration(f"epoch of 5 seeds, {level}", taken["five"]),
-            ratio(f"5 seeds over 1, {level}", taken["five"], taken["one"]),
-        ]
+            benches = {count: Bench(given, list(range(count))) for count in (1, *MANY)}
+            for bench in benches.values():
+                bench.learn(2)
+            calls = {str(count): bench.epoch() for count, bench in benches.items()}
+            taken = interleaved(calls, REPEATS // 2)
+        rows.append(duration(f"epoch of 1 seed, {level}", taken["1"]))
+        for count, limit in MANY.items():
+            what = f"{count} seeds over 1, {level}"
+            rows.append(ratio(what, taken[str(count)], taken["1"], limit=limit))
     return rows

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from neurosim.process.compiled import options
+
 FOLDER = Path(__file__).parent
 
 
@@ -40,6 +42,11 @@ class Row(NamedTuple):
         judged = self.value if self.best is None or not self.unit.endswith("s") else self.best
         met = judged <= number if sign == "<=" else judged >= number
         return "met" if met else "missed"
+
+
+def as_in_runs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled as programs of a run are."""
+    return jax.jit(function, compiler_options=options())
 
 
 def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:

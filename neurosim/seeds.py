@@ -20,6 +20,14 @@ def host_stream(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
+def gaussian(random: np.random.Generator, mean: float, spread: float, count: int) -> np.ndarray:
+    """Gaussian numbers of the sign of their mean, if that is not 0."""
+    values = mean + spread * random.standard_normal(count)
+    while mean and (wrong := values * mean <= 0).any():
+        values[wrong] = mean + spread * random.standard_normal(int(wrong.sum()))
+    return values
+
+
 def device_stream(seed: int, name: str) -> jax.Array:
     """The JAX key of stream `name` of `seed`, for what is drawn inside a run."""
     import jax

@@ -1,8 +1,9 @@
 """Units at the border: `"20 ms"` in files, 0.02 inside.
 
-A closed table of units in SI seconds, volts, hertz, amperes, siemens and farads. Every unit is a
-power of ten of its base unit, so text is read and written by shifting a decimal exponent and no
-rounding happens: `"20 ms"` is exactly the float 0.02, and `format_time(0.02)` is `"20 ms"`.
+A closed table of units in SI seconds, volts, hertz, amperes, siemens, farads, moles a cubic meter
+(which are mM) and kelvins. Every unit is a power of ten of its base unit, so text is read and
+written by shifting a decimal exponent and no rounding happens: `"20 ms"` is exactly the float 0.02,
+and `format_time(0.02)` is `"20 ms"`.
 
 In a pydantic model, `Time`, `Voltage`, `Rate` and so on are floats that are read from text with a
 unit and written back to JSON as such text; bare numbers are refused. Defaults are not validated,
@@ -23,7 +24,16 @@ from pydantic_core import CoreSchema, core_schema
 
 from neurosim.errors import unknown
 
-Dimension = Literal["time", "voltage", "rate", "current", "conductance", "capacitance"]
+Dimension = Literal[
+    "time",
+    "voltage",
+    "rate",
+    "current",
+    "conductance",
+    "capacitance",
+    "concentration",
+    "temperature",
+]
 
 # Power of ten of each unit, from the largest to the smallest.
 UNITS: dict[Dimension, dict[str, int]] = {
@@ -33,6 +43,8 @@ UNITS: dict[Dimension, dict[str, int]] = {
     "current": {"A": 0, "mA": -3, "uA": -6, "nA": -9, "pA": -12},
     "conductance": {"S": 0, "mS": -3, "uS": -6, "nS": -9, "pS": -12},
     "capacitance": {"F": 0, "mF": -3, "uF": -6, "nF": -9, "pF": -12},
+    "concentration": {"M": 3, "mM": 0, "uM": -3, "nM": -6},
+    "temperature": {"K": 0},
 }
 EXAMPLES: dict[Dimension, str] = {
     "time": "10 ms",
@@ -41,6 +53,8 @@ EXAMPLES: dict[Dimension, str] = {
     "current": "100 pA",
     "conductance": "10 nS",
     "capacitance": "200 pF",
+    "concentration": "140 mM",
+    "temperature": "310.15 K",
 }
 
 SHOWN: dict[Dimension, str] = {
@@ -50,6 +64,8 @@ SHOWN: dict[Dimension, str] = {
     "current": "pA",
     "conductance": "nS",
     "capacitance": "pF",
+    "concentration": "mM",
+    "temperature": "K",
 }
 """What figures and traces of cells show a dimension in."""
 

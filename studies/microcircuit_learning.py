@@ -4,6 +4,7 @@
     python studies/microcircuit_learning.py collapse    # rates of W and of interneurons
     python studies/microcircuit_learning.py spikes      # how far spikes are from rates
     python studies/microcircuit_learning.py published   # the bars and the random teacher
+    python studies/microcircuit_learning.py mnist FOLDER    # images in the format of MNIST
     python studies/microcircuit_learning.py figure
 
 `learn` reports errors on the test split under the settings of the protocol. `collapse` holds out a
@@ -158,6 +159,56 @@ def published(seeds: int = 10) -> None:
         first = [int(np.argmax(e == 0)) if (e == 0).any() else None for e in error.T]
         print(f"{title}: loss {np.round(loss[0], 2)} -> {np.round(loss[-1], 5)}", flush=True)
         print(f"  mean {np.nanmean(loss[-1]):.4f}; error {error[-1]}, zero after {first} epochs")
+
+
+PACES = (1 / 27, 1 / 9, 1 / 3, 1.0)
+"""By which the rates of the protocol, made for 64 pixels, are multiplied where there are 784."""
+
+WIDE = [784, 500, 500, 10]
+
+
+@app.command()
+def mnist(
+    folder: Path, only: str = "", trial: int = 5, epochs: int = 30, device: str = "cpu"
+) -> None:
+    """Test errors on 784-500-500-10; paces are chosen on a fifth of the training images.
+
+    By five seeds that learn for `trial` epochs; five others then learn for `epochs`.
+    """
+    OUT.mkdir(parents=True, exist_ok=True)
+    task = {"name": "idx", "path": str(folder.resolve())}
+    for variant in [only] if only else ["backprop", "local", "frozen"]:
+        name, changes = VARIANTS[variant]
+        changes = changes | {"model.layers": WIDE, "task": task, "record.presentations": 0}
+        best: tuple[float, float] | None = None
+        for pace in PACES:
+            held = changes | {
+                "task": task | {"validation": 0.2},
+                "stages.0.epochs": trial,
+                "stages.0.pace": pace,
+            }
+            errors = final(name, held, range(5), OUT / f"mnist-{variant}-{pace:.2g}.h5", device)
+            score = float(np.mean([1.0 if e is None else e for e in errors]))
+            best = min(best or (score, pace), (score, pace))
+            print(f"{variant}, pace {pace:.2g}, held out: {said(errors)}", flush=True)
+        assert best is not None
+        chosen = changes | {"stages.0.epochs": epochs, "stages.0.pace": best[1]}
+        errors = final(name, chosen, range(5, 10), OUT / f"mnist-{variant}.h5", device)
+        print(f"{variant}, pace {best[1]:.2g}, test: {said(errors)}", flush=True)
+
+
+def final(
+    name: str, changes: dict[str, Any], seeds: range, path: Path, device: str
+) -> list[float | None]:
+    """Errors at the end, None of a seed that diverged."""
+    protocol = ns.load_protocol(name, changes)
+    try:
+        ns.run(protocol, seeds=seeds, out=path, force=True, device=device, progress=False)
+    except ns.DivergedError:
+        return [None] * len(seeds)
+    with ns.open_trace(path) as trace:
+        gone, errors = trace["diverged_at"].values >= 0, trace["evaluation/error"].values[-1]
+    return [None if lost else float(e) for lost, e in zip(gone, errors, strict=True)]
 
 
 SPIKES: dict[str, Any] = {

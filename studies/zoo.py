@@ -124,6 +124,8 @@ MODELS = {
     "equilibrium propagation": Model("equilibrium-propagation-digits", 0.3),
     "predictive coding": Model("predictive-coding-digits", 3.0),
     "deep feedback control": Model("feedback-control-digits", 40.0),
+    "least control": Model("least-control-digits", 0.3),
+    "broadcast alignment": Model("broadcast-alignment-digits", "0.3*0.1**int(i < L)"),
 }
 
 
@@ -312,7 +314,8 @@ def measure() -> None:
     known = json.loads(file.read_text()) if file.exists() else {}
     for title, model in MODELS.items():
         own = known.setdefault(title, {"angles": {}})
-        tested = {task: Path(of[title]["path"]) for task, of in found.items() if title in of}
+        named = {task: Path(of[title]["path"]) for task, of in found.items() if title in of}
+        tested = {task: path for task, path in named.items() if path.exists()}
         for task, path in tested.items():
             seen = own["angles"].get(task, {})
             if seen.get("path") == str(path) or ns.inspect(path)["status"] != "complete":

@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import call
+from scipy import constants, stats
 from scipy.integrate import solve_ivp
+from scipy.optimize import brentq
 
 import neurosim as ns
 from neurosim.building.cells import load_cell_protocol
 from neurosim.building.shipped import bundled
-from neurosim.recordings.measures import measure
+from neurosim.recordings.measures import OF_POTENTIAL, Steps, measure
+from neurosim.recordings.recording import in_words
 from neurosim.traces.reader import Arrays
 
 PLAIN = {"target": "numpy"}
@@ -32,7 +35,8 @@ def recorded(tmp_path):
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.h5"
         done = ns.record(name, PLAIN | changes, out=path)
         with Arrays.of(path) as arrays:
-            found = {v: arrays[f"recording/{v}"] for v in arrays.members("recording")}
+            groups = [g for g in ("recording", "parameters") if g in arrays]
+            found = {v: arrays[f"{g}/{v}"] for g in groups for v in arrays.members(g)}
             populations = arrays.members("spikes") if "spikes" in arrays else []
             for population in populations:
                 for part in ("timestamps", "node_ids"):
@@ -152,18 +156,110 @@ def test_white_noise_scatters_as_its_process(recorded):
     assert abs(np.mean(v * w)) < 0.3
 
 
+SURE = 1 - 1e-6
+"""Of every bound on what is drawn."""
+
+
+@pytest.mark.parametrize(("dead", "steps"), [("0 ms", 0), ("10 ms", 10)])
+def test_poisson_neurons_spike_by_their_laws(recorded, dead, steps):
+    """With p = rate·dt in each step that is not dead: intervals are geometric."""
+    p, cells, length = 0.02, 200, 10_000
+    changes = {"copies": cells, "duration": "10 s", "dt": "1 ms", "record.every": "1 s"}
+    done, found = recorded("spontaneous", changes | {"model.parameters.dead_time": dead})
+    counts = np.bincount(found["node_ids"].astype(int), minlength=cells)
+    live = cells * length - steps * counts.sum()
+    low, high = stats.binom.interval(SURE, live, p)
+    assert low <= counts.sum() <= high
+    order = np.lexsort((found["timestamps"], found["node_ids"]))
+    at, who = np.round(found["timestamps"][order]), found["node_ids"][order]
+    intervals = np.diff(at)[np.diff(who) == 0]
+    assert intervals.min() == steps + 1
+    cv = np.sqrt(1 - p) / (1 + steps * p)
+    fourth = 2.0 / np.sqrt(len(intervals))  # of an exponential's deviation, whose kurtosis is 9
+    assert intervals.std() / intervals.mean() == pytest.approx(cv, abs=5 * fourth)
+    spread = stats.chi2.interval(SURE, cells - 1)
+    fano = counts.var(ddof=1) / counts.mean()
+    # A long count of a renewal process has the Fano factor CV².
+    assert spread[0] <= (cells - 1) * fano / cv**2 <= spread[1]
+    assert done.sweeps["fano_factor"][0] == pytest.approx(fano)
+    assert done.sweeps["rate"][0] == pytest.approx(counts.mean() / 10)
+    assert done.cell == done.omitted == {}
+
+
+def test_an_inhomogeneous_poisson_neuron_follows_its_stimulus(recorded):
+    drive = {"kind": "sine", "into": "drive", "amplitude": "20 Hz", "frequency": "2 Hz"}
+    changes = {"model.use": "inhomogeneous-poisson", "copies": 1000, "dt": "1 ms"}
+    more = {"duration": "500 ms", "record.every": "1 ms", "stimuli": [drive]}
+    _, found = recorded("current-clamp", changes | more)
+    middle = (np.arange(500) + 0.5) * 1e-3
+    chance = 1e-3 * (20 + 20 * np.sin(2 * np.pi * 2 * middle))
+    expected = 1000 * chance.reshape(25, 20).sum(1)
+    seen, _ = np.histogram(found["timestamps"] - 0.5, np.arange(0, 501, 20))
+    fit = ((seen - expected) ** 2 / (expected * (1 - chance.reshape(25, 20).mean(1)))).sum()
+    low, high = stats.chi2.interval(SURE, 25)
+    assert low <= fit <= high
+    shown = found["intensity"][0, 0, :-1]
+    np.testing.assert_allclose(shown, 1e3 * chance, rtol=0, atol=0.2)  # seen at steps' beginnings
+
+
+def test_what_has_no_membrane_is_given_no_resistance(recorded):
+    changes = {"dt": "1 ms", "record.every": "1 ms", "model.use": "inhomogeneous-poisson"}
+    done, _ = recorded("f-i-curve", changes)
+    told = " ".join(in_words(done, [], 80).split())
+    assert "resistance, time constant, as intensity is no membrane potential" in told
+    assert "rheobase, silent below, as it spikes by chance" in told
+    assert "measured" not in told
+
+
+def test_copies_differ_in_what_they_draw(recorded):
+    """Each has its own resistance, the same in every sweep, whatever integrates it."""
+    steps = STEP | {"amplitude": ["-20 pA", "-10 pA"], "duration": "400 ms"}
+    changes = {"stimuli": [steps], "copies": 60, "record.copies": 60, "dt": "1 ms"}
+    changes |= {"duration": "450 ms"}
+    apart = {"g": {"mean": "10 nS", "spread": "2 nS"}}
+    drawn = PASSIVE | {"parameters": PASSIVE["parameters"] | apart}
+    fires = {"threshold": "v > 1", "reset": "v = rest"}
+    found = {}
+    for kind, model in (("diffrax", drawn), ("Brian2", drawn | fires)):
+        done, found[kind] = recorded("current-clamp", own(model) | changes)
+        g, end = found[kind]["g"], found[kind]["v"][:, :, 400]
+        exact = -70 + np.outer([-20, -10], -np.expm1(-380 * g / 200) / g)
+        np.testing.assert_allclose(end, exact, rtol=0, atol=1e-4)
+        assert done.cell["input_resistance"] == pytest.approx(np.mean(1e3 / g), rel=1e-3)
+        spread = np.std(1e3 / g, ddof=1)
+        assert done.cell["input_resistance_spread"] == pytest.approx(spread, rel=1e-3)
+        assert done.cell["time_constant"] == pytest.approx(np.mean(200 / g), rel=1e-2)
+    np.testing.assert_array_equal(found["diffrax"]["g"], found["Brian2"]["g"])
+    assert abs(g.mean() - 10) < 5 * 2 / np.sqrt(60)
+    low, high = np.sqrt(stats.chi2.interval(SURE, 59))
+    assert low <= np.sqrt(59) * g.std(ddof=1) / 2 <= high
+    other = load_cell_protocol("current-clamp", own(drawn) | changes | {"seed": 1}).cell
+    assert (other.parameters["g"][:60] * 1e9 != g).all()
+
+
 # --- scipy ---------------------------------------------------------------------------------------
 
 
-def hodgkin_huxley(t, state, current):
+def hodgkin_huxley(t, state, current, e_na=50.0, e_k=-77.0, e_leak=-54.387, pace=1.0):
     """As textbooks write it, in mV, ms, µA/cm²."""
     v, m, h, n = state
     am, bm = 0.1 * (v + 40) / (1 - np.exp(-(v + 40) / 10)), 4 * np.exp(-(v + 65) / 18)
     ah, bh = 0.07 * np.exp(-(v + 65) / 20), 1 / (1 + np.exp(-(v + 35) / 10))
     an, bn = 0.01 * (v + 55) / (1 - np.exp(-(v + 55) / 10)), 0.125 * np.exp(-(v + 65) / 80)
-    ionic = 120 * m**3 * h * (v - 50) + 36 * n**4 * (v + 77) + 0.3 * (v + 54.387)
+    ionic = 120 * m**3 * h * (v - e_na) + 36 * n**4 * (v - e_k) + 0.3 * (v - e_leak)
     gates = am * (1 - m) - bm * m, ah * (1 - h) - bh * h, an * (1 - n) - bn * n
-    return [current - ionic, *gates]
+    return [current - ionic, *(pace * gate for gate in gates)]
+
+
+def spikes_of_hodgkin_huxley(until, start, *given):
+    """When scipy lets the potential pass 0 mV upwards (ms)."""
+
+    def above(t, state, *given):
+        return state[0]
+
+    above.direction = 1
+    tight = {"events": above, "rtol": 1e-10, "atol": 1e-10}
+    return solve_ivp(hodgkin_huxley, (0, until), start, "DOP853", args=given, **tight).t_events[0]
 
 
 def test_hodgkin_huxley_spikes_when_scipy_says(recorded, optimized):
@@ -172,23 +268,92 @@ def test_hodgkin_huxley_spikes_when_scipy_says(recorded, optimized):
     changes = {"model.use": "hodgkin-huxley", "duration": "120 ms", "stimuli": [given]}
     _, found = recorded("current-clamp", changes)
     start = [-65, 0.05293248525724957, 0.5961207535084603, 0.3176769140606974]
+    exact = spikes_of_hodgkin_huxley(120, start, 10.0)
+    assert len(exact) == 9
+    np.testing.assert_allclose(found["timestamps"], exact, rtol=0, atol=1e-3)
 
-    def above(t, state, current):
-        return state[0]
 
-    above.direction = 1
-    exact = solve_ivp(
-        hodgkin_huxley,
-        (0, 120),
-        start,
-        "DOP853",
-        args=(10.0,),
-        events=above,
-        rtol=1e-10,
-        atol=1e-10,
-    )
-    assert len(exact.t_events[0]) == 9
-    np.testing.assert_allclose(found["timestamps"], exact.t_events[0], rtol=0, atol=1e-3)
+TABLE = {
+    "k": (100, 5, 1, -80),
+    "na": (15, 150, 1, 62),
+    "ca": (2e-4, 2, 2, 123),
+    "cl": (13, 150, -1, -65),
+}
+"""Of the thesis (2.1): mM inside and outside, valence, and mV at 37 °C."""
+
+PERMEABLE = {"k": 1, "na": 0.04, "cl": 0.45}
+
+
+def nernst(ion, kelvin):
+    """The potential (mV) of an ion of the table."""
+    inside, outside, valence, _ = TABLE[ion]
+    thermal = constants.k * kelvin / constants.e
+    return 1e3 * thermal / valence * np.log(outside / inside)
+
+
+def goldman(kelvin):
+    """The potential (mV) at which no current flows, by each ion's flux in a constant field."""
+
+    def current(v):
+        total = 0.0
+        for ion, permeability in PERMEABLE.items():
+            inside, outside, z, _ = TABLE[ion]
+            u = z * 1e-3 * v * constants.e / (constants.k * kelvin)
+            total += permeability * z * u * (inside - outside * np.exp(-u)) / -np.expm1(-u)
+        return total
+
+    return brentq(current, -100, -1, xtol=1e-10)
+
+
+IONS = {
+    "equations": "dv/dt = (g*(rest - v) + current)/c\n"
+    "rest = nernst(1, p_k*k_in + p_na*na_in + p_cl*cl_out, p_k*k_out + p_na*na_out + p_cl*cl_in,"
+    " warmth)\n" + "\n".join(f"e_{i} = nernst(z_{i}, {i}_in, {i}_out, warmth)" for i in TABLE),
+    "parameters": {"g": "10 nS", "c": "200 pF", "warmth": "310.15 K"}
+    | {f"{ion}_in": f"{row[0]} mM" for ion, row in TABLE.items()}
+    | {f"{ion}_out": f"{row[1]} mM" for ion, row in TABLE.items()}
+    | {f"z_{ion}": row[2] for ion, row in TABLE.items()}
+    | {f"p_{ion}": share for ion, share in PERMEABLE.items()},
+    "start": {"v": "-65 mV"},
+}
+"""A passive membrane between the ions of the table."""
+
+
+def test_a_membrane_rests_where_its_ions_put_it(recorded):
+    """By constants of scipy's and fluxes; the potentials are those of the table, to its digits."""
+    sampled = {"kind": "ornstein-uhlenbeck", "amplitude": "0 pA", "tau": "1 ms"}
+    wanted = ["v", *(f"e_{ion}" for ion in TABLE)]
+    for stimuli in ([], [sampled]):  # by diffrax, by Brian2
+        changes = {"stimuli": stimuli, "duration": "500 ms", "dt": "1 ms"}
+        changes |= {"record.variables": wanted}
+        _, found = recorded("current-clamp", own(IONS) | changes)
+        assert found["v"][0, 0, -1] == pytest.approx(goldman(310.15), abs=1e-6)
+        for ion, (*_, printed) in TABLE.items():
+            assert found[f"e_{ion}"][0, 0, 0] == pytest.approx(nernst(ion, 310.15), abs=1e-9)
+            assert round(nernst(ion, 310.15)) == printed
+
+
+def test_hodgkin_huxley_between_the_ions_of_a_neuron(recorded, optimized):
+    """At 16.3 °C, where gates are three times as fast as measured, as scipy has it."""
+    given = {"kind": "step", "amplitude": "2 nA", "start": "5 ms"}
+    changes = {"model.use": "hodgkin-huxley-ions", "duration": "60 ms", "stimuli": [given]}
+    protocol = load_cell_protocol("current-clamp", changes)
+    start = [1e3 * protocol.cell.start["v"], *(protocol.cell.start[gate] for gate in "mhn")]
+
+    def before(kelvin, pace):
+        """The ions, and what has become of the start when the step begins."""
+        ions = nernst("na", kelvin), nernst("k", kelvin), goldman(kelvin), pace
+        tight = {"rtol": 1e-10, "atol": 1e-10}
+        whole = solve_ivp(hodgkin_huxley, (0, 5), start, "DOP853", args=(0.0, *ions), **tight)
+        return ions, whole.y[:, -1]
+
+    cold = protocol.cell.parameters["temperature"]
+    np.testing.assert_allclose(before(cold, 1.0)[1], start, rtol=0, atol=1e-4)  # it rests
+    ions, began = before(cold + 10, 3.0)
+    _, found = recorded("current-clamp", changes | {"model.parameters.temperature": "289.45 K"})
+    exact = 5 + spikes_of_hodgkin_huxley(55, began, 20.0, *ions)
+    assert len(exact) == 12
+    np.testing.assert_allclose(found["timestamps"], exact, rtol=0, atol=1e-3)
 
 
 def by_scipy(protocol, until):
@@ -299,15 +464,21 @@ def test_four_panels_show_bursts_where_both_inputs_meet(recorded):
 def test_measures_are_those_of_the_spikes():
     t = np.linspace(0, 1, 1001)
     spikes = [np.array([0.05, 0.2, 0.3, 0.5, 0.9]), np.array([0.15]), np.array([])]
-    found = measure(
-        np.array([1.0, 2.0, -1.0]), np.full(3, 0.1), np.full(3, 0.6), t, None, [[s] for s in spikes]
-    )
+    steps = Steps(np.full(3, 0.1), np.full(3, 0.6), np.array([1.0, 2.0, -1.0]))
+    no_potential = dict.fromkeys(OF_POTENTIAL, "")
+    found = measure(steps, t, None, [[s] for s in spikes], no_potential)
     assert found.sweeps["spikes"].tolist() == [3, 1, 0]
     np.testing.assert_allclose(found.sweeps["rate"], [6, 2, 0])
     np.testing.assert_allclose(found.sweeps["latency"], [0.1, 0.05, np.nan])
     np.testing.assert_allclose(found.sweeps["adaptation"], [1 / 3, np.nan, np.nan])
     np.testing.assert_allclose(found.sweeps["interval_cv"], [1 / 3, np.nan, np.nan])
     assert found.cell == {"rheobase": 1.0, "silent_below": -1.0}
+    two = measure(steps, t, None, [[s, np.array([0.5])] for s in spikes], no_potential)
+    assert two.sweeps["spikes"].tolist() == [2, 1, 0.5]
+    np.testing.assert_allclose(two.sweep_spreads["spikes"], np.sqrt([2, 0, 0.5]))
+    np.testing.assert_allclose(two.sweeps["fano_factor"], [1, 0, 1])
+    np.testing.assert_allclose(two.sweeps["adaptation"], found.sweeps["adaptation"])
+    assert two.cell["rheobase"] == 0.0  # the other copy spikes at all steps
 
 
 # --- files, commands -----------------------------------------------------------------------------
@@ -315,10 +486,11 @@ def test_measures_are_those_of_the_spikes():
 
 @pytest.mark.parametrize("name", sorted(bundled("neurons")))
 def test_every_neuron_is_checked_and_cited(name):
-    protocol = load_cell_protocol("current-clamp", {"model.use": name})
+    protocol = load_cell_protocol("current-clamp", {"model.use": name, "stimuli": []})
     assert protocol.spec.model.name == name
     assert protocol.spec.model.source
-    assert protocol.cell.dimensions[protocol.cell.readout] == "voltage"
+    kind = "rate" if name.endswith("poisson") else "voltage"
+    assert protocol.cell.dimensions[protocol.cell.readout] == kind
 
 
 def test_a_recording_is_drawn_inspected_and_never_mistaken(tmp_path, monkeypatch):
@@ -332,9 +504,8 @@ def test_a_recording_is_drawn_inspected_and_never_mistaken(tmp_path, monkeypatch
     shown = json.loads(said("inspect", trace, "--json"))
     assert shown["measures"]["cell"] == report["cell"]
     assert shown["status"] == "complete"
-    assert "input resistance 100 MOhm" in " ".join(said("inspect", trace).split())
-    for command in (["compare", trace, trace], ["analyze", trace]):
-        assert "is a recording of a cell" in said(*command, code=2)
+    assert "input resistance 100 MΩ" in " ".join(said("inspect", trace).split())
+    assert "is a recording of a cell" in said("analyze", trace, code=2)
     with ns.open_trace(trace) as tree:
         assert dict(tree["recording/v"].sizes) == {"sweep": 5, "copy": 1, "time": 7001}
         assert tree["recording/v"].attrs["units"] == "mV"
@@ -383,7 +554,11 @@ def error_of(function, *given):
         ({"stimuli.0.units": [3]}, "there is no copy 3"),
         ({"stimuli.0.start": "2 s"}, "after the end of the protocol"),
         ({"model.parameters.g_leek": "3 nS"}, "did you mean 'g_leak'"),
-        ({"model.parameters.g_leak": {"mean": "3 nS"}}, "a cell alone has one value"),
+        ({"model.parameters.g_leak": {"file": "g.npz"}}, "expected mean and spread"),
+        ({"model.parameters.g_leak": {"mean": "3 nS", "spread": 0.3}}, 'such as "3 nS"'),
+        ({"model.parameters.g_leak": {"mean": "3 nS", "spread": "1 mV"}}, 'such as "3 nS"'),
+        ({"model.use": "poisson"}, "the cell has no inputs"),
+        ({"model.equations": "", "model.inputs": [], "stimuli": []}, "a line such as dv/dt"),
         ({"model.threshold": "u > v_threshold"}, "unknown name 'u'"),
         ({"model.equations": "dv/dt = (e_leak - u)/tau"}, "unknown name"),
         ({"model.readout": "u"}, "unknown quantity 'u'"),

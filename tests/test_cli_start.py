@@ -52,9 +52,10 @@ def test_a_run_imports_nothing_of_other_levels(tmp_path):
     assert not {"brian2", "sklearn", "rich"} & found
 
 
-def test_the_console_script_works_without_a_terminal():
+@pytest.mark.parametrize("begin", [[CONSOLE], [sys.executable, "-m", "neurosim"]])
+def test_the_command_works_without_a_terminal(begin):
     environment = os.environ | {"NO_COLOR": "1"}
-    command = [CONSOLE, "check", "quickstart", "--set", "model.m=1"]
+    command = [*begin, "check", "quickstart", "--set", "model.m=1"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: --set model.m: unknown key 'm'")

@@ -130,6 +130,8 @@ def test_a_trace_agrees_with_itself(traces, level):
     for row in report["signals"]:
         assert row["cosine"] == pytest.approx(1)
         assert row["ratio"] == pytest.approx(1)
+    spikes = [(row["distance"], row["verdict"]) for row in report["spikes"]]
+    assert spikes == [(0, "agree")] * (6 if level == "spiking" else 0)
 
 
 def test_levels_without_spikes_agree_in_the_learning_signal(traces):
@@ -198,6 +200,25 @@ def test_a_teaching_signal_below_the_noise_is_lost_and_the_verdict_says_so(spiki
     assert report["verdict"]["agree"] is not True
     assert "lost in noise" in in_words(report)
     assert "they agree" not in in_words(report)
+
+
+def test_spike_statistics_are_those_of_every_train_that_both_hold(traces):
+    """A train is a neuron of ten of a unit, in a sample of four of a presentation of 0.6 s."""
+    paths = traces("spiking"), traces("circuit spiking")
+    held = hold(*paths)
+    found = {(row["population"], row["of"]): row for row in held.report["spikes"]}
+    kinds = ("rate", "interval_cv", "correlation")
+    assert set(found) == {(f"layer{i}", of) for i in (1, 2) for of in kinds}
+    for side, path in zip("ab", paths, strict=True):
+        with h5py.File(path) as file:
+            for layer, units in (("layer1", 8), ("layer2", 10)):
+                times, row = file[f"spikes/{layer}/timestamps"][()], found[layer, "rate"]
+                assert row[f"count_{side}"] == 2 * 4 * units * 10
+                mean = len(times) / (row[f"count_{side}"] * 0.6)
+                assert row[f"mean_{side}"] == pytest.approx(mean, rel=1e-2)
+                cv = found[layer, "interval_cv"][f"mean_{side}"]
+                assert cv == pytest.approx(1, abs=0.12)  # Poisson neurons, in a short while
+    assert "distance" in [axes.get_xlabel() for axes in comparison_figure(held).axes]
 
 
 def test_noise_may_hide_what_is_not_there(spiking_report):

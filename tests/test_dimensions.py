@@ -27,6 +27,7 @@ UNITS = {"g_l": "conductance", "e_l": "voltage", "c_m": "capacitance", "width": 
         ("dv/dt = (sqrt(u*v) - abs(v))/tau", {"tau": "time", "u": "voltage"}),
         ("dv/dt = (v**2/u - v)*int(v > u)/tau", {"tau": "time", "u": "voltage"}),
         ("dv/dt = teach*(u - v)/tau", {"tau": "time", "u": "voltage"}),
+        ("dv/dt = (nernst(1, c, d, u) - v)/tau", {"c": "concentration", "u": "temperature"}),
     ],
 )
 def test_equations_that_add_up(text, units):
@@ -56,6 +57,14 @@ def test_equations_that_add_up(text, units):
             {"tau": "time", "w": "voltage"},
             "w has unit V; expected no unit",
         ),
+        (
+            "e = nernst(1, c, d, u)",
+            {"c": "concentration", "d": "time"},
+            "c has unit mM, and d unit s",
+        ),
+        ("e = nernst(1, c, d, u)", {"u": "voltage"}, "u has unit V; expected unit K"),
+        ("e = nernst(u, c, d, w)", {"u": "voltage"}, "u has unit V; expected no unit"),
+        ("e = nernst(1, c, d, w) + u", {"u": "time"}, "unit V, and u unit s"),
         ("dv/dt = (s(v) - v)/tau + xi/tau", {"tau": "time"}, r"unit s\^-1, and xi / tau unit s\^"),
     ],
 )

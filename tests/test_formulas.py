@@ -1,5 +1,6 @@
 """Formulas of circuits: what LaTeX says of names, equations and whole models."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -91,6 +92,8 @@ def test_names_in_formulas(name, expected):
         ("clip(x, 0, 1)", r"\operatorname{clip}(x, 0, 1)"),
         ("a*int(b <= 0)", r"a\,[b \leq 0]"),
         ("a >= b", r"[a \geq b]"),
+        ("nernst(1, a, b, T)", r"\frac{R T}{F} \log\left(\frac{b}{a}\right)"),
+        ("nernst(-z, a, b + c, T)", r"\frac{R T}{(-z) F} \log\left(\frac{b + c}{a}\right)"),
         ("exp(-a)**2", r"\exp(-a)^{2}"),
     ],
 )
@@ -185,6 +188,14 @@ def test_segregated_dendrites_as_latex():
         r"$\eta_{Y}$ & $0.1$ &  \\",
     ):
         assert row in text.splitlines()
+
+
+def test_the_rate_of_a_neuron_and_its_spikes_as_latex():
+    """Both lines are of one quantity, and say of which level they are."""
+    text = ns.check("broadcast-alignment-digits", latex="-")["latex"]
+    lines = [line for line in text.splitlines() if line.startswith(r"  \mathrm{spikes}_{L} &=")]
+    said = [re.search(r"\\text\{(.*)\}", line)[1] for line in lines]
+    assert said == ["as a rate", "as spikes"]
 
 
 def test_what_is_odd_as_latex():

@@ -131,7 +131,7 @@ def test_integrate_and_fire_neurons_keep_their_closed_interval(tmp_path):
         climb = int(np.ceil(np.log(1 - 1 / current) / np.log(1 - dt / 20e-3)))
         intervals = np.diff(at[ids == unit])
         assert len(intervals) > 2
-        np.testing.assert_array_equal(intervals, climb + round(3e-3 / dt) - 1)
+        np.testing.assert_array_equal(intervals, climb + round(3e-3 / dt))
 
 
 def test_spikes_of_a_recurrent_adaptive_network_are_those_of_its_equations(tmp_path):

@@ -658,6 +658,24 @@ def test_cells_are_wired_alike_in_every_sweep_and_never_to_themselves(recorded):
         assert (weights == 2).all()
 
 
+def test_cells_of_a_group_draw_parameters_that_synapses_know(recorded):
+    """A synapse that is always open, as wide as the leak that its cell has drawn, halves it all."""
+    spread = {"parameters": PASSIVE["parameters"] | {"g": {"mean": "10 nS", "spread": "3 nS"}}}
+    protocol = {
+        "cells": {"cell": {**PASSIVE, **spread, "count": 3}, "pre": made_to_spike(1)},
+        "stimuli": [{"into": "cell.current", "amplitude": ["20 pA", "40 pA"]}],
+        "record": {"variables": ["cell.v"], "cells": 3, "every": "100 ms"},
+    }
+    leak = {"pre": "pre", "post": "cell", "equations": "current_post = g_post*(rest_post - v_post)"}
+    alone, halved = (
+        recorded({"duration": "1 s", "dt": "1 ms", **protocol, "synapses": synapses})["cell.v"] + 70
+        for synapses in ({}, {"leak": leak})
+    )
+    assert len(set(alone[0, :, -1].round(3))) == 3
+    np.testing.assert_allclose(alone[1], 2 * alone[0], atol=1e-9)
+    np.testing.assert_allclose(halved[:, :, -1], alone[:, :, -1] / 2, rtol=1e-6)
+
+
 def test_poisson_trains_have_their_rate_and_every_cell_its_own():
     spec = load_synaptic_protocol("bcm-threshold").spec.cells["before"].spikes
     at, who = train(spec, "before", 3, 200, 2.0, 1e-3, seed=5)
@@ -706,7 +724,7 @@ def test_every_synapse_is_used_by_a_protocol_and_cited():
         for each in read(bundled("recordings")[name]).data["synapses"].values():
             used |= {each["use"]} if isinstance(each["use"], str) else set(each["use"])
     shipped = bundled("synapses")
-    assert set(shipped) - used == {"gaba", "gap-junction"}  # which have no curve of their own
+    assert set(shipped) - used == {"gap-junction"}  # which has no curve of its own
     for name, path in shipped.items():
         data = read(path).data
         assert data["name"] == name
@@ -725,8 +743,10 @@ def test_a_recording_is_drawn_inspected_and_checked(tmp_path, monkeypatch):
     shown = json.loads(said("inspect", trace, "--json"))
     assert shown["sweeps"] == report["sweeps"]
     assert "Payeur et al. 2021" in said("inspect", trace)
-    for command in (["compare", trace, trace], ["analyze", trace]):
-        assert "is a recording of" in said(*command, code=2)
+    assert "with synapses between them, which are not compared" in said(
+        "compare", trace, trace, code=2
+    )
+    assert "is a recording of a cell" in said("analyze", trace, code=2)
     with ns.open_trace(trace) as tree:
         assert dict(tree["recording/by_events/v"].sizes) == {"sweep": 1, "cell": 1, "time": 601}
         assert tree["recording/by_events/v"].attrs["units"] == "mV"

@@ -53,6 +53,9 @@ class Cell(BaseModel):
         ("100 pA", "current", 1e-10),
         ("10 nS", "conductance", 1e-8),
         ("200 pF", "capacitance", 2e-10),
+        ("140 mM", "concentration", 140.0),
+        ("1 M", "concentration", 1000.0),
+        ("310.15 K", "temperature", 310.15),
     ],
 )
 def test_text_is_read_exactly(text, dimension, value):

@@ -1,10 +1,12 @@
 """From a file name and overrides to a checked protocol of a cell."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from neurosim.building.loaded import Loaded
 from neurosim.building.loading import (
@@ -15,6 +17,7 @@ from neurosim.building.loading import (
 from neurosim.building.shipped import find
 from neurosim.circuits.lone_cells import LoneCell, lone
 from neurosim.errors import InputError, arrived, unknown
+from neurosim.seeds import gaussian, host_stream
 from neurosim.specs import CellProtocolSpec, StimulusSpec
 from neurosim.specs.toml import (
     Document,
@@ -51,10 +54,10 @@ class CellProtocol(Loaded[CellProtocolSpec]):
 
     @cached_property
     def cell(self) -> LoneCell:
-        """The cell that it is about."""
-        found = lone(self.spec.model, _reached(self.spec), _ignored)
+        """The cell that it is about; a copy is the same in every sweep, whatever it has drawn."""
+        found, spec = lone(self.spec.model, _reached(self.spec), _ignored), self.spec
         assert found is not None, "checked at load"
-        return found
+        return drawn(found, "parameter", spec.copies, self.sweeps, spec.seed)
 
     @property
     def stepped(self) -> bool:
@@ -78,6 +81,15 @@ class CellProtocol(Loaded[CellProtocolSpec]):
                 text = str(error).removeprefix("file: ")
                 raise InputError(f"{where}: {text}") from None
         return found
+
+
+def drawn(cell: LoneCell, stream: str, count: int, sweeps: int, seed: int) -> LoneCell:
+    """A cell whose parameters with a spread are numbers of every cell, the same in every sweep."""
+    found = {}
+    for name, spread in cell.spreads.items():
+        random = host_stream(seed, f"{stream} {name}")
+        found[name] = np.tile(gaussian(random, cell.parameters[name], spread, count), sweeps)
+    return replace(cell, parameters={**cell.parameters, **found})
 
 
 def load_cell_protocol(
@@ -212,7 +224,9 @@ def driving(given: StimulusSpec, into: str, cell: LoneCell) -> str | None:
 
 def of_stimulus(given: StimulusSpec, into: str, cells: Reached) -> Iterator[tuple[str, str]]:
     """All that is wrong with a stimulus into an input of cells, key by key."""
-    if into not in cells.inputs:
+    if not cells.inputs:
+        yield "into", f"{cells.what} has no inputs, so that nothing reaches it; use stimuli = []"
+    elif into not in cells.inputs:
         yield "into", unknown(f"input of {cells.what}", into, cells.inputs)
     for key in LISTED:
         count = len(getattr(given, key) or [0])

@@ -23,7 +23,7 @@ from neurosim.models.initialisers import (
     weights_from_arrays,
     weights_named,
 )
-from neurosim.seeds import host_stream
+from neurosim.seeds import gaussian, host_stream
 from neurosim.specs import ModelSpec, ProtocolSpec
 from neurosim.tasks import TASKS
 from neurosim.tasks.data import Data
@@ -205,16 +205,8 @@ def _values(
             found[key] = [places[group] for group in groups]
             continue
         rng, mean = host_stream(seed, f"parameter {key}"), spread.mean or 0.0
-        found[key] = [_drawn(rng, mean, spread.spread, made.size(group)) for group in groups]
+        found[key] = [gaussian(rng, mean, spread.spread, made.size(group)) for group in groups]
     return found
-
-
-def _drawn(rng: np.random.Generator, mean: float, spread: float, count: int) -> np.ndarray:
-    """Gaussian numbers of the sign of their mean."""
-    values = mean + spread * rng.standard_normal(count)
-    while mean and (wrong := values * mean <= 0).any():
-        values[wrong] = mean + spread * rng.standard_normal(int(wrong.sum()))
-    return values
 
 
 def neurons(protocol: ProtocolSpec) -> Neurons:

@@ -1,6 +1,7 @@
 """From a file name and overrides to a checked protocol of cells with synapses between them."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from neurosim.building.cells import (
     CellProtocol,
     Key,
     Reached,
+    drawn,
     driving,
     load_cell_protocol,
     of_stimulus,
@@ -66,7 +68,16 @@ class SynapticProtocol(Loaded[SynapticProtocolSpec]):
         """The groups and synapses that it is about."""
         found, wrong = _wired(self.spec)
         assert found is not None and not wrong, "checked at load"
-        return found
+        sweeps, seed = self.sweeps, self.spec.seed
+        groups = {
+            name: group
+            if group.cell is None
+            else replace(
+                group, cell=drawn(group.cell, f"parameter {name}", group.count, sweeps, seed)
+            )
+            for name, group in found.groups.items()
+        }
+        return replace(found, groups=groups)
 
     def stimuli(self) -> dict[str, list[Stimulus]]:
         """What reaches the cells of every group, in the order of the file.

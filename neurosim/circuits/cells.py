@@ -67,6 +67,11 @@ class Firing:
         return {"threshold": (self.threshold,), "reset": resets, "refractory": waits}
 
     @property
+    def draws(self) -> bool:
+        """Whether it spikes by chance."""
+        return "rand" in self.threshold.functions
+
+    @property
     def names(self) -> frozenset[str]:
         """The quantities it needs."""
         found = (text.names for texts in self.texts.values() for text in texts)

@@ -22,8 +22,10 @@ BASES: dict[str, dict[str, int]] = {
     "current": {"A": 1},
     "conductance": {"A": 1, "V": -1},
     "capacitance": {"A": 1, "s": 1, "V": -1},
+    "concentration": {"mM": 1},
+    "temperature": {"K": 1},
 }
-"""Dimensions in powers of seconds, volts and amperes."""
+"""Dimensions in powers of seconds, volts, amperes, millimoles a liter and kelvins."""
 
 SAME = ("abs", "clip", "t")
 """Functions that return what they are given; others take and give numbers."""
@@ -211,6 +213,12 @@ class _Known:
                 return Dimension().times(part(argument), Fraction(1, 2))
             case ast.Call(func=ast.Name(id="int" | "t_slope"), args=[argument]):
                 part(argument)
+            case ast.Call(func=ast.Name(id="nernst"), args=[valence, inside, outside, warm]):
+                alike([inside, outside])
+                for argument, powers in ((valence, {}), (warm, BASES["temperature"])):
+                    text = f"{line}: {_text(argument)} has {{0}}; expected {{1}}"
+                    self._same(part(argument), Dimension.of(powers), text)
+                return Dimension.of(BASES["voltage"])
             case ast.Call(args=arguments):
                 for argument in arguments:
                     text = f"{line}: {_text(argument)} has {{0}}; expected {{1}}"

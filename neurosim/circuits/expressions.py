@@ -32,15 +32,37 @@ OPERATORS: dict[type[ast.AST], str] = {
 
 ELEMENTARY = dict.fromkeys(
     ("exp", "log", "log1p", "expm1", "exprel", "sqrt", "tanh", "sin", "cos", "abs", "int"), 1
-) | {"clip": 3}
+) | {"clip": 3, "nernst": 4}
 """Functions that every expression may call, with how many arguments they take; Brian2 knows them
-under the same names."""
+under the same names, but for those in `SPELLED`."""
+
+THERMAL = 8.31446261815324 / 96485.33212331002
+"""R/F (V/K), exact in the SI of 2019."""
+
+SPELLED: dict[str, Callable[..., str]] = {
+    "nernst": lambda z, inside, outside, temperature: (
+        f"{THERMAL!r} * {temperature} / {z} * log({outside} / {inside})"
+    ),
+}
+"""What Brian2 is told in place of a function that it does not know."""
 
 FORBIDDEN = frozenset(
     {"e", "i", "j", "N", "t", "dt", "xi", "inf", "pi", "floor", "ceil", "rand", "randn"}
     | {"lastspike", "not_refractory"}
 )
 """Names that mean something else to Brian2 than a quantity of the model."""
+
+
+def nernst(log: Callable[[Any], Any]) -> Callable[..., Any]:
+    """The potential (V) at which an ion of valence z is at rest [Nernst 1889], by this logarithm.
+
+    Of the sums of what permeates, in and out, it is Goldman's (1943).
+    """
+
+    def potential(z: Any, inside: Any, outside: Any, temperature: Any) -> Any:
+        return THERMAL * temperature / z * log(outside / inside)
+
+    return potential
 
 
 class ExpressionError(ValueError):
@@ -113,7 +135,7 @@ class Expression:
         names: what stands for a name, where that is something else. functions: of the text of
         their arguments, what stands for a call.
         """
-        return _written(self.tree.body, names, functions)
+        return _written(self.tree.body, names, {**SPELLED, **functions})
 
     def __hash__(self) -> int:
         return hash(self.text)

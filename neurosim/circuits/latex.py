@@ -82,6 +82,13 @@ def _raised(exponent: str) -> Callable[..., tuple[str, int]]:
     return lambda base: (f"{held(base, ATOM)}^{{{exponent}}}", POWER)
 
 
+def _nernst(*arguments: tuple[str, int]) -> tuple[str, int]:
+    z, inside, outside, temperature = arguments
+    charge = "F" if z[0] == "1" else f"{held(z, PRODUCT)} F"
+    ratio = bracketed(rf"\frac{{{outside[0]}}}{{{inside[0]}}}")
+    return rf"\frac{{R {held(temperature, PRODUCT)}}}{{{charge}}} \log{ratio}", PRODUCT
+
+
 ELEMENTARY: Functions = {
     name: _called(f"\\{name}") for name in ("exp", "log", "tanh", "sin", "cos")
 }
@@ -92,6 +99,7 @@ ELEMENTARY = dict(ELEMENTARY) | {
     "sqrt": lambda a: (rf"\sqrt{{{a[0]}}}", ATOM),
     "abs": lambda a: (rf"\left|{a[0]}\right|", ATOM),
     "clip": _called(r"\operatorname{clip}"),
+    "nernst": _nernst,
     "int": lambda a: a,  # of a comparison, which is 1 or 0 as it is written
     "rand": lambda: (r"\mathrm{rand}", ATOM),  # uniform between 0 and 1
 }

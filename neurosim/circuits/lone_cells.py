@@ -19,12 +19,14 @@ NOISE = "xi"
 class LoneCell:
     """Equations that stand for themselves.
 
-    parameters: by name, in SI units. inputs: what stimuli bring. readout: the potential that is
-    looked at. units: the dimensions of what was written with a unit.
+    parameters: by name, in SI units; of those that cells differ in a number for every cell, or the
+    mean before they are drawn. spreads: the deviations of these. inputs: what stimuli bring.
+    readout: the potential that is looked at. units: the dimensions of what was written with a unit.
     """
 
     cell: Cell
-    parameters: Mapping[str, float]
+    parameters: Mapping[str, Any]
+    spreads: Mapping[str, float]
     inputs: tuple[str, ...]
     readout: str
     units: Mapping[str, str]
@@ -54,7 +56,7 @@ class LoneCell:
         if firing is None:
             return self.noisy
         held = any(equation.held for equation in self.cell.equations)
-        return bool(firing.reset) or held or self.noisy or "rand" in firing.threshold.functions
+        return bool(firing.reset) or held or self.noisy or firing.draws
 
     def driven(self, name: str) -> tuple[str, ...]:
         """The potentials that an input moves."""
@@ -90,8 +92,8 @@ def lone(
     (cell,) = CellTables({"cell": given}, {}, lambda k, m: wrongly(k[2:], m)).cells.values()
     for name, value in given.parameters.items():
         _named(("parameters", name), name, wrongly)
-        if not isinstance(value, int | float):
-            message = "a cell alone has one value; expected a number, or text with a unit"
+        if getattr(value, "mean", value) is None:
+            message = "a cell alone draws its value; expected mean and spread"
             wrongly(("parameters", name), message)
         if name in {*cell.defined, *given.inputs}:
             wrongly(("parameters", name), "is a quantity of the cell; use another name")
@@ -105,8 +107,8 @@ def lone(
         return None
     known = {*given.parameters, *given.inputs, NOISE}
     firing = cell.firing.names if cell.firing else frozenset()
+    quantities = [n for n in cell.defined if n != SPIKES or not cell.silent]
     try:
-        quantities = [n for n in cell.defined if n != SPIKES or not cell.silent]
         cell.check(known, [*quantities, *(n for n in firing if n in cell.defined)])
     except ExpressionError as error:
         wrongly(("equations",), str(error))
@@ -114,26 +116,26 @@ def lone(
         wrongly(("threshold",), unknown("name", name, sorted({*cell.defined, *known})))
     for name in () if wrong else set(given.parameters) - cell.names:
         wrongly(("parameters", name), unknown("parameter", name, sorted(_free(cell, given))))
-    if not cell.states:
+    if not cell.states and cell.firing is None:
         wrongly(("equations",), "no quantity moves; expected a line such as dv/dt = ...")
-    readout = given.readout or (cell.states[0] if cell.states else "")
+    if not quantities:
+        wrongly(("equations",), "define nothing; expected a line such as dv/dt = ...")
+    readout = given.readout or next(iter((*cell.states, *quantities)), "")
     if given.readout is not None and given.readout not in cell.defined:
         wrongly(("readout",), unknown("quantity", given.readout, cell.defined))
     if wrong:
         return None
-    units = {
-        name: value.dimension
-        for name, value in given.parameters.items()
-        if hasattr(value, "dimension")
-    }
+    means = {name: getattr(value, "mean", value) for name, value in given.parameters.items()}
+    units = {name: v.dimension for name, v in means.items() if hasattr(v, "dimension")}
     units |= {n: v.dimension for n, v in given.start.items() if hasattr(v, "dimension")}
     try:
         dimensions.check(cell, units | dict(reached))
     except ExpressionError as error:
         wrongly(("equations",), str(error))
         return None
-    numbers = {name: float(value) for name, value in given.parameters.items()}
-    return LoneCell(cell, numbers, tuple(given.inputs), readout, units | dict(reached))
+    numbers = {name: float(value) for name, value in means.items()}
+    spreads = {n: float(v.spread) for n, v in given.parameters.items() if hasattr(v, "spread")}
+    return LoneCell(cell, numbers, spreads, tuple(given.inputs), readout, units | dict(reached))
 
 
 def _named(key: Key, name: str, say: Callable[[Key, str], None]) -> None:

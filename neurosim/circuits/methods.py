@@ -162,7 +162,8 @@ class _Section:
                 left = self._quantity(population.name, equation.name, at)
                 left = derivative(left) if equation.moves else left
                 terms = Writing(*writes).terms(equation.right.tree.body)
-                equations.append(row(left, terms))
+                stands = population.cell.firing is not None and equation.name == SPIKES
+                equations.append(row(left, terms, r"\text{as a rate}" if stands else ""))
             equations += self._fires(population, at, writes)
             rows.append(" \\\\\n  ".join(equations))
         yield aligned("\n  ".join(rows))
@@ -181,7 +182,8 @@ class _Section:
             left = rf"{when}: \quad {self._quantity(population.name, name, at)}"
             yield row(left, written.terms(right.tree.body), relation=r"\leftarrow")
         spikes = self._quantity(population.name, SPIKES, at)
-        yield row(spikes, [rf"\sum_k \delta(t - t_k), \quad t_k: {when}"])
+        also = "" if population.cell.silent else r"\text{as spikes}"
+        yield row(spikes, [rf"\sum_k \delta(t - t_k), \quad t_k: {when}"], also)
         if firing.refractory is not None and firing.refractory.compares:
             waits = written.condition(firing.refractory.tree.body)
             yield row(rf"{spikes}", [f"0 && {waits}"])

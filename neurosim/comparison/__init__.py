@@ -1,5 +1,8 @@
 """What `neurosim compare` says: how far two traces agree, number by number, and whether enough.
 
+Two recordings of cells are compared in their potentials and in what was measured (`recordings.py`),
+all else here, and spikes of both kinds by their statistics (`trains.py`).
+
 They are aligned by presentation, phase, layer, sample and unit as far as they have them in common:
 two levels, two values of a parameter, two models, two seeds. What can be held against each other
 unit by unit has its difference; of the rest there is how large it is in both.
@@ -11,15 +14,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from neurosim.comparison import recordings
 from neurosim.comparison.alignment import Alignment, Pair, Taught, joint
+from neurosim.comparison.recordings import Recorded
 from neurosim.comparison.sides import Side
+from neurosim.comparison.spiking import populations
+from neurosim.comparison.trains import Trains, held_apart
 from neurosim.comparison.verdicts import EXACT, TAUGHT, TOLERANCE, judged, overall, summary
 from neurosim.comparison.words import in_words
 from neurosim.errors import InputError
-from neurosim.traces.reader import studying
+from neurosim.traces.reader import records_cell, records_synapses, studying
 from neurosim.traces.scenes import Trace
 
-__all__ = ["TOLERANCE", "Comparison", "Pair", "compare", "hold", "in_words"]
+__all__ = ["TOLERANCE", "Comparison", "Pair", "Recorded", "compare", "hold", "in_words"]
 
 NUMERICAL = ("level", "precision", "rate", "equilibrium")
 """Keys that say how a network is computed without spikes, not what it does."""
@@ -43,8 +50,16 @@ def compare(a: str | PathLike[str], b: str | PathLike[str]) -> dict[str, Any]:
     rmse `allowed`, and `verdict`: `agree`; `differ`, by more than is allowed; `lost`, where the
     noise is as large as what it hides; `unknown`.
 
+    `spikes`, where both hold any, per population and statistic (rate and interval_cv of neurons in
+    a trial, correlation of the spike counts of two): how many there are (`count_a`, `count_b`),
+    their means, the Kolmogorov–Smirnov `distance` of their distributions, the `band` that holds
+    95 % of what sampling alone gives, the most of it (`allowed`), and `verdict` (see `trains.py`).
+
     `first`: the first place where units differ by more than is allowed, or None. `verdict`: `agree`
-    (None where not all can be told), and the worst of `activity`, `signals` and `learning`.
+    (None where not all can be told), and the worst of `activity`, `signals`, `learning` and
+    `spikes`.
+
+    Of two recordings of cells see `neurosim.comparison.recordings.hold`.
 
     Raises:
         InputError: a file is no trace, or the two have nothing in common.
@@ -57,17 +72,42 @@ class Comparison(NamedTuple):
 
     report: what `compare` returns. pairs: of which it says how they agree. curves: test loss and
     error of both, each as `Trace.series` has them, where the task of both has them. sent: layer →
-    what the neurons of the first send.
+    what the neurons of the first send. trains: of both, by population.
     """
 
     report: dict[str, Any]
     pairs: list[Pair]
     curves: dict[str, list[tuple[np.ndarray, np.ndarray]]]
     sent: dict[int, tuple[str, ...]]
+    trains: list[tuple[str, Trains, Trains]]
 
 
-def hold(a: str | PathLike[str], b: str | PathLike[str]) -> Comparison:
+def hold(a: str | PathLike[str], b: str | PathLike[str]) -> Comparison | Recorded:
     """What `compare` says, with what it is said of.
+
+    Raises:
+        InputError: as `compare` does.
+    """
+    of_cells = [records_cell(path) for path in (a, b)]
+    if all(of_cells):
+        for path in filter(records_synapses, (a, b)):
+            raise InputError(
+                f"{path}: is a recording of cells with synapses between them, which are not "
+                "compared; expected two of one kind of cell, or two of networks"
+            )
+        return recordings.hold(a, b)
+    if any(of_cells):
+        cell, other = (a, b) if of_cells[0] else (b, a)
+        with studying(other):  # it may be no trace at all
+            raise InputError(
+                f"{cell}: is a recording of a cell, and {other} is none; expected two recordings "
+                f"of cells, or the traces of two networks"
+            )
+    return _held(a, b)
+
+
+def _held(a: str | PathLike[str], b: str | PathLike[str]) -> Comparison:
+    """Two runs of networks.
 
     Raises:
         InputError: as `compare` does.
@@ -80,10 +120,10 @@ def hold(a: str | PathLike[str], b: str | PathLike[str]) -> Comparison:
         activity = [*map(_agreement, seen)] or list(_sizes(found))
         signals = [*map(_signal, found.taught())] or list(_signal_sizes(found))
         learning = list(_learning(found))
-        parts = {
-            name: summary(rows)
-            for name, rows in (("activity", activity), ("signals", signals), ("learning", learning))
-        }
+        trains = list(populations(found))
+        spikes = [row for given in trains for row in held_apart(*given, quiet=False)]
+        rows = {"activity": activity, "signals": signals, "learning": learning, "spikes": spikes}
+        parts = {name: summary(of) for name, of in rows.items() if of or name != "spikes"}
         report = {
             "a": found.sides[0].about,
             "b": found.sides[1].about,
@@ -93,12 +133,13 @@ def hold(a: str | PathLike[str], b: str | PathLike[str]) -> Comparison:
             "agreement": activity,
             "signals": signals,
             "learning": learning,
+            "spikes": spikes,
             "first": _first(found, seen),
             "verdict": {"agree": overall(list(parts.values())), **parts},
         }
         layers = {pair.layer for pair in seen}
         sent = {layer: tuple(traces[0].sent(layer)) for layer in layers}
-        return Comparison(report, seen, curves, sent)
+        return Comparison(report, seen, curves, sent, trains)
 
 
 def align(left: Trace, right: Trace) -> Alignment:

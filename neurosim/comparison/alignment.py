@@ -1,6 +1,6 @@
 """What two traces have in common: settings, weights, presentations, samples, layers and units."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -331,13 +331,20 @@ def _differing(left: Side, right: Side) -> Iterator[dict[str, Any]]:
         {k: v for k, v in side.protocol.items() if k not in SILENT and k not in set(LEVELS) - used}
         for side in (left, right)
     ]
-    flat = [
-        {"protocol": side.about["protocol"], "seeds": side.trace.seeds} | _flat(part)
-        for side, part in zip((left, right), kept, strict=True)
-    ]
+    yield from differing(
+        *(
+            {"protocol": side.about["protocol"], "seeds": side.trace.seeds} | part
+            for side, part in zip((left, right), kept, strict=True)
+        )
+    )
+
+
+def differing(*tables: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Keys of two nested tables that are not the same, with both values."""
+    flat = [_flat(table) for table in tables]
     for key in [*flat[0], *(k for k in flat[1] if k not in flat[0])]:
         a, b = (side.get(key) for side in flat)
-        if a != b and key not in ("model.source", "model.name"):
+        if a != b and key not in ("model.source", "model.name", "model.description"):
             yield {"key": key, "a": a, "b": b}
 
 

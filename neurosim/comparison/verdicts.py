@@ -47,9 +47,12 @@ def judged(
 
 def excess(row: dict[str, Any]) -> float:
     """How many times what is allowed a difference is; infinite where it is not a number."""
-    if row["rmse"] is None:
+    found = row["rmse"] if "rmse" in row else row["distance"]
+    if found is None:
         return np.inf
-    return 0.0 if row["allowed"] is None else row["rmse"] / row["allowed"]
+    if not row["allowed"]:
+        return np.inf if found and row["allowed"] is not None else 0.0
+    return found / row["allowed"]
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

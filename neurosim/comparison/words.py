@@ -9,7 +9,8 @@ from neurosim.comparison.verdicts import AGREE, DIFFER, LOST, UNKNOWN, excess
 MANY = 10
 """Differing keys that are listed; of two models there are dozens."""
 
-WIDTH = 100
+WIDTH, LONG = 100, 40
+"""Characters of a line, and of a value in a table."""
 
 VERDICTS = {
     True: "they agree to within what is expected of the same network",
@@ -20,6 +21,8 @@ VERDICTS = {
 
 def in_words(report: dict[str, Any]) -> str:
     """What `compare` returns, as text: what differs, the verdict, then the first presentation."""
+    if "potentials" in report:
+        return _of_recordings(report)
     lines = [_about(side, report[side]) for side in "ab"]
     lines += [*_differing(report["differs"]), ""]
     lines += [line for text in _verdict(report) for line in _wrapped(text)]
@@ -41,7 +44,40 @@ def in_words(report: dict[str, Any]) -> str:
         ]
         heads = ("presentations", "a", "b", "expected", "verdict")
         lines += _table([heads, *map(_learning, _ends(report["learning"]))])
-    return "\n".join(lines)
+    return "\n".join([*lines, *_spikes(report["spikes"])])
+
+
+def _of_recordings(report: dict[str, Any]) -> str:
+    """Of two recordings of cells."""
+    lines = [
+        f"{side}: {about['path']} ({about['cell']}, {about['protocol']}, seed {about['seed']})"
+        for side, about in ((side, report[side]) for side in "ab")
+    ]
+    lines += [*_differing(report["differs"]), ""]
+    lines += [line for text in _verdict(report) for line in _wrapped(text)]
+    if report["potentials"]:
+        heads = ("", "unit", "rmse", "largest", "in sweep", "verdict")
+        lines += ["", "over all sweeps and moments:"]
+        lines += _table([heads, *map(_potential, report["potentials"])])
+    measured = [(n, of) for n, of in report["measures"].items() if not n.endswith("_spread")]
+    if measured:
+        lines += ["", "measured:"]
+        lines += _table([("", "unit", "a", "b"), *(_measure(n, of) for n, of in measured)])
+    rates = report["sweeps"].get("rate")
+    if rates and rates["a"] and rates["b"]:
+        both = list(zip(rates["a"], rates["b"], strict=True))
+        steps = report["sweeps"].get("amplitude", {}).get("a") or range(len(both))
+        rows = [
+            (_number(x, "{:.4g}"), *(_number(v, "{:.4g}") for v in of))
+            for x, of in zip(steps, both, strict=True)
+        ]
+        shown = rows if len(rows) <= MANY else rows[:: -(-len(rows) // MANY)]
+        lines += [
+            "",
+            "rates (Hz) at amplitudes (pA):" if "amplitude" in report["sweeps"] else "rates (Hz):",
+        ]
+        lines += _table([("", "a", "b"), *shown])
+    return "\n".join([*lines, *_spikes(report["spikes"])])
 
 
 def tested_on(report: dict[str, Any]) -> str:
@@ -72,7 +108,7 @@ def _differing(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _value(value: Any) -> str:
-    return "not set" if value is None else str(value)
+    return "not set" if value is None else textwrap.shorten(str(value), LONG, placeholder=" …")
 
 
 def _why(report: dict[str, Any]) -> str:
@@ -88,18 +124,19 @@ def _why(report: dict[str, Any]) -> str:
 
 def _verdict(report: dict[str, Any]) -> Iterator[str]:
     verdict = report["verdict"]
-    names = ("activity", "signals", "learning")
-    yield f"verdict: {VERDICTS[verdict['agree']]}"
-    labels = dict(zip(names, ("activity", "teaching signals", "learning"), strict=True))
-    for name in names:
+    of = "cell" if "potentials" in report else "network"
+    yield f"verdict: {VERDICTS[verdict['agree']].replace('network', of)}"
+    labels = {"signals": "teaching signals"}
+    for name in (name for name in verdict if name != "agree"):
+        label = labels.get(name, name)
         part = verdict[name]
         if part is None or part["worst"] is None:
-            yield f"  {labels[name]}: " + ("not there" if part is None else "not comparable")
+            yield f"  {label}: " + ("not there" if part is None else "not comparable")
             continue
         counts = ", ".join(f"{count} {_counted(name)}" for name, count in part["counts"].items())
-        worst = _worst(name, part["worst"], tested_on(report))
-        yield f"  {labels[name]}: {counts}; worst: {worst}"
-    place = report["first"]
+        worst = _worst(name, part["worst"], report)
+        yield f"  {label}: {counts}; worst: {worst}"
+    place = report.get("first")
     if place is not None:
         at = "" if place["time_ms"] is None else f" at {place['time_ms']:.4g} ms"
         yield (
@@ -120,9 +157,17 @@ def _counted(verdict: str) -> str:
     }[verdict]
 
 
-def _worst(name: str, row: dict[str, Any], tested: str) -> str:
+def _worst(name: str, row: dict[str, Any], report: dict[str, Any]) -> str:
+    if name == "spikes":
+        where = f"{_statistic(row)} of {row['population']}: "
+        if row["distance"] is None:
+            return where + "not there in both"
+        where += f"distance {_number(row['distance'])}"
+        return where + (f", by sampling {_number(row['band'])}" if row["band"] is not None else "")
+    if name == "potentials":
+        return f"{row['variable']}: {_judgement(row)}"
     if name == "learning":
-        where = f"{tested} {row['of']} after {_presentations(row)} presentations"
+        where = f"{tested_on(report)} {row['of']} after {_presentations(row)} presentations"
     else:
         where = f"{row['variable'].replace('_', ' ')} of layer {row['layer']}"
         where += f", presentation {row['presentation']}"
@@ -187,6 +232,38 @@ def _signal(row: dict[str, Any], whole: bool) -> tuple[str, ...]:
         cells += (_number(row["rmse"]), _number(row["expected"]))
         cells += (_number(row["cosine"], "{:.4f}"), row["verdict"])
     return cells
+
+
+def _spikes(rows: list[dict[str, Any]]) -> list[str]:
+    if not rows:
+        return []
+    heads = ("", "of", "mean a", "mean b", "distance", "by sampling", "verdict")
+    lines = _table([heads, *map(_statistics, rows)])
+    return ["", "spikes, distributions over neurons and trials (Kolmogorov-Smirnov):", *lines]
+
+
+def _statistics(row: dict[str, Any]) -> tuple[str, ...]:
+    means = (_number(row[f"mean_{side}"], "{:.3g}") for side in "ab")
+    of = _statistic(row) + (" (Hz)" if row["unit"] == "Hz" else "")
+    apart = (_number(row["distance"]), _number(row["band"]))
+    return (row["population"], of, *means, *apart, row["verdict"])
+
+
+def _statistic(row: dict[str, Any]) -> str:
+    named = {"interval_cv": "interval CV", "correlation": "correlation of counts"}
+    return named.get(row["of"], row["of"])
+
+
+def _potential(row: dict[str, Any]) -> tuple[str, ...]:
+    apart = (_number(row["rmse"], "{:.3g}"), _number(row["largest"], "{:.3g}"))
+    unit = "" if row["unit"] == "1" else row["unit"]
+    return (row["variable"], unit, *apart, row["sweep"], row["verdict"])
+
+
+def _measure(name: str, of: dict[str, Any]) -> tuple[str, ...]:
+    values = (_number(of[side], "{:.4g}") or "none" for side in "ab")
+    unit = "" if of["unit"] == "1" else of["unit"].replace("MOhm", "MΩ")
+    return (name.replace("_", " "), unit, *values)
 
 
 def _learning(row: dict[str, Any]) -> tuple[str, ...]:

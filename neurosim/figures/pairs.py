@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from neurosim.comparison import Comparison, Pair, hold
+from neurosim.comparison import Comparison, Pair, Recorded, hold
 from neurosim.comparison.words import tested_on
+from neurosim.figures.distributions import SIDES, distances
+from neurosim.figures.paired_recordings import paired_recordings
 from neurosim.figures.runs import (
-    COLOURS,
     DOTS,
     GREY,
     INK,
@@ -33,9 +34,6 @@ from neurosim.figures.runs import (
 )
 from neurosim.traces.naming import stem
 
-SIDES = (COLOURS[0], COLOURS[1])
-"""Of the two traces, where colours do not mean layers."""
-
 PALE = "#8a8a8a"
 """Of the second trace, where the colour of the first says the layer."""
 
@@ -49,14 +47,16 @@ def comparison(a: str | PathLike[str], b: str | PathLike[str], out: str | PathLi
     return comparison_of(hold(a, b), out)
 
 
-def comparison_of(found: Comparison, out: str | PathLike[str]) -> Path:
+def comparison_of(found: Comparison | Recorded, out: str | PathLike[str]) -> Path:
     """The same of a comparison that was made before."""
     return save(comparison_figure(found), Path(out))
 
 
 @matplotlib.rc_context(STYLE)
-def comparison_figure(found: Comparison) -> Figure:
+def comparison_figure(found: Comparison | Recorded) -> Figure:
     """The figure that `comparison` saves."""
+    if isinstance(found, Recorded):
+        return paired_recordings(found)
     report = found.report
     names = _names(report)
     first = report["presentations"][0] if report["presentations"] else None
@@ -77,7 +77,8 @@ def comparison_figure(found: Comparison) -> Figure:
     ]
     signals = [r for r in report["signals"] if r["presentation"] == first]
     timed = any(len(pair.time) > 1 for pair in shown)
-    figure = new_figure(text, 12, 6.8 if timed else 3.6)
+    spikes = report["spikes"]
+    figure = new_figure(text, 14.5 if spikes else 12, 6.8 if timed else 3.6)
     grid = figure.add_gridspec(1 + timed, 1, height_ratios=(1.15, 1)[not timed :])
     letters, panels = iter("abcdefg"), list[Any]()
     if timed:
@@ -91,6 +92,7 @@ def comparison_figure(found: Comparison) -> Figure:
     on = tested_on(report)
     for kind, curves in found.curves.items():
         panels.append(lambda axes, k=kind, c=curves: _learning(axes, next(letters), on, k, c))
+    panels += [lambda axes: distances(axes, next(letters), spikes)] if spikes else []
     below = grid[-1].subgridspec(1, len(panels))
     drawn = [figure.add_subplot(below[k]) for k in range(len(panels))]
     for axes, draw in zip(drawn, panels, strict=True):

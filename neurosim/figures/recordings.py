@@ -97,7 +97,10 @@ def recording_figure(tree: xarray.DataTree) -> Figure:
                           "offset points", ha="right", va="top", size=7.5, color=INK)  # fmt: skip
         axes.tick_params(labelbottom=row == len(chosen) - 1)
         panels.append(axes)
-    title(panels[0], "b" if stimuli else "a", "potential; ticks: spikes")
+    what = "potential" if unit == "mV" else readout
+    title(panels[0], "b" if stimuli else "a", f"{what}; ticks: spikes")
+    if unit == "Hz":
+        panels[0].set_ylim(min(0, panels[0].get_ylim()[0]), None)
     if len(shown) > 1:
         above(panels[0], panels[0].lines[: len(shown)])
     middle = panels[len(panels) // 2]
@@ -169,6 +172,10 @@ def _curve(axes: Axes, tree: xarray.DataTree) -> None:
     order = np.argsort(current)
     if np.nansum(rate) > 0:
         axes.plot(current[order], rate[order], color=COLOURS[0], **DOTS)
+        if "rate_spread" in measures:
+            low, high = (rate + sign * measures["rate_spread"].values for sign in (-1, 1))
+            look: dict[str, Any] = {"color": COLOURS[0], "alpha": 0.22, "lw": 0}
+            axes.fill_between(current[order], low[order], high[order], **look)
         axes.set(ylabel="rate (Hz)", ylim=(0, None))
         title(axes, "c", "rate against current")
     else:

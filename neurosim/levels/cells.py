@@ -121,7 +121,8 @@ def _quantities(
     cell: Any,
 ) -> Callable[[str | Expression], Any]:
     """What the names of a cell, and expressions in them, are at a time."""
-    known: dict[str, Any] = dict(parameters) | dict(zip(lone.states, state, strict=True))
+    known: dict[str, Any] = {name: p[cell] if p.ndim else p for name, p in parameters.items()}
+    known |= dict(zip(lone.states, state, strict=True))
 
     def of(what: str | Expression) -> Any:
         if isinstance(what, Expression):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from neurosim.circuits.description import Circuit
-from neurosim.circuits.expressions import ELEMENTARY
+from neurosim.circuits.expressions import ELEMENTARY, nernst
 from neurosim.circuits.populations import Projection
 from neurosim.circuits.starts import DRAWS, RANDOM, in_order, start
 from neurosim.errors import InputError
@@ -49,9 +49,10 @@ MATRICES: dict[str, Callable[..., Any]] = {
     "inv": np.linalg.inv,
     "transpose": np.transpose,
     "dot": np.matmul,
-    **{name: getattr(np, name) for name in ELEMENTARY if name not in ("int", "exprel")},
+    **{name: getattr(np, name) for name in ELEMENTARY if hasattr(np, name)},
     "exprel": _exprel,
     "int": lambda condition: condition * 1.0,
+    "nernst": nernst(np.log),
 }
 """What an expression for a start may call."""
 

@@ -15,7 +15,11 @@ def _exprel(x: Any) -> Any:
     return jnp.where(small, 1 + x / 2, jnp.expm1(safe) / safe)
 
 
-OWN: dict[str, Callable] = {"int": lambda condition: condition * 1.0, "exprel": _exprel}
+OWN: dict[str, Callable] = {
+    "int": lambda condition: condition * 1.0,
+    "exprel": _exprel,
+    "nernst": expressions.nernst(jnp.log),
+}
 """Elementary functions that JAX does not have under these names."""
 
 ELEMENTARY = {name: OWN.get(name) or getattr(jnp, name) for name in expressions.ELEMENTARY}

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,10 +14,21 @@ import numpy as np
 from neurosim import wording
 from neurosim.building.cells import CellProtocol
 from neurosim.building.synapses import SynapticProtocol, load
+from neurosim.circuits.lone_cells import LoneCell
 from neurosim.errors import DivergedError, InputError
 from neurosim.process import devices
-from neurosim.recordings import synapses
-from neurosim.recordings.measures import OF_CELL, UNITS, Measures, measure, plain
+from neurosim.recordings import measures, synapses
+from neurosim.recordings.measures import (
+    OF_CELL,
+    OF_POTENTIAL,
+    OF_THRESHOLD,
+    SPREAD,
+    UNITS,
+    Measures,
+    Steps,
+    measure,
+    plain,
+)
 from neurosim.runs import programs
 from neurosim.runs.environment import commit, versions
 from neurosim.specs import CellProtocolSpec
@@ -39,8 +50,9 @@ class Recording:
     """A finished recording.
 
     spec: what was done. sweeps: numbers of every sweep of current steps, as lists, by name.
-    cell: of the cell as a whole. All in the units that `units` says, None where there is no such
-    number.
+    cell: of the cell as a whole. All are means over copies, where there are several with the
+    standard deviation beside them (`rate_spread`), in the units that `units` says; None where there
+    is no such number. omitted: what has no meaning for such a cell, and why.
     """
 
     path: Path
@@ -48,6 +60,7 @@ class Recording:
     sweeps: dict[str, list[float | None]]
     cell: dict[str, float | None]
     units: dict[str, str]
+    omitted: dict[str, str]
     wall_s: float
 
     @property
@@ -58,6 +71,7 @@ class Recording:
             "sweeps": self.sweeps,
             "cell": self.cell,
             "units": self.units,
+            "omitted": self.omitted,
             "wall_s": self.wall_s,
         }
 
@@ -68,12 +82,7 @@ class Recording:
     @property
     def rows(self) -> list[tuple[str, str]]:
         """What was measured, in words."""
-        found = []
-        for name, value in self.cell.items():
-            if value is not None:
-                unit = self.units[name].replace("MOhm", "MΩ")
-                found.append((name.replace("_", " "), f"{value:.4g} {unit}".rstrip(" 1")))
-        return found
+        return list(measures.in_words(self.cell, self.units))
 
 
 def record(
@@ -119,7 +128,8 @@ def record(
     amounts = [given(times[:, None], np.asarray(seen), np).T for given in stimuli]
     contents = _Contents(protocol, stimuli, times, wanted, taken)
     wall = time.perf_counter() - began
-    done = Recording(path, spec, *contents.summary, contents.units, wall)
+    omitted = taken.omitted if taken else {}
+    done = Recording(path, spec, *contents.summary, contents.units, omitted, wall)
     _write(done, protocol, contents, values, amounts, spikes, force)
     return done
 
@@ -186,8 +196,16 @@ def _measured(
     readout: np.ndarray,
     spikes: Spikes,
 ) -> Measures | None:
-    """What the first step of current into the cell shows; None if there is none."""
+    """What a step of current into the cell shows, or a cell left alone; None of any other."""
     spec, cell = protocol.spec, protocol.cell
+    at, who = spikes
+    by_cell = np.argsort(who, kind="stable")
+    ends = np.searchsorted(who[by_cell], np.arange(1, protocol.cells))
+    own = np.split(at[by_cell], ends)
+    each = [own[k * spec.copies : (k + 1) * spec.copies] for k in range(protocol.sweeps)]
+    if not stimuli and cell.cell.firing is not None:
+        whole = np.zeros(protocol.sweeps), np.full(protocol.sweeps, spec.duration)
+        return measure(Steps(*whole, None), times, None, each, {})
     chosen = [
         s
         for s in stimuli
@@ -197,17 +215,26 @@ def _measured(
         return None
     first = np.arange(protocol.sweeps) * spec.copies
     step = chosen[0]
-    at, who = spikes
-    own = [at[who == k] for k in range(protocol.cells)]
-    volts = cell.dimensions.get(cell.readout) == "voltage"
+    stop = np.minimum(step.stop[first], spec.duration)
+    omitted = _omitted(cell)
+    volts = readout.reshape(protocol.sweeps, spec.record.copies, len(times))
     return measure(
-        step.amplitude[first],
-        step.start[first],
-        np.minimum(step.stop[first], spec.duration),
+        Steps(step.start[first], stop, step.amplitude[first]),
         times,
-        readout[:: spec.record.copies] if volts else None,
-        [own[k * spec.copies : (k + 1) * spec.copies] for k in range(protocol.sweeps)],
+        None if OF_POTENTIAL[0] in omitted else volts,
+        each,
+        omitted,
     )
+
+
+def _omitted(cell: LoneCell) -> dict[str, str]:
+    """What has no meaning for a cell, and why."""
+    found: dict[str, str] = {}
+    if cell.dimensions.get(cell.readout) != "voltage":
+        found |= dict.fromkeys(OF_POTENTIAL, f"{cell.readout} is no membrane potential")
+    if cell.cell.firing is not None and cell.cell.firing.draws:
+        found |= dict.fromkeys(OF_THRESHOLD, "it spikes by chance")
+    return found
 
 
 class _Contents:
@@ -222,9 +249,14 @@ class _Contents:
         taken: Measures | None,
     ) -> None:
         spec, cell = protocol.spec, protocol.cell
-        self.wanted, self.taken = wanted, taken
+        self.wanted = wanted
         self.units = {name: unit for name, (unit, _) in (UNITS | OF_CELL).items()}
         self.units["amplitude"] = "pA"
+        self.sweeps, self.cell = (taken.sweeps, taken.cell) if taken else ({}, {})
+        if taken and spec.copies > 1:
+            self.units |= {name + SPREAD: unit for name, unit in self.units.items()}
+            self.sweeps = self.sweeps | {n + SPREAD: v for n, v in taken.sweep_spreads.items()}
+            self.cell = self.cell | {n + SPREAD: v for n, v in taken.cell_spreads.items()}
         self.shown = {name: shown_in(cell.dimensions.get(name)) for name in wanted}
         names = spec.sweeps or [str(k) for k in range(protocol.sweeps)]
         self.axes = {
@@ -236,6 +268,10 @@ class _Contents:
                 Axis("time", times * 1e3, "ms", "since the start of the sweep"),
             ],
         }
+        self.drawn: dict[str, float] = {}
+        if cell.spreads:
+            copies = Axis("copy", np.arange(spec.copies), description="cells of every sweep")
+            self.axes["parameters"] = [copies]
         rights = {e.name: e for e in cell.cell.equations}
         self.variables = []
         for name in wanted:
@@ -252,12 +288,14 @@ class _Contents:
             about = {"kind": given.kind, "into": given.into}
             text = f"{given.kind} into {given.into}"
             self.variables.append(self._over_time(name, unit, text, about))
-        for name in taken.sweeps if taken else ():
-            unit, text = self.units[name], UNITS[name][1]
-            self.variables.append(Variable(f"measures/{name}", ("sweep",), unit, text, "float64"))
-        for name in taken.cell if taken else ():
-            unit, text = OF_CELL[name]
-            self.variables.append(Variable(f"measures/{name}", (), unit, text, "float64"))
+        for name in (*self.sweeps, *self.cell):
+            told, unit = _told(name), self.units[name]
+            dims = ("sweep",) if name in self.sweeps else ()
+            self.variables.append(Variable(f"measures/{name}", dims, unit, told, "float64"))
+        for name in cell.spreads:
+            unit, self.drawn[name] = shown_in(cell.units.get(name))
+            where, told = f"parameters/{name}", "what each copy has drawn"
+            self.variables.append(Variable(where, ("copy",), unit, told, "float64"))
 
     @staticmethod
     def _over_time(
@@ -275,15 +313,21 @@ class _Contents:
     @property
     def summary(self) -> tuple[dict[str, list[float | None]], dict[str, float | None]]:
         """What was measured, as plain numbers."""
-        if self.taken is None:
-            return {}, {}
         return (
             {
                 name: [plain(v / self.size(name)) for v in values]
-                for name, values in self.taken.sweeps.items()
+                for name, values in self.sweeps.items()
             },
-            {name: plain(value / self.size(name)) for name, value in self.taken.cell.items()},
+            {name: plain(value / self.size(name)) for name, value in self.cell.items()},
         )
+
+
+def _told(name: str) -> str:
+    """What a measure is."""
+    known = UNITS | OF_CELL
+    if name in known:
+        return known[name][1]
+    return f"standard deviation over copies: {known[name.removesuffix(SPREAD)][1]}"
 
 
 def _write(
@@ -324,11 +368,13 @@ def _write(
             writer.write(f"recording/{name}", slice(0, shape[0]), shown)
         for (name, size), array in zip(contents.stimuli, amounts, strict=True):
             writer.write(f"recording/{name}", slice(0, shape[0]), array.reshape(shape) / size)
-        if contents.taken is not None:
-            for name, many in contents.taken.sweeps.items():
-                writer.write(f"measures/{name}", slice(0, shape[0]), many / contents.size(name))
-            for name, one in contents.taken.cell.items():
-                writer.write(f"measures/{name}", (), np.float64(one / contents.size(name)))
+        for name, many in contents.sweeps.items():
+            writer.write(f"measures/{name}", slice(0, shape[0]), many / contents.size(name))
+        for name, one in contents.cell.items():
+            writer.write(f"measures/{name}", (), np.float64(one / contents.size(name)))
+        for name, size in contents.drawn.items():
+            drawn = cell.parameters[name][: spec.copies] / size
+            writer.write(f"parameters/{name}", slice(0, spec.copies), drawn)
         if populations:
             writer.append_spikes(spec.model.name, spikes[0] * 1e3, spikes[1])
         writer.close("complete", {"summary": json.dumps(done.summary)})
@@ -337,7 +383,15 @@ def _write(
 def in_words(done: Recording, figures: list[str], width: int) -> str:
     """The end of a recording in words."""
     rows = [("measured", ", ".join(map(" ".join, done.rows)))] if done.rows else []
-    pairs = list(zip(done.sweeps.get("amplitude", []), done.sweeps.get("rate", []), strict=True))
+    if done.sweeps and done.spec.copies > 1:
+        seen = f"{done.spec.copies}, of which {done.spec.record.copies} recorded"
+        rows.append(("copies", f"{seen}; ± is the deviation over copies"))
+    if done.omitted:
+        rows.append(("left out", _left_out(done.omitted)))
+    if "rate" in done.sweeps and "amplitude" not in done.sweeps:
+        rows += _alone(done)
+    amplitudes = done.sweeps.get("amplitude", [])
+    pairs = zip(amplitudes, done.sweeps.get("rate", []), strict=False)
     fired = [f"{rate:.3g} Hz at {amplitude:.4g} pA" for amplitude, rate in pairs if rate]
     if fired:
         rows.append(("rates", ", ".join(_few(fired))))
@@ -346,6 +400,21 @@ def in_words(done: Recording, figures: list[str], width: int) -> str:
     return "\n".join(
         [f"{done.spec.name}, {done.spec.model.name}: done", *wording.labelled(rows, width)]
     )
+
+
+def _left_out(omitted: Mapping[str, str]) -> str:
+    """What has no meaning for a cell, and why."""
+    reasons = dict.fromkeys(omitted.values())
+    named = {why: [n.replace("_", " ") for n in omitted if omitted[n] == why] for why in reasons}
+    return "; ".join(f"{', '.join(names)}, as {why}" for why, names in named.items())
+
+
+def _alone(done: Recording) -> Iterator[tuple[str, str]]:
+    """What cells do that nothing reaches."""
+    for name in ("rate", "interval_cv", "fano_factor"):
+        for sweep, value in enumerate(done.sweeps.get(name, [])):
+            found = {n: done.sweeps[n][sweep] for n in (name, name + SPREAD) if n in done.sweeps}
+            yield from measures.in_words(found, done.units) if value is not None else ()
 
 
 def _few(texts: list[str]) -> list[str]:

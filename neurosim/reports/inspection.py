@@ -1,6 +1,5 @@
 """What `neurosim inspect` says: what a trace is and what it holds."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ import numpy as np
 
 from neurosim import wording
 from neurosim.reports import recordings, synapses
+from neurosim.reports.provenance import named, origin, what, when
 from neurosim.reports.variables import in_words as _variables
-from neurosim.reports.variables import listed
-from neurosim.traces.reader import Arrays, describe, interpreting, records_cell
+from neurosim.traces.reader import Arrays, interpreting, records_cell, records_synapses
 
 STATUS = {
     "complete": "complete",
@@ -39,46 +38,27 @@ def inspect(path: str | Path) -> dict[str, Any]:
     with interpreting(path):
         if not records_cell(path):
             return _inspect(path)
-        return (synapses if synapses.recorded(path) else recordings).inspect(path)
+        return (synapses if records_synapses(path) else recordings).inspect(path)
 
 
 def _inspect(path: str | Path) -> dict[str, Any]:
-    found = describe(path)
-    about = found["attributes"]
+    said, about, summary = origin(path)
     with Arrays.of(path) as tree:
-        resolved = json.loads(tree.text("provenance/protocol_json"))
-        overrides = json.loads(tree.text("provenance/overrides"))
         done = _done(tree)
         metrics, after = _metrics(tree)
         phases = _phases(tree)
         planned = tree["traces/presentation"].tolist() if "traces" in tree else []
-    summary = json.loads(about.get("summary", "{}"))
-    return {
-        "path": found["path"],
-        "bytes": found["bytes"],
-        "status": found["status"],
-        "protocol": about["protocol"],
-        "description": resolved["description"],
+    return said | {
         "model": about["model"],
-        "source": resolved["model"]["source"],
-        "level": about["level"],
         "precision": about["precision"],
         "plasticity": about["plasticity"],
         "seeds": [int(seed) for seed in about["seeds"].split(",")],
-        "overrides": overrides,
         "presentations": {"done": done[0], "total": done[1]},
         "metrics": summary.get("metrics", metrics),
         "metrics_after": after,
         "diverged": summary.get("diverged", []),
-        "wall_s": summary.get("wall_s"),
-        "created": about["created"],
-        "neurosim_version": about["neurosim_version"],
-        "commit": about["commit"],
-        "versions": json.loads(about["versions"]),
         "phases": phases,
         "recorded": [number for number in planned if number < done[0]],
-        "variables": listed(found),
-        "resolved": resolved,
     }
 
 
@@ -154,22 +134,15 @@ def _phases(tree: Arrays) -> list[dict[str, Any]]:
 
 
 def _about(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    description, source = report["description"], report["source"]
-    yield "protocol", report["protocol"] + (f": {description}" if description else "")
-    if report["overrides"]:
-        yield "changed", ", ".join(f"{k} = {v}" for k, v in report["overrides"].items())
+    yield from what(report)
     layers = "-".join(map(str, report["resolved"]["model"]["layers"]))
-    yield "model", f"{report['model']}, layers {layers}" + (f" ({source})" if source else "")
+    yield "model", named(f"{report['model']}, layers {layers}", report)
     yield "level", f"{report['level']}, {report['precision']}, {report['plasticity']} plasticity"
     yield "seeds" if len(report["seeds"]) > 1 else "seed", wording.listed(report["seeds"])
     count = report["presentations"]
     progress = f"{count['done']} of {count['total']} presentations"
     yield "status", f"{STATUS.get(report['status'], report['status'])}; {progress}"
-    took = f", in {wording.duration(report['wall_s'])}" if report["wall_s"] is not None else ""
-    yield "created", f"{report['created'].replace('T', ' ').replace('+00:00', ' UTC')}{took}"
-    commit = f" ({report['commit']})" if report["commit"] else ""
-    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
-    yield "by", f"neurosim {report['neurosim_version']}{commit}, {versions}"
+    yield from when(report)
 
 
 def _results(report: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """What `neurosim check` and `inspect` say of cells."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,9 @@ from neurosim import wording
 from neurosim.building.cells import CellProtocol
 from neurosim.circuits.lone_cells import LoneCell
 from neurosim.reports import variables
+from neurosim.reports.provenance import named, origin, what, when
 from neurosim.specs import StimulusSpec
 from neurosim.specs.toml import written
-from neurosim.traces.reader import Arrays, describe
 from neurosim.units import format_quantity, format_time
 
 
@@ -95,53 +94,24 @@ def inspect(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: there is no such file, or it is no intact recording.
     """
-    found = describe(path)
-    about = found["attributes"]
-    with Arrays.of(path) as tree:
-        resolved = json.loads(tree.text("provenance/protocol_json"))
-        overrides = json.loads(tree.text("provenance/overrides"))
-    summary = json.loads(about.get("summary", "{}"))
-    return {
-        "path": found["path"],
-        "bytes": found["bytes"],
-        "status": found["status"],
-        "protocol": about["protocol"],
-        "description": resolved["description"],
-        "cell": about["model"],
-        "source": resolved["model"]["source"],
-        "level": about["level"],
-        "overrides": overrides,
-        "measures": {key: summary.get(key, {}) for key in ("cell", "sweeps", "units")},
-        "wall_s": summary.get("wall_s"),
-        "created": about["created"],
-        "neurosim_version": about["neurosim_version"],
-        "commit": about["commit"],
-        "versions": json.loads(about["versions"]),
-        "variables": variables.listed(found),
-        "resolved": resolved,
-    }
+    said, about, summary = origin(path)
+    measures = {key: summary.get(key, {}) for key in ("cell", "sweeps", "units")}
+    return said | {"cell": about["model"], "measures": measures}
 
 
 def in_words(report: dict[str, Any], width: int) -> str:
     """What `inspect` returns, as text for people."""
+    from neurosim.recordings.measures import in_words as measured
+
     measures = report["measures"]
-    told = ", ".join(
-        f"{name.replace('_', ' ')} {value:.4g} {measures['units'][name]}"
-        for name, value in measures["cell"].items()
-        if value is not None
-    )
-    commit = f" ({report['commit']})" if report["commit"] else ""
+    told = ", ".join(map(" ".join, measured(measures["cell"], measures["units"])))
     rows = [
-        ("protocol", f"{report['protocol']}: {report['description']}"),
-        ("cell", report["cell"] + (f" ({report['source']})" if report["source"] else "")),
+        *what(report),
+        ("cell", named(report["cell"], report)),
         ("status", report["status"]),
         *([("measured", told)] if told else []),
-        ("created", report["created"].replace("T", " ").replace("+00:00", " UTC")),
-        ("by", f"neurosim {report['neurosim_version']}{commit}"),
+        *when(report),
     ]
-    if report["overrides"]:
-        changed = ", ".join(f"{k} = {v}" for k, v in report["overrides"].items())
-        rows.insert(1, ("changed", changed))
     return "\n".join(
         [
             f"{report['path']}: a recording of {wording.size(report['bytes'])}",

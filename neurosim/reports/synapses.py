@@ -1,6 +1,5 @@
 """What `neurosim check` and `inspect` say of cells and the synapses between them."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ from neurosim import wording
 from neurosim.building.synapses import SynapticProtocol
 from neurosim.circuits.synapses import SIDES, Synapse
 from neurosim.reports import variables
+from neurosim.reports.provenance import origin, what, when
 from neurosim.reports.recordings import equations, in_short
 from neurosim.specs.toml import written
-from neurosim.traces.reader import Arrays, describe
 from neurosim.units import format_time
 
 
@@ -81,11 +80,6 @@ def _lines(synapse: Synapse) -> Iterator[str]:
             yield f"at {at}synaptic spikes {change.name} {change.how}= {change.right.text}"
 
 
-def recorded(path: str | Path) -> bool:
-    """Whether a recording is one of cells with synapses between them, not of one kind alone."""
-    return "model" not in describe(path)["attributes"]
-
-
 def inspect(path: str | Path) -> dict[str, Any]:
     """What a recording of synapses is and what it holds, as plain data.
 
@@ -95,45 +89,15 @@ def inspect(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: there is no such file, or it is no intact recording.
     """
-    found = describe(path)
-    about = found["attributes"]
-    with Arrays.of(path) as tree:
-        resolved = json.loads(tree.text("provenance/protocol_json"))
-        overrides = json.loads(tree.text("provenance/overrides"))
-    summary = json.loads(about.get("summary", "{}"))
-    return {
-        "path": found["path"],
-        "bytes": found["bytes"],
-        "status": found["status"],
-        "protocol": about["protocol"],
-        "description": resolved["description"],
-        "source": resolved["source"],
-        "level": about["level"],
-        "overrides": overrides,
-        **{key: summary.get(key, {}) for key in ("sweeps", "curve", "units")},
-        "wall_s": summary.get("wall_s"),
-        "created": about["created"],
-        "neurosim_version": about["neurosim_version"],
-        "commit": about["commit"],
-        "versions": json.loads(about["versions"]),
-        "variables": variables.listed(found),
-        "resolved": resolved,
-    }
+    said, _, summary = origin(path)
+    return said | {key: summary.get(key, {}) for key in ("sweeps", "curve", "units")}
 
 
 def in_words(report: dict[str, Any], width: int) -> str:
     """What `inspect` returns, as text for people."""
-    commit = f" ({report['commit']})" if report["commit"] else ""
-    source = f" ({report['source']})" if report["source"] else ""
-    rows = [
-        ("protocol", f"{report['protocol']}: {report['description']}{source}"),
-        ("status", report["status"]),
-        ("created", report["created"].replace("T", " ").replace("+00:00", " UTC")),
-        ("by", f"neurosim {report['neurosim_version']}{commit}"),
-    ]
-    if report["overrides"]:
-        changed = ", ".join(f"{k} = {v}" for k, v in report["overrides"].items())
-        rows.insert(1, ("changed", changed))
+    rows = [*what(report), ("status", report["status"]), *when(report)]
+    if report["source"]:
+        rows.insert(1, ("source", report["source"]))
     return "\n".join(
         [
             f"{report['path']}: a recording of {wording.size(report['bytes'])}",

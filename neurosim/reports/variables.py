@@ -20,8 +20,8 @@ def in_words(report: dict[str, Any], width: int) -> Iterator[str]:
     for entry in report["variables"]:
         dims = zip(entry["dims"], entry["shape"], strict=True)
         shape = " × ".join(f"{dim} {length}" for dim, length in dims)
-        unit = "" if entry["units"] in (None, "1") else f", {entry['units']}"
-        rows.append((entry["name"], shape + unit, entry["description"]))
+        unit = "" if entry["units"] in (None, "1") else entry["units"]
+        rows.append((entry["name"], ", ".join(filter(None, (shape, unit))), entry["description"]))
     names = max((len(name) for name, _, _ in rows), default=0)
     shapes = max((len(shape) for _, shape, _ in rows), default=0)
     for name, shape, description in rows:

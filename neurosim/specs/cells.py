@@ -105,8 +105,9 @@ class CellRecordSpec(Spec):
 class CellProtocolSpec(Spec):
     """What happens to a cell, in several sweeps that differ in its stimuli.
 
-    copies: cells of every sweep, which differ in their noise. dt: the step of cells that are reset
-    or noisy, which Brian2 integrates; others move in steps of their own and are seen so often.
+    copies: cells of every sweep, which differ in their noise and in parameters with a spread. dt:
+    the step of cells that are reset or noisy, which Brian2 integrates; others move in steps of
+    their own and are seen so often.
     sweeps: what they are called, where numbers do not say it.
     """
 

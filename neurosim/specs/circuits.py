@@ -64,6 +64,10 @@ class SpreadSpec(Spec):
     def _one_of_both(self) -> "SpreadSpec":
         if (self.mean is None) == (self.file is None):
             raise ValueError("expected mean and spread, or file")
+        units = [getattr(given, "dimension", None) for given in (self.mean, self.spread)]
+        if self.mean and self.spread and units[0] != units[1]:
+            like = f'such as "{self.mean.written}"' if isinstance(self.mean, Measured) else "none"
+            raise ValueError(f"a spread has the unit of its mean; expected {like}")
         return self
 
 

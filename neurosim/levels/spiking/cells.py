@@ -128,7 +128,8 @@ def made(
         else:
             lines.append(f"{names[equation.name]} = {right} : 1")
     # Numbers that stand in the namespace, not in the text: other ones compile nothing.
-    numbers = {PREFIX + given: value for given, value in lone.parameters.items()}
+    numbers = {PREFIX + n: v for n, v in lone.parameters.items() if n not in lone.spreads}
+    lines += [f"{PREFIX}{n} : 1 (constant)" for n in lone.spreads]
     group = b2.NeuronGroup(
         cells,
         "\n".join([*lines, *guests.lines]),
@@ -138,7 +139,8 @@ def made(
         namespace={**arrays, **numbers, **guests.numbers},
         **(_firing(lone, names) if guests.firing is None else guests.firing),
     )
-    start = {PREFIX + state: value for state, value in lone.start.items()}
+    start = lone.start | {n: lone.parameters[n] for n in lone.spreads}
+    start = {PREFIX + state: value for state, value in start.items()}
     for what, value in {**start, **courses, **guests.start}.items():
         setattr(group, what, value)
     for label, stimulus in drawn.items():
@@ -183,7 +185,7 @@ def _firing(lone: LoneCell, names: Mapping[str, str]) -> dict[str, str]:
     if firing.reset:
         resets = (f"{names[n]} = {right.written(names, {})}" for n, right in firing.reset)
         told["reset"] = "\n".join(resets)
-    else:
+    elif not firing.draws:
         told["refractory"] = passed  # one spike each time that it is passed
     if firing.refractory is not None:
         waits = firing.refractory.written(names, {})

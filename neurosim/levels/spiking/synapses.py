@@ -309,6 +309,7 @@ class _Text:
         for at, cell in self._cells.items():
             given = {} if cell is None else cell.parameters
             hidden = {bare(line.name) for line in synapse.own(at)}
+            hidden |= set() if cell is None else set(cell.spreads)
             self.numbers |= {
                 f"{self._mark}{at}_{name}": v for name, v in given.items() if name not in hidden
             }
@@ -328,7 +329,10 @@ class _Text:
                 continue
             for name in (*cell.cell.defined, *cell.inputs):
                 found[f"{name}_{at}"] = PREFIX + name + ends[at]
-            found |= {f"{name}_{at}": f"{self._mark}{at}_{name}" for name in cell.parameters}
+            for name in cell.parameters:
+                own = PREFIX + name + ends[at]  # what every cell has its own of
+                alike = f"{self._mark}{at}_{name}"
+                found[f"{name}_{at}"] = own if name in cell.spreads else alike
         if "post" in ends and synapse.potential is not None:
             found[POTENTIAL] = PREFIX + synapse.potential + ends["post"]
         for line in synapse.lines:

@@ -104,7 +104,9 @@ class Text:
         waits: str | bool = False
         if firing.refractory is not None:
             waits = firing.refractory.written(names, called)
-            waits = waits if firing.refractory.compares else f"{waits}*second"
+            if not firing.refractory.compares:
+                # A spike falls on the end of its step, and Brian2 counts from the beginning.
+                waits = f"({waits} + {self.dt!r})*second"
         return {
             "threshold": firing.threshold.written(names, called),
             "reset": "\n".join([*resets, f"{SPIKES} = 1"]),
