@@ -43,7 +43,8 @@ def synaptic_figure(tree: xarray.DataTree) -> Figure:
     figure = new_figure(str(tree.attrs["protocol"]), 9 if curve or binned else 6.5,
                         max(1.1 + 1.0 * rows, 3.2))  # fmt: skip
     wide = 1 + (curve or binned)
-    cells = figure.add_gridspec(rows, wide, width_ratios=[1.6, 1][:wide], hspace=0.06)
+    ratios = [1.6, 1.0] if curve else [1.2, 1.0]
+    cells = figure.add_gridspec(rows, wide, width_ratios=ratios[:wide], hspace=0.06)
     time = tree["recording"].to_dataset()["time"].values
     letters = iter(ascii_lowercase)
     panels: list[Axes] = []
@@ -110,6 +111,8 @@ def _raster(
         places.append(-base - len(rows) / 2)
         base += len(rows) * 1.2
     axes.set_yticks(places, groups)
+    for number, label in enumerate(axes.get_yticklabels() if len(sweeps) == 1 else ()):
+        label.set_color(COLOURS[number % len(COLOURS)])
     axes.tick_params(axis="y", length=0)
     axes.set(ylim=(-base, 0.5), xlim=(0, end))
     axes.spines["left"].set_visible(False)
@@ -122,7 +125,8 @@ def _words(tree: xarray.DataTree, key: str) -> str:
         return f"{parts[-1]} of {parts[1]}"
     if parts[0] == "stimuli":
         resolved = json.loads(str(tree["provenance"].to_dataset()["protocol_json"].values))
-        return f"{parts[-1]} into {resolved['stimuli'][int(parts[1])]['into']}"
+        into = resolved["stimuli"][int(parts[1])]["into"]
+        return f"{parts[-1]} of what goes into {into}"
     return key
 
 
@@ -155,20 +159,19 @@ def _curve(axes: Axes, tree: xarray.DataTree, letter: str) -> None:
 
 
 def _populations(figure: Figure, cells: Any, tree: xarray.DataTree, letter: str) -> None:
-    """Rates of the first sweep in bins of time."""
+    """Rates of the first sweep in bins of time, in the colours of the raster."""
     group = tree["populations"]
     begins = group.to_dataset()["bin"].values
     inner = cells[:, 1].subgridspec(3, 1, hspace=0.06)
     for row, what in enumerate(("rate", "events", "burst_probability")):
         axes = figure.add_subplot(inner[row])
-        for number, (name, own) in enumerate(group.children.items()):
+        for number, own in enumerate(group.children.values()):
             values = own.to_dataset()[what]
-            axes.step(begins, values.values[0], where="post", label=name,
-                      color=COLOURS[number % len(COLOURS)], lw=1)  # fmt: skip
+            look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "lw": 1}
+            axes.step(begins, values.values[0], where="post", **look)
         unit = str(values.attrs["units"])
         axes.set_ylabel(what.replace("_", " ") + (f" ({unit})" if unit != "1" else ""))
         axes.tick_params(labelbottom=row == 2)
         if row == 0:
             title(axes, letter, "populations")
-            above(axes, axes.lines)
     axes.set_xlabel("time (ms)")
