@@ -339,6 +339,7 @@ def test_eligibility_moves_weights_by_itself_or_by_a_third_factor(recorded):
     found = recorded(
         {
             "duration": "400 ms",
+            "dt": "0.25 ms",
             "cells": {
                 "pre": made_to_spike(20),
                 "post": {
@@ -383,7 +384,7 @@ def test_eligibility_moves_weights_by_itself_or_by_a_third_factor(recorded):
         lambda t: eligible * np.exp(-(t - 32e-3) / 0.5) * factor(t), 32e-3, 0.4, points=[0.1, 0.15]
     )
     changed = found["rewarded.weight"][0, :, -1] - 1
-    assert changed[0] == pytest.approx(both, rel=2e-3)  # of the first order in dt
+    assert changed[0] == pytest.approx(both, rel=5e-3)  # of the first order in dt
     assert changed[1] == 0
 
 
@@ -425,6 +426,7 @@ def by_threshold(pre, post, theta, tau_y, tau_theta):
 def test_the_threshold_of_bcm_parts_depression_from_potentiation_and_slides(recorded):
     """Weights spike by spike, of twenty synapses; the threshold where it settles."""
     changes = {
+        "duration": "1.2 s",
         "cells.after.spikes.frequency": ["6 Hz", "14 Hz", "26 Hz"],
         "synapses.sliding": {"use": "bcm", "pre": "before", "post": "after"},
         "synapses.sliding.parameters": {"tau_theta": "100 ms", "tau_y": "90 ms"},
@@ -524,6 +526,41 @@ def test_parts_add_up_to_a_synapse_that_transmits_depresses_and_learns(recorded)
     first = 0.5 + 0.1 * np.exp(-5 / 20)
     second = first - 0.05 * np.exp(-15 / 20) + 0.1 * (np.exp(-38 / 20) + np.exp(-18 / 20))
     np.testing.assert_allclose(before, [0.5, first, second], rtol=1e-9)
+
+
+def test_burst_dependent_weights_drift_as_expected_of_chance_before(recorded):
+    """η E[Ẽ] Σ (burst - usual) over the postsynaptic events, of 400 Poisson trains at 10 Hz."""
+    post = [
+        time
+        for k, bursts in enumerate((1, 0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 0))
+        for time in (150 + 70 * k, *([158 + 70 * k] if bursts else []))
+    ]
+    found = recorded(
+        {
+            "duration": "1 s",
+            "dt": "1 ms",
+            "cells": {
+                "pre": {"spikes": {"kind": "poisson", "frequency": "10 Hz"}, "count": 400},
+                "post": made_to_spike(*post),
+            },
+            "synapses": {"rule": {"use": "burst-dependent", "pre": "pre", "post": "post"}},
+            "record": {"variables": []},
+        }
+    )
+    factors, events_so_far, bursts_so_far, last = [], 25.0, 7.5, 0
+    for time in post:
+        decay = np.exp(-(time - last) / 5000)
+        events_so_far, bursts_so_far = events_so_far * decay, bursts_so_far * decay
+        second = time - last < 16
+        factors.append(1.0 if second else -bursts_so_far / events_so_far)
+        events_so_far, bursts_so_far = events_so_far + (not second), bursts_so_far + second
+        last = time
+    begins = 10 * 0.99**15  # events a second: no spike in the fifteen steps before
+    eligible = begins * 0.1 * -np.expm1(-np.array(post) / 100)
+    exact = 3.5e-3 * np.dot(factors, eligible)
+    scatter = 3.5e-3 * np.sqrt(begins * 0.1 / 2 / 400) * np.abs(factors).sum()
+    assert exact > 4 * scatter
+    assert found.done.sweeps["rule.weight_change"][0] == pytest.approx(exact, abs=2 * scatter)
 
 
 @pytest.mark.long
@@ -837,6 +874,12 @@ def error_of(function, *given):
 )  # fmt: skip
 def test_mistakes_are_said_at_load(name, changes, said):
     assert said in str(error_of(load_synaptic_protocol, name, changes))
+
+
+def test_a_protocol_without_duration_is_asked_for_it(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[cells.cell.spikes]\nstart = '1 ms'\n", encoding="utf-8")
+    assert "duration: missing" in str(error_of(ns.record, file))
 
 
 @pytest.mark.filterwarnings("ignore:overflow")

@@ -143,9 +143,9 @@ def load(
         InputError: as `load_protocol`, `load_cell_protocol` and `load_synaptic_protocol` do.
     """
     data = read(find("protocols", name)).data
-    if not is_of_cell(data):
-        return load_protocol(name, overrides)
-    return (load_synaptic_protocol if "cells" in data else load_cell_protocol)(name, overrides)
+    if "cells" in data and "task" not in data:
+        return load_synaptic_protocol(name, overrides)
+    return (load_cell_protocol if is_of_cell(data) else load_protocol)(name, overrides)
 
 
 def load_synaptic_protocol(
