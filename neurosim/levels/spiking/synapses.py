@@ -276,6 +276,7 @@ class _AtSpikes(b2.CodeRunner):
             when="synapses",
             order=order,
             name=name,
+            override_conditional_write=["not_refractory"],  # as every cell that spikes is, now
             needed_variables=[space],
             template_kwds={"eventspace_variable": group.variables[space]},
         )
