@@ -20,15 +20,18 @@ from neurosim.circuits.starts import NAMED
 from neurosim.credit import CREDITS
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES, PROBES
 from neurosim.specs.cells import Amplitudes, Durations, Frequencies, Starts
+from neurosim.specs.synapses import Shifts, Start
 from neurosim.tasks import TASKS
 from neurosim.units import Quantity, format_quantity
 
-PAGES = [Path(__file__).with_name(name) for name in ("protocols.md", "neurons.md")]
+PAGES = [Path(__file__).with_name(name) for name in ("protocols.md", "neurons.md", "synapses.md")]
 
 LOADED = {
     "model": {"use": ("name or path", "none"), "like": ("name or path", "none")},
     "task": {"name": (list(TASKS), "needed")},
     "neuron": {"use": ("name or path", "none")},
+    "group": {"use": ("name or path", "none")},
+    "synapses": {"use": ("name or path, or a list", "none")},
 }
 """Keys that no spec has, as loading takes them out: value and default."""
 
@@ -56,6 +59,13 @@ TABLES: dict[str, tuple[type, set[str]]] = {
     "stimuli": (specs.StimulusSpec, set()),
     "cell-record": (specs.CellRecordSpec, set()),
     "neuron": (specs.CellModelSpec, set()),
+    "synaptic-protocol": (specs.SynapticProtocolSpec, set(specs.CellProtocolSpec.model_fields)),
+    "group": (specs.CellGroupSpec, set(specs.CellModelSpec.model_fields)),
+    "spikes": (specs.SpikesSpec, set()),
+    "synapse-file": (specs.SynapsePartSpec, set()),
+    "synapses": (specs.SynapseSpec, set(specs.SynapsePartSpec.model_fields)),
+    "synaptic-record": (specs.SynapticRecordSpec, set()),
+    "curve": (specs.CurveSpec, set()),
 }
 """Table → what it lists, and the fields that others list."""
 
@@ -84,6 +94,8 @@ WORDS = [
     (Starts, "time ≥ 0, or a list"),
     (Durations, "time > 0, or a list"),
     (Frequencies, "rate > 0, or a list"),
+    (Shifts, "time, or a list, or a range"),
+    (Start, "number, text with a unit, or name of a parameter"),
     (bool, "`true`, `false`"),
     (int, "integer"),
     (float, "number"),

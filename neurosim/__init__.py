@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from neurosim.building.loading import Protocol, load_model, load_protocol
     from neurosim.comparison import compare
     from neurosim.recordings.recording import Recording, record
+    from neurosim.recordings.synapses import SynapticRecording
     from neurosim.reports.analysis import analyze
     from neurosim.reports.catalogue import catalog
     from neurosim.reports.checks import check
@@ -23,6 +24,7 @@ _LAZY = {
     "Protocol": "neurosim.building.loading",
     "Run": "neurosim.runs.results",
     "Recording": "neurosim.recordings.recording",
+    "SynapticRecording": "neurosim.recordings.synapses",
     "analyze": "neurosim.reports.analysis",
     "catalog": "neurosim.reports.catalogue",
     "check": "neurosim.reports.checks",
@@ -46,6 +48,7 @@ __all__ = [
     "Recording",
     "Run",
     "StoppedError",
+    "SynapticRecording",
     "analyze",
     "catalog",
     "check",

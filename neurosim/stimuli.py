@@ -36,7 +36,8 @@ class Stimulus:
 
     amplitude, start, stop, frequency: of every cell, shape (cells,). width: of pulses. dt: between
     the moments of samples. samples: of noise and files, at the moments k·dt of a run, shape
-    (cells, moments), else none.
+    (rows, moments), else none. row: which of them is whose. tau: of noise of which every cell
+    draws its own on its way, else none.
     """
 
     kind: str
@@ -48,7 +49,9 @@ class Stimulus:
     frequency: Float[np.ndarray, " cells"]
     width: float
     dt: float
-    samples: Float[np.ndarray, "cells moments"] | None
+    samples: Float[np.ndarray, "rows moments"] | None
+    row: np.ndarray
+    tau: float | None = None
 
     def __call__(self, t: Any, cell: Any, xp: Any) -> Any:
         """At times t, for the cells of these numbers; xp: numpy or, without samples, jax.numpy."""
@@ -69,7 +72,7 @@ class Stimulus:
                 assert self.samples is not None
                 last = self.samples.shape[1] - 1
                 moment = np.clip(np.floor(t / self.dt + 1e-6).astype(int), 0, last)
-                shape = self.samples[cell, moment]
+                shape = self.samples[self.row[cell], moment]
         return xp.where((t >= start) & (t < stop), amplitude * shape, 0.0)
 
     def held(self, count: int) -> tuple[Float[np.ndarray, "moments n"], np.ndarray]:
@@ -78,11 +81,9 @@ class Stimulus:
         A course says for every step what is brought in its middle; samples are held for a step.
         Cells that are given the same share one.
         """
-        given = np.stack([self.amplitude, self.start, self.stop, self.frequency], axis=1)
-        if self.samples is None:
-            _, first, course = np.unique(given, axis=0, return_index=True, return_inverse=True)
-        else:
-            first = course = np.arange(len(given))
+        numbers = self.amplitude, self.start, self.stop, self.frequency, self.row
+        given = np.stack(numbers, axis=1)
+        _, first, course = np.unique(given, axis=0, return_index=True, return_inverse=True)
         t = (np.arange(count)[:, None] + 0.5) * self.dt
         return self(t, first, np), course.ravel()
 
@@ -108,11 +109,12 @@ def stimulus(
     dt: float,
     seed: int,
     folder: Path,
+    drawn: bool = True,
 ) -> Stimulus:
     """The stimulus that a spec says, which was checked.
 
     number: which of the protocol's it is, as each has noise of its own. folder: where its file is
-    looked for.
+    looked for. drawn: whether noise is drawn beforehand, also where every cell has its own.
 
     Raises:
         InputError: its file does not fit; the message begins with the key.
@@ -130,14 +132,20 @@ def stimulus(
         reached = np.isin(np.arange(copies), spec.units)
         amplitude = np.where(np.tile(reached, sweeps), amplitude, 0.0)
     moments = round(duration / dt) + 1
-    samples = None
+    samples, row, tau = None, np.zeros(sweeps * copies, int), None
     if spec.kind == "ornstein-uhlenbeck":
         assert spec.tau is not None
-        random = host_stream(seed, f"stimulus {number}")
-        samples = _ornstein_uhlenbeck(random, (sweeps * copies, moments), dt / spec.tau)
+        rows = 1 if spec.shared else sweeps * copies
+        if drawn or spec.shared:
+            random = host_stream(seed, f"stimulus {number}")
+            samples = _ornstein_uhlenbeck(random, (rows, moments), dt / spec.tau)
+            row = np.arange(sweeps * copies) % rows
+        else:
+            tau = spec.tau
     elif spec.kind == "file":
         assert spec.file is not None
-        samples = np.repeat(_file(folder / spec.file, sweeps, np.arange(moments) * dt), copies, 0)
+        samples = _file(folder / spec.file, sweeps, np.arange(moments) * dt)
+        row = np.repeat(np.arange(sweeps), copies)
     return Stimulus(
         spec.kind,
         spec.into,
@@ -149,6 +157,8 @@ def stimulus(
         spec.width or 0.0,
         dt,
         samples,
+        row,
+        tau,
     )
 
 

@@ -15,7 +15,7 @@ RANKS = {
     "process": 1, "functions": 1, "units": 1, "archives": 1,
     "circuits": 2,
     "specs": 3,
-    "traces": 4, "tasks": 4, "networks": 4, "stimuli": 4,
+    "traces": 4, "tasks": 4, "networks": 4, "stimuli": 4, "trains": 4,
     "levels": 5, "credit": 5,
     "plasticity": 6, "models": 7, "theory": 8, "learning": 9, "building": 10, "runs": 11,
     "comparison": 12, "recordings": 12, "figures": 13, "reports": 14, "cli": 15, "__main__": 16,

@@ -39,6 +39,7 @@ def test_list_tells_all():
         "models",
         "protocols",
         "neurons",
+        "synapses",
         "recordings",
         "tasks",
         "rules",
@@ -61,9 +62,13 @@ def test_every_name_listed_is_one_that_its_key_takes(entry):
     taught = entry["key"].startswith("model.credit") or entry["name"].startswith("delta")
     protocol = "target-propagation" if taught else "quickstart"
     protocol = "current-clamp" if entry["kind"] == "neurons" else protocol
-    arguments = ["check", protocol, "--set", f"{entry['key']}={entry['name']}"]
-    assert "unknown" not in call(*arguments).stderr  # though it may not fit the rest
-    wrong = call(*arguments[:-1], f"{entry['key']}=nonsense")
+    of_synapses = entry["kind"] == "synapses"
+    protocol = "stdp-window" if of_synapses else protocol
+    key = entry["key"].replace("NAME", "stdp")
+    refused = "no such" if of_synapses else "unknown"
+    arguments = ["check", protocol, "--set", f"{key}={entry['name']}"]
+    assert refused not in call(*arguments).stderr  # though it may not fit the rest
+    wrong = call(*arguments[:-1], f"{key}=nonsense")
     assert wrong.exit_code == 2
     assert re.search("unknown|no such|is not allowed|no shipped", wrong.stderr)
 

@@ -69,6 +69,10 @@ def test_toml(text):
         changes = {"target": "numpy"}
         changes |= {} if "duration" in given else {"model.use": "cell.toml"}
         done = ns.record("cell.toml" if "duration" in given else "current-clamp", changes)
+        if "cells" in given:
+            changed = done.curve["rule.weight"]
+            assert changed == pytest.approx([-w for w in reversed(changed)], abs=1e-12)
+            return
         assert done.cell["input_resistance"] == pytest.approx(100, rel=1e-3)
         return
     if "task" in given:

@@ -1,7 +1,7 @@
 """From a file name and overrides to a checked protocol of a cell."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,8 @@ import numpy as np
 
 from neurosim.building.loaded import Loaded
 from neurosim.building.loading import (
-    Protocol,
     from_here,
     is_of_cell,
-    load_protocol,
     overriding,
 )
 from neurosim.building.shipped import find
@@ -21,7 +19,16 @@ from neurosim.circuits.lone_cells import LoneCell, lone
 from neurosim.errors import InputError, arrived, unknown
 from neurosim.seeds import gaussian, host_stream
 from neurosim.specs import CellProtocolSpec, StimulusSpec
-from neurosim.specs.toml import Source, Sources, merge, override, read, split_key
+from neurosim.specs.toml import (
+    Document,
+    Source,
+    Sources,
+    dotted,
+    merge,
+    override,
+    read,
+    split_key,
+)
 from neurosim.specs.validation import validate
 from neurosim.stimuli import NEEDED, SAMPLED, Stimulus, stimulus
 from neurosim.units import format_time, steps
@@ -50,12 +57,7 @@ class CellProtocol(Loaded[CellProtocolSpec]):
         """The cell that it is about; a copy is the same in every sweep, whatever it has drawn."""
         found, spec = lone(self.spec.model, _reached(self.spec), _ignored), self.spec
         assert found is not None, "checked at load"
-        drawn = {}
-        for name, spread in found.spreads.items():
-            random = host_stream(spec.seed, f"parameter {name}")
-            values = gaussian(random, found.parameters[name], spread, spec.copies)
-            drawn[name] = np.tile(values, self.sweeps)
-        return replace(found, parameters={**found.parameters, **drawn})
+        return drawn(found, "parameter", spec.copies, self.sweeps, spec.seed)
 
     @property
     def stepped(self) -> bool:
@@ -81,14 +83,13 @@ class CellProtocol(Loaded[CellProtocolSpec]):
         return found
 
 
-def load(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Protocol | CellProtocol:
-    """Read and check a protocol, of a network or of a cell.
-
-    Raises:
-        InputError: as `load_protocol` and `load_cell_protocol` do.
-    """
-    of_cell = is_of_cell(read(find("protocols", name)).data)
-    return (load_cell_protocol if of_cell else load_protocol)(name, overrides)
+def drawn(cell: LoneCell, stream: str, count: int, sweeps: int, seed: int) -> LoneCell:
+    """A cell whose parameters with a spread are numbers of every cell, the same in every sweep."""
+    found = {}
+    for name, spread in cell.spreads.items():
+        random = host_stream(seed, f"{stream} {name}")
+        found[name] = np.tile(gaussian(random, cell.parameters[name], spread, count), sweeps)
+    return replace(cell, parameters={**cell.parameters, **found})
 
 
 def load_cell_protocol(
@@ -113,24 +114,9 @@ def load_cell_protocol(
         data["model"] = {}  # what it says of its own cell does not count for another
     data = override(data, given)
     sources = [Source(document)]
-    model = data.get("model")
-    if isinstance(model, Mapping) and "equations" in model:
-        data["model"] = {key: value for key, value in model.items() if key != "use"}
-    elif isinstance(model, Mapping) and "use" in model:
-        use = model["use"]
-        if not isinstance(use, str):
-            place = document.locate(("model", "use"))[0]
-            raise InputError(
-                f"{place}: model.use: got {arrived(use)}; expected a neuron, such as 'adex'"
-            )
-        try:
-            theirs = read(find("neurons", use, folder))
-        except InputError as error:
-            place = document.locate(("model", "use"))[0]
-            raise InputError(f"{place}: model.use: {error}") from None
-        rest = {key: value for key, value in model.items() if key != "use"}
-        data["model"] = merge(theirs.data, rest)
-        sources.append(Source(theirs, at=("model",)))
+    if isinstance(data.get("model"), Mapping):
+        data["model"], more = with_neuron(document, ("model",), data["model"], folder)
+        sources += more
     found = Sources(tuple(sources))
     spec = validate(CellProtocolSpec, data, found, given)
     protocol = CellProtocol(spec, folder, found, given)
@@ -138,6 +124,30 @@ def load_cell_protocol(
         raise InputError([f"{protocol.where(key)}: {what}" for key, what in wrong])
     protocol.stimuli()
     return protocol
+
+
+def with_neuron(
+    document: Document, key: Key, given: Mapping[str, Any], folder: Path
+) -> tuple[dict[str, Any], list[Source]]:
+    """A table of a cell merged over the neuron that it uses, and where that is written.
+
+    key: of the table in the document. Where there are equations, no other cell counts.
+
+    Raises:
+        InputError: there is no such neuron.
+    """
+    rest = {name: value for name, value in given.items() if name != "use"}
+    if "equations" in given or "use" not in given:
+        return rest, []
+    use, at = given["use"], (*key, "use")
+    if not isinstance(use, str):
+        what = f"got {arrived(use)}; expected a neuron, such as 'adex'"
+        raise InputError(f"{document.locate(at)[0]}: {dotted(at)}: {what}")
+    try:
+        theirs = read(find("neurons", use, folder))
+    except InputError as error:
+        raise InputError(f"{document.locate(at)[0]}: {dotted(at)}: {error}") from None
+    return merge(theirs.data, rest), [Source(theirs, at=key)]
 
 
 def _sweeps(spec: CellProtocolSpec) -> int:
@@ -179,31 +189,49 @@ def _problems(spec: CellProtocolSpec) -> Iterator[tuple[Key, str]]:
     if spec.sweeps is not None and len(spec.sweeps) != sweeps:
         yield ("sweeps",), f"{len(spec.sweeps)} names for {sweeps} sweeps; expected one for each"
     for number, given in enumerate(spec.stimuli):
-        for key, what in _of_stimulus(given, spec, sweeps):
+        reached = Reached("the cell", spec.model.inputs, spec.copies, sweeps, spec.duration)
+        for key, what in of_stimulus(given, given.into, reached):
             yield ("stimuli", number, key), what
-        if cell is None or given.reversal is None or given.into not in cell.inputs:
-            continue
-        driven = cell.driven(given.into)
-        if len(driven) != 1:
-            what = f"asks for the one potential that {given.into} moves; here that is "
-            yield ("stimuli", number, "reversal"), what + (", ".join(driven) or "none")
+        if cell is not None and (undriven := driving(given, given.into, cell)):
+            yield ("stimuli", number, "reversal"), undriven
     known = {} if cell is None else dict.fromkeys((*cell.cell.defined, *cell.inputs))
     for number, name in enumerate(spec.record.variables or ()):
         if cell is not None and name not in known:
             yield ("record", "variables", number), unknown("quantity", name, known)
 
 
-def _of_stimulus(
-    given: StimulusSpec, spec: CellProtocolSpec, sweeps: int
-) -> Iterator[tuple[str, str]]:
-    if not spec.model.inputs:
-        yield "into", "the cell has no inputs, so that nothing reaches it; use stimuli = []"
-    elif given.into not in spec.model.inputs:
-        yield "into", unknown("input of the cell", given.into, spec.model.inputs)
+@dataclass(frozen=True)
+class Reached:
+    """Cells that a stimulus reaches. what: they are, in words. count: of them in every sweep."""
+
+    what: str
+    inputs: Sequence[str]
+    count: int
+    sweeps: int
+    duration: float
+
+
+def driving(given: StimulusSpec, into: str, cell: LoneCell) -> str | None:
+    """What is wrong with a conductance in a cell, if anything is."""
+    if given.reversal is None or into not in cell.inputs:
+        return None
+    driven = cell.driven(into)
+    if len(driven) == 1:
+        return None
+    what = f"asks for the one potential that {into} moves; here that is "
+    return what + (", ".join(driven) or "none")
+
+
+def of_stimulus(given: StimulusSpec, into: str, cells: Reached) -> Iterator[tuple[str, str]]:
+    """All that is wrong with a stimulus into an input of cells, key by key."""
+    if not cells.inputs:
+        yield "into", f"{cells.what} has no inputs, so that nothing reaches it; use stimuli = []"
+    elif into not in cells.inputs:
+        yield "into", unknown(f"input of {cells.what}", into, cells.inputs)
     for key in LISTED:
         count = len(getattr(given, key) or [0])
-        if count not in (1, sweeps):
-            yield key, f"{count} values for {sweeps} sweeps; expected one, or one for each"
+        if count not in (1, cells.sweeps):
+            yield key, f"{count} values for {cells.sweeps} sweeps; expected one, or one for each"
     needed = NEEDED[given.kind]
     for key in sorted({key for keys in NEEDED.values() for key in keys}):
         value = getattr(given, key)
@@ -212,6 +240,8 @@ def _of_stimulus(
         if value is not None and key not in needed:
             kinds = " or ".join(kind for kind, keys in NEEDED.items() if key in keys)
             yield key, f"{given.kind} has none; it belongs to {kinds}"
+    if given.shared and given.kind != "ornstein-uhlenbeck":
+        yield "shared", f"{given.kind} has no noise that could be"
     if given.width is not None and given.frequency is not None:
         longest = 1 / max(given.frequency)
         if given.width >= longest:
@@ -222,10 +252,10 @@ def _of_stimulus(
     elif given.reversal is not None and dimensions != {"conductance"}:
         yield "amplitude", 'with a reversal it is that of a conductance; expected such as "10 nS"'
     for number, unit in enumerate(given.units or ()):
-        if unit >= spec.copies:
+        if unit >= cells.count:
             yield (
                 "units",
-                f"number {number}: there is no copy {unit}; expected 0 to {spec.copies - 1}",
+                f"number {number}: there is no copy {unit}; expected 0 to {cells.count - 1}",
             )
-    if max(given.start) >= spec.duration:
-        yield "start", f"after the end of the protocol, {format_time(spec.duration)}"
+    if max(given.start) >= cells.duration:
+        yield "start", f"after the end of the protocol, {format_time(cells.duration)}"

@@ -8,7 +8,11 @@ from neurosim.traces.naming import expanded
 
 PACKAGE = Path(__file__).parents[1]
 
-WITHIN = {"neurons": "models/neurons", "recordings": "protocols/recordings"}
+WITHIN = {
+    "neurons": "models/neurons",
+    "synapses": "models/synapses",
+    "recordings": "protocols/recordings",
+}
 """Kinds of files that lie in the folder of another kind, which may be meant as well."""
 
 
@@ -36,7 +40,7 @@ def find(kind: str, name: str | Path, folder: Path | None = None) -> Path:
     shipped = bundled(kind) | (bundled("recordings") if kind == "protocols" else {})
     if str(name) in shipped:
         return shipped[str(name)]
-    singular = kind.removesuffix("s")
+    singular = {"synapses": "synapse"}.get(kind, kind.removesuffix("s"))
     close = nearest(path.stem, shipped)
     hint = f"; did you mean {close!r}?" if close else ""
     raise InputError(

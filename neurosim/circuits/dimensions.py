@@ -7,13 +7,13 @@ An equation is refused where no dimension does.
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from neurosim.circuits.cells import SPIKES, STEP, Cell, Equation, Firing
-from neurosim.circuits.expressions import ExpressionError
+from neurosim.circuits.expressions import Expression, ExpressionError
 
 BASES: dict[str, dict[str, int]] = {
     "time": {"s": 1},
@@ -79,16 +79,32 @@ def check(cell: Cell, units: Mapping[str, str]) -> None:
     _learned(cell, units)
 
 
-def found(cell: Cell, units: Mapping[str, str]) -> dict[str, str | None]:
-    """The dimension of everything that a checked cell names; None of what has none, or another."""
-    known = _learned(cell, units)
+def found(
+    cell: Cell,
+    units: Mapping[str, str],
+    changes: Collection[tuple[str, Expression]] = (),
+    plain: Collection[str] = (),
+) -> dict[str, str | None]:
+    """The dimension of everything that a checked cell names; None of what has none, or another.
+
+    changes: what its quantities become besides, such as at the spikes of others. plain: names of
+    what has no unit.
+
+    Raises:
+        ExpressionError: an equation or a change cannot hold.
+    """
+    known = _learned(cell, units, plain)
+    for name, right in changes:
+        known.becomes(name, right, "")
     names = {Dimension.of(powers): name for name, powers in BASES.items()}
-    return {n: names.get(known.resolved(known.named(n))) for n in {*cell.names, *cell.defined}}
+    every = {*cell.names, *cell.defined, *(name for name, _ in changes)}
+    return {n: names.get(known.resolved(known.named(n))) for n in every}
 
 
-def _learned(cell: Cell, units: Mapping[str, str]) -> "_Known":
+def _learned(cell: Cell, units: Mapping[str, str], plain: Collection[str] = ()) -> "_Known":
     """What the equations of a cell tell of dimensions."""
     given = {name: Dimension.of(BASES[dimension]) for name, dimension in units.items()}
+    given |= dict.fromkeys(plain, Dimension())
     known = _Known(given | GIVEN)
     if cell.firing is not None:
         known.given |= {SPIKES: Dimension.of(BASES["rate"])}
@@ -123,15 +139,19 @@ class _Known:
         """Learn from how a cell spikes by itself."""
         self._dimension(firing.threshold.tree.body, f"threshold {firing.threshold.text}")
         for name, right in firing.reset:
-            line = f"{name} = {right.text}"
-            found = self._dimension(right.tree.body, line)
-            message = f"reset {line}: its right side has {{1}}; expected {{0}}"
-            self._same(self.named(name), found, message)
+            self.becomes(name, right, "reset ")
         if firing.refractory is not None:
             line = f"refractory {firing.refractory.text}"
             found = self._dimension(firing.refractory.tree.body, line)
             if not firing.refractory.compares:
                 self._same(found, Dimension.of(BASES["time"]), f"{line} has {{0}}; expected {{1}}")
+
+    def becomes(self, name: str, right: Expression, what: str) -> None:
+        """Learn from what a quantity becomes at a spike."""
+        line = f"{name} = {right.text}"
+        found = self._dimension(right.tree.body, line)
+        message = f"{what}{line}: its right side has {{1}}; expected {{0}}"
+        self._same(self.named(name), found, message)
 
     def resolved(self, dimension: Dimension) -> Dimension:
         """With what is known by now in place of what was not."""

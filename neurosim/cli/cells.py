@@ -20,20 +20,28 @@ def of_network(command: str, **options: Any) -> None:
 
 
 def record(output: Output, protocol: Any, out: Path | None, force: bool) -> None:
-    """Record a cell, draw it, and say what was measured."""
-    from neurosim.recordings import recording
+    """Record cells, draw them, and say what was measured."""
+    from neurosim.recordings import recording, synapses
 
-    trace = recording.trace_path(protocol.spec, out)
+    about = synapses if _of_synapses(protocol) else recording
+    trace = about.trace_path(protocol.spec, out)
     figure = figure_at(None, beside(trace, ".png"), force or os.path.exists(trace))
     done = recording.record(protocol, out=trace, force=force)
     figures = pictures(("recording", done.path, figure))
     report = done.summary | {"figures": figures}
-    output.result(report, recording.in_words(done, figures, columns()))
+    output.result(report, about.in_words(done, figures, columns()))
 
 
 def check_cell(output: Output, protocol: Any, out: Path | None) -> None:
-    """Say what a protocol of a cell is."""
-    from neurosim.reports import recordings
+    """Say what a protocol of cells is."""
+    from neurosim.reports import recordings, synapses
 
-    report = recordings.check(protocol, out)
-    output.result(report, recordings.checked(protocol, report))
+    about = synapses if _of_synapses(protocol) else recordings
+    report = about.check(protocol, out)
+    output.result(report, about.checked(protocol, report))
+
+
+def _of_synapses(protocol: Any) -> bool:
+    from neurosim.building.synapses import SynapticProtocol
+
+    return isinstance(protocol, SynapticProtocol)

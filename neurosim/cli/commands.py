@@ -75,7 +75,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 
 def _loaded(name: str, assignments: list[str] | None, level: str | None, seed: int | None) -> Any:
     """The protocol, of a network or a cell, with everything that the options change in it."""
-    from neurosim.building.cells import load
+    from neurosim.building.synapses import load
     from neurosim.specs.toml import parse_assignment
 
     changes: dict[str, Any] = dict(map(parse_assignment, assignments or []))
@@ -142,9 +142,9 @@ def run(
     with Output(as_json, quiet) as output:
         ensemble = _ensemble(seeds, seed)
         loaded = _loaded(protocol, changes, level, seed)
-        from neurosim.building.cells import CellProtocol
+        from neurosim.building.loading import Protocol
 
-        if isinstance(loaded, CellProtocol):
+        if not isinstance(loaded, Protocol):
             of_network("run", seeds=seeds, device=device)
             record(output, loaded, out, force)
             return
@@ -264,9 +264,9 @@ def check(
     with Output(as_json, quiet) as output:
         ensemble = _ensemble(seeds, seed)
         loaded = _loaded(protocol, changes, level, seed)
-        from neurosim.building.cells import CellProtocol
+        from neurosim.building.loading import Protocol
 
-        if isinstance(loaded, CellProtocol):
+        if not isinstance(loaded, Protocol):
             of_network("check", seeds=seeds, device=device, cost=cost, latex=latex, plot=plot)
             check_cell(output, loaded, out)
             return
@@ -422,8 +422,8 @@ def list_(
         str | None,
         typer.Argument(
             metavar="[KIND]",
-            help="models, protocols, neurons, recordings, tasks, rules, activations or solvers; "
-            "or all.",
+            help="models, protocols, neurons, synapses, recordings, tasks, rules, activations or "
+            "solvers; or all.",
         ),
     ] = None,
     quiet: Quiet = False,

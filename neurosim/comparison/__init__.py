@@ -23,7 +23,7 @@ from neurosim.comparison.trains import Trains, held_apart
 from neurosim.comparison.verdicts import EXACT, TAUGHT, TOLERANCE, judged, overall, summary
 from neurosim.comparison.words import in_words
 from neurosim.errors import InputError
-from neurosim.traces.reader import records_cell, studying
+from neurosim.traces.reader import records_cell, records_synapses, studying
 from neurosim.traces.scenes import Trace
 
 __all__ = ["TOLERANCE", "Comparison", "Pair", "Recorded", "compare", "hold", "in_words"]
@@ -90,6 +90,11 @@ def hold(a: str | PathLike[str], b: str | PathLike[str]) -> Comparison | Recorde
     """
     of_cells = [records_cell(path) for path in (a, b)]
     if all(of_cells):
+        for path in filter(records_synapses, (a, b)):
+            raise InputError(
+                f"{path}: is a recording of cells with synapses between them, which are not "
+                "compared; expected two of one kind of cell, or two of networks"
+            )
         return recordings.hold(a, b)
     if any(of_cells):
         cell, other = (a, b) if of_cells[0] else (b, a)

@@ -21,9 +21,11 @@ from neurosim.figures.runs import (
     envelope,
     new_figure,
     save,
+    shades,
     spread,
     title,
 )
+from neurosim.figures.synapses import synaptic_figure
 from neurosim.traces.naming import beside
 from neurosim.traces.reader import studying
 
@@ -33,7 +35,7 @@ ROWS = 5
 
 @matplotlib.rc_context(STYLE)
 def recording(trace: str | PathLike[str], out: str | PathLike[str] | None = None) -> Path:
-    """Draw a recording of a cell; returns the figure.
+    """Draw a recording of a cell, or of several with synapses; returns the figure.
 
     out: PNG, SVG or PDF by its ending.
 
@@ -51,6 +53,8 @@ def recording(trace: str | PathLike[str], out: str | PathLike[str] | None = None
 
 def recording_figure(tree: xarray.DataTree) -> Figure:
     """The same as a figure of matplotlib."""
+    if "model" not in tree.attrs:
+        return synaptic_figure(tree)
     group = tree["recording"].to_dataset()
     names = tree.to_dataset()["sweep"].values
     time = group["time"].values
@@ -67,7 +71,7 @@ def recording_figure(tree: xarray.DataTree) -> Figure:
         height_ratios=[*([1.0] * bool(stimuli)), *([1.1] * len(chosen))],
         hspace=0.02,
     )
-    colours = _colours(len(chosen))
+    colours = shades(len(chosen))
     top: Axes | None = None
     if stimuli:
         top = figure.add_subplot(cells[0, 0])
@@ -108,12 +112,6 @@ def recording_figure(tree: xarray.DataTree) -> Figure:
     if curve:
         _curve(figure.add_subplot(cells[:, 1]), tree)
     return figure
-
-
-def _colours(count: int) -> list[Any]:
-    if count == 1:
-        return [COLOURS[0]]
-    return [matplotlib.colormaps["viridis"](0.85 * k / (count - 1)) for k in range(count)]
 
 
 def _named(tree: xarray.DataTree, sweep: int) -> str:

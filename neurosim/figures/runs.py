@@ -89,6 +89,13 @@ def colour_of(layer: int, depth: int) -> Any:
     return matplotlib.colormaps["viridis"](0.92 * (layer - 1) / (depth - 1))
 
 
+def shades(count: int) -> list[Any]:
+    """Colours of what has an order, such as sweeps."""
+    if count == 1:
+        return [COLOURS[0]]
+    return [matplotlib.colormaps["viridis"](0.85 * k / (count - 1)) for k in range(count)]
+
+
 def title(axes: Axes, letter: str, text: str, **options: Any) -> None:
     axes.set_title(rf"$\mathbf{{{letter}}}$  {text[0].upper()}{text[1:]}", **options)
 

@@ -1,5 +1,6 @@
 """What electrophysiologists measure in sweeps of current steps."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -78,6 +79,11 @@ class Steps:
     start: Float[np.ndarray, " sweeps"]
     stop: Float[np.ndarray, " sweeps"]
     amplitude: Float[np.ndarray, " sweeps"] | None
+
+
+def plain(value: float) -> float | None:
+    """A number as files and summaries have it; None where there is no such number."""
+    return float(f"{value:.12g}") if math.isfinite(value) else None
 
 
 def measure(

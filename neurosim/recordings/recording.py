@@ -1,7 +1,6 @@
 """Recording a cell: its sweeps integrated, measured, and written to a trace."""
 
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from neurosim import wording
-from neurosim.building.cells import CellProtocol, load_cell_protocol
+from neurosim.building.cells import CellProtocol
+from neurosim.building.synapses import SynapticProtocol, load
 from neurosim.circuits.lone_cells import LoneCell
-from neurosim.errors import DivergedError
+from neurosim.errors import DivergedError, InputError
 from neurosim.process import devices
-from neurosim.recordings import measures
+from neurosim.recordings import measures, synapses
 from neurosim.recordings.measures import (
     OF_CELL,
     OF_POTENTIAL,
@@ -27,6 +27,7 @@ from neurosim.recordings.measures import (
     Measures,
     Steps,
     measure,
+    plain,
 )
 from neurosim.runs import programs
 from neurosim.runs.environment import commit, versions
@@ -85,17 +86,17 @@ class Recording:
 
 
 def record(
-    protocol: CellProtocol | str | Path,
+    protocol: CellProtocol | SynapticProtocol | str | Path,
     overrides: Mapping[str, Any] | None = None,
     *,
     out: str | Path | None = None,
     force: bool = False,
-) -> Recording:
-    """Record a cell, and write all of it to a trace at once.
+) -> Recording | synapses.SynapticRecording:
+    """Record a cell, or several with the synapses between them, and write all to a trace at once.
 
-    protocol: a path, or the bare name of a shipped protocol of a cell, with overrides by dotted
+    protocol: a path, or the bare name of a shipped protocol of cells, with overrides by dotted
     key, such as {"model.use": "adex"}. out: the trace, `outputs/<protocol>-<neuron>.h5` if not
-    given. force: overwrite.
+    given, `outputs/<protocol>.h5` of synapses. force: overwrite.
 
     Raises:
         InputError: the protocol is impossible, or of a network; the trace exists or cannot be
@@ -103,8 +104,15 @@ def record(
         DivergedError: a cell left the finite numbers; nothing was written.
     """
     began = time.perf_counter()
-    if not isinstance(protocol, CellProtocol):
-        protocol = load_cell_protocol(protocol, overrides)
+    if not isinstance(protocol, CellProtocol | SynapticProtocol):
+        loaded = load(protocol, overrides)
+        if not isinstance(loaded, CellProtocol | SynapticProtocol):
+            raise InputError(
+                f"{protocol}: is a protocol of a network; run it: neurosim.run({str(protocol)!r})"
+            )
+        protocol = loaded
+    if isinstance(protocol, SynapticProtocol):
+        return synapses.record(protocol, out, force)
     spec = protocol.spec
     path = trace_path(spec, out)
     refuse_existing(path, force)
@@ -307,10 +315,10 @@ class _Contents:
         """What was measured, as plain numbers."""
         return (
             {
-                name: [_plain(v / self.size(name)) for v in values]
+                name: [plain(v / self.size(name)) for v in values]
                 for name, values in self.sweeps.items()
             },
-            {name: _plain(value / self.size(name)) for name, value in self.cell.items()},
+            {name: plain(value / self.size(name)) for name, value in self.cell.items()},
         )
 
 
@@ -320,10 +328,6 @@ def _told(name: str) -> str:
     if name in known:
         return known[name][1]
     return f"standard deviation over copies: {known[name.removesuffix(SPREAD)][1]}"
-
-
-def _plain(value: float) -> float | None:
-    return float(f"{value:.12g}") if math.isfinite(value) else None
 
 
 def _write(

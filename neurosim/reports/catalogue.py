@@ -85,6 +85,13 @@ def _neurons() -> Iterator[Entry]:
         yield _entry(name, "model.use", what, source) | {"path": str(path)}
 
 
+def _synapses() -> Iterator[Entry]:
+    for name, path in bundled("synapses").items():
+        data = read(path).data
+        what, source = data["description"], data.get("source", "")
+        yield _entry(name, "synapses.NAME.use", what, source) | {"path": str(path)}
+
+
 def _recordings() -> Iterator[Entry]:
     for name, path in bundled("recordings").items():
         data = read(path).data
@@ -137,6 +144,7 @@ KINDS: dict[str, Callable[[], Iterator[Entry]]] = {
     "models": _models,
     "protocols": _protocols,
     "neurons": _neurons,
+    "synapses": _synapses,
     "recordings": _recordings,
     "tasks": _tasks,
     "rules": _rules,

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from neurosim import wording
-from neurosim.reports import recordings
+from neurosim.reports import recordings, synapses
 from neurosim.reports.provenance import named, origin, what, when
 from neurosim.reports.variables import in_words as _variables
-from neurosim.traces.reader import Arrays, interpreting, records_cell
+from neurosim.traces.reader import Arrays, interpreting, records_cell, records_synapses
 
 STATUS = {
     "complete": "complete",
@@ -29,13 +29,16 @@ def inspect(path: str | Path) -> dict[str, Any]:
     `phases`, each with the fraction of samples that settled, in the mean and at worst over
     presentations and seeds, and the largest residual, as a fraction of the expected signal;
     `variables` with dims, shape and units; `resolved`, the protocol. Of
-    a recording of a cell see `neurosim.reports.recordings.inspect`.
+    a recording of a cell see `neurosim.reports.recordings.inspect`, of several with synapses
+    between them `neurosim.reports.synapses.inspect`.
 
     Raises:
         InputError: there is no such file, or it is no intact trace.
     """
     with interpreting(path):
-        return recordings.inspect(path) if records_cell(path) else _inspect(path)
+        if not records_cell(path):
+            return _inspect(path)
+        return (synapses if records_synapses(path) else recordings).inspect(path)
 
 
 def _inspect(path: str | Path) -> dict[str, Any]:
@@ -63,6 +66,8 @@ def in_words(report: dict[str, Any], width: int = 80) -> str:
     """What `inspect` returns, as text for people."""
     if "cell" in report:
         return recordings.in_words(report, width)
+    if "curve" in report:
+        return synapses.in_words(report, width)
     rows = [*_about(report), *_results(report), *_settling(report)]
     lines = [
         f"{report['path']}: a trace of {wording.size(report['bytes'])}",

@@ -39,7 +39,7 @@ def origin(path: str | Path) -> Origin:
         "status": found["status"],
         "protocol": about["protocol"],
         "description": resolved["description"],
-        "source": resolved["model"]["source"],
+        "source": resolved.get("model", resolved)["source"],
         "level": about["level"],
         "overrides": overrides,
         "wall_s": summary.get("wall_s"),

@@ -27,7 +27,7 @@ def check(protocol: CellProtocol, out: str | Path | None = None) -> dict[str, An
         "cell": {
             "name": spec.model.name,
             "source": spec.model.source,
-            "equations": _lines(cell),
+            "equations": equations(cell),
             "inputs": list(cell.inputs),
             "readout": cell.readout,
         },
@@ -47,7 +47,7 @@ def checked(protocol: CellProtocol, report: dict[str, Any]) -> str:
     words = [
         f"{spec.name}: {about['name']}, {report['sweeps']} sweeps of {lasts}, {copies} each",
         *(f"  {line}" for line in about["equations"]),
-        *(_stimulus(given) for given in spec.stimuli),
+        *(in_short(given) for given in spec.stimuli),
         f"integrated by {how}",
         f"trace: {report['trace']}",
     ]
@@ -55,7 +55,8 @@ def checked(protocol: CellProtocol, report: dict[str, Any]) -> str:
     return f"{comments}\n\n{written(report['protocol'])}"
 
 
-def _lines(cell: LoneCell) -> list[str]:
+def equations(cell: LoneCell) -> list[str]:
+    """The lines of a cell, and how it spikes."""
     lines = [
         f"{f'd{e.name}/dt' if e.moves else e.name} = {e.right.text}"
         for e in cell.cell.equations
@@ -68,7 +69,7 @@ def _lines(cell: LoneCell) -> list[str]:
     return lines
 
 
-def _stimulus(given: StimulusSpec) -> str:
+def in_short(given: StimulusSpec) -> str:
     """One stimulus in words."""
     first = given.amplitude[0]
     dimension = getattr(first, "dimension", None)

@@ -73,7 +73,7 @@ class StimulusSpec(Spec):
     duration, frequency: one for all sweeps or one for each. frequency: of a sine or of pulses.
     width: of each pulse. tau: the correlation time of noise. reversal: the amplitude is that of a
     conductance, which drives a current towards this potential. units: the copies that it reaches,
-    all where not given.
+    all where not given. shared: whether noise is the same for all.
     """
 
     kind: Literal["step", "ramp", "sine", "pulses", "ornstein-uhlenbeck", "file"] = "step"
@@ -87,6 +87,7 @@ class StimulusSpec(Spec):
     file: str | None = None
     reversal: Voltage | None = None
     units: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    shared: bool = False
 
 
 class CellRecordSpec(Spec):

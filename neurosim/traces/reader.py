@@ -292,6 +292,12 @@ def records_cell(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def records_synapses(path: str | os.PathLike[str]) -> bool:
+    """Whether a recording is one of cells with synapses between them, not of one kind alone."""
+    with reading(located(path)) as file:
+        return RECORDING in file and "model" not in file.attrs
+
+
 def _of_cell(path: str | os.PathLike[str]) -> str:
     return (
         f"{path}: is a recording of a cell; expected the trace of a network. neurosim inspect says "

@@ -1,6 +1,8 @@
 """Lone cells that are reset when they spike, or noisy, or driven by samples: Brian2."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,14 +44,14 @@ def record(
     every = round((times[1] - times[0]) / dt) if len(times) > 1 else steps
     try:
         b2.seed(seed)
-        group, namespace = _group(lone, stimuli, cells, dt, steps)
+        group = made(lone, stimuli, cells, dt, steps)
         monitor = b2.StateMonitor(
             group, [PREFIX + name for name in wanted], list(seen), dt=every * dt * b2.second
         )
         fires = lone.cell.firing is not None
         spikes = b2.SpikeMonitor(group) if fires else None
         network = b2.Network(group, monitor, *([spikes] if fires else []))
-        network.run(steps * dt * b2.second, namespace=namespace)
+        network.run(steps * dt * b2.second, namespace={})
         monitor.record_single_timestep()  # the end itself
     finally:
         np.random.set_state(kept)
@@ -61,32 +63,60 @@ def record(
     return recorded, (np.asarray(spikes.t_) + dt, np.asarray(spikes.i[:]))
 
 
-def _group(
-    lone: LoneCell, stimuli: Sequence[Stimulus], cells: int, dt: float, steps: int
-) -> tuple[b2.NeuronGroup, dict[str, Any]]:
-    """The cells, and the stimuli and parameters that their equations name."""
+@dataclass(frozen=True)
+class Guests:
+    """What cells hold beside their own quantities.
+
+    lines: of equations. brought: by input, texts that are added to it. numbers: by name, for the
+    namespace. start: of states. firing: in place of a threshold and a reset of their own.
+    """
+
+    lines: Sequence[str] = ()
+    brought: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    start: Mapping[str, Any] = field(default_factory=dict)
+    firing: Mapping[str, str] | None = None
+
+
+def made(
+    lone: LoneCell,
+    stimuli: Sequence[Stimulus],
+    cells: int,
+    dt: float,
+    steps: int,
+    name: str = "cells",
+    guests: Guests | None = None,
+) -> b2.NeuronGroup:
+    """The cells, with the stimuli and parameters that their equations name, as a group."""
+    guests = guests or Guests()
     cell = lone.cell
-    names = {name: PREFIX + name for name in {*cell.defined, *lone.inputs}}
-    names |= {name: PREFIX + name for name in lone.parameters}
-    names |= {STEP: "(dt/second)"}
+    names = named(lone)
     lines: list[str] = []
     arrays: dict[str, b2.TimedArray] = {}
     courses: dict[str, np.ndarray] = {}
-    for name in lone.inputs:
-        parts = ["0"]
-        for stimulus in (s for s in stimuli if s.into == name):
-            label = f"stimulus_{len(arrays)}"
+    drawn: dict[str, Stimulus] = {}
+    number = 0
+    for given in lone.inputs:
+        parts = ["0", *guests.brought.get(given, ())]
+        for stimulus in (s for s in stimuli if s.into == given):
+            label = f"stimulus_{number}"
+            number += 1
+            if stimulus.tau is not None:
+                drawn[label] = stimulus
+                lines += [f"{label} : 1", f"{label}_size : 1 (constant)"]
+                lines += [f"{label}_start : 1 (constant)", f"{label}_stop : 1 (constant)"]
+                within = f"int(t/second >= {label}_start) * int(t/second < {label}_stop)"
+                lines.append(f"{label}_now = {label} * {label}_size * {within} : 1")
+                parts.append(_towards(f"{label}_now", stimulus, lone, names))
+                continue
             values, course = stimulus.held(steps)
-            arrays[label] = b2.TimedArray(values, dt * b2.second, name=label)
+            arrays[label] = b2.TimedArray(values, dt * b2.second, name=f"{name}_{label}")
             courses[f"{label}_course"] = course
             lines.append(f"{label}_course : integer (constant)")
             # All stages of a step see the same.
             lines.append(f"{label}_now = {label}(t, {label}_course) : 1 (constant over dt)")
-            parts.append(f"{label}_now")
-            if stimulus.reversal is not None:
-                (potential,) = lone.driven(name)
-                parts[-1] += f" * ({stimulus.reversal!r} - {names[potential]})"
-        lines.append(f"{names[name]} = {' + '.join(parts)} : 1")
+            parts.append(_towards(f"{label}_now", stimulus, lone, names))
+        lines.append(f"{names[given]} = {' + '.join(parts)} : 1")
     for equation in cell.equations:
         if equation.name == SPIKES and cell.silent:
             continue
@@ -98,21 +128,51 @@ def _group(
         else:
             lines.append(f"{names[equation.name]} = {right} : 1")
     # Numbers that stand in the namespace, not in the text: other ones compile nothing.
-    numbers = {PREFIX + name: v for name, v in lone.parameters.items() if name not in lone.spreads}
-    lines += [f"{PREFIX}{name} : 1 (constant)" for name in lone.spreads]
+    numbers = {PREFIX + n: v for n, v in lone.parameters.items() if n not in lone.spreads}
+    lines += [f"{PREFIX}{n} : 1 (constant)" for n in lone.spreads]
     group = b2.NeuronGroup(
         cells,
-        "\n".join(lines),
+        "\n".join([*lines, *guests.lines]),
         method="heun" if lone.noisy else "rk4",
         dt=dt * b2.second,
-        name="cells",
-        **_firing(lone, names),
+        name=name,
+        namespace={**arrays, **numbers, **guests.numbers},
+        **(_firing(lone, names) if guests.firing is None else guests.firing),
     )
-    for name, value in (lone.start | {n: lone.parameters[n] for n in lone.spreads}).items():
-        setattr(group, PREFIX + name, value)
-    for name, course in courses.items():
-        setattr(group, name, course)
-    return group, arrays | numbers
+    start = lone.start | {n: lone.parameters[n] for n in lone.spreads}
+    start = {PREFIX + state: value for state, value in start.items()}
+    for what, value in {**start, **courses, **guests.start}.items():
+        setattr(group, what, value)
+    for label, stimulus in drawn.items():
+        _draw(group, label, stimulus, dt)
+    return group
+
+
+def _towards(amount: str, stimulus: Stimulus, lone: LoneCell, names: Mapping[str, str]) -> str:
+    """What is brought: the amount itself, or of a conductance its current."""
+    if stimulus.reversal is None:
+        return amount
+    (potential,) = lone.driven(stimulus.into)
+    return f"{amount} * ({stimulus.reversal!r} - {names[potential]})"
+
+
+def _draw(group: b2.NeuronGroup, label: str, stimulus: Stimulus, dt: float) -> None:
+    """Let every cell draw its own noise step by step, exactly whatever the step."""
+    assert stimulus.tau is not None
+    kept = math.exp(-dt / stimulus.tau)
+    spread = math.sqrt(-math.expm1(-2 * dt / stimulus.tau))
+    setattr(group, f"{label}_size", stimulus.amplitude)
+    setattr(group, f"{label}_start", stimulus.start)
+    setattr(group, f"{label}_stop", np.minimum(stimulus.stop, 1e300))
+    setattr(group, label, "randn()")
+    step = f"{label} = {kept!r}*{label} + {spread!r}*randn()"
+    group.run_regularly(step, dt=dt * b2.second, when="before_groups")
+
+
+def named(lone: LoneCell) -> dict[str, str]:
+    """What Brian2 calls the names of a cell."""
+    own = {*lone.cell.defined, *lone.inputs, *lone.parameters}
+    return {name: PREFIX + name for name in own} | {STEP: "(dt/second)"}
 
 
 def _firing(lone: LoneCell, names: Mapping[str, str]) -> dict[str, str]:

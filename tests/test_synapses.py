@@ -1,0 +1,894 @@
+"""Synapses between cells: receptors, short-term plasticity and rules against their closed forms."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomlkit
+from command_line import call
+from scipy.integrate import quad, solve_ivp
+
+import neurosim as ns
+from neurosim.building.shipped import bundled
+from neurosim.building.synapses import load_synaptic_protocol
+from neurosim.recordings.populations import events, in_bins
+from neurosim.specs.toml import read
+from neurosim.traces.reader import Arrays
+from neurosim.trains import train
+
+PASSIVE = {
+    "equations": "dv/dt = (g*(rest - v) + current)/c",
+    "parameters": {"g": "10 nS", "rest": "-70 mV", "c": "200 pF"},
+    "start": {"v": "-70 mV"},
+}
+"""A membrane of 100 MOhm and 20 ms."""
+
+SHIPPED = sorted(name for name, path in bundled("recordings").items() if "cells" in read(path).data)
+
+
+class Recorded:
+    """A recording and its trace: `found["stdp.weight"]` of shape (sweep, cell or synapse, time)."""
+
+    def __init__(self, done):
+        self.done = done
+        with Arrays.of(done.path) as arrays:
+            self.time = arrays["recording/time"] * 1e-3
+            groups = set(arrays.members("recording")) - {"time"}
+            self.values = {
+                f"{owner}.{name}": arrays[f"recording/{owner}/{name}"]
+                for owner in groups
+                for name in arrays.members(f"recording/{owner}")
+                if name not in ("cell", "synapse", "pre", "post")
+            }
+            self.spikes = {
+                name: (
+                    arrays[f"spikes/{name}/timestamps"] * 1e-3,
+                    arrays[f"spikes/{name}/node_ids"],
+                )
+                for name in (arrays.members("spikes") if "spikes" in arrays else ())
+            }
+
+    def __getitem__(self, what):
+        return self.values[what]
+
+    def curve(self, what):
+        return np.array(self.done.curve[what])
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """Records a protocol, shipped or a table, with changes."""
+
+    def record(protocol, changes=()):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        if isinstance(protocol, dict):
+            protocol = written(path, protocol)
+        done = ns.record(protocol, {"target": "numpy", **dict(changes)}, out=f"{path}.h5")
+        return Recorded(done)
+
+    return record
+
+
+def written(path, protocol):
+    file = Path(f"{path}.toml")
+    file.write_text(tomlkit.dumps({"duration": "200 ms", **protocol}), encoding="utf-8")
+    return file
+
+
+def made_to_spike(*times, **more):
+    return {"spikes": {"kind": "list", "times": [f"{t} ms" for t in times]}, **more}
+
+
+# --- receptors -----------------------------------------------------------------------------------
+
+
+def test_conductances_move_potentials_as_scipy_says_and_delays_are_whole_steps(recorded):
+    """AMPA, NMDA and GABA, each onto a passive cell of its own, 3.7 ms after two spikes."""
+    receptors = ("ampa", "nmda", "gaba")
+    found = recorded(
+        {
+            "duration": "60 ms",
+            "cells": {
+                "pre": made_to_spike(20, 40),
+                **{f"on_{name}": PASSIVE for name in receptors},
+            },
+            "synapses": {
+                name: {
+                    "use": name,
+                    "pre": "pre",
+                    "post": f"on_{name}",
+                    "delay": "3.7 ms",
+                    "weight": 5,
+                }
+                for name in receptors
+            },
+            "record": {
+                "variables": [f"on_{name}.v" for name in receptors]
+                + [f"{name}.g_post" for name in receptors]
+            },
+        }
+    )
+    arrivals = np.array([23.7e-3, 43.7e-3])
+
+    def traces(t, tau):
+        since = t - arrivals
+        return np.where(since >= -1e-9, np.exp(-since / tau), 0).sum()
+
+    ratio = 2 / 100
+    peak = ratio ** (2 / 98) - ratio ** (100 / 98)
+    g = {
+        "ampa": lambda t: 5e-9 * traces(t, 5e-3),
+        "gaba": lambda t: 5e-9 * traces(t, 10e-3),
+        "nmda": lambda t: 5 * (traces(t, 100e-3) - traces(t, 2e-3)) / peak,
+    }
+    reversal = {"ampa": 0.0, "nmda": 0.0, "gaba": -80e-3}
+    for name in receptors:
+        seen = found[f"{name}.g_post"][0, 0] * (1 if name == "nmda" else 1e-9)
+        assert np.flatnonzero(seen)[0] == (237 if name != "nmda" else 238)  # NMDA rises from 0
+        exact = [g[name](t) for t in found.time]
+        np.testing.assert_allclose(seen, exact, rtol=0, atol=1e-6 * max(exact))
+
+        def velocity(t, v, name=name):
+            open_now = 1 / (1 + 1 / 3.57 * np.exp(-v / 16.13e-3)) * 1e-9 if name == "nmda" else 1
+            current = g[name](t) * open_now * (reversal[name] - v)
+            return (10e-9 * (-70e-3 - v) + current) / 200e-12
+
+        v = [np.array([-70e-3])]
+        for begin, end in ((0, 23.7e-3), (23.7e-3, 43.7e-3), (43.7e-3, 60e-3)):
+            inside = found.time[(found.time > begin + 1e-9) & (found.time < end - 1e-9)]
+            # What jumps at the end belongs to what comes after it.
+            at = np.append(inside, end - 1e-12)
+            tight = {"t_eval": at, "rtol": 1e-9, "atol": 1e-12, "method": "LSODA"}
+            v.append(solve_ivp(velocity, (begin, at[-1]), v[-1][-1:], **tight).y[0])
+        exact = np.concatenate(v) * 1e3
+        np.testing.assert_allclose(found[f"on_{name}.v"][0, 0], exact, rtol=0, atol=2e-5)
+
+
+def test_magnesium_blocks_as_jahr_and_stevens_say(recorded):
+    """The ratio of currents over driving forces at any two potentials."""
+    changes = {"stimuli.0.amplitude": ["-80 mV", "-20 mV", "40 mV"], "duration": "30 ms"}
+    found = recorded("nmda-block", changes)
+    v = found["held.v"][:, 0, -1]
+    opened = found.curve("nmda.current_post") / (0 - v)
+    exact = 1 / (1 + np.exp(-v / 16.13) / 3.57)
+    np.testing.assert_allclose(opened / opened[-1], exact / exact[-1], rtol=1e-9)
+    np.testing.assert_allclose(v, [-80, -20, 40], atol=0.1)
+
+
+def test_gap_junctions_divide_voltages(recorded):
+    """Current into one cell: the other follows by g_gap/(g + g_gap)."""
+    found = recorded(
+        {
+            "duration": "400 ms",
+            "cells": {"cell": PASSIVE | {"count": 2}},
+            "synapses": {
+                "gap": {"use": "gap-junction", "pre": "cell", "post": "cell", "weight": 5}
+            },
+            "stimuli": [{"into": "cell.current", "amplitude": "50 pA", "units": [0]}],
+            "record": {"cells": 2, "every": "100 ms"},
+        },
+    )
+    first, second = found["cell.v"][0, :, -1] + 70
+    exact = np.linalg.solve([[15, -5], [-5, 15]], [50, 0])
+    np.testing.assert_allclose([first, second], exact, rtol=1e-6)
+
+
+# --- short-term plasticity -----------------------------------------------------------------------
+
+
+def by_recursion(times, U, f, tau_f, tau_d):
+    """What every spike releases: of the equations' solution from spike to spike."""
+    u, x, last, sent = U, 1.0, None, []
+    for t in times:
+        if last is not None:
+            u = U + (u - U) * np.exp(-(t - last) / tau_f)
+            x = 1 + (x - 1) * np.exp(-(t - last) / tau_d)
+        sent.append(u * x)
+        u, x, last = u + f * (1 - u), x - u * x, t
+    return np.array(sent)
+
+
+def test_short_term_plasticity_is_its_recursion_and_comes_to_its_fixed_point(recorded):
+    """Facilitating, depressing, and with f = U the model of 1998."""
+    constants = {
+        "facilitating": (0.02, 0.1, 0.1, 0.1),
+        "depressing": (0.9, 0.1, 1.0, 0.02),
+        "classical": (0.3, 0.3, 0.05, 0.1),
+    }
+    found = recorded(
+        {
+            "duration": "600 ms",
+            "dt": "0.5 ms",
+            "cells": {
+                "pre": {"spikes": {"start": "20 ms", "frequency": ["10 Hz", "50 Hz"]}},
+                "post": made_to_spike(1),
+            },
+            "synapses": {
+                name: {
+                    "use": "tsodyks-markram",
+                    "pre": "pre",
+                    "post": "post",
+                    "parameters": {"U": U, "f": f, "tau_f": f"{tau_f} s", "tau_d": f"{tau_d} s"},
+                }
+                for name, (U, f, tau_f, tau_d) in constants.items()
+            },
+            "record": {"variables": [f"{name}.sent_pre" for name in constants]},
+        }
+    )
+    at, who = found.spikes["pre"]
+    for sweep, interval in enumerate((0.1, 0.02)):
+        times = at[who == sweep]
+        steps = np.rint(times / 0.5e-3).astype(int)
+        for name, given in constants.items():
+            sent = found[f"{name}.sent_pre"][sweep, 0, steps]
+            np.testing.assert_allclose(sent, by_recursion(times, *given), rtol=1e-7)
+        U, _, tau_f, tau_d = constants["classical"]
+        # Tsodyks, Pawelzik & Markram 1998: u just after the jump, x just before the spike.
+        decay_f, decay_d = np.exp(-interval / tau_f), np.exp(-interval / tau_d)
+        u = U / (1 - (1 - U) * decay_f)
+        x = (1 - decay_d) / (1 - (1 - u) * decay_d)
+        if sweep == 1:
+            assert sent[-1] == pytest.approx(u * x, rel=1e-3)
+
+
+def test_a_receptor_opens_by_what_is_released_and_recovers(recorded):
+    """Two spikes and one much later: jumps of the conductance, with a delay."""
+    found = recorded(
+        {
+            "duration": "700 ms",
+            "dt": "0.5 ms",
+            "cells": {"pre": made_to_spike(20, 40, 640), "post": PASSIVE},
+            "synapses": {
+                "tm": {
+                    "use": ["ampa", "tsodyks-markram"],
+                    "pre": "pre",
+                    "post": "post",
+                    "delay": "2.5 ms",
+                    "parameters": {"U": 0.5, "f": 0.5},
+                }
+            },
+            "record": {"variables": ["tm.g_post", "tm.x_pre"]},
+        }
+    )
+    g = found["tm.g_post"][0, 0]
+    jumps = [g[k] - g[k - 1] * np.exp(-0.1) for k in (45, 85, 1285)]
+    exact = by_recursion([0.02, 0.04, 0.64], 0.5, 0.5, 0.1, 0.1)
+    np.testing.assert_allclose(jumps, exact, rtol=1e-6)
+    recovered = found["tm.x_pre"][0, 0, 1284]  # what is left of depression after 600 ms
+    after = by_after([0.02, 0.04], 0.5, 0.5, 0.1, 0.1)
+    assert 1 - recovered == pytest.approx((1 - after) * np.exp(-0.5995 / 0.1), rel=1e-5)
+
+
+def by_after(times, U, f, tau_f, tau_d):
+    """The resources just after the last spike."""
+    u, x = U, 1.0
+    for before, t in zip([None, *times], times, strict=False):
+        if before is not None:
+            u = U + (u - U) * np.exp(-(t - before) / tau_f)
+            x = 1 + (x - 1) * np.exp(-(t - before) / tau_d)
+        u, x = u + f * (1 - u), x - u * x
+    return x
+
+
+def test_events_and_bursts_are_told_apart(recorded):
+    """A single spike, a burst of three, a pair that is too slow: 16 ms decide."""
+    times = (20, 60, 66, 80, 130, 147)
+    found = recorded(
+        {
+            "dt": "0.5 ms",
+            "cells": {"pre": made_to_spike(*times), "post": PASSIVE},
+            "synapses": {
+                name: {"use": ["ampa", f"{name}-selective"], "pre": "pre", "post": "post"}
+                for name in ("event", "burst")
+            },
+            "record": {"variables": ["event.g_post", "burst.g_post"]},
+        }
+    )
+    for name, heard in {"event": [20, 60, 130, 147], "burst": [66]}.items():
+        g = found[f"{name}.g_post"][0, 0]
+        jumps = np.flatnonzero(np.diff(g) > 0) + 1
+        assert (jumps * 0.5).tolist() == heard
+    assert found.done.sweeps["pre.burst_probability"] == [0.25]
+
+
+# --- rules ---------------------------------------------------------------------------------------
+
+
+def test_the_stdp_window_is_its_closed_form(recorded):
+    found = recorded("stdp-window")
+    lag = found.curve("cells.after.spikes.shift")
+    exact = np.where(lag > 0, 0.005 * np.exp(-lag / 20), -0.00525 * np.exp(lag / 20))
+    np.testing.assert_allclose(found.curve("stdp.weight"), exact, rtol=0, atol=1e-12)
+    weights = found["stdp.weight"][:, 0]
+    np.testing.assert_allclose(weights[:, -1] - weights[:, 0], exact, atol=1e-12)
+
+
+def by_triplets(pre, post):
+    """All pairs and triplets of spikes, one by one (Pfister & Gerstner 2006, equations 3 and 4)."""
+    plus, minus, x, y = 16.8e-3, 33.7e-3, 101e-3, 125e-3
+
+    def trace(spikes, t, tau):
+        return sum(np.exp(-(t - s) / tau) for s in spikes if s < t - 1e-9)
+
+    change = 0.0
+    for t in post:
+        change += trace(pre, t, plus) * (5e-10 + 6.2e-3 * trace(post, t, y))
+    for t in pre:
+        change -= trace(post, t, minus) * (7e-3 + 2.3e-4 * trace(pre, t, x))
+    return change
+
+
+def test_triplets_depend_on_the_frequency_as_their_sums_say(recorded):
+    frequencies = ["10 Hz", "25 Hz", "50 Hz"]
+    groups = ("before", "soon", "earlier")
+    changes = {f"cells.{name}.spikes.frequency": frequencies for name in groups}
+    found = recorded("triplet-frequency", changes | {"duration": "300 ms", "dt": "0.5 ms"})
+    for post, name in (("soon", "causal"), ("earlier", "acausal")):
+        exact = [
+            by_triplets(
+                *(at[who == sweep] for at, who in (found.spikes[g] for g in ("before", post)))
+            )
+            for sweep in range(3)
+        ]
+        np.testing.assert_allclose(found.curve(f"{name}.weight"), exact, rtol=1e-6)
+
+
+def test_eligibility_moves_weights_by_itself_or_by_a_third_factor(recorded):
+    """After one coincidence; the factor reaches one cell of two."""
+    found = recorded(
+        {
+            "duration": "400 ms",
+            "dt": "0.25 ms",
+            "cells": {
+                "pre": made_to_spike(20),
+                "post": {
+                    "equations": "dfactor/dt = (reward - factor)/tau_factor",
+                    "inputs": ["reward"],
+                    "parameters": {"tau_factor": "20 ms"},
+                    "count": 2,
+                    **made_to_spike(32),
+                },
+            },
+            "synapses": {
+                "alone": {"use": "hebbian", "pre": "pre", "post": "post"},
+                "rewarded": {"use": "three-factor", "pre": "pre", "post": "post"},
+            },
+            "stimuli": [
+                {
+                    "into": "post.reward",
+                    "amplitude": 3.0,
+                    "units": [0],
+                    "start": "100 ms",
+                    "duration": "50 ms",
+                }
+            ],
+            "record": {
+                "synapses": 2,
+                "variables": ["alone.eligible", "alone.weight", "rewarded.weight"],
+            },
+        }
+    )
+    eligible = 0.1 * np.exp(-12 / 20)
+    since = found.time - 32e-3
+    exact = np.where(since > -1e-9, eligible * np.exp(-since / 0.5), 0)
+    np.testing.assert_allclose(found["alone.eligible"][0, 1], exact, atol=1e-12)
+    moved = np.where(since > -1e-9, -eligible * 0.5 * np.expm1(-since / 0.5), 0)
+    np.testing.assert_allclose(found["alone.weight"][0, 1] - 1, moved, atol=1e-12)
+
+    def factor(t):
+        risen = -3 * np.expm1(-np.clip(t - 0.1, 0, 0.05) / 20e-3)
+        return risen * np.exp(-np.clip(t - 0.15, 0, None) / 20e-3)
+
+    both, _ = quad(
+        lambda t: eligible * np.exp(-(t - 32e-3) / 0.5) * factor(t), 32e-3, 0.4, points=[0.1, 0.15]
+    )
+    changed = found["rewarded.weight"][0, :, -1] - 1
+    assert changed[0] == pytest.approx(both, rel=5e-3)  # of the first order in dt
+    assert changed[1] == 0
+
+
+def test_homeostasis_scales_all_weights_of_a_cell_alike(recorded):
+    changes = {
+        "duration": "500 ms",
+        "cells.after.spikes.frequency": ["5 Hz", "40 Hz"],
+        "synapses.weaker": {"use": "homeostatic-scaling", "pre": "before", "post": "after"},
+        "synapses.weaker.weight": 0.2,
+        "record.variables": ["scaled.weight", "weaker.weight"],
+    }
+    found = recorded("homeostatic-scaling", changes)
+    at, who = found.spikes["after"]
+    for sweep in range(2):
+        counted = -np.expm1(-(0.5 - at[who == sweep]) / 0.5).sum()
+        begun = -10 * 0.5 * np.expm1(-0.5 / 0.5)  # of the rate that it starts with
+        exact = np.exp((0.5 - (counted + begun) / 10) / 10)
+        assert found["scaled.weight"][sweep, 0, -1] == pytest.approx(exact, rel=1e-4)
+    ratio = found["weaker.weight"] / found["scaled.weight"]
+    np.testing.assert_allclose(ratio, 0.2, rtol=1e-12)
+
+
+def by_threshold(pre, post, theta, tau_y, tau_theta):
+    """The change by Bienenstock, Cooper & Munro, from spike to spike; presynaptic ones first."""
+    spikes = sorted([(t, 0) for t in pre] + [(t, 1) for t in post])
+    y = last = change = 0.0
+    for t, postsynaptic in spikes:
+        since, a, b = t - last, 2 / tau_y, 1 / tau_theta
+        driven = b * y**2 / 10 * (np.exp(-a * since) - np.exp(-b * since)) / (b - a)
+        theta = theta * np.exp(-b * since) + driven
+        y, last = y * np.exp(-since / tau_y), t
+        if postsynaptic:
+            y += 1 / tau_y
+        else:
+            change += 1e-5 * y * (y - theta)
+    return change
+
+
+def test_the_threshold_of_bcm_parts_depression_from_potentiation_and_slides(recorded):
+    """Weights spike by spike, of twenty synapses; the threshold where it settles."""
+    changes = {
+        "duration": "1.2 s",
+        "cells.after.spikes.frequency": ["6 Hz", "14 Hz", "26 Hz"],
+        "synapses.sliding": {"use": "bcm", "pre": "before", "post": "after"},
+        "synapses.sliding.parameters": {"tau_theta": "100 ms", "tau_y": "90 ms"},
+        "record.variables": ["sliding.theta_post"],
+    }
+    found = recorded("bcm-threshold", changes)
+    pre, post = found.spikes["before"], found.spikes["after"]
+    for name, given in {
+        "quiet": (10, 0.2, 100),
+        "busy": (20, 0.2, 100),
+        "sliding": (10, 0.09, 0.1),
+    }.items():
+        changed = np.array(found.done.sweeps[f"{name}.weight_change"])
+        for sweep in range(3):
+            times = (
+                np.round(pre[0][pre[1] // 20 == sweep], 9),
+                np.round(post[0][post[1] == sweep], 9),
+            )
+            assert changed[sweep] * 20 == pytest.approx(by_threshold(*times, *given), rel=1e-6)
+    assert (np.sign(found.curve("quiet.weight")) == [-1, 1, 1]).all()
+    assert (np.sign(found.curve("busy.weight")) == [-1, -1, 1]).all()
+    decay = np.exp(-1 / (26 * 0.09))
+    highest = 1 / 0.09 / (1 - decay)  # y just after a spike
+    mean = 26 * 0.045 * highest**2 * (1 - decay**2)  # of y²
+    period = round(1 / 26 / 0.5e-3)
+    assert found["sliding.theta_post"][2, 0, -period:].mean() == pytest.approx(mean / 10, rel=0.01)
+
+
+def by_bursts(pre, post, averages):
+    """Payeur et al. 2021, spike by spike; the weight where nothing bounds it."""
+    weight, (events_so_far, bursts_so_far) = 0.5, averages
+    firsts = [t for k, t in enumerate(pre) if k == 0 or t - pre[k - 1] > 16e-3]
+    last, began = -1.0, False
+    for t in post:
+        decay = np.exp(-(t - max(last, 0)) / 5)
+        events_so_far, bursts_so_far = events_so_far * decay, bursts_so_far * decay
+        eligible = sum(np.exp(-(t - s) / 0.1) for s in firsts if s < t + 1e-9)
+        if last < 0 or t - last > 16e-3:
+            weight -= 3.5e-3 * bursts_so_far / events_so_far * eligible
+            events_so_far, began = events_so_far + 1, True
+        elif began:
+            weight += 3.5e-3 * eligible
+            bursts_so_far, began = bursts_so_far + 1, False
+        last = t
+    return weight
+
+
+def test_bursts_potentiate_and_events_depress(recorded):
+    """Spike by spike; and where as many events burst as usual, weights stay."""
+    pre = (10, 18, 60, 100, 130, 170, 250)
+    single, bursting = (40, 110, 180, 260), (40, 48, 56, 110, 118, 180, 190, 260, 268)
+    found = recorded(
+        {
+            "duration": "300 ms",
+            "dt": "0.5 ms",
+            "cells": {
+                "pre": made_to_spike(*pre),
+                "single": made_to_spike(*single),
+                "bursting": made_to_spike(*bursting),
+            },
+            "synapses": {
+                f"to_{name}": {"use": "burst-dependent", "pre": "pre", "post": name}
+                for name in ("single", "bursting")
+            },
+        }
+    )
+    for name, post in (("single", single), ("bursting", bursting)):
+        exact = by_bursts(np.array(pre) * 1e-3, np.array(post) * 1e-3, (25, 7.5))
+        assert found[f"to_{name}.weight"][0, 0, -1] == pytest.approx(exact, abs=1e-9)
+    changed = [found.done.sweeps[f"to_{name}.weight_change"][0] for name in ("single", "bursting")]
+    assert changed[0] < 0 < changed[1]
+
+
+def test_parts_add_up_to_a_synapse_that_transmits_depresses_and_learns(recorded):
+    """Jumps of the conductance are what is released times the weight of the moment."""
+    found = recorded(
+        {
+            "duration": "120 ms",
+            "dt": "0.5 ms",
+            "cells": {"pre": made_to_spike(20, 40, 60), "post": PASSIVE | made_to_spike(25, 58)},
+            "synapses": {
+                "all_in_one": {
+                    "use": ["ampa", "tsodyks-markram", "stdp"],
+                    "pre": "pre",
+                    "post": "post",
+                    "parameters": {"U": 0.5, "f": 0.5, "a_plus": 0.1, "a_minus": 0.05},
+                }
+            },
+            "record": {"variables": ["all_in_one.g_post", "all_in_one.weight"]},
+        }
+    )
+    g, weight = found["all_in_one.g_post"][0, 0], found["all_in_one.weight"][0, 0]
+    before = weight[[39, 79, 119]]
+    jumps = [g[k] - g[k - 1] * np.exp(-0.1) for k in (40, 80, 120)]
+    sent = by_recursion([0.02, 0.04, 0.06], 0.5, 0.5, 0.1, 0.1)
+    np.testing.assert_allclose(jumps, before * sent, rtol=1e-5)
+    first = 0.5 + 0.1 * np.exp(-5 / 20)
+    second = first - 0.05 * np.exp(-15 / 20) + 0.1 * (np.exp(-38 / 20) + np.exp(-18 / 20))
+    np.testing.assert_allclose(before, [0.5, first, second], rtol=1e-9)
+
+
+def test_burst_dependent_weights_drift_as_expected_of_chance_before(recorded):
+    """η E[Ẽ] Σ (burst - usual) over the postsynaptic events, of 400 Poisson trains at 10 Hz."""
+    post = [
+        time
+        for k, bursts in enumerate((1, 0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 0))
+        for time in (150 + 70 * k, *([158 + 70 * k] if bursts else []))
+    ]
+    found = recorded(
+        {
+            "duration": "1 s",
+            "dt": "1 ms",
+            "cells": {
+                "pre": {"spikes": {"kind": "poisson", "frequency": "10 Hz"}, "count": 400},
+                "post": made_to_spike(*post),
+            },
+            "synapses": {"rule": {"use": "burst-dependent", "pre": "pre", "post": "post"}},
+            "record": {"variables": []},
+        }
+    )
+    factors, events_so_far, bursts_so_far, last = [], 25.0, 7.5, 0
+    for time in post:
+        decay = np.exp(-(time - last) / 5000)
+        events_so_far, bursts_so_far = events_so_far * decay, bursts_so_far * decay
+        second = time - last < 16
+        factors.append(1.0 if second else -bursts_so_far / events_so_far)
+        events_so_far, bursts_so_far = events_so_far + (not second), bursts_so_far + second
+        last = time
+    begins = 10 * 0.99**15  # events a second: no spike in the fifteen steps before
+    eligible = begins * 0.1 * -np.expm1(-np.array(post) / 100)
+    exact = 3.5e-3 * np.dot(factors, eligible)
+    scatter = 3.5e-3 * np.sqrt(begins * 0.1 / 2 / 400) * np.abs(factors).sum()
+    assert exact > 4 * scatter
+    assert found.done.sweeps["rule.weight_change"][0] == pytest.approx(exact, abs=2 * scatter)
+
+
+@pytest.mark.long
+def test_curves_of_eligibility_are_those_of_their_formulas(recorded):
+    found = recorded("eligibility-trace")
+    lag = found.curve("cells.after.spikes.shift") * 1e-3
+    left = -np.expm1(-(0.9 - lag) / 0.5)
+    exact = np.where(lag > -1e-9, 0.1 * np.exp(-lag / 20e-3) * 0.5 * left, 0)  # pre comes first
+    np.testing.assert_allclose(found.curve("hebbian.weight"), exact, atol=1e-9)
+    rewarded = recorded("three-factor").curve("rewarded.weight")
+    np.testing.assert_allclose(rewarded[1:] / rewarded[:-1], np.exp(-0.2 / 0.5), rtol=1e-6)
+
+
+@pytest.mark.long
+def test_the_curve_of_short_term_plasticity_is_its_recursion(recorded):
+    found = recorded("short-term-plasticity")
+    at, who = found.spikes["before"]
+    for name, given in {
+        "facilitating": (0.02, 0.1, 0.1, 0.1),
+        "depressing": (0.9, 0.1, 1.0, 0.02),
+    }.items():
+        exact = [by_recursion(at[who == sweep], *given)[-1] for sweep in range(10)]
+        np.testing.assert_allclose(found.curve(f"{name}.sent_pre"), exact, rtol=1e-6)
+
+
+@pytest.mark.long
+def test_the_burst_rule_follows_the_apical_input(recorded):
+    """Depression below the probability that was usual, potentiation above: of two seeds."""
+    for seed in range(2):
+        amplitude = ["-300 pA", "0 pA", "300 pA"]
+        found = recorded("burst-rule", {"seed": seed, "stimuli.3.amplitude": amplitude})
+        changed = found.curve("plastic.weight")
+        share = found.done.sweeps["after.burst_probability"]
+        assert share[0] < share[1] < 0.3 < share[2]
+        assert changed[0] < -0.002 and changed[1] < -0.002 and changed[2] > 0.002
+
+
+@pytest.mark.long
+def test_two_signals_go_through_one_population_and_are_read_by_synapses(tmp_path, monkeypatch):
+    """The somatic one by events, the apical one by bursts; what was asked of a thousand cells."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "studies"))
+    import burst_code
+
+    monkeypatch.setattr(burst_code, "OUT", tmp_path)
+    code = burst_code.recorded(0, 20.0, {}, force=True)
+    found = burst_code.correlations(code)
+    events, bursts = found["events with somatic"], found["bursts with apical"]
+    assert events > 0.8
+    assert bursts > 0.9
+    assert abs(found["events, cross-talk"]) < 0.1
+    assert abs(found["bursts, cross-talk"]) < 0.1
+    assert found["read events with somatic"] > 0.85 * events
+    assert found["read bursts with apical, a bin later"] > 0.85 * bursts
+    scores = burst_code.models(code)
+    assert 0.5 < scores["static"] < scores["adaptive"] < 1
+
+
+@pytest.mark.long
+def test_compiled_code_does_what_numpy_does(recorded):
+    """Where there is no noise, whose numbers come in another order."""
+    changes = {"duration": "200 ms", "synapses.quiet.use": ["bcm", "tsodyks-markram"]}
+    one, other = (recorded("bcm-threshold", changes | {"target": t}) for t in ("numpy", "cython"))
+    for what, values in one.values.items():
+        np.testing.assert_allclose(values, other[what], rtol=1e-9)
+    np.testing.assert_allclose(one.curve("busy.weight"), other.curve("busy.weight"), rtol=1e-9)
+
+
+# --- wiring, trains, populations -----------------------------------------------------------------
+
+
+def test_what_is_kept_in_synapses_is_the_same_from_spike_to_spike_as_at_every_step(recorded):
+    """A trace in every synapse, event-driven, that weights take in; delays within the burst."""
+    line = "dtrace/dt = -trace/tau"
+    own = {
+        "on_pre": "weight += trace; trace += 1",
+        "weight": 0,
+        "parameters": {"tau": "7 ms"},
+        "pre": "pre",
+        "post": "post",
+        "delay": "9 ms",
+    }
+    found = recorded(
+        {
+            "cells": {"pre": made_to_spike(20, 25, 31, 90), "post": made_to_spike(1, count=2)},
+            "synapses": {
+                "events": {"equations": f"{line} (event-driven)", **own},
+                "steps": {"equations": line, **own},
+            },
+            "record": {
+                "variables": ["events.weight", "steps.weight", "steps.trace"],
+                "synapses": 2,
+            },
+        }
+    )
+    exact = sum(np.exp(-gap / 7) for gap in (5, 6, 11, 59, 65, 70))
+    for name in ("events", "steps"):
+        assert found[f"{name}.weight"][0, :, -1] == pytest.approx([exact] * 2, rel=1e-6)
+    assert np.flatnonzero(found["steps.trace"][0, 0])[0] == 290
+
+
+def test_cells_are_wired_alike_in_every_sweep_and_never_to_themselves(recorded):
+    found = recorded(
+        {
+            "duration": "5 ms",
+            "dt": "0.5 ms",
+            "cells": {
+                "pre": made_to_spike(1, count=30),
+                "cell": {"spikes": {"start": "1 ms", "shift": ["0 ms", "1 ms"]}, "count": 20},
+            },
+            "synapses": {
+                name: {"pre": pre, "post": "cell", "on_pre": "weight += 1", **how}
+                for name, pre, how in (
+                    ("sparse", "pre", {"chance": 0.2}),
+                    ("inner", "cell", {}),
+                    ("paired", "cell", {"one_to_one": True}),
+                )
+            },
+        }
+    )
+    with Arrays.of(found.done.path) as arrays:
+        joined = {
+            name: np.stack([arrays[f"weights/{name}/{end}"] for end in ("pre", "post")])
+            for name in ("sparse", "inner", "paired")
+        }
+        after = {name: arrays[f"weights/{name}/after"] for name in joined}
+    assert abs(joined["sparse"].shape[1] - 120) < 4 * np.sqrt(600 * 0.2 * 0.8)
+    assert joined["inner"].shape[1] == 20 * 19
+    assert (joined["inner"][0] != joined["inner"][1]).all()
+    assert (joined["paired"] == np.arange(20)).all()
+    for name, weights in after.items():
+        assert weights.shape == (2, joined[name].shape[1])
+        assert (weights == 2).all()
+
+
+def test_cells_of_a_group_draw_parameters_that_synapses_know(recorded):
+    """A synapse that is always open, as wide as the leak that its cell has drawn, halves it all."""
+    spread = {"parameters": PASSIVE["parameters"] | {"g": {"mean": "10 nS", "spread": "3 nS"}}}
+    protocol = {
+        "cells": {"cell": {**PASSIVE, **spread, "count": 3}, "pre": made_to_spike(1)},
+        "stimuli": [{"into": "cell.current", "amplitude": ["20 pA", "40 pA"]}],
+        "record": {"variables": ["cell.v"], "cells": 3, "every": "100 ms"},
+    }
+    leak = {"pre": "pre", "post": "cell", "equations": "current_post = g_post*(rest_post - v_post)"}
+    alone, halved = (
+        recorded({"duration": "1 s", "dt": "1 ms", **protocol, "synapses": synapses})["cell.v"] + 70
+        for synapses in ({}, {"leak": leak})
+    )
+    assert len(set(alone[0, :, -1].round(3))) == 3
+    np.testing.assert_allclose(alone[1], 2 * alone[0], atol=1e-9)
+    np.testing.assert_allclose(halved[:, :, -1], alone[:, :, -1] / 2, rtol=1e-6)
+
+
+def test_poisson_trains_have_their_rate_and_every_cell_its_own():
+    spec = load_synaptic_protocol("bcm-threshold").spec.cells["before"].spikes
+    at, who = train(spec, "before", 3, 200, 2.0, 1e-3, seed=5)
+    count = np.bincount(who, minlength=600)
+    assert count.mean() == pytest.approx(40, abs=4 * np.sqrt(40 / 600))
+    assert count.var() == pytest.approx(40 * (1 - 0.02), rel=0.2)
+    steps = np.rint(at / 1e-3)
+    np.testing.assert_allclose(at, steps * 1e-3)
+    assert (steps >= 1).all() and (steps <= 2000).all() and (np.diff(at) >= 0).all()
+    again, other = (train(spec, "before", 3, 200, 2.0, 1e-3, seed=s) for s in (5, 6))
+    np.testing.assert_array_equal(at, again[0])
+    assert len(other[0]) != len(at) or (other[0] != at).any()
+
+
+def test_events_and_bursts_of_populations_are_counted():
+    at = np.array([0.01, 0.02, 0.03, 0.012, 0.1, 0.117, 0.15, 0.160])
+    who = np.array([0, 0, 0, 1, 0, 0, 2, 2])
+    found = events(at, who)
+    assert sorted(zip(found.at, found.who, found.bursts, strict=True)) == [
+        (0.01, 0, True),
+        (0.012, 1, False),
+        (0.1, 0, False),
+        (0.117, 0, False),
+        (0.15, 2, True),
+    ]
+    rates = in_bins(at, who, 2, 2, np.array([0.0, 0.1, 0.2]))  # cells 0 and 1, then 2 and 3
+    np.testing.assert_allclose(rates["rate"], [[25, 5], [0, 10]])
+    np.testing.assert_allclose(rates["events"], [[15, 5], [0, 5]])
+    np.testing.assert_allclose(rates["burst_probability"], [[1 / 3, 0], [np.nan, 1]])
+
+
+# --- files, commands -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_protocol_is_checked_and_cited(name):
+    protocol = load_synaptic_protocol(name)
+    assert protocol.spec.name == name
+    assert protocol.spec.source
+    assert protocol.sweeps > 1 or protocol.spec.curve is None
+
+
+def test_every_synapse_is_used_by_a_protocol_and_cited():
+    used = set()
+    for name in SHIPPED:
+        for each in read(bundled("recordings")[name]).data["synapses"].values():
+            used |= {each["use"]} if isinstance(each["use"], str) else set(each["use"])
+    shipped = bundled("synapses")
+    assert set(shipped) - used == {"gap-junction"}  # which has no curve of its own
+    for name, path in shipped.items():
+        data = read(path).data
+        assert data["name"] == name
+        assert data["description"] and data["source"]
+
+
+def test_a_recording_is_drawn_inspected_and_checked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "events-and-bursts", "--set", "target=numpy", "--set", "record.bin=20 ms"]
+    report = json.loads(said(*words, "--set", "dt=0.5 ms", "--json"))
+    trace = Path(report["trace"])
+    assert trace == Path("outputs/events-and-bursts.h5")
+    assert [Path(figure).suffix for figure in report["figures"]] == [".png"]
+    assert report["sweeps"]["before.burst_probability"] == [0.5]
+    assert "exists; give --force" in said(*words, code=2)
+    shown = json.loads(said("inspect", trace, "--json"))
+    assert shown["sweeps"] == report["sweeps"]
+    assert "Payeur et al. 2021" in said("inspect", trace)
+    assert "with synapses between them, which are not compared" in said(
+        "compare", trace, trace, code=2
+    )
+    assert "is a recording of a cell" in said("analyze", trace, code=2)
+    with ns.open_trace(trace) as tree:
+        assert dict(tree["recording/by_events/v"].sizes) == {"sweep": 1, "cell": 1, "time": 601}
+        assert tree["recording/by_events/v"].attrs["units"] == "mV"
+        counted = tree["populations/before/events"].values[0] * 20e-3
+        np.testing.assert_allclose(counted, np.eye(15)[[1, 3, 5, 7, 10, 12]].sum(0), atol=1e-9)
+    checked = said("check", "stdp-window")
+    assert "# stdp: 1 from before to after" in checked
+    assert "at postsynaptic spikes after_post += 1" in checked
+    written = tmp_path / "again.toml"
+    written.write_text(checked, encoding="utf-8")
+    again = load_synaptic_protocol(written).spec
+    assert again == load_synaptic_protocol("stdp-window").spec
+    listed = said("list", "synapses")
+    assert all(name in listed for name in bundled("synapses"))
+    message = str(error_of(ns.run, "stdp-window"))
+    assert "neurosim.record('stdp-window')" in message
+
+
+def said(*arguments, code=0):
+    """What a command says, on standard output, or on the other one if it fails."""
+    done = call(*arguments)
+    assert done.exit_code == code, done.output
+    return done.stdout if code == 0 else done.stderr
+
+
+def error_of(function, *given):
+    with pytest.raises(ns.InputError) as caught:
+        function(*given)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("stdp-window", {"synapses.stdp.use": "stpd"}, "did you mean 'stdp'"),
+        ("stdp-window", {"synapses.stdp.use": ["stdp", 3]}, "got 3; expected a synapse"),
+        ("stdp-window", {"synapses.stdp.pre": "bfore"}, "did you mean 'before'"),
+        ("stdp-window", {"synapses.stdp.parameters.tau_pluss": "3 ms"}, "did you mean 'tau_plus'"),
+        ("stdp-window", {"synapses.stdp.parameters.tau_plus": "3 mV"}, "wrong dimension"),
+        ("stdp-window", {"synapses.stdp.parameters.a_minus_post": 1}, "no side"),
+        ("stdp-window", {"synapses.stdp.delay": "0.15 ms"}, "not a multiple of dt"),
+        ("stdp-window", {"synapses.stdp.dely": "1 ms"}, "did you mean 'delay'"),
+        ("stdp-window", {"synapses.stdp.start": {"befor_pre": 1}}, "did you mean 'before_pre'"),
+        ("stdp-window", {"synapses.stdp.start": {"before_pre": "a_plsu"}}, "unknown parameter"),
+        ("stdp-window", {"synapses.stdp.on_pre": "weight += u_post"}, "unknown name 'u_post'"),
+        ("stdp-window", {"synapses.stdp.on_pre": "before_pre += after_post"}, "kept once in every"),
+        ("stdp-window", {"synapses.stdp.on_pre": "after_post = 3"}, "must add up"),
+        ("stdp-window", {"synapses.stdp.on_pre": "wieght += 3"}, "did you mean 'weight'"),
+        ("stdp-window", {"synapses.stdp.on_pre": "weight"}, "changes nothing"),
+        ("stdp-window", {"synapses.stdp.equations": "dx/dt -x"}, "is no equation"),
+        ("stdp-window", {"synapses.stdp.equations": "dx_pre/dt = -x_pre (event-driven)"}, "only a"),
+        ("stdp-window", {"synapses.stdp.equations": "a = b\nb = a"}, "algebraic loop"),
+        ("stdp-window", {"synapses.stdp.equations": "current_post = weight"}, "has no equations"),
+        ("stdp-window", {"synapses.stdp.equations": "di_pre/dt = -1"}, "another meaning in Brian2"),
+        ("stdp-window", {"synapses.stdp.chance": 1.5}, "expected less than 1"),
+        ("stdp-window", {"synapses.stdp.one_to_one": True, "cells.after.count": 2}, "1 cells to 2"),
+        ("stdp-window", {"cells.before.spikes.start": ["1 ms"] * 3}, "3 values for 40 sweeps"),
+        ("stdp-window", {"cells.after.spikes.shift": "-200 ms"}, "a spike at -100 ms"),
+        ("stdp-window", {"cells.after.spikes.shift": {"from": "1 mV", "to": "2 mV", "count": 2}},
+         "a voltage is no time"),
+        ("stdp-window", {"cells.after.spikes.kind": "poisson"}, "frequency: missing"),
+        ("stdp-window", {"cells.after.spikes.kind": "list"}, "times: missing"),
+        ("stdp-window", {"cells.after.spikes.stop": "1 ms", "cells.after.spikes.kind": "list"},
+         "list has none"),
+        ("stdp-window", {"cells.after.spikes.count": 3}, "several spikes need it"),
+        ("stdp-window", {"cells.after.use": "lif"}, "leave one of both out"),
+        ("stdp-window", {"cells.third.count": 3}, "neither use, equations nor spikes"),
+        ("stdp-window", {"cells.time.spikes.start": "1 ms"}, "has a meaning of its own"),
+        ("stdp-window", {"cells.stdp.spikes.start": "1 ms"}, "of a group of cells as well"),
+        ("stdp-window", {"record.variables": ["stdp.weigth"]}, "did you mean 'stdp.weight'"),
+        ("stdp-window", {"curve.of": ["stdp.weigth"]}, "did you mean 'stdp.weight'"),
+        ("stdp-window", {"curve.against": "cells.after.spikes.start"}, "one number a sweep"),
+        ("stdp-window", {"record.cells": 4}, "no group has more than 1"),
+        ("stdp-window", {"record.bin": "1 s"}, "longer than the protocol"),
+        ("nmda-block", {"synapses.nmda.into": "curent"}, "did you mean 'current'"),
+        ("nmda-block", {"synapses.nmda.post": "before"}, "has no equations"),
+        ("nmda-block", {"synapses.nmda.pre": "held"}, "held never spikes"),
+        ("events-and-bursts", {"synapses.events.weight": "3 nS"}, "unit A^2 V^-2"),
+        ("nmda-block", {"stimuli.0.into": "held.comand"}, "did you mean 'command'"),
+        ("nmda-block", {"stimuli.0.into": "hold.command"}, "did you mean 'held.command'"),
+        ("nmda-block", {"cells.held.equations": "dv/dt = u"}, "unknown name"),
+        ("events-and-bursts", {"synapses.events.use": ["event-selective", "ampa"]},
+         "name the receptor first"),
+        ("events-and-bursts", {"synapses.events.use": ["ampa", "gaba"]}, "have a parameter"),
+        ("events-and-bursts", {"cells.by_events.use": "lfi"}, "did you mean 'lif'"),
+        ("events-and-bursts", {"cells.before.spikes.times": ["1 ms", "1.01 ms"]}, "in one step"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_said_at_load(name, changes, said):
+    assert said in str(error_of(load_synaptic_protocol, name, changes))
+
+
+def test_a_protocol_without_duration_is_asked_for_it(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[cells.cell.spikes]\nstart = '1 ms'\n", encoding="utf-8")
+    assert "duration: missing" in str(error_of(ns.record, file))
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_what_leaves_the_numbers_writes_nothing(tmp_path):
+    changes = {
+        "synapses.stdp.on_post": "weight = exp(2000*weight)",
+        "target": "numpy",
+        "dt": "1 ms",
+    }
+    with pytest.raises(ns.DivergedError, match=r"stdp\.weight left the finite numbers at 22 ms"):
+        ns.record("stdp-window", changes, out=tmp_path / "x.h5")
+    assert not list(tmp_path.iterdir())
