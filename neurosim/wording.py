@@ -63,6 +63,20 @@ def budget(planned: int, asked: int) -> Iterator[tuple[str, str]]:
         yield "shown", f"{planned} of the {asks}, by spiking.presentations"
 
 
+def shortened(found: dict[str, float], done: int) -> Iterator[tuple[str, str]]:
+    """Label and text of a run that had to cut its fixed steps; see `Run`. done: presentations.
+
+    >>> list(shortened({"presentations": 12, "first": 126, "step": 0.0025}, 700))
+    [('steps', 'cut in 12 of 700 presentations, from number 126 on, down to 2.5 ms')]
+    """
+    if found:
+        text = f"cut in {found['presentations']:g} of {done} presentations"
+        text += f", from number {found['first']:g} on, down to {duration(found['step'])}"
+        if found["presentations"] > done / 2:
+            text += "; a shorter rate.dt may take less time"
+        yield "steps", text
+
+
 def rounded(residual: float | None, tolerance: float, precision: str) -> str:
     """Of samples that all settled, how far only, where rounding is what ended it; else nothing.
 

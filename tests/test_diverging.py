@@ -12,7 +12,8 @@ import pytest
 from tiny_runs import TINY
 
 import neurosim as ns
-from neurosim.levels.rate import SCHEMES, amplification
+from neurosim.levels.schemes import SCHEMES
+from neurosim.levels.stability import amplification
 
 pytestmark = pytest.mark.filterwarnings("ignore::neurosim.errors.NeurosimWarning")
 

@@ -165,7 +165,7 @@ def _long_steps(
         eigenvalues = np.linalg.eigvals(way.A).astype(complex)
         if rate.dt * np.abs(eigenvalues).max() < FINE:
             continue
-        from neurosim.levels.rate import longest_step  # which imports what integrates
+        from neurosim.levels.stability import longest_step  # which imports what integrates
 
         longest = longest_step(rate.scheme, eigenvalues, rate.dt)
         if longest < rate.dt:

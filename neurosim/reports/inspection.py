@@ -73,6 +73,7 @@ def _inspect(path: str | Path) -> dict[str, Any]:
         "commit": about["commit"],
         "versions": json.loads(about["versions"]),
         "phases": phases,
+        "shortened": _shortened(tree, resolved),
         "recorded": [number for number in planned if number < done[0]],
         "variables": listed(found),
         "resolved": resolved,
@@ -145,6 +146,17 @@ def _phases(tree: Arrays) -> list[dict[str, Any]]:
     return phases
 
 
+def _shortened(tree: Arrays, resolved: dict[str, Any]) -> dict[str, float]:
+    """What became of fixed steps; see `Run`."""
+    if "step" not in tree.members("metrics"):
+        return {}
+    shortest = np.nanmin(_by_seed(tree, "metrics/step"), axis=(1, 2), initial=np.inf) / 1e3
+    cut = np.flatnonzero(shortest < resolved["rate"]["dt"] * (1 - 1e-6))
+    if not cut.size:
+        return {}
+    return {"presentations": len(cut), "first": int(cut[0]), "step": float(shortest[cut].min())}
+
+
 # --- words --------------------------------------------------------------------------------------
 
 
@@ -191,5 +203,6 @@ def _settling(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
             given = phase["residual_worst"], how["tolerance"], report["precision"]
             what += wording.rounded(*given)
         yield "settled", what
+    yield from wording.shortened(report["shortened"], report["presentations"]["done"])
     if report["recorded"]:
         yield "in detail", f"presentations {wording.listed(report['recorded'])}"

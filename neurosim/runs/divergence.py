@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 from neurosim import wording
 from neurosim.bounds import inside
 from neurosim.building import assembly
-from neurosim.levels.rate import longest_step
 from neurosim.levels.simulator import Examined
+from neurosim.levels.stability import longest_step
 from neurosim.networks.circuit import CircuitDynamics
 from neurosim.networks.dynamics import Target, rest
 from neurosim.networks.network import Network
