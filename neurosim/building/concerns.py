@@ -173,7 +173,8 @@ def _long_steps(
             yield Concern(
                 ("rate", "dt"),
                 f"steps of {format_time(rate.dt)} amplify phase {phase.name!r} of "
-                f"{'.'.join(map(str, where))} although it is stable; {rate.scheme!r} needs less "
+                f"{'.'.join(map(str, where))} although it is stable, and will be cut; "
+                f"{rate.scheme!r} needs less "
                 f'than {format_time(round(longest, 6))}, such as "{fitting}", or adaptive = true',
                 fatal=False,
             )

@@ -175,8 +175,8 @@ class Rate(eqx.Module):
                 return jax.tree.map(jnp.add, v, moved), ravel_pytree(moved)[0]
 
             _, moves = jax.lax.scan(ahead, state, None, length=2)  # one field to compile
-            moving, amplified = too_long(self.scheme, ravel_pytree(state)[0], moves)
-            return jnp.where(gone, moving, amplified if not problem.dynamics.noise else False)
+            free, amplified = too_long(self.scheme, ravel_pytree(state)[0], moves)
+            return jnp.where(gone, free, False if problem.dynamics.noise else amplified)
 
         def judge() -> Bool[Array, "..."]:
             return problem.each(one, where(gone, start, end), gone)

@@ -79,7 +79,7 @@ SEEN = 1e3
 def too_long(
     scheme: str, state: Float[Array, " n"], moves: Float[Array, "2 n"]
 ) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
-    """Whether a state moves, and whether steps of a scheme amplify that although it decays.
+    """Whether a state can move, and whether steps of a scheme amplify how although it decays.
 
     moves: a step times the velocity, at the state, and at the state moved by just that. With Δ the
     difference of the two
@@ -92,16 +92,17 @@ def too_long(
     first, change = moves[0], moves[1] - moves[0]
     products = jnp.stack([first * first, first * change, change * change, state * state])
     moved, along, changed, size = jnp.sum(products, axis=1)
-    moving = moved > (SEEN * jnp.finfo(state.dtype).eps) ** 2 * size  # which no NaN is
+    free = jnp.isfinite(moved)
+    seen = moved > (SEEN * jnp.finfo(state.dtype).eps) ** 2 * size
     scale = MARGIN / moved
     real = scale * along
     turning = jnp.sqrt(jnp.maximum(MARGIN * scale * changed - real * real, 0.0))
     if SCHEMES[scheme].implicit:  # and amplifies nothing that decays
-        return moving, jnp.zeros_like(moving)
+        return free, jnp.zeros_like(free)
     x, y = jnp.ones_like(real), jnp.zeros_like(real)
     for factor in _factors(scheme):  # R by Horner's rule, x + iy; complex numbers compile for long
         x, y = 1 + factor * (real * x - turning * y), factor * (real * y + turning * x)
-    return moving, moving & (real < 0) & (x * x + y * y >= 1)
+    return free, seen & (real < 0) & (x * x + y * y >= 1)
 
 
 def _factors(scheme: str) -> list[float]:

@@ -47,7 +47,7 @@ def _inspect(path: str | Path) -> dict[str, Any]:
         overrides = json.loads(tree.text("provenance/overrides"))
         done = _done(tree)
         metrics, after = _metrics(tree)
-        phases = _phases(tree)
+        phases, shortened = _phases(tree), _shortened(tree)
         planned = tree["traces/presentation"].tolist() if "traces" in tree else []
     summary = json.loads(about.get("summary", "{}"))
     return {
@@ -73,7 +73,7 @@ def _inspect(path: str | Path) -> dict[str, Any]:
         "commit": about["commit"],
         "versions": json.loads(about["versions"]),
         "phases": phases,
-        "shortened": _shortened(tree, resolved),
+        "shortened": shortened,
         "recorded": [number for number in planned if number < done[0]],
         "variables": listed(found),
         "resolved": resolved,
@@ -146,15 +146,18 @@ def _phases(tree: Arrays) -> list[dict[str, Any]]:
     return phases
 
 
-def _shortened(tree: Arrays, resolved: dict[str, Any]) -> dict[str, float]:
+def _shortened(tree: Arrays) -> dict[str, float]:
     """What became of fixed steps; see `Run`."""
     if "step" not in tree.members("metrics"):
         return {}
-    shortest = np.nanmin(_by_seed(tree, "metrics/step"), axis=(1, 2), initial=np.inf) / 1e3
-    cut = np.flatnonzero(shortest < resolved["rate"]["dt"] * (1 - 1e-6))
+    whole = tree.attribute("metrics/step", "dt")
+    parts = np.rint(whole / _by_seed(tree, "metrics/step"))
+    most = np.nanmax(parts, axis=(1, 2), initial=1.0)
+    cut = np.flatnonzero(most > 1)
     if not cut.size:
         return {}
-    return {"presentations": len(cut), "first": int(cut[0]), "step": float(shortest[cut].min())}
+    step = float(whole) / 1e3 / float(most.max())
+    return {"presentations": len(cut), "first": int(cut[0]), "step": step}
 
 
 # --- words --------------------------------------------------------------------------------------

@@ -311,7 +311,8 @@ class Contents:
             Variable("metrics/error", dims, "1", "fraction of the batch classified wrongly"),
             *[Variable(f"metrics/{n}", by_phase, "1", text) for n, text in described.items()],
             *(
-                [Variable("metrics/step", by_phase, "ms", "shortest step that a sample took")]
+                [Variable("metrics/step", by_phase, "ms", "shortest step that a sample took",
+                          attributes={"dt": self.step * MS})]
                 if self.step is not None
                 else []
             ),
