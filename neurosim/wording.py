@@ -32,7 +32,7 @@ def size(count: float) -> str:
     """Bytes with a decimal prefix.
 
     >>> size(5_277_120)
-    '5.3 MB'
+    '5.28 MB'
     """
     for prefix in ("", "k", "M", "G"):
         if count < 999.5:
