@@ -32,7 +32,7 @@ def size(count: float) -> str:
     """Bytes with a decimal prefix.
 
     >>> size(5_277_120)
-    '5.3 MB'
+    '5.28 MB'
     """
     for prefix in ("", "k", "M", "G"):
         if count < 999.5:
@@ -61,6 +61,20 @@ def budget(planned: int, asked: int) -> Iterator[tuple[str, str]]:
     if planned < asked:
         asks = f"{asked} presentations that its stages ask for"
         yield "shown", f"{planned} of the {asks}, by spiking.presentations"
+
+
+def shortened(found: dict[str, float], done: int) -> Iterator[tuple[str, str]]:
+    """Label and text of a run that had to cut its fixed steps; see `Run`. done: presentations.
+
+    >>> list(shortened({"presentations": 12, "first": 126, "step": 0.0025}, 700))
+    [('steps', 'cut in 12 of 700 presentations, from number 126 on, down to 2.5 ms')]
+    """
+    if found:
+        text = f"cut in {found['presentations']:g} of {done} presentations"
+        text += f", from number {found['first']:g} on, down to {duration(found['step'])}"
+        if found["presentations"] > done / 2:
+            text += "; a shorter rate.dt may take less time"
+        yield "steps", text
 
 
 def rounded(residual: float | None, tolerance: float, precision: str) -> str:

@@ -21,7 +21,8 @@ EMITTERS_UNTRIED = Version("0.11")
 
 SHAPED = (
     "credit", "functions", "learning", "levels.equilibrium", "levels.flow", "levels.heun",
-    "levels.cells", "levels.online", "levels.rate", "levels.settling", "levels.simulator",
+    "levels.cells", "levels.online", "levels.rate", "levels.settling", "levels.shortening",
+    "levels.simulator", "levels.stability",
     "networks.network", "comparison.scattering", "recordings.measures", "reports.subjects",
     "runs.costs", "runs.divergence", "runs.loop",
     "plasticity", "theory",

@@ -251,6 +251,7 @@ def test_the_summary_names_the_seeds_that_diverged_and_what_did_not_settle():
         "diverged": [{"seed": 1, "message": "seed 1 diverged at presentation 3: phase 'free'"}],
         "settled": {"free": 0.98, "learning": 1.0},
         "residual": {"free": 0.02, "learning": 0.058},
+        "shortened": {"presentations": 12, "first": 2, "step": 0.0025},
         "presentations": {"planned": 14, "asked": 840},
         "wall_s": 125.0,
     }
@@ -265,6 +266,8 @@ def test_the_summary_names_the_seeds_that_diverged_and_what_did_not_settle():
         "              settle the rest",
         "  settled     learning: 100 % of samples, to rounding: float64 leaves up to 5.8",
         "              % of the expected signal",
+        "  steps       cut in 12 of 14 presentations, from number 2 on, down to 2.5 ms; a",
+        "              shorter rate.dt may take less time",
         "  wall time   2 min 5 s",
         "  trace       a.h5",
     ]

@@ -506,6 +506,14 @@ def test_a_change_is_not_blamed_for_what_only_its_absence_breaks():
         ),
         ({"task.validation": 1.5}, ["override task.validation: got 1.5; expected a share betwe"]),
         ({"task.splt": 1}, ["override task.splt: unknown key 'splt'"]),
+        (
+            {"task.splt": 1, "task.split_seed": -1, "task.standardise": 3},
+            [
+                "override task.splt: unknown key 'splt'",
+                "override task.split_seed: got -1; expected a whole number of at least 0",
+                "override task.standardise: got 3; expected true or false",
+            ],
+        ),
         ({"task.name": "digit"}, ["override task.name: unknown task 'digit'; did you mean 'digi"]),
     ],
 )

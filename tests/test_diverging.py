@@ -12,7 +12,8 @@ import pytest
 from tiny_runs import TINY
 
 import neurosim as ns
-from neurosim.levels.rate import SCHEMES, amplification
+from neurosim.levels.schemes import SCHEMES
+from neurosim.levels.stability import amplification
 
 pytestmark = pytest.mark.filterwarnings("ignore::neurosim.errors.NeurosimWarning")
 
@@ -52,27 +53,28 @@ def test_one_step_multiplies_a_mode_by_its_amplification(scheme):
 
 
 def test_steps_that_are_too_long_are_told_from_an_unstable_network(run):
-    """Euler's steps amplify the fastest mode from dt = 2/|λ| on.
+    """Euler's steps amplify the fastest mode from dt = 2/|λ| on, which a 64th may not reach.
 
-    With μ = 0.2 and τ = 20 ms the free phase has λτ = −1 ± … ; the message names its own bound,
+    With μ = 0.2 and τ = 50 µs the free phase has λτ = −1 ± … ; the message names its own bound,
     with which the same network must run.
     """
     changes = {
         "rate.scheme": "euler",
-        "stages.0.phases.0.duration": "4 s",
-        "record.every": "100 ms",
+        "model.parameters.tau_soma": "50 us",
+        "stages.0.phases.0.duration": "200 ms",
+        "stages.0.phases.1.duration": "100 ms",
+        "stages.0.presentations": 1,
     }
     with pytest.raises(ns.DivergedError) as caught:
-        run(changes | {"rate.dt": "100 ms"})
+        run(changes | {"rate.dt": "10 ms"})
     message = str(caught.value)
     assert re.search(r"phase 'free' at \d+ ms: \w+ of layer \d left all bounds", message)
-    assert "the phase is stable" in message
+    assert "the phase is stable" in message and "even steps cut to 0.156 ms" in message
     bound = float(re.search(r"'euler' needs a dt below ([\d.]+) ms", message)[1])
-    assert bound < 40  # 2 τ, the bound for a single neuron
+    assert bound < 0.1  # 2 τ, the bound for a single neuron
     advice = re.search(r'rate\.dt = "([^"]+)" does', message)[1]
-    assert advice == "25 ms"  # the longest of 50, 25, 20, … ms below the bound
-    run(changes | {"rate.dt": advice, "stages.0.presentations": 1})
-    assert bound > 25
+    assert advice == "50 us"  # the longest of 100, 50, … us below the bound
+    assert run(changes | {"rate.dt": advice}).shortened == {}
 
 
 def test_an_unstable_network_is_named_as_such(run):

@@ -150,11 +150,11 @@ def test_the_bar_compiles_first_and_then_counts():
     bar = progression.Bar("mine", sys.stderr)
     [task] = bar.rich.tasks
     assert task.description == "mine: compiling" and task.total is None
-    bar(SimpleNamespace(done=3, total=12, loss=0.123456, error=0.034, tested_on="test"))
+    bar(progression.Progress(3, 12, 0.123456, 0.034))
     assert (task.description, task.percentage) == ("mine", 25.0)
     assert task.fields["numbers"] == "loss 0.123, test error 3.4 %"
-    bar(SimpleNamespace(done=4, total=12, loss=0.1, error=None, tested_on="test"))
-    assert task.fields["numbers"] == "loss 0.1"
+    bar(progression.Progress(4, 12, 0.1, None, shortened=2))
+    assert task.fields["numbers"] == "loss 0.1, steps cut in 2"
 
 
 @pytest.mark.parametrize(

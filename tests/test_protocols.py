@@ -66,7 +66,7 @@ def test_shipped_protocols_learn(name, tmp_path):
     overrides, fraction = SHORT[name]
     protocol = ns.load_protocol(name, SMALL | overrides)
     result = ns.run(protocol, out=tmp_path / "trace.h5")
-    assert not result.diverged
+    assert not result.diverged and result.shortened == {}
     trace = ns.open_trace(result.path)
     loss = trace["evaluation/loss"].values
     assert loss[-1] < fraction * loss[0]

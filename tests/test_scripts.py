@@ -326,9 +326,8 @@ def test_runs_protocols_and_analyses_are_shown_in_a_line():
 def test_what_diverged_is_shown_and_names_are_no_markup():
     spec = ns.load_protocol("tiny.toml").spec
     lost = [{"seed": 0, "presentation": 1, "message": "lost"}]
-    done = ns.Run(
-        Path("<b>.h5"), spec, {"test_loss": float("nan")}, lost, 1.0, {"free": 0.5}, {}, (14, 840)
-    )
+    metrics, settled = {"test_loss": float("nan")}, {"free": 0.5}
+    done = ns.Run(Path("<b>.h5"), spec, metrics, lost, 1.0, settled, {}, {}, (14, 840))
     words = "test loss not a number, diverged 1 seed"
     assert repr(done) == f"<Run of tiny, rate level: {words}; <b>.h5>"
     assert "&lt;b&gt;.h5" in done._repr_html_() and "<b>" not in done._repr_html_()

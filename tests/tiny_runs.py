@@ -76,7 +76,8 @@ def contents(path):
         file.visititems(visit)
         found |= {n: v for n, v in file.attrs.items() if n not in VOLATILE}
         summary = json.loads(file.attrs["summary"])
-    return found | {key: summary[key] for key in ("metrics", "diverged", "settled", "residual")}
+    kept = "metrics", "diverged", "settled", "residual", "shortened"
+    return found | {key: summary[key] for key in kept}
 
 
 def differing(one, other):

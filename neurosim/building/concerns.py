@@ -165,7 +165,7 @@ def _long_steps(
         eigenvalues = np.linalg.eigvals(way.A).astype(complex)
         if rate.dt * np.abs(eigenvalues).max() < FINE:
             continue
-        from neurosim.levels.rate import longest_step  # which imports what integrates
+        from neurosim.levels.stability import longest_step  # which imports what integrates
 
         longest = longest_step(rate.scheme, eigenvalues, rate.dt)
         if longest < rate.dt:
@@ -173,7 +173,8 @@ def _long_steps(
             yield Concern(
                 ("rate", "dt"),
                 f"steps of {format_time(rate.dt)} amplify phase {phase.name!r} of "
-                f"{'.'.join(map(str, where))} although it is stable; {rate.scheme!r} needs less "
+                f"{'.'.join(map(str, where))} although it is stable, and will be cut; "
+                f"{rate.scheme!r} needs less "
                 f'than {format_time(round(longest, 6))}, such as "{fitting}", or adaptive = true',
                 fatal=False,
             )

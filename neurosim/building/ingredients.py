@@ -53,14 +53,26 @@ def task(protocol: ProtocolSpec, folder: Path) -> Any:
     kind = TASKS[name]
     allowed = {f.name: f for f in dataclasses.fields(kind) if f.init}
     wrong = [f"{name}: {k}: {unknown('key', k, allowed)}" for k in parameters if k not in allowed]
-    for key, field in allowed.items():
-        if field.default is dataclasses.MISSING and key not in parameters:
-            wrong.append(f"{name}: {key} is missing")
-    if wrong:
-        raise InputError(wrong)
+    needed = [key for key, field in allowed.items() if field.default is dataclasses.MISSING]
+    missing = [f"{name}: {key} is missing" for key in needed if key not in parameters]
+    if missing:
+        raise InputError(wrong + missing)
     if "path" in parameters:
         parameters["path"] = located(folder, parameters["path"])
-    return kind(**parameters)
+    known = {key: value for key, value in parameters.items() if key in allowed}
+    made = None
+    while made is None:  # it refuses one at a time; the default then stands for what was refused
+        try:
+            made = kind(**known)
+        except InputError as error:
+            wrong += error.messages
+            key = re.split(r"\W", error.messages[0].removeprefix(f"{name}: "))[0]
+            if key in needed or key not in known:
+                break
+            del known[key]
+    if wrong:
+        raise InputError(wrong)
+    return made
 
 
 def located(folder: Path, name: Any) -> Path:

@@ -232,6 +232,7 @@ def _summary(spec: Any, report: dict[str, Any]) -> str:
                     report["residual"].get(phase), spec.tolerance, spec.precision
                 )
             rows.append(("settled", words))
+    rows += wording.shortened(report["shortened"], report["presentations"]["planned"])
     rows += [("wall time", wording.duration(report["wall_s"])), ("trace", report["trace"])]
     rows += [("figure", figure) for figure in report["figures"]]
     return "\n".join([f"{spec.name}, {spec.level} level: done", *wording.labelled(rows, columns())])

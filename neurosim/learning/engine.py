@@ -140,6 +140,7 @@ class Engine(Course):
             jnp.stack([jnp.mean(r.settled.astype(loss.dtype)) for r in reports]),
             jnp.stack([jnp.mean(r.effort) for r in reports]),
             jnp.stack([jnp.mean(r.rescued.astype(loss.dtype)) for r in reports]),
+            jnp.stack([jnp.max(r.parts) for r in reports]),
             signals,
         )
 

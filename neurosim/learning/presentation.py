@@ -14,13 +14,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.levels import flow, online
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.online import Plastic, read_batch
 from neurosim.levels.rate import Rate
-from neurosim.levels.settling import Problem, Report, Span
+from neurosim.levels.settling import Problem, Report, Span, where
+from neurosim.levels.shortening import shortened
 from neurosim.levels.simulator import Batch, Phase
 from neurosim.networks.circuit import CircuitDynamics
 from neurosim.networks.dynamics import Drive, State, Target, rest
@@ -308,17 +309,44 @@ class Course(eqx.Module):
         for number, phase in enumerate(self.phases):
             target = self._targets(phase, batch.y, output)
             times = None if watch is None else watch[number]
-            longer = drawn[number]
-            flow = partial(Course._online_phase, phase=phase, times=times, longer=longer)
+            flow = partial(Course._online_phase, phase=phase, times=times, longer=drawn[number])
             start = Plastic(state, memory, weights)
             given = batch, target, keys[number], moment
-            plastic, report, watched = self._each(flow, start, *given)
+            if isinstance(self.level, Rate) and self.clock is not None and not self.clock.adaptive:
+                by = partial(self._flow_by, flow, phase, start, given)
+                plastic, report, watched = shortened(by, lead[:1])
+            else:
+                plastic, report, watched = self._each(flow, start, *given)
             state, memory, weights = plastic
             readout = self._each(partial(Course.read, phase=phase), weights, batch, target, state)
             if phase.teaching == "none":
                 output = readout.rate[-1]
             passed.append(Passed(readout, report, watched))
         return weights, passed
+
+    def _flow_by(
+        self,
+        flow: Callable[..., tuple[Plastic, Report, Any]],
+        phase: Phase,
+        start: Plastic,
+        given: tuple[Batch, Target, Key[Array, " seed"], Moment],
+        parts: Int[Array, ""],
+        wanted: Bool[Array, " seed"],
+    ) -> tuple[tuple[Plastic, Report, Any], Bool[Array, " seed"]]:
+        """A phase of online plasticity by steps cut into so many parts; who needs shorter ones.
+
+        A seed, whose samples are one system, needs them if one of them does.
+        """
+        assert self.clock is not None, "weights that flow are timed"
+        clock, batch = replace(self.clock, parts=parts), given[0]
+        end, report, watched = replace(self, clock=clock)._each(flow, start, *given)
+        gone = ~jnp.isfinite(report.residual).all(axis=1)
+        weights = where(gone, start.weights, end.weights)
+        drive = self._each(partial(Course.drives, phase=phase), weights, batch.x, given[1])
+        problem = self._problem(weights, drive, batch.y)
+        every = jnp.broadcast_to(wanted[:, None], report.residual.shape)
+        failed = clock.failed(problem, start.state, end.state, report, every)
+        return (end, report, watched), failed.any(axis=1)
 
     def _rest(self, weights: Any, batch: Batch) -> State:
         """The state of every seed and sample before anything is shown."""

@@ -99,7 +99,8 @@ class Equilibrium(eqx.Module):
             carry = state, worst, settled, rescued
             state, worst, settled, rescued = self._rescue(problem, look, carry, start, hopeless)
         effort = sweeps.astype(worst.dtype)
-        return state, Report(worst, settled, effort, jnp.zeros_like(worst), rescued)
+        whole = jnp.ones_like(worst)
+        return state, Report(worst, settled, effort, jnp.zeros_like(worst), rescued, whole)
 
     def _rescue(
         self,
@@ -189,4 +190,5 @@ def _closed(problem: Problem, state: State) -> Report:
     output = problem.dynamics.read(*problem[1:4], state).rate[-1]
     finite = jnp.isfinite(output).all()
     left = jnp.where(finite, 0.0, jnp.nan).astype(output.dtype)
-    return Report(left, finite, jnp.ones_like(left), jnp.zeros_like(left), jnp.array(False))
+    one, none = jnp.ones_like(left), jnp.zeros_like(left)
+    return Report(left, finite, one, none, jnp.array(False), one)

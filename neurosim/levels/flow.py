@@ -81,6 +81,7 @@ def integrate(
     report = report._replace(
         residual=report.residual + lost,
         stopped=jnp.broadcast_to(ended.stopped, report.residual.shape),
+        parts=clock.parts * report.parts,
     )
     state = jax.tree.map(lambda v: v + lost.astype(v.dtype), state)
     return Plastic(state, end.memory, weights), report, watched

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, Scalar
 
 from neurosim.levels.rate import Rate
@@ -78,16 +77,8 @@ def integrate(
         problem = Problem(dynamics, network, end.weights, d, target_step, label)
         return imbalance(problem, state, level.tolerance)
 
-    worst, settled = jax.vmap(look)(drives(end.weights), end.state, label)
-    every = jnp.ones_like(worst)
-    report = Report(
-        jnp.where(solution.done, worst, jnp.nan),
-        settled & solution.done,
-        solution.steps * every,
-        solution.stopped * every,
-        jnp.zeros_like(settled),
-    )
-    return end, report, watched
+    looked = jax.vmap(look)(drives(end.weights), end.state, label)
+    return end, clock.report(solution, looked), watched
 
 
 def read_batch(

@@ -2,10 +2,11 @@
 
 Fixed steps are one loop for all samples, which holds those still that have settled; with adaptive
 steps every sample is a solve of its own. Either way, its steps, and when it stops, do not depend on
-its batch-mates. Time runs in units of `dt`, so that fixed steps are whole numbers.
+its batch-mates. Time runs in units of the step, so that fixed steps are whole numbers.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -15,69 +16,20 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, Bool, Complex, Int, Key, PRNGKeyArray, Scalar
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.levels.schemes import SCHEMES
 from neurosim.levels.settling import Looked, Problem, Report, Span, imbalance, where
-from neurosim.networks.dynamics import Dynamics, PerUnit, State, field, white
+from neurosim.levels.shortening import shortened
+from neurosim.levels.stability import stepped, too_long
+from neurosim.networks.dynamics import Dynamics, State, field, white
 from neurosim.networks.network import Network
 
 MAX_ADAPTIVE_STEPS = 1 << 16
 
 LOOK_EVERY = 5
 """Fixed steps between two looks at whether a phase has settled; a look costs a vector field."""
-
-
-def response(scheme: str, z: Any) -> Any:
-    """What one step adds to a mode, of a push of one a step; z = dt times its eigenvalue.
-
-    P(z) = bᵀ(I − zA)⁻¹ 1 for a Runge–Kutta method with the tableau A, b, stage after stage: no
-    stage waits for a later one. Noise, drawn once a step, is such a push.
-    """
-    if scheme == "euler":
-        return 1 + 0 * z
-    tableau = SCHEMES[scheme].make(1e-6, 1e-6).tableau
-    diagonal = np.zeros(len(tableau.b_sol)) if tableau.a_diagonal is None else tableau.a_diagonal
-    stages: list[Any] = []
-    for row, own in zip((np.zeros(0), *tableau.a_lower), diagonal, strict=True):
-        before = sum(a * stage for a, stage in zip(row, stages, strict=True))
-        stages.append((1 + z * before) / (1 - z * own))
-    return sum(b * stage for b, stage in zip(tableau.b_sol, stages, strict=True))
-
-
-def amplification(scheme: str, z: Any) -> Any:
-    """By which one step multiplies a mode: R(z) = 1 + z P(z), the scheme's stability function."""
-    return 1 + z * response(scheme, z)
-
-
-def longest_step(scheme: str, eigenvalues: Complex[np.ndarray, " k"], dt: float) -> float:
-    """The longest step up to dt (s) at which a scheme amplifies none of these decaying modes."""
-
-    def decays(step: float) -> bool:
-        return bool((np.abs(amplification(scheme, step * eigenvalues)) <= 1 + 1e-9).all())
-
-    low, high = 0.0, dt
-    if decays(dt):
-        return dt
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if decays(middle) else (low, middle)
-    return low
-
-
-def stepped(scheme: str, dt: float) -> PerUnit:
-    """`white`, for steps of dt (s): what keeps a state at deviation 1 under them.
-
-    v ← R v + P s√dt ξ holds a variance of P² s² dt/(1 − R²): with 1 − R = dt rate P, it is one for
-    s² = rate (1 + R)/P. Steps that amplify the state hold none, and get white noise.
-    """
-
-    def per_unit(rate: Scalar | float) -> Scalar:
-        z = -dt * jnp.asarray(rate)
-        R, P = amplification(scheme, z), response(scheme, z)
-        return jnp.sqrt(jnp.where(jnp.abs(R) < 1, rate * (1 + R) / P, 2 * rate))
-
-    return per_unit
 
 
 class Ended(NamedTuple):
@@ -136,7 +88,8 @@ class Rate(eqx.Module):
 
     scheme: a name of `SCHEMES`. dt: step (s), the first one when `adaptive`. rtol, atol: of the
     step control and of implicit stages. tolerance: residual at which a settling phase ends, as a
-    fraction of the expected learning signal.
+    fraction of the expected learning signal. parts: into how many equal ones fixed steps are cut;
+    what is seen, and how much longer a phase lasts, stays a matter of whole ones.
     """
 
     scheme: str = eqx.field(static=True)
@@ -145,38 +98,91 @@ class Rate(eqx.Module):
     rtol: float = eqx.field(static=True)
     atol: float = eqx.field(static=True)
     tolerance: Scalar | float
+    parts: Int[Array, ""] | int = 1
+
+    @property
+    def step(self) -> Scalar | float:
+        """What is stepped by (s)."""
+        return self.dt / self.parts
 
     def settle(self, problem: Problem, state: State, span: Span) -> tuple[State, Report, Any]:
-        """One phase: the state at its end, how it ended, and what was watched."""
+        """One phase: the state at its end, how it ended, and what was watched.
 
-        if self.adaptive:
+        Fixed steps are shortened for samples that need it; see `shortened`.
+        """
 
-            def one(
-                problem: Problem, state: State, key: PRNGKeyArray | None
-            ) -> tuple[State, Any, Ended, Looked]:
-                return self._settle_adaptively(problem, state, span, key)
+        if not self.adaptive:
+            lead = jax.tree.leaves(state)[0].shape[: len(problem.axes)]
+            return shortened(partial(self._settle_by, problem, state, span), lead)
 
-            end, watched, ended, (worst, settled) = problem.each(one, state, span.key)
-        else:
+        def one(
+            problem: Problem, state: State, key: PRNGKeyArray | None
+        ) -> tuple[State, Any, Ended, Looked]:
+            return self._settle_adaptively(problem, state, span, key)
 
-            def look(v: State) -> Looked:
-                return problem.each(self._look, v)
+        end, watched, ended, looked = problem.each(one, state, span.key)
+        return end, self.report(ended, looked), watched
 
-            step = self._step_of_each(problem, state, span.key)
-            seen, leading = _seen_of_each(problem, span), len(problem.axes)
-            march = self._march(
-                step, state, span.duration, seen, leading, span.stop and look, span.longer
-            )
-            end, watched, ended, looked = march
-            worst, settled = looked or look(end)
-        report = Report(
+    def _settle_by(
+        self,
+        problem: Problem,
+        state: State,
+        span: Span,
+        parts: Int[Array, ""],
+        wanted: Bool[Array, "..."],
+    ) -> tuple[tuple[State, Report, Any], Bool[Array, "..."]]:
+        """`settle` by steps cut into so many parts; which samples need shorter ones."""
+        level = replace(self, parts=parts)
+
+        def look(v: State) -> Looked:
+            return problem.each(level._look, v)
+
+        step = level._step_of_each(problem, state, span.key)
+        seen, leading = _seen_of_each(problem, span), len(problem.axes)
+        given = span.duration, seen, leading, span.stop and look, span.longer
+        end, watched, ended, looked = level._march(step, state, *given, wanted)
+        report = level.report(ended, looked or look(end))
+        failed = level.failed(problem, state, end, report, wanted)
+        return (end, report, watched), failed
+
+    def report(self, ended: "Ended", looked: Looked) -> Report:
+        """How a phase ended, for every sample that was looked at."""
+        worst, settled = looked
+        every = jnp.ones_like(worst)
+        return Report(
             jnp.where(ended.done, worst, jnp.nan),
             settled & ended.done,
             jnp.broadcast_to(ended.steps, worst.shape),
             jnp.broadcast_to(ended.stopped, worst.shape),
             jnp.zeros_like(settled),
+            self.parts * every,
         )
-        return end, report, watched
+
+    def failed(
+        self, problem: Problem, start: State, end: State, report: Report, wanted: Bool[Array, "..."]
+    ) -> Bool[Array, "..."]:
+        """Which of the wanted samples the steps were too long for, as far as their end tells.
+
+        start: where the phase began. A sample failed if it left the numbers, unless it could not
+        even move where it began, or if the steps amplify how it moves (`too_long`), which noise
+        would hide.
+        """
+        gone = ~jnp.isfinite(report.residual)
+
+        def one(problem: Problem, state: State, gone: Bool[Array, ""]) -> Bool[Array, ""]:
+            def ahead(v: State, _: None) -> tuple[State, Array]:
+                moved = jax.tree.map(lambda rate: self.step * rate, field(*problem[:4], v))
+                return jax.tree.map(jnp.add, v, moved), ravel_pytree(moved)[0]
+
+            _, moves = jax.lax.scan(ahead, state, None, length=2)  # one field to compile
+            free, amplified = too_long(self.scheme, ravel_pytree(state)[0], moves)
+            return jnp.where(gone, free, False if problem.dynamics.noise else amplified)
+
+        def judge() -> Bool[Array, "..."]:
+            return problem.each(one, where(gone, start, end), gone)
+
+        doubtful = wanted & ~report.settled
+        return doubtful & jax.lax.cond(doubtful.any(), judge, lambda: jnp.zeros_like(doubtful))
 
     def _look(self, problem: Problem, state: State) -> Looked:
         return imbalance(problem, state, self.tolerance)
@@ -216,8 +222,19 @@ class Rate(eqx.Module):
         if not dynamics.noise:
             return None
         assert key is not None, "noise is drawn with a key"
-        per_unit = white if self.adaptive else stepped(self.scheme, self.dt)
-        return Noise(dynamics.deviations(network, state, per_unit), key)
+        if self.adaptive:
+            return Noise(dynamics.deviations(network, state, white), key)
+        per_unit = stepped(self.scheme, self.dt)
+        spread = dynamics.deviations(network, state, lambda rate: per_unit(self._slowed(rate)))
+        return Noise(spread, key)
+
+    def _slowed(self, rate: Any) -> Any:
+        """A rate, for steps that are cut: whole ones of a time that passes slower by the parts.
+
+        A factor of the step itself would be no number known as the program is compiled, and
+        another rounding of every step.
+        """
+        return rate if isinstance(self.parts, int) else rate * (1 / self.parts)
 
     # --- fixed steps ----------------------------------------------------------------------------
 
@@ -273,15 +290,16 @@ class Rate(eqx.Module):
         leading: int = 0,
         look: Callable[[Any], Looked] | Literal[False] | None = None,
         longer: Scalar | None = None,
+        wanted: Bool[Array, "..."] | None = None,
     ) -> tuple[Any, Any, Ended, Looked | None]:
         """Fixed steps over the duration, or until every sample has settled.
 
         watch: (times, function of y). leading: axes in front of what is watched. look: y →
-        residuals and whether they are small enough, which ends a sample. Returns the end, what was
-        watched, how it ended, and the last look.
+        residuals and whether they are small enough, which ends a sample. wanted: the samples that
+        are waited for. Returns the end, what was watched, how it ended, and the last look.
         """
         least = round(duration / self.dt)
-        steps = least + self._more(longer)
+        steps = (least + self._more(longer)) * self.parts
         moments = _Moments(self, watch, least, start)
 
         def go_on(first: Any, last: Any, y: Any, rows: Any) -> tuple[Any, Any]:
@@ -296,12 +314,13 @@ class Rate(eqx.Module):
             taken, done, looked = jnp.asarray(steps, jnp.int32), jnp.array(True), None
         else:
             seen = jax.eval_shape(look, start)
+            none, looked = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), seen)
             first = (
                 start,
                 moments.empty,
                 jnp.zeros((), jnp.int32),
-                jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), seen),
-                jnp.zeros(seen[0].shape, jnp.int32),
+                (none, looked if wanted is None else ~wanted),
+                jnp.zeros(none.shape, jnp.int32),
             )
 
             def moving(looked: Looked) -> Bool[Array, "..."]:
@@ -314,7 +333,7 @@ class Rate(eqx.Module):
 
             def a_few(carry: Any) -> Any:
                 y, rows, k, looked, taken = carry
-                last = jnp.minimum(k + LOOK_EVERY, steps)
+                last = jnp.minimum(k + LOOK_EVERY * self.parts, steps)
                 moved, rows = go_on(k, last, y, rows)
                 new, old = (moved, look(moved), last), (y, looked, taken)
                 y, looked, taken = where(moving(looked), new, old)
@@ -323,7 +342,7 @@ class Rate(eqx.Module):
             end, rows, _, looked, taken = jax.lax.while_loop(unsettled, a_few, first)
             done = jnp.isfinite(looked[0])
         number = taken.astype(jnp.result_type(float))
-        ended = Ended(done, number, number * self.dt)
+        ended = Ended(done, number, number * self.step)
         return end, moments.seen(rows, end, taken, leading), ended, looked
 
     # --- adaptive steps -------------------------------------------------------------------------
@@ -402,7 +421,7 @@ class Rate(eqx.Module):
 
         def flat_field(t: Any, y: list[Array], args: Any) -> list[Array]:
             rates = jax.tree.leaves(vector_field(jax.tree.unflatten(shape_of, y)))
-            return [self.dt * rate for rate in rates]
+            return [self.dt * self._slowed(rate) for rate in rates]
 
         terms = dfx.ODETerm(flat_field)
         if noise is None:
@@ -432,6 +451,7 @@ class _Moments:
         if watch is None:
             return
         times, self._function = watch
+        self._parts = level.parts
         at = np.rint(np.asarray(times) / level.dt).astype(int)
         if not np.allclose(at * level.dt, times, rtol=0, atol=1e-6 * level.dt):
             raise ValueError(f"times to watch are no multiples of dt = {level.dt} s: {times}")
@@ -448,7 +468,8 @@ class _Moments:
         """The rows with what is seen of y, as it is before step k."""
         if self.empty is None:
             return None
-        slot = self._slots.at[k].get(mode="fill", fill_value=len(self._steps))
+        slot = self._slots.at[k // self._parts].get(mode="fill", fill_value=len(self._steps))
+        slot = jnp.where(k % self._parts == 0, slot, len(self._steps))
 
         def write(rows: Any) -> Any:
             return jax.tree.map(lambda row, v: row.at[slot].set(v), rows, self._function(y))
@@ -460,7 +481,7 @@ class _Moments:
         if self.empty is None:
             return None
         steps = self._steps.reshape(-1, *[1] * taken.ndim)
-        rows = where(jnp.asarray(steps) < taken, rows, self._function(end))
+        rows = where(jnp.asarray(steps) * self._parts < taken, rows, self._function(end))
         return jax.tree.map(lambda row: jnp.moveaxis(row[self._rows], 0, leading), rows)
 
 

@@ -77,7 +77,8 @@ class Report(NamedTuple):
     residual: the largest |p(v) − v| over layers, as a fraction of the expected learning signal.
     settled: whether that is below the tolerance, or below what rounding lets one see.
     effort: sweeps or steps taken. stopped: the time it ended at (s); 0 where there is no time.
-    rescued: whether sweeps stalled and the root solver had to finish.
+    rescued: whether sweeps stalled and the root solver had to finish. parts: into how many equal
+    ones its steps had to be cut.
     """
 
     residual: Float[Array, "..."]
@@ -85,6 +86,7 @@ class Report(NamedTuple):
     effort: Float[Array, "..."]
     stopped: Float[Array, "..."]
     rescued: Bool[Array, "..."]
+    parts: Float[Array, "..."]
 
 
 Looked = tuple[Float[Array, "..."], Bool[Array, "..."]]

@@ -60,7 +60,8 @@ class Batch(NamedTuple):
 class Metrics(NamedTuple):
     """Of one presentation: the loss and error before teaching, and how each phase ended.
 
-    signals: what else is measured of its learning, scalars and one number a layer.
+    parts: into how many steps had to be cut, at most. signals: what else is measured of its
+    learning, scalars and one number a layer.
     """
 
     loss: Float[Array, ""]
@@ -69,6 +70,7 @@ class Metrics(NamedTuple):
     settled: Float[Array, " phases"]
     effort: Float[Array, " phases"]
     rescued: Float[Array, " phases"]
+    parts: Float[Array, " phases"]
     signals: dict[str, Array]
 
 

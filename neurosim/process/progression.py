@@ -25,7 +25,8 @@ class Progress(NamedTuple):
     """What a progress display is told after every chunk.
 
     loss, error: of the last batch and of the last test, means over the seeds that live.
-    tested_on: the samples of that test, "test" or "validation".
+    tested_on: the samples of that test, "test" or "validation". shortened: in how many
+    presentations fixed steps had to be cut so far.
     """
 
     done: int
@@ -33,6 +34,7 @@ class Progress(NamedTuple):
     loss: float
     error: float | None
     tested_on: str = "test"
+    shortened: int = 0
 
 
 @contextmanager
@@ -79,6 +81,8 @@ def numbers(progress: Progress) -> str:
     words = f"loss {progress.loss:.3g}"
     if progress.error is not None:
         words += f", {progress.tested_on} error {wording.percent(progress.error)}"
+    if progress.shortened:
+        words += f", steps cut in {progress.shortened}"
     return words
 
 

@@ -46,7 +46,7 @@ def _inspect(path: str | Path) -> dict[str, Any]:
     with Arrays.of(path) as tree:
         done = _done(tree)
         metrics, after = _metrics(tree)
-        phases = _phases(tree)
+        phases, shortened = _phases(tree), _shortened(tree)
         planned = tree["traces/presentation"].tolist() if "traces" in tree else []
     return said | {
         "model": about["model"],
@@ -58,6 +58,7 @@ def _inspect(path: str | Path) -> dict[str, Any]:
         "metrics_after": after,
         "diverged": summary.get("diverged", []),
         "phases": phases,
+        "shortened": shortened,
         "recorded": [number for number in planned if number < done[0]],
     }
 
@@ -130,6 +131,20 @@ def _phases(tree: Arrays) -> list[dict[str, Any]]:
     return phases
 
 
+def _shortened(tree: Arrays) -> dict[str, float]:
+    """What became of fixed steps; see `Run`."""
+    if "step" not in tree.members("metrics"):
+        return {}
+    whole = tree.attribute("metrics/step", "dt")
+    parts = np.rint(whole / _by_seed(tree, "metrics/step"))
+    most = np.nanmax(parts, axis=(1, 2), initial=1.0)
+    cut = np.flatnonzero(most > 1)
+    if not cut.size:
+        return {}
+    step = float(whole) / 1e3 / float(most.max())
+    return {"presentations": len(cut), "first": int(cut[0]), "step": step}
+
+
 # --- words --------------------------------------------------------------------------------------
 
 
@@ -169,5 +184,6 @@ def _settling(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
             given = phase["residual_worst"], how["tolerance"], report["precision"]
             what += wording.rounded(*given)
         yield "settled", what
+    yield from wording.shortened(report["shortened"], report["presentations"]["done"])
     if report["recorded"]:
         yield "in detail", f"presentations {wording.listed(report['recorded'])}"

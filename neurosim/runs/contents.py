@@ -118,7 +118,7 @@ class Contents:
     whose spikes are kept, with their attributes. stops: whether phases may end early. weights:
     every array of them. plastic: what can learn. neurons: behind every unit, at the spiking level.
     diagnosed: the measures of the teaching signals that every presentation has for each layer, with
-    what they are.
+    what they are. step: of fixed steps through which neurons move (s), else None.
     """
 
     def __init__(
@@ -134,6 +134,8 @@ class Contents:
         self.tests = tests if few is None else min(few, tests)
         self.many = len(seeds) > 1
         self.timed, self.stops = spec.timed, spec.level == "rate"
+        moving = spec.rate if spec.level == "rate" else None
+        self.step = None if moving is None or moving.adaptive else moving.dt
         self.names, self.slots = _phase_names(spec)
         self.times = [phase_times(spec, stage.phases) for stage in spec.stages]
         self.longest = max(self.times, key=lambda times: sum(map(len, times)))
@@ -308,6 +310,12 @@ class Contents:
             Variable("metrics/loss", dims, "1", "training loss before teaching, batch mean"),
             Variable("metrics/error", dims, "1", "fraction of the batch classified wrongly"),
             *[Variable(f"metrics/{n}", by_phase, "1", text) for n, text in described.items()],
+            *(
+                [Variable("metrics/step", by_phase, "ms", "shortest step that a sample took",
+                          attributes={"dt": self.step * MS})]
+                if self.step is not None
+                else []
+            ),
             Variable("evaluation/loss", dims, "1", f"mean loss on the {tested} samples, free phase",
                      attributes={"tested_on": tested}),
             Variable("evaluation/error", dims, "1", f"fraction of the {tested} samples wrong",

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 from neurosim import wording
 from neurosim.bounds import inside
 from neurosim.building import assembly
-from neurosim.levels.rate import longest_step
+from neurosim.levels.shortening import MOST
 from neurosim.levels.simulator import Examined
+from neurosim.levels.stability import longest_step
 from neurosim.networks.circuit import CircuitDynamics
 from neurosim.networks.dynamics import Target, rest
 from neurosim.networks.network import Network
@@ -110,15 +111,15 @@ def stability(
     smaller = f"model.target_step = {spec.model.target_step / 2:g}"
     if spec.level != "rate" or spec.rate is None or spec.rate.adaptive:
         return f"{text}; smaller steps of learning, such as {smaller}, may keep it in bounds"
-    longest = longest_step(spec.rate.scheme, found.eigenvalues, spec.rate.dt)
-    if longest < spec.rate.dt:
-        text += (
-            f", but steps of {format_time(spec.rate.dt)} amplify it; '{spec.rate.scheme}' needs a "
-            f"dt below {wording.duration(longest)}; {_shorter(spec.rate.dt, longest)} does"
-        )
-    else:
-        text += f"; a shorter step, {_shorter(spec.rate.dt, spec.rate.dt)}, or {smaller} may help"
-    return text
+    shortest = spec.rate.dt / MOST
+    longest = longest_step(spec.rate.scheme, found.eigenvalues, shortest)
+    if longest == shortest:
+        return f"{text}; steps down to {wording.duration(shortest)} were tried; {smaller} may help"
+    return (
+        f"{text}, but even steps cut to {wording.duration(shortest)} amplify it; "
+        f"'{spec.rate.scheme}' needs a dt below {wording.duration(longest)}; "
+        f"{_shorter(spec.rate.dt, longest)} does"
+    )
 
 
 def _steadying(

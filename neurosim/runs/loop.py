@@ -96,7 +96,7 @@ class Loop:
         """Before anything happened."""
         unknown = [math.nan] * len(self.seeds)
         states = self.engines[0].begin(self.setting.weights, 0, len(self.seeds))
-        return Position(states, 0, 0, {}, (unknown, list(unknown)), {}, {}, 0.0)
+        return Position(states, 0, 0, {}, (unknown, list(unknown)), {}, {}, {}, 0.0)
 
     def run(
         self, position: Position, record: Callable[[Contents], Recorder], request: Request
@@ -230,6 +230,7 @@ class Loop:
         self.recorder.writer.flush()
         self._look_for_divergence(stage, before, states, orders, at, chunk)
         self._note_settling(stage, done, chunk)
+        self._note_steps(done, chunk)
         self.position = replace(self.position, states=states, done=begin + stop)
         self._report(chunk)
 
@@ -322,9 +323,7 @@ class Loop:
 
     def _note_settling(self, stage: int, done: int, chunk: Mapping[str, np.ndarray]) -> None:
         """The smallest fractions and largest residuals so far, of every seed until it diverges."""
-        ends = [self.position.diverged.get(s, {}).get("presentation", math.inf) for s in self.seeds]
-        numbers = done + np.arange(chunk["settled"].shape[1])
-        living = numbers < np.array(ends)[:, None]
+        living = self._lived(done, chunk)
         for k, slot in enumerate(self.contents.slots[stage]):
             name = self.contents.names[slot]
             worst = float(np.min(chunk["settled"][:, :, k], initial=1.0, where=living))
@@ -332,6 +331,26 @@ class Loop:
                 self.position.settled[name] = min(worst, self.position.settled.get(name, 1.0))
                 left = float(np.max(chunk["residual"][:, :, k], initial=0.0, where=living))
                 self.position.residual[name] = max(left, self.position.residual.get(name, 0.0))
+
+    def _note_steps(self, done: int, chunk: Mapping[str, np.ndarray]) -> None:
+        """In how many presentations fixed steps were cut, of a living seed, and how short."""
+        living = self._lived(done, chunk)
+        most = np.max(chunk["parts"], axis=2, initial=1.0, where=living[:, :, None]).max(axis=0)
+        cut = np.flatnonzero(most > 1)
+        if self.contents.step is None or not cut.size:
+            return
+        so_far, step = self.position.shortened, self.contents.step / float(most.max())
+        self.position.shortened = {
+            "presentations": so_far.get("presentations", 0) + len(cut),
+            "first": so_far.get("first", done + int(cut[0])),
+            "step": min(step, so_far.get("step", step)),
+        }
+
+    def _lived(self, done: int, chunk: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Of every seed and presentation of a chunk, whether that was before it diverged."""
+        ends = [self.position.diverged.get(s, {}).get("presentation", math.inf) for s in self.seeds]
+        numbers = done + np.arange(chunk["settled"].shape[1])
+        return numbers < np.array(ends)[:, None]
 
     def _report(self, chunk: Mapping[str, np.ndarray]) -> None:
         if self.setting.progress is None:
@@ -345,6 +364,7 @@ class Loop:
                 float(np.mean(chunk["loss"][living, -1])),
                 float(np.mean(error)) if self.samples.classes else None,
                 tested_on(self.spec.task),
+                int(self.position.shortened.get("presentations", 0)),
             )
         )
 
@@ -458,6 +478,7 @@ class Loop:
             time.perf_counter() - self._began,
             self.position.settled,
             self.position.residual,
+            self.position.shortened,
             (self.plan.total, self.plan.asked),
         )
 

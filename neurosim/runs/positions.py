@@ -27,7 +27,8 @@ class Position:
     states: of all seeds; at the first presentation of a stage only its weights matter. done:
     presentations. evaluations: how many are done. diverged: by seed, when and where. test: the last
     test loss and error of every seed. settled: of each phase the smallest fraction so far.
-    residual: of each the largest of a sample. wall_s: how long it took to come here.
+    residual: of each the largest of a sample. shortened: see `Run`. wall_s: how long it took to
+    come here.
     """
 
     states: RunState
@@ -37,6 +38,7 @@ class Position:
     test: tuple[list[float], list[float]]
     settled: dict[str, float]
     residual: dict[str, float]
+    shortened: dict[str, float]
     wall_s: float
 
 
@@ -71,6 +73,7 @@ def checkpoint(position: Position, origin: Mapping[str, Any], ledger: Ledger) ->
         "test": position.test,
         "settled": position.settled,
         "residual": position.residual,
+        "shortened": position.shortened,
         "wall_s": position.wall_s,
         "ledger": ledger,
         "origin": origin,
@@ -105,6 +108,7 @@ class _Facts(BaseModel):
     test: tuple[list[float], list[float]]
     settled: dict[str, float]
     residual: dict[str, float]
+    shortened: dict[str, float]
     wall_s: float
     ledger: dict[str, tuple[int, int] | None]
     origin: _Origin
@@ -152,5 +156,6 @@ def position_from(saved: Checkpoint, template: RunState, plan: Plan) -> Position
         (about["test"][0], about["test"][1]),
         about["settled"],
         about["residual"],
+        about["shortened"],
         about["wall_s"],
     )

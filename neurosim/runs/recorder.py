@@ -1,7 +1,7 @@
 """The passage from device arrays to the file of a trace."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -142,7 +142,7 @@ class Recorder:
         """
         count = metrics["loss"].shape[1]
         where = slice(first, first + count)
-        for name, values in metrics.items():
+        for name, values in self._recorded(metrics):
             values = np.asarray(values, float)
             if values.ndim == 2 or name in self.contents.diagnosed:
                 block = np.moveaxis(values, 0, 1) if self.contents.many else values[0]
@@ -151,6 +151,14 @@ class Recorder:
                 full[..., self.contents.slots[stage]] = values
                 block = np.moveaxis(full, 0, 1) if self.contents.many else full[0]
             self.writer.write(f"metrics/{name}", where, block)
+
+    def _recorded(self, metrics: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+        """The metrics, with the step (ms) for the parts that it was cut into, if it is fixed."""
+        for name, values in metrics.items():
+            if name != "parts":
+                yield name, values
+            elif self.contents.step is not None:
+                yield "step", self.contents.step * MS / values
 
     def evaluation(self, number: int, loss: Any, error: Any, settled: Any) -> None:
         """The test set after `plan.evaluations[number]` presentations."""

@@ -20,8 +20,10 @@ class Run:
     lists over seeds where there are several. diverged: the seeds that did, and where. settled: of
     each phase the smallest fraction of a batch. residual: of each phase the largest, as a fraction
     of the expected learning signal; above the tolerance where samples did not settle, or where the
-    precision lets no more be seen. presentations: how many were planned, and how many the stages
-    ask for, of which `spiking.presentations` may allow fewer.
+    precision lets no more be seen. shortened: in how many `presentations` fixed steps had to be
+    cut, from which (`first`) on, and to how long a `step` at least (s); empty if in none.
+    presentations: how many were planned, and how many the stages ask for, of which
+    `spiking.presentations` may allow fewer.
     """
 
     path: Path
@@ -31,6 +33,7 @@ class Run:
     wall_s: float
     settled: dict[str, float]
     residual: dict[str, float]
+    shortened: dict[str, float]
     presentations: tuple[int, int]
 
     @property
@@ -43,6 +46,7 @@ class Run:
                 "diverged": self.diverged,
                 "settled": self.settled,
                 "residual": self.residual,
+                "shortened": self.shortened,
                 "presentations": dict(zip(("planned", "asked"), self.presentations, strict=True)),
                 "wall_s": self.wall_s,
             }
@@ -62,6 +66,7 @@ class Run:
                 ("settled", f"{k}: {wording.percent(v)} of samples{self._rounded(k)}")
                 for k, v in self.settled.items()
             ),
+            *wording.shortened(self.shortened, self.presentations[0]),
             ("wall time", wording.duration(self.wall_s)),
             ("trace", str(self.path)),
         ]

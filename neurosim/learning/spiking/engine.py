@@ -252,6 +252,7 @@ class SpikingEngine:
             unknown,
             effort,
             unknown,
+            unknown,
             {},
         )
         change = nothing(state.weights)
