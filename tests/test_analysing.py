@@ -34,6 +34,8 @@ def invoke(*words):
     return result.exit_code, result.output
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_a_model_with_exact_inverses():
     """Verdict, spectra in closed form, error law and its parts; all from a bare model file."""
     found = ns.analyze(

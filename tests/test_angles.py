@@ -108,6 +108,7 @@ def recorded(tmp_path, **changes):
         return run.spec.model, np.asarray(trace["signals/angle"])[0], *found.values(), W
 
 
+@pytest.mark.long
 def test_angles_of_microcircuits_are_to_the_gradient_of_conductances(tmp_path):
     """Of h_i = s(k_i W_i h_{i−1}), answered by k_L W_L h_{L−1}: k is the basal share.
 
@@ -131,6 +132,8 @@ def test_angles_of_microcircuits_are_to_the_gradient_of_conductances(tmp_path):
         assert angle == pytest.approx(np.degrees(np.arccos(cosine)), abs=1e-5)
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_no_angle_is_told_where_the_text_names_no_potential(tmp_path):
     """The online microcircuit applies s to a soma and to what it predicts."""
     changes = {"model.use": "microcircuit-online", "model.layers": [5, 6, 4, 3]}

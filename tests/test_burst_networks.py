@@ -327,6 +327,8 @@ def spoken(made, tmp_path):
     return of
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_what_is_learned_at_rest_is_learned_in_time(made):
     """The rate level ends its phases where the equilibrium level finds them."""
     before, rest, *_ = made("burst-ccn")

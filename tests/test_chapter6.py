@@ -19,6 +19,8 @@ def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(STUDIES))
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_every_method_of_every_task_is_a_protocol(tmp_path):
     from ch6.learning import METHODS, PROTOCOLS, TASKS, changes, jobs
 

@@ -114,7 +114,10 @@ def changed(path, name, change):
     return path
 
 
-@pytest.mark.parametrize("level", ["equilibrium", "rate", "spiking"])
+@pytest.mark.parametrize(
+    "level",
+    ["equilibrium", "rate", pytest.param("spiking", marks=[pytest.mark.long, pytest.mark.seldom])],
+)
 def test_a_trace_agrees_with_itself(traces, level):
     report = ns.compare(traces(level), traces(level))
     assert report["first"] is None and report["verdict"]["agree"] is True
@@ -155,7 +158,7 @@ def spiking_report(traces):
     [
         # Of soma and dendrites; the target of the output is no dendrite's.
         ("", 16),
-        ("circuit ", 16),
+        pytest.param("circuit ", 16, marks=[pytest.mark.long, pytest.mark.seldom]),
     ],
 )
 def test_spikes_differ_by_what_counting_them_and_their_network_cause(traces, kind, count):

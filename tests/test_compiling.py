@@ -23,6 +23,7 @@ def lowered(protocol, path) -> int:
     return sum("jaxpr_to_mlir" in name for name in SEEN)
 
 
+@pytest.mark.long
 def test_other_numbers_run_the_same_programs(tmp_path):
     """Of the model, of what it learns with, and of how well it has to settle."""
     forget()

@@ -170,6 +170,8 @@ def test_noise_of_the_learning_signal_is_what_simulations_show(model):
 # --- recorded -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_signals_of_phases_are_taken_apart_in_every_presentation(tmp_path):
     """What a run records of its first presentation is what the decomposition says of its batch."""
     small = {"task.train": 64, "task.test": 10, "stages.0.epochs": 1, "record.decomposition": True}

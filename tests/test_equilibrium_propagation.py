@@ -228,7 +228,7 @@ def descent(energy, before, x, y):
 @pytest.mark.parametrize(
     ("name", "order"),
     [
-        (HOPFIELD, 1),
+        pytest.param(HOPFIELD, 1, marks=pytest.mark.long),
         pytest.param(SYMMETRIC, 2, marks=pytest.mark.long),
         pytest.param(GAUSSIAN, 1, marks=pytest.mark.long),
     ],

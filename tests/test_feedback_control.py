@@ -266,6 +266,8 @@ def noise(run):
     return drawn / 0.1
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_every_cell_and_sample_draws_for_itself(noisy, tmp_path):
     """Standard normal numbers, of every presentation others."""
     given = {"stages.0.presentations": 2, "record.presentations": [0, 1], "shuffle": False}

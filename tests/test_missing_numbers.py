@@ -173,10 +173,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[] if "weights" in name else [pytest.mark.long])
-        for name in NETWORKS
-    ],
+    [pytest.param(name, marks=pytest.mark.long) for name in NETWORKS],
 )
 def test_networks_are_analysed_in_words(name):
     model, changes = NETWORKS[name]

@@ -279,7 +279,7 @@ tau_ref = "3 ms"
 """
 
 
-@pytest.mark.parametrize("level", ["spiking", "rate"])
+@pytest.mark.parametrize("level", [pytest.param("spiking", marks=pytest.mark.long), "rate"])
 def test_they_learn_to_spike_at_given_rates(tmp_path, level):
     """The delta rule on counted spikes, or on the line for their rate: a teacher's as targets."""
     phases = [

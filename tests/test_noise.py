@@ -181,7 +181,7 @@ def noisy(family):
 @pytest.mark.parametrize(
     ("scheme", "dt", "time"),
     [
-        ("euler", 0.005, "discrete"),
+        pytest.param("euler", 0.005, "discrete", marks=[pytest.mark.long, pytest.mark.seldom]),
         ("heun", 0.005, "discrete"),
         pytest.param("heun", 0.001, "continuous", marks=pytest.mark.long),
     ],

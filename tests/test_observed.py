@@ -220,6 +220,7 @@ def test_weights_that_flow_are_seen_through_the_same_quantities(recorded):
 # --------------------------------------------------------------------------------- spikes
 
 
+@pytest.mark.long
 def test_spikes_bring_means_and_the_rest_follows_of_them(recorded):
     """Of the window, within what counting lets expect; estimates have what traces have.
 
@@ -263,6 +264,8 @@ def test_the_mean_of_a_phase_is_that_of_its_parts(recorded):
         np.testing.assert_allclose(whole, parts, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_bursting_cells_have_potentials_as_they_are_and_two_counts(recorded):
     """Estimates are means of potentials over the window; what spikes say is no function of them."""
     found, path = recorded(BURSTING, "spiking")
@@ -279,6 +282,8 @@ def test_bursting_cells_have_potentials_as_they_are_and_two_counts(recorded):
     assert 0 < np.abs(apart).max() < 1.5
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 @compiled
 def test_a_program_of_its_own_records_the_same(recorded):
     short = {"stages.0.phases.0.duration": "60 ms", "stages.0.phases.1.duration": "60 ms"}
@@ -327,6 +332,8 @@ def test_names_that_brian_needs_for_something_else_are_refused(line, message):
     assert (("cells", "pyramidal", "equations"), text) in found
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_names_of_spike_generators_may_be_quantities(recorded):
     """Of those that a cell could well have, all at once."""
     taken = sorted(TAKEN - {"inf", "weight"})

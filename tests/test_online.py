@@ -240,6 +240,8 @@ def test_online_tends_to_quasi_static_at_first_order(engine, case):
     assert differences[-1] < 0.2 * moved
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_a_nonlinear_network_too(engine):
     """Leaky ReLU, which scales as linear units do, against the equilibrium level of the engine."""
     leaky = {"model.activation": {"name": "leaky-relu", "slope": 0.5}}
@@ -337,6 +339,8 @@ def test_memory_is_a_low_pass_filter_that_can_be_closed():
 # -------------------------------------------------------------------------------- tied and batches
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_tied_inverses_follow_the_moving_weights(engine):
     """At the end Q W = I to rounding; and at every recorded moment g_1 = W_2(t)⁻¹ h_2(t).
 

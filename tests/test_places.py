@@ -143,6 +143,8 @@ def test_what_neurosim_drew_under_the_usual_name_it_draws_again(options):
     assert figure.read_text() == "precious"
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_plots_and_comparisons_are_drawn_again_too():
     ns.run("tiny.toml", out="a.h5")
     shutil.copy("a.h5", "b.h5")

@@ -245,6 +245,7 @@ def together(arrays):
     return np.concatenate([np.ravel(a) for a in arrays])
 
 
+@pytest.mark.long
 def test_synapses_learn_the_gradient_where_the_output_is_weak(run):
     """Σ_L ΔW → −∂⟨ℓ⟩/∂W, with biases, of a batch."""
     changes = {"model.cells.output_error.parameters.variance": 1e4}

@@ -69,6 +69,7 @@ def hits():
 # --- what is kept ---------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_numbers_are_the_same_with_and_without_the_cache(folder, tmp_path, monkeypatch, hits):
     (tmp_path / "tiny.toml").write_text(TINY)
     protocol = ns.load_protocol(tmp_path / "tiny.toml", SHORT | {"level": "equilibrium"})

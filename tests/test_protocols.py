@@ -61,7 +61,20 @@ def test_every_shipped_protocol_is_here():
     assert {*SHORT, "microcircuit-self-prediction", ASKS_FOR_FILES} == set(bundled("protocols"))
 
 
-@pytest.mark.parametrize("name", SHORT)
+OFTEN = {
+    "quickstart", "multiplexing-digits", "student-teacher", "sleep", "target-propagation",
+    "backprop-digits", "microcircuit-digits", "spiking-multiplexing",
+}  # fmt: skip
+"""Those looked at every time; the files of the other models have tests of their learning."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in OFTEN else [pytest.mark.long, pytest.mark.seldom])
+        for name in SHORT
+    ],
+)
 def test_shipped_protocols_learn(name, tmp_path):
     overrides, fraction = SHORT[name]
     protocol = ns.load_protocol(name, SMALL | overrides)

@@ -130,7 +130,10 @@ def tiny(tmp_path):
     return Runner(tmp_path, {"level": "equilibrium"})
 
 
-SELDOM = {"adaptive steps, adam", "two ways of feedback, events and bursts", "online"}
+SELDOM = {
+    "adaptive steps, adam", "two ways of feedback, events and bursts", "online", "spiking",
+    "noise, float32",
+}  # fmt: skip
 """Cases that take longest."""
 
 

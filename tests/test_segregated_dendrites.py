@@ -105,7 +105,9 @@ def as_published(W, b, Y, x, label, g_a):
     return [np.outer(s, p) for s, p in zip(signals, psp, strict=True)], signals, predicted
 
 
-@pytest.mark.parametrize("g_a", [0.0, 0.05])
+@pytest.mark.parametrize(
+    "g_a", [pytest.param(0.0, marks=[pytest.mark.long, pytest.mark.seldom]), 0.05]
+)
 def test_changes_are_those_of_the_source(g_a):
     """At rest and in its units: rate = 20 λ² η of weights λ times its own, λ its 0.2 per ms.
 
@@ -201,6 +203,7 @@ def test_feedback_learns_to_predict_the_soma():
     assert (gap[1] < 0.2 * gap[0]).all()
 
 
+@pytest.mark.long
 def test_images_are_read_from_a_folder(idx_folder):
     """As those of MNIST, whatever their size: bright pixels are rates of 1."""
     given = {

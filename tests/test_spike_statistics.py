@@ -167,6 +167,7 @@ def test_potentials_are_held_apart_as_they_are(tmp_path):
     assert ns.compare(one, one)["verdict"]["agree"] is True
 
 
+@pytest.mark.long
 def test_recordings_of_chance_are_compared_by_their_spikes(tmp_path):
     poisson = {"duration": "2 s", "dt": "1 ms", "copies": 30, "record.every": "10 ms"}
     a, b = (recorded(tmp_path / f"{s}.h5", "spontaneous", poisson | {"seed": s}) for s in (0, 1))

@@ -114,7 +114,9 @@ def test_spikes_are_sonata(finished):
 @pytest.mark.parametrize(
     ("protocol", "changes"),
     [
-        ("multiplexing-digits", {"model.spiking.soma": "poisson"}),
+        pytest.param(
+            "multiplexing-digits", {"model.spiking.soma": "poisson"}, marks=pytest.mark.long
+        ),
         pytest.param(
             "mixture-single-phase",
             {"model.layers": [6, 6, 6], "stages.0.phases.1.duration": None},
