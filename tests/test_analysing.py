@@ -75,6 +75,8 @@ def test_a_protocol_whose_inverses_are_wrong_and_whose_somata_are_noisy():
     assert lower.reconstruction > 0 == upper.reconstruction
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_models_without_mixing_or_teaching():
     multiplexing = ns.analyze("multiplexing", {"layers": [4, 5, 5, 3]}, samples=2, starts=0)
     assert multiplexing.taught == "frozen" and multiplexing.inverses.tolerated is None

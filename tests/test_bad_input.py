@@ -359,6 +359,7 @@ def traces(tmp_path_factory):
     return place
 
 
+@pytest.mark.long
 @given(data=st.data())
 def test_a_damaged_trace_is_refused_in_words(traces, data):
     path = traces / "bad.h5"

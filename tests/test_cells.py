@@ -403,8 +403,8 @@ def by_scipy(protocol, until):
     [
         ("lif", "400 pA", 9),
         ("adex", "1 nA", 5),
-        ("izhikevich", "300 pA", 5),
-        ("bursting-pyramidal", "800 pA", 3),
+        pytest.param("izhikevich", "300 pA", 5, marks=[pytest.mark.long, pytest.mark.seldom]),
+        pytest.param("bursting-pyramidal", "800 pA", 3, marks=pytest.mark.long),
     ],
 )
 def test_spikes_are_those_of_scipy_as_the_step_shrinks(recorded, use, amplitude, count):

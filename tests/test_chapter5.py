@@ -185,6 +185,8 @@ def test_studies_save_figures_as_the_package_does():
     assert not [path.name for path in studies if ".savefig(" in path.read_text(encoding="utf-8")]
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_table_3_1(monkeypatch, tmp_path, capsys):
     import table31
 

@@ -116,7 +116,11 @@ def changed(path, name, change):
 
 @pytest.mark.parametrize(
     "level",
-    ["equilibrium", "rate", pytest.param("spiking", marks=[pytest.mark.long, pytest.mark.seldom])],
+    [
+        "equilibrium",
+        pytest.param("rate", marks=[pytest.mark.long, pytest.mark.seldom]),
+        pytest.param("spiking", marks=[pytest.mark.long, pytest.mark.seldom]),
+    ],
 )
 def test_a_trace_agrees_with_itself(traces, level):
     report = ns.compare(traces(level), traces(level))
@@ -337,6 +341,8 @@ def test_two_seeds_have_sizes_and_curves_in_common(traces):
     assert "not comparable" in in_words(report)
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_two_models_are_compared_in_what_their_variables_mean(traces):
     """Free phases of the same weights are the same forward pass, whatever carries it."""
     report = ns.compare(traces("equilibrium"), traces("model"))

@@ -131,7 +131,10 @@ def test_covariance_of_a_lone_compartment_is_that_of_its_process():
     )
 
 
-@pytest.mark.parametrize("model", ["mixture", "mixture-two-phase"])
+@pytest.mark.parametrize(
+    "model",
+    ["mixture", pytest.param("mixture-two-phase", marks=[pytest.mark.long, pytest.mark.seldom])],
+)
 def test_noise_of_the_learning_signal_is_what_simulations_show(model):
     """Linear mixture, noisy somata: deviation over 4000 samples within 5 % of Lyapunov's."""
     noisy = mixture(0.2, model, noise={"soma": 0.05})

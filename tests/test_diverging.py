@@ -52,6 +52,7 @@ def test_one_step_multiplies_a_mode_by_its_amplification(scheme):
             )
 
 
+@pytest.mark.long
 def test_steps_that_are_too_long_are_told_from_an_unstable_network(run):
     """Euler's steps amplify the fastest mode from dt = 2/|λ| on, which a 64th may not reach.
 
@@ -85,6 +86,8 @@ def test_an_unstable_network_is_named_as_such(run):
     assert caught.value.exit_code == 1
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_an_unstable_network_is_told_the_mu_that_would_do(run):
     """The advice, taken, must let the same network run."""
     changes = {

@@ -255,6 +255,8 @@ def test_feedback_weights_stay_the_transposes_of_those_that_learn(run):
 # --------------------------------------------------------------------------------------- levels
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_neurons_in_time_learn_what_neurons_at_rest_do(run):
     """To what 2 s leave of phases whose slowest mode takes far less."""
     rest, moving = (learned(run(HOPFIELD, level=level))[1] for level in ("equilibrium", "rate"))

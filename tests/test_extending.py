@@ -154,7 +154,9 @@ def test_own_probe_of_a_credit(tmp_path):
     np.testing.assert_array_equal(*found)
 
 
-@pytest.mark.parametrize("level", ["equilibrium", "rate"])
+@pytest.mark.parametrize(
+    "level", [pytest.param("equilibrium", marks=[pytest.mark.long, pytest.mark.seldom]), "rate"]
+)
 def test_own_circuit_runs_at_both_levels_and_they_agree(tmp_path, level):
     own = ADDITIVE | {"model.layers": [64, 16, 10], "precision": "float64"}
     result = run(tmp_path, own, level=level)

@@ -137,6 +137,8 @@ def test_a_protocol_like_a_model_is_refused():
         ns.load_protocol("quickstart", {"model.like": "mixture"})
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_a_run_of_a_model_like_another_goes_through_its_trace():
     """A trace holds all of the model, and needs neither file."""
     given = {"model.use": "mixture-dendrites", "model.layers": [64, 8, 10], "record.samples": 1}

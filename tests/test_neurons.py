@@ -231,6 +231,8 @@ target = "numpy"
 """
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_a_line_for_their_rate_serves_the_levels_without_spikes(tmp_path):
     """1/(τ_ref + τ ln(I/(I−1))): to a spike in the window of 0.5 s, and a step of an interval."""
     found = {}

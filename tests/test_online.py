@@ -266,6 +266,8 @@ def test_a_nonlinear_network_too(engine):
 # ------------------------------------------------------------------------------------------ gates
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_closed_plasticity_leaves_weights_bitwise(engine):
     """Whatever moves beside them; open plasticity does move them."""
     W, Q = start()

@@ -260,6 +260,8 @@ def test_synapses_learn_the_gradient_where_the_output_is_weak(run):
     assert np.linalg.norm(found - expected) < 2e-3 * np.linalg.norm(expected)
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_neurons_in_time_learn_what_neurons_at_rest_do(run):
     rest, moving = (together(run(level)[0]) for level in ("equilibrium", "rate"))
     assert np.linalg.norm(moving - rest) < 1e-6 * np.linalg.norm(rest)
@@ -288,6 +290,8 @@ def test_spikes_learn_what_rates_do_but_for_their_scatter(run):
 # ------------------------------------------------------------------------------------- resuming
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch):
     """In the middle of an epoch of digits, with the shipped protocol."""
     monkeypatch.setattr(import_module("neurosim.runs.loop"), "CHUNK_SECONDS", 0.0)

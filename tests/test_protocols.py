@@ -62,8 +62,8 @@ def test_every_shipped_protocol_is_here():
 
 
 OFTEN = {
-    "quickstart", "multiplexing-digits", "student-teacher", "sleep", "target-propagation",
-    "backprop-digits", "microcircuit-digits", "spiking-multiplexing",
+    "quickstart", "multiplexing-digits", "target-propagation", "backprop-digits",
+    "microcircuit-digits", "spiking-multiplexing",
 }  # fmt: skip
 """Those looked at every time; the files of the other models have tests of their learning."""
 
@@ -90,6 +90,8 @@ def test_shipped_protocols_learn(name, tmp_path):
         assert set(result.settled.values()) == {1.0}
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_a_microcircuit_learns_to_predict_itself(tmp_path):
     """Apical potentials fall, in 64 presentations of 3840, to less than a fifth.
 

@@ -17,8 +17,8 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def _marks(text: str):
-    """What is a part of another block is run with those that are long."""
-    return [] if text.startswith("name = ") else [pytest.mark.long]
+    """What trains a network is run with the long tests."""
+    return [] if text.startswith("name = ") and "task" not in text else [pytest.mark.long]
 
 
 def blocks(language: str, pages=PAGES):

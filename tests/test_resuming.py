@@ -132,7 +132,7 @@ def tiny(tmp_path):
 
 SELDOM = {
     "adaptive steps, adam", "two ways of feedback, events and bursts", "online", "spiking",
-    "noise, float32",
+    "noise, float32", "bursts against a phase before",
 }  # fmt: skip
 """Cases that take longest."""
 

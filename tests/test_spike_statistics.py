@@ -144,6 +144,8 @@ def recorded(path, name, changes):
     return ns.record(name, {"target": "numpy"} | changes, out=path).path
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_potentials_are_held_apart_as_they_are(tmp_path):
     """Two membranes that charge to other potentials: the difference is known."""
     one = recorded(tmp_path / "one.h5", "current-clamp", PASSIVE)

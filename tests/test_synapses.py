@@ -292,6 +292,8 @@ def test_cells_are_wired_alike_in_every_sweep_and_never_to_themselves(recorded):
         assert (weights == 2).all()
 
 
+@pytest.mark.long
+@pytest.mark.seldom
 def test_cells_of_a_group_draw_parameters_that_synapses_know(recorded):
     """A synapse that is always open, as wide as the leak that its cell has drawn, halves it all."""
     spread = {"parameters": PASSIVE["parameters"] | {"g": {"mean": "10 nS", "spread": "3 nS"}}}
