@@ -53,6 +53,7 @@ def test_changes_are_error_times_sensitivity(tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_spikes_come_as_often_as_the_curve_without_softening_says(tmp_path):
     """Under constant currents of 1.2 and more, to a spike of the window and some steps."""
     given = {

@@ -359,6 +359,7 @@ def test_spikes_say_what_rates_say_as_one_over_the_root_of_N_T(model, spoken):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_spikes_of_a_single_phase_learn_what_rates_learn(spoken):
     """Changes of W by counted events and bursts point where those of the rate level point."""
     rates, counted = spoken("burst-ccn", "rate"), spoken("burst-ccn", neurons=200)

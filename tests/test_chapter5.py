@@ -46,6 +46,7 @@ def test_a_method_has_one_color_in_every_figure_and_shares_it_with_none_beside_i
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_toy_networks_and_learned_inverses(monkeypatch, tmp_path):
     names = ["5.2", "5.3", "5.4", "5.5", "5.9", "5.10", "5.11", "5.12"]
     found = figures(monkeypatch, tmp_path, *names, "--seeds", "3")

@@ -397,6 +397,7 @@ dt = "1 ms"
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_in_a_single_phase_feedback_learns_from_the_covariance_of_noise(tmp_path):
     """dQ/dt = −⟨v^A (u − ū)ᵀ⟩/σ², the covariance that a Lyapunov equation gives, whatever u is."""
     (tmp_path / "single.toml").write_text(SINGLE, encoding="utf-8")

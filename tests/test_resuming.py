@@ -130,8 +130,11 @@ def tiny(tmp_path):
     return Runner(tmp_path, {"level": "equilibrium"})
 
 
-LONG = {"two ways of feedback, events and bursts", "online", "spiking"}
-SELDOM = {"adaptive steps, adam", "noise, float32", "bursts against a phase before"}
+LONG = {"online", "spiking"}
+SELDOM = {
+    "adaptive steps, adam", "noise, float32", "bursts against a phase before",
+    "two ways of feedback, events and bursts",
+}  # fmt: skip
 """Cases that take longest."""
 
 
