@@ -130,6 +130,7 @@ def test_noise_in_signals_that_have_a_channel_of_their_own():
     assert all(0 < row.snr < np.inf for row in found.signals)
 
 
+@pytest.mark.long
 def test_a_trace_before_and_after_learning(trace, tmp_path):
     before, after = (ns.analyze(trace, at=at, samples=3, starts=0) for at in ("initial", None))
     assert (before.moment, after.moment) == ("initial", "final")

@@ -87,8 +87,8 @@ COMPENSATED = [
 @pytest.mark.parametrize(
     "rule",
     [
-        "reconstruction",
-        pytest.param("white-noise", marks=pytest.mark.long),
+        pytest.param("reconstruction", marks=pytest.mark.long),
+        pytest.param("white-noise", marks=[pytest.mark.long, pytest.mark.seldom]),
         pytest.param("tied", marks=pytest.mark.long),
         pytest.param("difference", marks=pytest.mark.long),
     ],

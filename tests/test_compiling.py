@@ -155,6 +155,7 @@ print(*losses)
 """
 
 
+@pytest.mark.long
 def test_as_many_samples_as_one_likes_are_numbers(tmp_path):
     """As XLA compiles for users; the tests themselves are compiled more quickly, and soundly."""
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}

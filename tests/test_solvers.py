@@ -175,9 +175,8 @@ def test_implicit_steps_solve_nonlinear_networks_too():
     assert np.all(steps <= 1.2 * explicit)
 
 
-@pytest.mark.parametrize(
-    "watched", [pytest.param(False, marks=[pytest.mark.long, pytest.mark.seldom]), True]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("watched", [pytest.param(False, marks=pytest.mark.seldom), True])
 def test_a_solver_that_fails_is_reported_whoever_watches(watched):
     """An implicit stage cannot be solved to 1e-30: its phase is neither finite nor settled."""
     level, times = Rate("kvaerno5", 0.002, False, 1e-30, 1e-30, 1e-3), (0.03, 0.06)
