@@ -126,6 +126,12 @@ def shown_in(dimension: str | None) -> tuple[str, float]:
     return "1", 1.0
 
 
+def size_of(unit: str) -> float:
+    """How large a unit is in SI units; 1 of "1"."""
+    powers = {name: power for units in UNITS.values() for name, power in units.items()}
+    return float(f"1e{(powers | {'1': 0})[unit]}")
+
+
 def format_time(seconds: float) -> str:
     """Write a time in seconds as text with a unit: 0.02 is `"20 ms"`."""
     return format_quantity(seconds, "time")

@@ -45,7 +45,8 @@ def test_help_is_instant_and_needs_no_jax():
 def test_a_run_imports_nothing_of_other_levels(tmp_path):
     run = ["run", "backprop-digits", "--level", "equilibrium", "--set", "stages.0.epochs=1"]
     small = ["--set", "model.layers=[64,8,10]", "--set", "record.presentations=0", "--quiet"]
-    command = [sys.executable, "-c", LIGHT, json.dumps([[*run, *small]])]
+    cell = ["run", "input-resistance", "--set", "model.use=pyramidal", "--quiet"]
+    command = [sys.executable, "-c", LIGHT, json.dumps([[*run, *small], cell])]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = set(ast.literal_eval(done.stderr.splitlines()[-1]))
     assert "jax" in found

@@ -4,8 +4,6 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +27,14 @@ from neurosim.recordings.measures import (
     measure,
     plain,
 )
+from neurosim.recordings.provenance import provenance
 from neurosim.runs import programs
-from neurosim.runs.environment import commit, versions
 from neurosim.specs import CellProtocolSpec
 from neurosim.stimuli import Stimulus
 from neurosim.traces.layout import Axis, Variable
 from neurosim.traces.naming import placed
 from neurosim.traces.writer import TraceWriter, refuse_existing
-from neurosim.units import format_time, shown_in, steps
+from neurosim.units import format_time, shown_in, size_of, steps
 
 FEW = 6
 """Sweeps that a summary tells of."""
@@ -307,8 +305,7 @@ class _Contents:
     def size(self, name: str) -> float:
         """The unit of a measure in SI units."""
         unit = self.units[name]
-        from_files = {"mV": 1e-3, "ms": 1e-3, "pA": 1e-12, "Hz": 1.0, "1": 1.0}
-        return SIZES.get(unit) or from_files[unit]
+        return SIZES[unit] if unit in SIZES else size_of(unit)
 
     @property
     def summary(self) -> tuple[dict[str, list[float | None]], dict[str, float | None]]:
@@ -341,22 +338,8 @@ def _write(
 ) -> None:
     spec, cell = protocol.spec, protocol.cell
     level = "spiking" if protocol.stepped else "rate"
-    attributes = {
-        "Conventions": "CF-1.11",
-        "title": f"neurosim {spec.name}, {spec.model.name}",
-        "neurosim_version": version("neurosim"),
-        "protocol": spec.name,
-        "model": spec.model.name,
-        "level": level,
-        "readout": cell.readout,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "versions": json.dumps(versions(level)),
-    }
-    texts = {
-        "protocol_json": spec.model_dump_json(exclude_none=True),
-        "overrides": json.dumps({key: str(value) for key, value in protocol.overrides.items()}),
-    }
+    attributes, texts = provenance(protocol, level, f"{spec.name}, {spec.model.name}")
+    attributes |= {"model": spec.model.name, "readout": cell.readout}
     copies: dict[str, str | int] = {"copies": spec.copies, "layout": "node = sweep * copies + copy"}
     populations = {spec.model.name: copies} if cell.cell.firing is not None else {}
     shape = (protocol.sweeps, spec.record.copies, -1)

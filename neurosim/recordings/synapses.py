@@ -4,10 +4,8 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,16 +13,17 @@ from neurosim import wording
 from neurosim.building.synapses import SynapticProtocol
 from neurosim.circuits.synapses import WEIGHT, side
 from neurosim.errors import DivergedError
-from neurosim.levels.spiking.synapses import Course, Found
-from neurosim.levels.spiking.synapses import record as computed
 from neurosim.recordings.measures import plain
 from neurosim.recordings.populations import UNITS, in_bins
-from neurosim.runs.environment import commit, versions
+from neurosim.recordings.provenance import provenance
 from neurosim.specs import SynapticProtocolSpec
 from neurosim.traces.layout import Axis, Variable
 from neurosim.traces.naming import placed
 from neurosim.traces.writer import TraceWriter, refuse_existing
-from neurosim.units import format_time, shown_in, steps
+from neurosim.units import format_time, shown_in, size_of, steps
+
+if TYPE_CHECKING:
+    from neurosim.levels.spiking.synapses import Found
 
 LEVEL = "spiking"
 
@@ -104,6 +103,9 @@ def record(
         InputError: the trace exists or cannot be there; nothing was computed.
         DivergedError: something left the finite numbers; nothing was written.
     """
+    from neurosim.levels.spiking.synapses import Course  # which imports Brian2
+    from neurosim.levels.spiking.synapses import record as computed
+
     began = time.perf_counter()
     spec = protocol.spec
     path = trace_path(spec, out)
@@ -128,7 +130,7 @@ def record(
     return done
 
 
-def _check_finite(protocol: SynapticProtocol, found: Found, times: np.ndarray) -> None:
+def _check_finite(protocol: SynapticProtocol, found: "Found", times: np.ndarray) -> None:
     for what, values in {**found.after, **found.recorded}.items():
         bad = ~np.isfinite(values)
         if bad.any():
@@ -207,7 +209,7 @@ class _Contents:
 
     # --- what is measured
 
-    def take(self, found: Found, times: np.ndarray) -> None:
+    def take(self, found: "Found", times: np.ndarray) -> None:
         """Measure, and lay out what will be written."""
         protocol = self._protocol
         spec, wired, sweeps = protocol.spec, protocol.wired, protocol.sweeps
@@ -243,16 +245,14 @@ class _Contents:
         """Over all cells or synapses of every sweep."""
         return values[what].reshape(self._protocol.sweeps, -1).mean(axis=1)
 
-    def _size(self, name: str) -> float:
-        """The unit of a number in SI units."""
-        sizes = {"mV": 1e-3, "ms": 1e-3, "pA": 1e-12, "nS": 1e-9, "pF": 1e-12}
-        return sizes.get(self.units[name], 1.0)
-
     @property
     def summary(self) -> tuple[dict[str, list[float | None]], dict[str, list[float | None]]]:
         """What was measured, as plain numbers."""
         sweeps, curve = (
-            {name: [plain(v / self._size(name)) for v in values] for name, values in many.items()}
+            {
+                name: [plain(v / size_of(self.units[name])) for v in values]
+                for name, values in many.items()
+            }
             for many in (self._sweeps, self._curve)
         )
         return sweeps, curve
@@ -338,24 +338,11 @@ class _Contents:
         left = f"d{name}/dt" if name in cell.states else name
         return f"{left} = {cell.cell.right(name).text}"
 
-    def write(self, done: SynapticRecording, found: Found, force: bool) -> None:
+    def write(self, done: SynapticRecording, found: "Found", force: bool) -> None:
         """Write all of it to a trace."""
         protocol, spec = self._protocol, self._protocol.spec
         sweeps = protocol.sweeps
-        attributes = {
-            "Conventions": "CF-1.11",
-            "title": f"neurosim {spec.name}",
-            "neurosim_version": version("neurosim"),
-            "protocol": spec.name,
-            "level": LEVEL,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": commit(),
-            "versions": json.dumps(versions(LEVEL)),
-        }
-        texts = {
-            "protocol_json": spec.model_dump_json(exclude_none=True),
-            "overrides": json.dumps({k: str(v) for k, v in protocol.overrides.items()}),
-        }
+        attributes, texts = provenance(protocol, LEVEL, spec.name)
         every = slice(0, sweeps)
         with TraceWriter(
             done.path, self._axes, self._variables, attributes, texts, force, self._populations
@@ -376,9 +363,9 @@ class _Contents:
                 writer.write(f"populations/{name.replace('.', '/')}", every, values)
             for name, values in self._sweeps.items():
                 path = f"measures/{name.replace('.', '/')}"
-                writer.write(path, every, values / self._size(name))
+                writer.write(path, every, values / size_of(self.units[name]))
             for name, path in self._curve_paths.items():
-                writer.write(path, every, self._curve[name] / self._size(name))
+                writer.write(path, every, self._curve[name] / size_of(self.units[name]))
             for name in self._populations:
                 at, who = found.spikes[name]
                 writer.append_spikes(name, at * 1e3, who)
