@@ -70,7 +70,7 @@ class Reference:
         e = 2 * (h[L] - y)
         if method == "ao-sdtp":  # the last output unit has no label
             e[:, 2:] = 0
-        if method in ("backprop", "bp-fixed", "fa", "dfa", "bdfa"):
+        if method in ("backprop", "bp-fixed", "rbp", "srbp", "bdfa"):
             teaching = self.errors(e, D)
         else:
             target = self.targets(e, h, D)
@@ -139,12 +139,12 @@ class Reference:
         """Backprop and feedback alignment: −e_L at the top, sent down."""
         teaching = {self.L: -e}
         for i in range(self.L - 1, 0, -1):
-            if self.method == "dfa":
+            if self.method == "srbp":
                 teaching[i] = (D[self.L] * -e) @ self.Q[i - 1].T
             else:
                 back = self.W[i]
-                if self.method in ("fa", "bdfa"):
-                    back = self.Q[i - 1 if self.method == "fa" else i].T
+                if self.method in ("rbp", "bdfa"):
+                    back = self.Q[i - 1 if self.method == "rbp" else i].T
                 teaching[i] = (D[i + 1] * teaching[i + 1]) @ back
         return teaching
 

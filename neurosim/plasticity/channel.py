@@ -6,26 +6,31 @@ forward weights as they have become, from the activity and the targets as they w
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Scalar
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.circuits.chain import links
 from neurosim.circuits.populations import Projection
 from neurosim.circuits.tables import TEACHING
 from neurosim.credit import Credit
+from neurosim.credit.channel import Passage
 from neurosim.errors import InputError, arrived, asked, of_shape
+from neurosim.functions.quantization import Quantizer
 from neurosim.levels.simulator import Phase
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights, Signals
 from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Layers, Network, Weights, tie
+from neurosim.networks.wirings import WIRINGS
 from neurosim.plasticity import FeedbackRule
 from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
 from neurosim.plasticity.local import Sides
 from neurosim.plasticity.rank_one import Pair, factors, refreshed, robust_update
+from neurosim.plasticity.redrawing import Redrawing
 from neurosim.plasticity.signals import apical_delta
 
 ASSIGN = "assign(network, weights, now, label, step) -> one teaching signal a layer, as a tuple"
@@ -37,11 +42,15 @@ DRIFT_EVERY = 32
 
 
 class Shown(NamedTuple):
-    """A batch, batch first, and the rest of the network under it."""
+    """A batch, batch first, and the rest of the network under it.
+
+    ids: the samples' places in the data set, which select what is drawn for them.
+    """
 
     x: Float[Array, "batch n_0"]
     labels: Float[Array, "batch n_L"]
     readout: Signals
+    ids: Int[Array, " batch"]
 
 
 class Iteration(NamedTuple):
@@ -72,6 +81,9 @@ class ChannelLearning(eqx.Module):
     Q. noise: σ of rules that inject some. tied: the start that Q follows, or None. optimizers: of
     forward and feedback weights. top_down: feedback matrices take turns. threshold, refresh: ε of
     the robust Sherman–Morrison update, and the drift past which an inverse is computed anew.
+    passage: what becomes of errors on their way, where the credit sends some. redrawing: how random
+    weights of the channel are drawn in every presentation. quantizer: of what every sample adds to
+    a forward weight.
     """
 
     credit: Credit = eqx.field(static=True)
@@ -91,6 +103,9 @@ class ChannelLearning(eqx.Module):
     top_down: bool = eqx.field(static=True)
     threshold: Scalar | float
     refresh: Scalar | float
+    passage: Passage
+    redrawing: Redrawing | None
+    quantizer: Quantizer | None
 
     def moment(
         self,
@@ -121,11 +136,14 @@ class ChannelLearning(eqx.Module):
         chain: Weights,
         labels: Float[Array, "batch n_L"],
         readout: Readout,
+        keys: Key[Array, " batch"] | None = None,
     ) -> Layers:
-        """The teaching signals of the batch."""
+        """The teaching signals of the batch. keys: of samples, without which none are dropped."""
 
-        def one(now: Readout, y: Float[Array, " n_L"]) -> Layers:
-            given = network, chain, now, y, self.target_step
+        def one(now: Readout, y: Float[Array, " n_L"], key: PRNGKeyArray | None) -> Layers:
+            passage = replace(self.passage, key=key)
+            more = () if self.credit.route is None else (passage,)
+            given = network, chain, now, y, self.target_step, *more
             found = asked("model.credit", self.credit.assign, ASSIGN, *given)
             if not isinstance(found, tuple) or len(found) != len(now.rate):
                 got = f"{len(found)} entries" if isinstance(found, tuple) else arrived(found)
@@ -135,7 +153,7 @@ class ChannelLearning(eqx.Module):
             layers = zip(found, now.rate, strict=True)
             return tuple(of_shape("model.credit", t, h.shape, ASSIGN) for t, h in layers)
 
-        return jax.vmap(one)(readout, labels)
+        return jax.vmap(one)(readout, labels, keys)
 
     def taught(
         self, network: Network, chain: Weights, readout: Readout, teaching: Layers
@@ -143,7 +161,10 @@ class ChannelLearning(eqx.Module):
         """The readout with what the channel brings to it."""
         teacher = tuple(h + t for h, t in zip(readout.rate, teaching, strict=True))
         if self.credit.form is None:
-            return readout._replace(teacher=teacher)
+            errors = map(self.passage.sent, readout.slope, teaching)
+            sent = dict(enumerate(errors, start=1))
+            carried = tuple(sent[above] for _, above in WIRINGS[self.credit.wiring](network.depth))
+            return readout._replace(teacher=teacher, carried=carried)
         heard = range(1, len(chain.Q) + 1)
         potential = tuple(
             jax.vmap(network.apical, (None, None, 0))(chain, i, readout.rate[i]) for i in heard
@@ -195,14 +216,43 @@ class ChannelLearning(eqx.Module):
     ) -> Layers:
         """What the rule of W makes of layer i: ΔW_i, and Δb_i where there is one."""
         given = x, signals, dict[str, Signals](), weights, parameters
-        sides = Sides(dynamics, network, self.projection, *given)
+        sides = Sides(dynamics, network, self.projection, *given, bare=not self.passage.slope)
         synapses, W = self.projection.synapses[i - 1], weights["W"][i - 1]
         own = callable(self.projection.rule)
-        made = sides.given(synapses, W) if own else sides.change(synapses)
+        made = sides.given(synapses, W) if own else sides.change(synapses, self.quantizer)
         change = (made - self.decays[0] * W,)
         if not self.projection.bias:
             return change
-        return (*change, sides.bias(synapses, weights["b"][i - 1]))
+        return (*change, sides.bias(synapses, weights["b"][i - 1], self.quantizer))
+
+    def _served(
+        self,
+        dynamics: CircuitDynamics,
+        network: Network,
+        weights: CircuitWeights,
+        x: Float[Array, "batch n_0"],
+        signals: Signals,
+        parameters: Mapping[str, Any],
+        error: Float[Array, "batch n_L"],
+        i: int,
+    ) -> Layers:
+        """The same of a layer whose weights have each a channel of its own, (n_i, weights, n_L).
+
+        The rule is linear in the teaching: what it makes of each output's error, weighed by those.
+        """
+        given = dynamics, network, weights, x
+        undecayed = replace(self, decays=(0.0, self.decays[1]))
+
+        def of_one(error: Float[Array, " batch"]) -> Float[Array, "n_i weights"]:
+            teaching = jnp.broadcast_to(error[:, None], (len(x), network.sizes[i]))
+            taught = _with(dynamics, signals, {i - 1: teaching})
+            made = undecayed._forward(*given, taught, parameters, i)
+            return jnp.concatenate([made[0], *(b[:, None] for b in made[1:])], axis=1)
+
+        every = jnp.einsum("kij,ijk->ij", jax.vmap(of_one, in_axes=1)(error), weights["Q"][i - 1])
+        W = weights["W"][i - 1]
+        change = every[:, : W.shape[1]] - self.decays[0] * W
+        return (change, every[:, -1]) if self.projection.bias else (change,)
 
     def _feedback(
         self,
@@ -301,6 +351,13 @@ class ChannelLearning(eqx.Module):
         rates = zip(weights.Q, self.feedback_rates, steps, strict=True)
         return weights._replace(Q=tuple(q + factor * r * d for q, r, d in rates)), state
 
+    def _keys(self, key: PRNGKeyArray, ids: Int[Array, " batch"]) -> Key[Array, " batch"] | None:
+        """Of every sample, for what its channel drops; None where it drops nothing."""
+        if self.passage.dropout is None:
+            return None
+        key = jax.random.fold_in(key, 0xD509)
+        return jax.vmap(lambda sample: jax.random.fold_in(key, sample))(ids)
+
     # --- one presentation -------------------------------------------------------------------
 
     def iterate(
@@ -319,9 +376,11 @@ class ChannelLearning(eqx.Module):
         parameters that have other values in its phase.
         """
         parameters = self.parameters | dict(changed)
-        x, labels, rest = shown
+        x, labels, rest, ids = shown
+        if self.redrawing is not None:
+            weights = weights | {"Q": self.redrawing(_chain(dynamics, weights), key)}
         chain, layers = _chain(dynamics, weights), dynamics.layers(network, rest)
-        teaching = self.teaching(network, chain, labels, layers)
+        teaching = self.teaching(network, chain, labels, layers, self._keys(key, ids))
         readout = self.taught(network, chain, layers, teaching)
         signals = _with(dynamics, rest, dict(enumerate(teaching)))
         change, moved, states = nothing(chain), chain, list(state[0])
@@ -329,7 +388,11 @@ class ChannelLearning(eqx.Module):
             if self.credit.order == "bottom-up":
                 signals = _as_it_became(dynamics, network, moved, i, x, rest, readout.teacher)
             now = _circuit(moved, weights) if self.credit.order == "bottom-up" else weights
-            made = self._forward(dynamics, network, now, x, signals, parameters, i)
+            asked_of = dynamics, network, now, x, signals, parameters
+            if i <= len(chain.Q) and chain.Q[i - 1].ndim == 3:
+                made = self._served(*asked_of, readout.carried[i - 1], i)
+            else:
+                made = self._forward(*asked_of, i)
             made = tuple(moment.moves[i - 1] * d for d in made)
             change = _with_layer(change, i, made)
             if self.credit.exact and i > 1:

@@ -10,6 +10,7 @@ from neurosim.circuits.methods import Methods, methods
 from neurosim.circuits.populations import Projection
 from neurosim.credit import named
 from neurosim.models import circuitry
+from neurosim.models.channels import options
 from neurosim.models.conditions import UNTAUGHT
 from neurosim.specs import ActivationSpec, ModelSpec, ProtocolSpec
 from neurosim.specs.common import describe
@@ -96,6 +97,7 @@ def _credit(model: ModelSpec) -> dict[str, Any] | None:
         "rule": describe(given.rule),
         "rate": given.model_dump(mode="json")["rate"],
         "decay": given.decay,
+        **options(model),
     }
 
 
