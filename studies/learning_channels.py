@@ -1,4 +1,4 @@
-"""Table 1 of Baldi, Sadowski & Lu 2018: which channels teach, and what becomes of errors in them."""
+"""Table 1 of Baldi, Sadowski & Lu 2018: what networks learn from errors of which channel."""
 
 import json
 import time

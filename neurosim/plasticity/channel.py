@@ -27,6 +27,7 @@ from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Layers, Network, Weights, tie
 from neurosim.networks.wirings import WIRINGS
 from neurosim.plasticity import FeedbackRule
+from neurosim.plasticity.chains import among, chain_of, layer, part_of, replaced, with_layer
 from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
 from neurosim.plasticity.local import Sides
 from neurosim.plasticity.rank_one import Pair, factors, refreshed, robust_update
@@ -190,19 +191,19 @@ class ChannelLearning(eqx.Module):
     ) -> CircuitWeights:
         """What the rules make of the rest of a phase, all weights at once."""
         parameters = self.parameters | dict(changed)
-        chain, layers = _chain(dynamics, weights), dynamics.layers(network, readout)
+        chain, layers = chain_of(dynamics, weights), dynamics.layers(network, readout)
         teaching = self.teaching(network, chain, labels, layers)
         change = nothing(chain)
         if "W" in phase.plastic:
             signals = _with(dynamics, readout, dict(enumerate(teaching)))
             for i in range(1, network.depth + 1):
                 made = self._forward(dynamics, network, weights, x, signals, parameters, i)
-                change = _with_layer(change, i, tuple(moment.moves[i - 1] * d for d in made))
+                change = with_layer(change, i, tuple(moment.moves[i - 1] * d for d in made))
         if "Q" in phase.plastic:
             taught = self.taught(network, chain, layers, teaching)
             made = self._feedback(network, chain, taught, key, moment.turn, (x, labels))
             change = change._replace(Q=made)
-        return _circuit(change, nothing(weights))
+        return among(change, nothing(weights))
 
     def _forward(
         self,
@@ -318,20 +319,24 @@ class ChannelLearning(eqx.Module):
     def begin(self, weights: CircuitWeights) -> Any:
         """The optimisers' state at the start of a stage: of every forward layer, and of Q."""
         forward, feedback = (OPTIMIZERS[name]() for name in self.optimizers)
-        chain = _of(weights, self.projection)
+        chain = part_of(weights, self.projection)
         layers = range(1, len(chain.W) + 1)
-        return tuple(forward.init(_layer(chain, i)) for i in layers), feedback.init(chain.Q)
+        return tuple(forward.init(layer(chain, i)) for i in layers), feedback.init(chain.Q)
 
     def step(
         self, weights: CircuitWeights, change: CircuitWeights, state: Any, factor: Float[Array, ""]
     ) -> tuple[CircuitWeights, Any]:
         """One quasi-static step of all weights at once, and the optimisers' new state."""
-        moved, made, states = _of(weights, self.projection), _of(change, self.projection), []
+        moved, made, states = (
+            part_of(weights, self.projection),
+            part_of(change, self.projection),
+            [],
+        )
         for i, layer_state in enumerate(state[0], start=1):
-            moved, layer_state = self._move_layer(moved, i, _layer(made, i), layer_state, factor)
+            moved, layer_state = self._move_layer(moved, i, layer(made, i), layer_state, factor)
             states.append(layer_state)
         moved, feedback_state = self._move_feedback(moved, made.Q, state[1], factor)
-        return self.constrain(_circuit(moved, weights)), (tuple(states), feedback_state)
+        return self.constrain(among(moved, weights)), (tuple(states), feedback_state)
 
     def _move_layer(
         self, weights: Weights, i: int, change: Layers, state: Any, factor: Float[Array, ""]
@@ -339,8 +344,8 @@ class ChannelLearning(eqx.Module):
         """The weights with W_i and b_i moved by the optimiser's step for their change."""
         step, state = OPTIMIZERS[self.optimizers[0]]().update(change, state)
         rate = factor * self.rates[i - 1]
-        W = _replaced(weights.W, i, weights.W[i - 1] + rate * step[0])
-        b = _replaced(weights.b, i, weights.b[i - 1] + rate * step[1]) if weights.b else ()
+        W = replaced(weights.W, i, weights.W[i - 1] + rate * step[0])
+        b = replaced(weights.b, i, weights.b[i - 1] + rate * step[1]) if weights.b else ()
         return weights._replace(W=W, b=b), state
 
     def _move_feedback(
@@ -378,8 +383,8 @@ class ChannelLearning(eqx.Module):
         parameters = self.parameters | dict(changed)
         x, labels, rest, ids = shown
         if self.redrawing is not None:
-            weights = weights | {"Q": self.redrawing(_chain(dynamics, weights), key)}
-        chain, layers = _chain(dynamics, weights), dynamics.layers(network, rest)
+            weights = weights | {"Q": self.redrawing(chain_of(dynamics, weights), key)}
+        chain, layers = chain_of(dynamics, weights), dynamics.layers(network, rest)
         teaching = self.teaching(network, chain, labels, layers, self._keys(key, ids))
         readout = self.taught(network, chain, layers, teaching)
         signals = _with(dynamics, rest, dict(enumerate(teaching)))
@@ -387,14 +392,14 @@ class ChannelLearning(eqx.Module):
         for i in range(1, network.depth + 1) if "W" in plastic else ():
             if self.credit.order == "bottom-up":
                 signals = _as_it_became(dynamics, network, moved, i, x, rest, readout.teacher)
-            now = _circuit(moved, weights) if self.credit.order == "bottom-up" else weights
+            now = among(moved, weights) if self.credit.order == "bottom-up" else weights
             asked_of = dynamics, network, now, x, signals, parameters
             if i <= len(chain.Q) and chain.Q[i - 1].ndim == 3:
                 made = self._served(*asked_of, readout.carried[i - 1], i)
             else:
                 made = self._forward(*asked_of, i)
             made = tuple(moment.moves[i - 1] * d for d in made)
-            change = _with_layer(change, i, made)
+            change = with_layer(change, i, made)
             if self.credit.exact and i > 1:
                 moved = self._move_pair(moved, i, made, moment.factor)
             else:
@@ -410,9 +415,9 @@ class ChannelLearning(eqx.Module):
             given_feedback = feedback, feedback_state, moment.factor
             moved, feedback_state = self._move_feedback(moved, *given_feedback)
         return Iteration(
-            self.constrain(_circuit(moved, weights)),
+            self.constrain(among(moved, weights)),
             (tuple(states), feedback_state),
-            _circuit(change, nothing(weights)),
+            among(change, nothing(weights)),
             teaching,
             drift,
         )
@@ -425,8 +430,8 @@ class ChannelLearning(eqx.Module):
         u, v = factors(change[0])
         pair = Pair(weights.W[i - 1], weights.Q[i - 2])
         W, inverse = robust_update(pair, rate * u, v, self.threshold)
-        b = _replaced(weights.b, i, weights.b[i - 1] + rate * change[1]) if weights.b else ()
-        return Weights(_replaced(weights.W, i, W), b, _replaced(weights.Q, i - 1, inverse))
+        b = replaced(weights.b, i, weights.b[i - 1] + rate * change[1]) if weights.b else ()
+        return Weights(replaced(weights.W, i, W), b, replaced(weights.Q, i - 1, inverse))
 
 
 def _with(dynamics: CircuitDynamics, readout: Signals, teaching: dict[int, Array]) -> Signals:
@@ -470,35 +475,3 @@ def _refresh(
         Q.append(pair.inverse)
         drifts.append(drift)
     return weights._replace(Q=tuple(Q)), jnp.max(jnp.stack(drifts))
-
-
-def _chain(dynamics: CircuitDynamics, weights: CircuitWeights) -> Weights:
-    found = dynamics.chain(weights)
-    assert found is not None, "checked at load"
-    return found
-
-
-def _of(weights: CircuitWeights, projection: Projection) -> Weights:
-    """The weights of the chain whose forward projection this is."""
-    b = weights["b"] if projection.bias else ()
-    return Weights(weights["W"], b, weights.get("Q", ()))
-
-
-def _circuit(chain: Weights, like: CircuitWeights) -> CircuitWeights:
-    """The weights of a chain among all those of its circuit."""
-    return like | {name: layers for name, layers in chain._asdict().items() if layers}
-
-
-def _layer(weights: Weights, i: int) -> Layers:
-    """W_i, and b_i where there is one."""
-    return (weights.W[i - 1], *weights.b[i - 1 : i])
-
-
-def _with_layer(weights: Weights, i: int, layer: Layers) -> Weights:
-    b = _replaced(weights.b, i, layer[1]) if weights.b else ()
-    return weights._replace(W=_replaced(weights.W, i, layer[0]), b=b)
-
-
-def _replaced(layers: Layers, i: int, value: Array) -> Layers:
-    """The layers with number i (from 1) replaced."""
-    return (*layers[: i - 1], value, *layers[i:])

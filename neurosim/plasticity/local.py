@@ -337,8 +337,8 @@ class Sides:
             post = partial(self._asked, synapses.post)
             ones = jnp.ones((len(self.x), 1))
             return self._ruled(post, lambda _: ones, b[:, None])[:, 0]
-        post = self._post(synapses)
-        return jnp.mean(post if quantizer is None else quantizer(post), axis=0)
+        sent = self._post(synapses)
+        return jnp.mean(sent if quantizer is None else quantizer(sent), axis=0)
 
     def given(self, synapses: Synapses, W: Array) -> Array:
         """What a rule of a script makes of both sides, each a function of the text it asks for."""

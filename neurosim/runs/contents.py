@@ -401,7 +401,7 @@ class Contents:
 def weights(model: ModelSpec) -> list[tuple[str, tuple[str, ...], str]]:
     """Every array of weights, in the order of the leaves: its name, dimensions and what it is."""
     made = circuitry.circuit(model)
-    found = {}
+    found: dict[str, list[tuple[str, tuple[str, ...], str]]] = {}
     for projection in made.projections:
         if projection.weighed:
             found[projection.name] = [
