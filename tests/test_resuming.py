@@ -61,6 +61,15 @@ CASES = {
         },
         "",
     ),
+    "a channel redrawn and with gaps": (
+        {
+            "model.use": "backprop",
+            "level": "equilibrium",
+            "model.credit": {"name": "rbp", "redrawn": True, "dropout": 0.3},
+            "stages.0.phases": [{"name": "learning", "plastic": ["forward"]}],
+        },
+        "",
+    ),
     "bursts against a phase before": (
         {
             "level": "equilibrium",

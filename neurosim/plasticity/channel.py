@@ -356,7 +356,7 @@ class ChannelLearning(eqx.Module):
         rates = zip(weights.Q, self.feedback_rates, steps, strict=True)
         return weights._replace(Q=tuple(q + factor * r * d for q, r, d in rates)), state
 
-    def _keys(self, key: PRNGKeyArray, ids: Int[Array, " batch"]) -> Key[Array, " batch"] | None:
+    def keys(self, key: PRNGKeyArray, ids: Int[Array, " batch"]) -> Key[Array, " batch"] | None:
         """Of every sample, for what its channel drops; None where it drops nothing."""
         if self.passage.dropout is None:
             return None
@@ -385,7 +385,7 @@ class ChannelLearning(eqx.Module):
         if self.redrawing is not None:
             weights = weights | {"Q": self.redrawing(chain_of(dynamics, weights), key)}
         chain, layers = chain_of(dynamics, weights), dynamics.layers(network, rest)
-        teaching = self.teaching(network, chain, labels, layers, self._keys(key, ids))
+        teaching = self.teaching(network, chain, labels, layers, self.keys(key, ids))
         readout = self.taught(network, chain, layers, teaching)
         signals = _with(dynamics, rest, dict(enumerate(teaching)))
         change, moved, states = nothing(chain), chain, list(state[0])
