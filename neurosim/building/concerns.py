@@ -113,9 +113,12 @@ def _idle_scales(credit: CreditSpec | None) -> list[tuple[str, bool]]:
     """Scales of quantisers that there are not."""
     if credit is None:
         return []
+    usual = {key: field.default for key, field in CreditSpec.model_fields.items()}
     of = {"error": credit.error_bits, "update": credit.update_bits}
-    given = credit.model_fields_set
-    return [(what, bits is None and f"{what}_scale" in given) for what, bits in of.items()]
+    return [
+        (what, bits is None and getattr(credit, f"{what}_scale") != usual[f"{what}_scale"])
+        for what, bits in of.items()
+    ]
 
 
 def _idle_tolerances(spec: ProtocolSpec) -> list[tuple[str, float | None]]:
