@@ -151,27 +151,27 @@ CREDITS: dict[str, Credit] = {
     "sbp": _past(
         skipped_backprop,
         "errors past the layers by products of transposes, no slopes on the way [Baldi et al. "
-        "2018, 3]",
+        "2018]",
         wiring="none",
     ),
     "rbp": _through(
         random_backprop,
-        "errors through the layers by random weights, feedback alignment [Lillicrap et al. 2016, "
-        "Baldi et al. 2018 eq. 7, T 3.18–3.20]",
+        "errors through the layers by random weights, feedback alignment [Lillicrap et al. 2016; "
+        "Baldi et al. 2018, eq. 7]",
     ),
     "srbp": _past(
         skipped_random_backprop,
-        "errors past the layers by random weights, direct feedback alignment [Nøkland 2016, "
-        "Baldi et al. 2018, T 3.21]",
+        "errors past the layers by random weights, direct feedback alignment [Nøkland 2016; "
+        "Baldi et al. 2018]",
     ),
     "arbp": _through(
         random_backprop,
-        "rbp with weights that learn from what passes them both ways [Baldi et al. 2018, 3]",
+        "rbp with weights that learn from what passes them both ways [Baldi et al. 2018]",
         feedback="adaptive",
     ),
     "asrbp": _past(
         skipped_random_backprop,
-        "srbp with weights that learn from what passes them both ways [Baldi et al. 2018, 3]",
+        "srbp with weights that learn from what passes them both ways [Baldi et al. 2018]",
         feedback="adaptive",
     ),
     "bdfa": _through(

@@ -56,7 +56,7 @@ FEEDBACK_RULES: dict[str, FeedbackRule] = {
     ),
     "adaptive": FeedbackRule(
         Deferred("neurosim.plasticity.signals:adaptive"),
-        "what the layer sends times the error that passes the weight [Baldi et al. 2018, 3]",
+        "what the layer sends times the error that passes the weight [Baldi et al. 2018]",
     ),
     "difference": FeedbackRule(
         Deferred("neurosim.plasticity.signals:difference_reconstruction"),
