@@ -117,25 +117,27 @@ def changes(row: str, column: str, folder: Path | None, epochs: int) -> dict[str
 
 
 def measured(out: Path, folder: Path | None, epochs: int, seeds: int, only: str = "") -> Found:
-    """Runs what is not there yet, and writes down what all reach."""
+    """Runs what is not there yet, the rows that take longest last, and keeps what all reach."""
     out.mkdir(parents=True, exist_ok=True)
-    found: Found = {}
-    for row, column in cells():
+    file = out.with_suffix(".json")
+    found: Found = json.loads(file.read_text()) if file.exists() else {}
+    for row, column in sorted(cells(), key=lambda cell: cell[0].startswith("quantized update")):
         if only and only not in (row, column):
             continue
-        path, begin = out / f"{row}-{column}.h5".replace(" ", "-").replace("'", ""), time.time()
+        name, begin = f"{row}-{column}".replace(" ", "-").replace("'", ""), time.time()
+        path, running = out / f"{name}.h5", out / f"{name}.running.h5"
         if not path.exists():
             protocol = ns.load_protocol("backprop-digits", changes(row, column, folder, epochs))
             try:
-                ns.run(protocol, seeds=range(seeds), out=path, force=True)
+                ns.run(protocol, seeds=range(seeds), out=running, force=True)
             except ns.DivergedError as error:
                 print(f"{row}, {column}: {error}", flush=True)
+            running.rename(path)
         reached = accuracies(path)
         found.setdefault(row, {})[column] = reached
+        file.write_text(json.dumps({row: found[row] for row in ROWS if row in found}, indent=1))
         print(f"{row}, {column}: {said(reached)}, {time.time() - begin:.0f} s", flush=True)
-    if not only:
-        (out.with_suffix(".json")).write_text(json.dumps(found, indent=1))
-    return found
+    return {row: found[row] for row in ROWS if row in found}
 
 
 def accuracies(path: Path) -> list[float | None]:

@@ -27,7 +27,7 @@ def channels(
 ) -> None:
     """Test accuracies of every channel of table 1, beside the published ones."""
     name = "digits" if folder is None else "images"
-    found = measured(OUT / name, folder, epochs or (200 if folder is None else 40), seeds, only)
+    found = measured(OUT / name, folder, epochs or (100 if folder is None else 40), seeds, only)
     (OUT / f"{name}.md").write_text(in_words(found))
 
 
