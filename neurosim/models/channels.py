@@ -49,7 +49,7 @@ def channel_problems(spec: ProtocolSpec, circuit: Circuit) -> Iterator[Problem]:
             )
         return
     if not WIRINGS[credit.wiring](model.depth):
-        for key in set(WEIGHTS) & set(asked):
+        for key in filter(asked.__contains__, WEIGHTS):
             yield (
                 (*where, key),
                 f"is about weights of the channel's own, and {name} has none in this network; "
@@ -84,9 +84,8 @@ def _weights(model: ModelSpec, asked: dict[str, Any]) -> Iterator[Problem]:
     """The random weights of a channel that has some of its own."""
     given, credit, where = model.credit, named(model.credit), ("model", "credit")
     assert given is not None, "asked of models with a credit"
-    of_weights = sorted(set(WEIGHTS) & set(asked))
     if given.init not in ("random", "xavier"):
-        for key in of_weights:
+        for key in filter(asked.__contains__, WEIGHTS):
             yield (
                 (*where, key),
                 f"is about random weights, and init is {given.init!r}; use init = 'random'",
@@ -114,5 +113,5 @@ def _weights(model: ModelSpec, asked: dict[str, Any]) -> Iterator[Problem]:
             f"'weight': errors that {called(model)} sends on through neurons are one a neuron; "
             "expected with srbp, whose errors come from the output alone",
         )
-    for key in {"error_bits", "update_bits", "dropout"} & set(asked):
+    for key in filter(asked.__contains__, ("error_bits", "update_bits", "dropout")):
         yield (*where, key), "is about errors of neurons, and per is 'weight'; leave one out"

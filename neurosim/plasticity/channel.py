@@ -327,11 +327,8 @@ class ChannelLearning(eqx.Module):
         self, weights: CircuitWeights, change: CircuitWeights, state: Any, factor: Float[Array, ""]
     ) -> tuple[CircuitWeights, Any]:
         """One quasi-static step of all weights at once, and the optimisers' new state."""
-        moved, made, states = (
-            part_of(weights, self.projection),
-            part_of(change, self.projection),
-            [],
-        )
+        moved, made = (part_of(of, self.projection) for of in (weights, change))
+        states = []
         for i, layer_state in enumerate(state[0], start=1):
             moved, layer_state = self._move_layer(moved, i, layer(made, i), layer_state, factor)
             states.append(layer_state)
