@@ -180,27 +180,35 @@ COLORS = {
 }
 
 
+TITLES = {"images": "images, 784-100⁴-10", "digits": "digits, 64-100⁴-10"}
+
+
 def drawn(out: Path, picture: Path) -> None:
-    """Accuracies of all rows, ours as dots, the published ones as rings."""
-    figure = Figure(figsize=(8.0, 5.6), layout="constrained", dpi=150)
+    """Test errors of all rows, ours as dots, seeds as small ones, the published ones as rings."""
+    figure = Figure(figsize=(8.0, 6.0), layout="constrained", dpi=150)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, name in zip(panels, ("images", "digits"), strict=True):
         found: Found = json.loads((out / f"{name}.json").read_text())
-        for at, row in enumerate(found):
+        for at, row in enumerate(ROWS):
+            axes.axhline(at + 0.5, color="#eeeeee", lw=0.8, zorder=0)
             for k, (column, color) in enumerate(COLORS.items()):
                 y = at + 0.16 * (k - 2)
-                kept = [a for a in found[row].get(column, []) if a is not None]
-                if kept:
+                errors = [100 - a for a in found.get(row, {}).get(column, []) if a is not None]
+                if errors:
                     label = column if at == 0 else None
-                    axes.plot(kept, [y] * len(kept), ".", color=color, alpha=0.35, ms=4)
-                    axes.plot(np.mean(kept), y, "o", color=color, ms=4, label=label)
-                if name == "images" and column in PUBLISHED.get(row, {}):
-                    level = PUBLISHED[row][column]
-                    axes.plot(level, y, "o", mfc="none", color=color, ms=6)
-        axes.set(xlabel="test accuracy (%)", xlim=(0, 101), title=name)
-        axes.axvline(10, color="#cccccc", lw=0.8, zorder=0)
+                    axes.plot(errors, [y] * len(errors), ".", color=color, alpha=0.35, ms=4)
+                    axes.plot(np.mean(errors), y, "o", color=color, ms=4, label=label)
+                published = PUBLISHED.get(row, {}).get(column)
+                if name == "images" and published is not None:
+                    axes.plot(100 - published, y, "o", mfc="none", color=color, ms=6)
+        axes.plot([], [], "o", mfc="none", color="#000000", ms=6, label="published (MNIST)")
+        axes.set(xlabel="test error (%)", xscale="log", xlim=(1.5, 100), title=TITLES[name])
+        ticks = (2, 5, 10, 20, 50, 100)
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(ROWS)), list(ROWS), fontsize=8)
     panels[0].invert_yaxis()
-    panels[1].legend(frameon=False, fontsize=8, loc="center left")
+    told = panels[0].get_legend_handles_labels()
+    panels[1].legend(*told, frameon=False, fontsize=8, loc="center right")
     save(figure, picture)
