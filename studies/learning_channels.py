@@ -157,11 +157,11 @@ def said(reached: list[float | None]) -> str:
     return f"{np.mean(kept):.1f}{spread}{lost}"
 
 
-def in_words(found: Found) -> str:
-    """The table, with what was published in brackets behind."""
+def in_words(found: Found, reference: dict[str, dict[str, float]] | None = None) -> str:
+    """The table, with a reference in brackets behind."""
     lines = [f"| | {' | '.join(COLUMNS)} |", f"| --- |{' --- |' * len(COLUMNS)}"]
     for row, of in found.items():
-        published = PUBLISHED.get(row, {})
+        published = (reference or {}).get(row, {})
         told = [
             (said(of[column]) if column in of else "")
             + (f" [{published[column]}]" if column in published else "")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from learning_channels import drawn, in_words, measured
+from learning_channels import PUBLISHED, drawn, in_words, measured
 
 OUT = Path("outputs/random-feedback")
 
@@ -25,10 +25,10 @@ def channels(
     seeds: int = 5,
     only: str = "",
 ) -> None:
-    """Test accuracies of every channel of table 1, beside the published ones."""
+    """Test accuracies of every channel of table 1, on images beside the published ones."""
     name = "digits" if folder is None else "images"
     found = measured(OUT / name, folder, epochs or (100 if folder is None else 40), seeds, only)
-    (OUT / f"{name}.md").write_text(in_words(found))
+    (OUT / f"{name}.md").write_text(in_words(found, PUBLISHED if folder else None))
 
 
 @app.command()
