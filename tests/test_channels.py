@@ -423,3 +423,21 @@ def test_what_a_channel_cannot_do_elsewhere_is_refused(tmp_path, own, message):
 def test_a_scale_without_bits_is_warned_of(tmp_path):
     with pytest.warns(ns.NeurosimWarning, match=r"error_scale: is not used; credit\.error_bits"):
         protocol(tmp_path, {"name": "rbp", "error_scale": 0.5})
+
+
+@pytest.mark.long
+def test_signs_are_what_a_channel_that_changes_must_keep(tmp_path):
+    """Redrawn for every batch, weights teach no more than the output learns by itself; with the
+    signs of the forward ones they teach well (section 4.2, items 1 and 2)."""
+
+    def error(**credit):
+        changes = {"model.credit": credit, "record.presentations": 0, "task.validation": 0.2}
+        loaded = ns.load_protocol("random-feedback-digits", changes)
+        run = ns.run(loaded, seeds=range(5), out=tmp_path / "t.h5", force=True)
+        with ns.open_trace(run.path) as trace:
+            return trace["evaluation/error"].values[-1].mean()
+
+    alone, gradient = error(name="bp-fixed"), error(name="backprop")
+    for name in ("rbp", "srbp"):
+        assert error(name=name, redrawn=True) > 0.8 * alone
+        assert error(name=name, redrawn=True, signs="congruent") < 0.5 * (alone + gradient)
