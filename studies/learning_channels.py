@@ -210,5 +210,5 @@ def drawn(out: Path, picture: Path) -> None:
     panels[0].set_yticks(range(len(ROWS)), list(ROWS), fontsize=8)
     panels[0].invert_yaxis()
     told = panels[0].get_legend_handles_labels()
-    panels[1].legend(*told, frameon=False, fontsize=8, loc="center right")
+    panels[1].legend(*told, frameon=False, fontsize=8, loc="upper right")
     save(figure, picture)
