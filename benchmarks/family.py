@@ -8,7 +8,7 @@ from neurosim.runs.launch import computing
 from neurosim.tasks.data import Data
 
 REPEATS = 5
-METHODS = ("backprop", "dtp", "original-dtp", "dtp-ai", "ao-sdtp", "dfa")
+METHODS = ("backprop", "dtp", "original-dtp", "dtp-ai", "ao-sdtp", "srbp")
 LIMITED = {"dtp", "original-dtp", "dtp-ai", "ao-sdtp"}
 
 

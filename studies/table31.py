@@ -17,8 +17,8 @@ import neurosim as ns
 METHODS: dict[str, dict[str, Any]] = {
     "backprop": {"model.projections.W.rate": 0.001},
     "bp-fixed": {"model.projections.W.rate": 0.001},
-    "fa": {"model.projections.W.rate": 0.001},
-    "dfa": {"model.projections.W.rate": 0.001},
+    "rbp": {"model.projections.W.rate": 0.001},
+    "srbp": {"model.projections.W.rate": 0.001},
     "bdfa": {"model.projections.W.rate": 0.001},
     "dtp": {"model.projections.W.rate": 0.001, "model.credit.noise": 0.1},
     "original-dtp": {"model.projections.W.rate": 0.001},

@@ -108,7 +108,7 @@ LEARNED = {
 
 MODELS = {
     "backprop": Model("backprop-digits", 0.3),
-    "random feedback": credit("fa", 0.3, False),
+    "random feedback": credit("rbp", 0.3, False),
     "DTP": credit("dtp", 1.0, True),
     "DTP, approximate inverses": credit("dtp-ai", 2.0, True),
     "DTP, fixed feedback": credit("dtp-fixed", 1.0, False),

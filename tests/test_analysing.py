@@ -90,7 +90,7 @@ def test_models_without_mixing_or_teaching():
 
 CHANNELS = {  # layers that are taught without a map g; whether inverses are exact
     "tp-ei": (1, True), "mtp": (1, True), "dtp-ai": (1, True), "original-dtp": (1, False),
-    "dtp": (2, False), "dfa": (None, None), "fa": (None, None), "bdfa": (None, None),
+    "dtp": (2, False), "srbp": (None, None), "rbp": (None, None), "bdfa": (None, None),
 }  # fmt: skip
 
 

@@ -193,7 +193,7 @@ def test_table_3_1(monkeypatch, tmp_path, capsys):
 
     for method in table31.METHODS:
         assert table31.protocol(method, None, 1).spec.model.credit.name == method
-    words = ["--methods", "backprop", "dfa", "--epochs", "3", "--seeds", "2"]
+    words = ["--methods", "backprop", "srbp", "--epochs", "3", "--seeds", "2"]
     monkeypatch.setattr(sys, "argv", ["table31.py", *words, "--out", str(tmp_path)])
     table31.main()
     rows = json.loads((tmp_path / "table-3-1-digits.json").read_text())

@@ -11,7 +11,7 @@ import neurosim as ns
 from neurosim.building.loading import load_model
 from neurosim.building.shipped import bundled
 from neurosim.credit import CREDITS, Credit, named
-from neurosim.credit.feedback_alignment import feedback_alignment
+from neurosim.credit.channel import random_backprop
 from neurosim.reports.catalogue import catalog
 
 EXACT = {"model.credit": "tp-ei", "batch": 1, "record.samples": 1}
@@ -48,7 +48,7 @@ FORWARD_ONLY = {key.replace(".", "__"): value for key, value in FORWARD.items()}
         ({"model.auxiliary": 6}, "at least one must have a label"),
         (FORWARD | {"model.credit": "mtp", "batch": 1}, "mtp normalises its layers over a batch, which"),
         (FORWARD | {"model.credit": "mtp", "plasticity": "online"}, "mtp normalises its layers once a"),
-        ({"model.credit": "dfa", "model.credit.rule": "tied"}, "dfa has no feedback weights that W"),
+        ({"model.credit": "srbp", "model.credit.rule": "tied"}, "srbp has no feedback weights that W"),
         ({"model.projections.W.post": "slope(basal)"}, "W.post: does not name the teaching that dtp-ai brings"),
         ({"model.projections.W.rule": "dleta"}, "W.rule: unknown rule 'dleta'; did you mean 'delta'"),
     ],
@@ -131,17 +131,17 @@ def test_a_credit_given_by_its_name_keeps_what_else_is_said_of_it():
         credit_of('credit = "original-dtp"'),
         credit_of('credit.name = "original-dtp"'),
         credit_of(model={"credit": {"name": "original-dtp"}}),
-        credit_of('credit = "fa"', model__credit="original-dtp"),
+        credit_of('credit = "rbp"', model__credit="original-dtp"),
     ):
         assert (credit.name, credit.rate.values) == ("original-dtp", (0.05,))
         assert (credit.rule, model.form) == ("reconstruction", "autoencoder")
     credit, _ = credit_of(
-        'credit = { name = "fa", gain = 2.0 }', model__credit="dfa", **FORWARD_ONLY
+        'credit = { name = "rbp", gain = 2.0 }', model__credit="srbp", **FORWARD_ONLY
     )
-    assert (credit.name, credit.gain, credit.rate.values) == ("dfa", 2.0, (0.05,))
+    assert (credit.name, credit.gain, credit.rate.values) == ("srbp", 2.0, (0.05,))
     credit, _ = credit_of(model__credit="dtp-ai", model__credit__rate=0.5)
     assert (credit.name, credit.rate.values) == ("dtp-ai", (0.5,))
-    assert load_model("target-propagation", {"credit": "fa"}).credit.rate.values == (0.05,)
+    assert load_model("target-propagation", {"credit": "rbp"}).credit.rate.values == (0.05,)
     assert load_model("backprop", {"credit": {"name": "bp-fixed"}}).credit.name == "bp-fixed"
 
 
@@ -173,9 +173,9 @@ SHORT = {"stages.0.epochs": None, "stages.0.presentations": 120, "record.present
 def test_a_credit_of_ones_own(tmp_path):
     """Feedback alignment given as a record: the same numbers as by its name."""
     own = SHORT | FORWARD | {"model.projections.W.rate": 0.005, "model.credit.init": "transpose"}
-    record = Credit(feedback_alignment, "mine", init="random")
+    record = Credit(random_backprop, "mine", init="random")
     losses = []
-    for credit in ("fa", record):
+    for credit in ("rbp", record):
         protocol = ns.load_protocol("target-propagation", own | {"model.credit": credit})
         losses.append(ns.run(protocol, out=tmp_path / "t.h5", force=True).metrics["test_loss"])
     assert losses[0] == losses[1]

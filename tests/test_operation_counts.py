@@ -1,99 +1,156 @@
-"""Tables 4.1 – 4.3 of the thesis, counted as the operations of one layer of n units run."""
+"""What learning costs, counted in the programs that run.
 
-import numpy as np
+Tables 4.1 to 4.3 of the thesis, and section 3.1 of Baldi, Sadowski & Lu 2018.
+"""
+
+from collections import Counter
+from functools import cache
+from itertools import pairwise
+from math import prod
+
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.interpreters import partial_eval
+
+import neurosim as ns
+from neurosim.building import assembly
+from neurosim.credit import CREDITS
+from neurosim.functions.activations import Linear, Tanh
+from neurosim.functions.losses import Loss
+from neurosim.levels.simulator import Batch
+from neurosim.networks.dynamics import Readout
+from neurosim.networks.network import Network, Weights
 
 
-class Counter:
-    """Linear algebra that counts its multiplications and additions, as in table 4.1."""
-
-    def __init__(self):
-        self.times = self.plus = 0
-
-    def product(self, W, v):
-        """Matrix times vector."""
-        n, m = W.shape
-        out = np.zeros(n)
-        for i in range(n):
-            terms = []
-            for j in range(m):
-                terms.append(W[i, j] * v[j])
-                self.times += 1
-            out[i] = self.sum(terms)
-        return out
-
-    def sum(self, terms):
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
-            self.plus += 1
-        return total
-
-    def inner(self, u, v):
-        self.times += len(u)
-        return self.sum([a * b for a, b in zip(u, v, strict=True)])
-
-    def outer(self, u, v):
-        self.times += len(u) * len(v)
-        return np.outer(u, v)
-
-    def elementwise(self, u, v):
-        self.times += len(u)
-        return u * v
-
-    def add(self, A, B):
-        self.plus += A.size
-        return A + B
+def equations(jaxpr):
+    """All that a program does once; what loops while something is due is left out."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "while":
+            continue
+        inner = [
+            getattr(part, "jaxpr", part)
+            for given in equation.params.values()
+            for part in (given if isinstance(given, list | tuple) else [given])
+            if hasattr(part, "eqns") or hasattr(part, "jaxpr")
+        ]
+        if not inner:
+            yield equation
+        for part in inner:
+            yield from equations(part)
 
 
-SLOPE = 0.35
+def counted(program, *given):
+    """Multiplications and additions in products of matrices and vectors that the results need.
 
-
-def leaky(count, a):
-    return count.elementwise(np.where(a > 0, 1, SLOPE), a)
-
-
-def backprop_layer(count, W, W_above, delta_above, below):
-    """Forward, error down, update."""
-    a = count.product(W, below)
-    leaky(count, a)
-    delta = count.elementwise(np.where(a > 0, 1, SLOPE), count.product(W_above.T, delta_above))
-    return count.add(W, count.outer(delta, below))
-
-
-def exact_layer(count, W, inverse, target_above, below):
-    """Forward, Sherman–Morrison, target down, update."""
-    a = count.product(W, below)
-    h = leaky(count, a)
-    inverse_target = np.where(target_above > 0, 1, 1 / SLOPE)
-    target = count.product(inverse, count.elementwise(inverse_target, target_above))
-    u = target - h
-    left = count.product(inverse, u)
-    right = count.product(inverse.T, below)
-    d = count.inner(below, left)
-    moved = count.add(W, count.outer(u, below))
-    return moved, count.add(inverse, -count.outer(left, right) / (1 + d))
-
-
-@pytest.mark.parametrize("n", [3, 8, 17])
-def test_backprop_costs_what_table_4_2_says(n):
-    rng, count = np.random.default_rng(0), Counter()
-    W, above = rng.standard_normal((2, n, n))
-    backprop_layer(count, W, above, *rng.standard_normal((2, n)))
-    assert (count.plus, count.times) == (3 * n**2 - 2 * n, 3 * n**2 + 2 * n)
-
-
-@pytest.mark.parametrize("n", [3, 8, 17])
-def test_exact_inverses_cost_less_than_table_4_3_says(n):
-    """Two products make a Sherman–Morrison update, W⁻¹u and v^T W⁻¹; the table counts three.
-
-    With the table's third product of n(n−1) additions and n² multiplications its sums come out.
+    A sum over k products of two numbers has k multiplications and k − 1 additions.
     """
-    rng, count = np.random.default_rng(0), Counter()
-    W = rng.standard_normal((n, n))
-    h, target = rng.standard_normal((2, n))
-    moved, inverse = exact_layer(count, W, np.linalg.inv(W), target, h)
-    np.testing.assert_allclose(moved @ inverse, np.eye(n), atol=1e-9)
-    third = (n * (n - 1), n**2)
-    expected = (7 * n**2 - 4 * n - 1, 7 * n**2 + 3 * n)
-    assert (count.plus + third[0], count.times + third[1]) == expected
+    traced = jax.make_jaxpr(program)(*given)
+    needed, _ = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
+    found = Counter()
+    for equation in equations(needed):
+        name, size = equation.primitive.name, prod(equation.outvars[0].aval.shape)
+        shapes = [v.aval.shape for v in equation.invars]
+        if name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            terms = prod(shapes[0][axis] for axis in contracted)
+            found["times"] += size * terms
+            found["plus"] += size * (terms - 1)
+        elif name == "mul" and all(prod(shape) < size for shape in shapes) and size > 1:
+            found["times"] += size  # an outer product, written with axes of length 1
+    return found
+
+
+# ------------------------------------------------------------------- a layer of the presentation
+
+
+@cache
+def of_presentation(credit, n, depth):
+    """What one presentation of one sample computes: forward pass, teaching, new weights."""
+    layers = [n] * (depth + 1)
+    changes = {
+        "model.credit": credit,
+        "model.layers": layers,
+        "model.projections.W.init": "orthogonal",
+        "task.layers": layers,
+        "batch": 1,
+        "stages.0.phases.0.plastic": ["forward"],
+        "record.samples": 1,
+        "record.decomposition": False,
+    }
+    spec = ns.load_protocol("target-propagation", changes).spec
+    engine = assembly.engine(spec, spec.stages[0], 10)
+    W = [jnp.eye(n)] * depth
+    weights = {"W": W} if credit == "backprop" else {"Q": W[1:], "W": W}
+    states = engine.begin(assembly.stack([assembly.placed(weights)]), 0)
+    batch = Batch(jnp.ones((1, 1, n)), jnp.ones((1, 1, n)), jnp.zeros((1, 1), int))
+    keys = jax.random.split(jax.random.key(0), 1)
+
+    def weights_after(states):
+        return engine._present(states, batch, keys, jnp.int32(0))[0].weights
+
+    return counted(weights_after, states)
+
+
+def of_layer(credit, n):
+    """What one more layer adds."""
+    more, fewer = (of_presentation(credit, n, depth) for depth in (4, 3))
+    return {name: more[name] - fewer[name] for name in more}
+
+
+@pytest.mark.parametrize("n", [3, 8])
+def test_backprop_takes_the_products_of_table_4_2(n):
+    """Two products of matrix and vector, and an outer one; the table's sum without what is done
+    element by element, 2n multiplications, and without the matrix sum, n² additions."""
+    times, plus = 3 * n**2 + 2 * n, 3 * n**2 - 2 * n
+    assert of_layer("backprop", n) == {"times": times - 2 * n, "plus": plus - n**2}
+
+
+@pytest.mark.parametrize("n", [3, 8])
+def test_exact_inverses_take_one_outer_product_more_than_table_4_3_says(n):
+    """Five products of matrix and vector and an inner one, as there; two of the table's three for
+    the inverse are W⁻¹u and v^T W⁻¹, and in place of the third stands the one that finds u and v in
+    the change of W, which is put together again afterwards: three outer products, not two. Left out
+    as above are 2n multiplications and 2n² additions."""
+    times, plus = 7 * n**2 + 3 * n, 7 * n**2 - 4 * n - 1
+    expected = {"times": times - 2 * n + n**2, "plus": plus - 2 * n**2}
+    assert of_layer("tp-ei", n) == expected
+
+
+# ------------------------------------------------------------------------- the learning channel
+
+
+SIZES = (784, 100, 100, 100, 100, 10)
+
+
+def of_channel(name):
+    """What it takes to bring the output's error to all hidden layers."""
+    depth = len(SIZES) - 1
+    network = Network(
+        SIZES, (*[Tanh()] * (depth - 1), Linear()), "inverse", Loss("cross-entropy", "softmax")
+    )
+    W = tuple(jnp.zeros((n, below)) for below, n in pairwise(SIZES))
+    above = {"layers": SIZES[2:], "direct": [SIZES[-1]] * (depth - 1), "none": []}
+    heard = above[CREDITS[name].wiring]
+    Q = tuple(jnp.zeros(shape) for shape in zip(SIZES[1:], heard, strict=False))
+    h = tuple(map(jnp.zeros, SIZES[1:]))
+
+    def teaching(W, Q, h):
+        now = Readout(h, h, ())
+        return CREDITS[name].assign(network, Weights(W, (), Q), now, jnp.zeros(SIZES[-1]))
+
+    def answer(W, x):
+        return network.forward_pass(Weights(W, (), ()), x)
+
+    return counted(teaching, W, Q, h)["times"], counted(answer, W, jnp.zeros(784))["times"]
+
+
+@pytest.mark.parametrize("name", ["backprop", "sbp", "rbp", "srbp", "arbp", "asrbp"])
+def test_errors_cost_as_many_multiplications_as_their_channel_has_weights(name):
+    """Σ N_k N_{k+1} over the hidden layers through them, or along the forward weights; past them
+    N_L Σ N_k [B 15]. A forward pass takes all the W of [B 14], whose first term no error pays."""
+    through = sum(a * b for a, b in pairwise(SIZES[1:]))
+    past = SIZES[-1] * sum(SIZES[1:-1])
+    assert (through, past) == (31_000, 4_000)
+    expected = past if name in ("srbp", "asrbp") else through
+    assert of_channel(name) == (expected, through + 784 * 100)

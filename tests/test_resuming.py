@@ -61,6 +61,19 @@ CASES = {
         },
         "",
     ),
+    "a channel redrawn and with gaps": (
+        {
+            "model.use": "backprop",
+            "model.layers": [3, 5, 4, 4],
+            "model.output": "linear",
+            "model.loss": "squared",
+            "level": "equilibrium",
+            "model.credit": {"name": "rbp", "redrawn": True, "dropout": 0.3},
+            "model.projections.W.rate": 0.005,
+            "stages.0.phases": [{"name": "learning", "plastic": ["forward"]}],
+        },
+        "",
+    ),
     "bursts against a phase before": (
         {
             "level": "equilibrium",

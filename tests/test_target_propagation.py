@@ -70,7 +70,7 @@ class Reference:
         e = 2 * (h[L] - y)
         if method == "ao-sdtp":  # the last output unit has no label
             e[:, 2:] = 0
-        if method in ("backprop", "bp-fixed", "fa", "dfa", "bdfa"):
+        if method in ("backprop", "bp-fixed", "sbp", "bdfa") or "rbp" in method:
             teaching = self.errors(e, D)
         else:
             target = self.targets(e, h, D)
@@ -120,6 +120,8 @@ class Reference:
             self.learn_around_targets(t, target)
         elif method == "bdfa":
             self.learn_to_reconstruct(x, y)
+        elif method in ("arbp", "asrbp"):
+            self.learn_from_what_passes(h, {i: D[i] * teaching[i] for i in teaching})
         elif method == "dtp-drl":
             self.learn_from_the_way_up(t, h)
         elif method == "dtp-ldrl":
@@ -139,14 +141,24 @@ class Reference:
         """Backprop and feedback alignment: −e_L at the top, sent down."""
         teaching = {self.L: -e}
         for i in range(self.L - 1, 0, -1):
-            if self.method == "dfa":
+            if self.method == "sbp":
+                way = reduce(np.matmul, [w.T for w in self.W[i:]])
+                teaching[i] = (D[self.L] * -e) @ way.T
+            elif self.method in ("srbp", "asrbp"):
                 teaching[i] = (D[self.L] * -e) @ self.Q[i - 1].T
             else:
                 back = self.W[i]
-                if self.method in ("fa", "bdfa"):
-                    back = self.Q[i - 1 if self.method == "fa" else i].T
+                if self.method in ("rbp", "arbp", "bdfa"):
+                    back = self.Q[i if self.method == "bdfa" else i - 1].T
                 teaching[i] = (D[i + 1] * teaching[i + 1]) @ back
         return teaching
+
+    def learn_from_what_passes(self, h, R):
+        """ΔQ_i = ⟨h_i R^T⟩ − λ Q_i, with R_{i+1} or R_L."""
+        for i in range(1, self.L):
+            error = R[i + 1 if self.method == "arbp" else self.L]
+            change = sum(map(np.outer, h[i], error)) / len(error) - 0.1 * self.Q[i - 1]
+            self.Q[i - 1] = self.Q[i - 1] + self.feedback_rates[i - 1] * change
 
     def targets(self, e, h, D):
         L = self.L

@@ -14,9 +14,11 @@ from neurosim.circuits.expressions import parse
 from neurosim.circuits.populations import Projection
 from neurosim.circuits.starts import in_order, start
 from neurosim.credit import named
+from neurosim.credit.channel import Passage
 from neurosim.errors import asked, of_shape
 from neurosim.functions.activations import ACTIVATIONS, Activation, Elementwise, LeakyReLU
 from neurosim.functions.losses import Loss
+from neurosim.functions.quantization import Quantizer
 from neurosim.learning.engine import Engine
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
@@ -29,8 +31,10 @@ from neurosim.networks.network import Network
 from neurosim.plasticity import FEEDBACK_RULES, FeedbackRule
 from neurosim.plasticity.channel import ChannelLearning
 from neurosim.plasticity.local import LocalLearning, looked_at
+from neurosim.plasticity.redrawing import Redrawing
 from neurosim.specs import (
     ActivationSpec,
+    CreditSpec,
     LearningRate,
     ModelSpec,
     PhaseSpec,
@@ -179,7 +183,32 @@ def _channel(protocol: ProtocolSpec, stage: StageSpec, pace: float) -> ChannelLe
         top_down=stage.order == "top-down",
         threshold=credit.threshold,
         refresh=credit.refresh or rounding**0.5,
+        passage=Passage(
+            credit.slope,
+            _quantizer(credit.error_bits, credit.error_scale),
+            credit.dropout or None,
+        ),
+        redrawing=_redrawing(credit) if credit.redrawn else None,
+        quantizer=_quantizer(credit.update_bits, credit.update_scale),
     )
+
+
+def undisturbed(model: ModelSpec) -> tuple[Passage, ...]:
+    """What a credit that sends errors also takes, of a channel that neither quantises nor drops."""
+    credit = model.credit
+    if credit is None or named(credit).route is None:
+        return ()
+    return (Passage(credit.slope),)
+
+
+def _redrawing(credit: CreditSpec) -> Redrawing:
+    congruent = credit.signs == "congruent"
+    kind, law = credit.init, (credit.gain, credit.sparse, congruent)
+    return Redrawing(named(credit).wiring, kind, *law)
+
+
+def _quantizer(bits: int | None, scale: float) -> Quantizer | None:
+    return None if bits is None else Quantizer(float(bits), scale)
 
 
 def level(protocol: ProtocolSpec) -> Equilibrium | Rate | None:

@@ -13,6 +13,7 @@ from neurosim.levels.schemes import SCHEMES
 from neurosim.levels.spiking.neurons import COUNTED
 from neurosim.models import circuitry
 from neurosim.specs import (
+    CreditSpec,
     ModelSpec,
     ProjectionSpec,
     ProtocolSpec,
@@ -65,6 +66,10 @@ def _unused(spec: ProtocolSpec) -> Iterator[Concern]:
             credit is not None and credit.file is not None and credit.init != "file",
             "credit.init = 'file'",
         ),
+        *(
+            (("model", "credit", f"{what}_scale"), given, f"credit.{what}_bits")
+            for what, given in _idle_scales(credit)
+        ),
         *((("rate", key), given, "adaptive = true") for key, given in _idle_tolerances(spec)),
         (
             ("schedule", "final"),
@@ -102,6 +107,18 @@ def _nothing_opened(spec: ProtocolSpec) -> Iterator[Concern]:
                         f"opens nothing, {lack}",
                         fatal=False,
                     )
+
+
+def _idle_scales(credit: CreditSpec | None) -> list[tuple[str, bool]]:
+    """Scales of quantisers that there are not."""
+    if credit is None:
+        return []
+    usual = {key: field.default for key, field in CreditSpec.model_fields.items()}
+    of = {"error": credit.error_bits, "update": credit.update_bits}
+    return [
+        (what, bits is None and getattr(credit, f"{what}_scale") != usual[f"{what}_scale"])
+        for what, bits in of.items()
+    ]
 
 
 def _idle_tolerances(spec: ProtocolSpec) -> list[tuple[str, float | None]]:

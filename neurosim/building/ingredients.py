@@ -111,11 +111,15 @@ def _channel(
     """The weights of the channel of a credit."""
     credit, wires = model.credit, circuitry.channel(model)
     assert credit is not None, "only credits have channels"
+    each = circuitry.served(model)
     if credit.init != "file":
-        return feedback_weights(credit.init, W, credit.gain, rng, named(credit).wiring)
+        law = credit.sparse, credit.signs == "congruent", each
+        return feedback_weights(credit.init, W, credit.gain, rng, named(credit).wiring, *law)
     file = credit.file or model.projections["W"].file
+    served = [()] * len(wires) if each is None else [(count,) for count in each]
     wanted = {
-        f"{circuitry.CHANNEL}{i}": (model.layers[i], model.layers[above]) for i, above in wires
+        f"{circuitry.CHANNEL}{i}": (model.layers[i], *own, model.layers[above])
+        for (i, above), own in zip(wires, served, strict=True)
     }
     where = str(located(folder, file))
     return weights_named(weights_of(str(file), folder, seed), wanted, where)

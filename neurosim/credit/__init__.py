@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from neurosim.functions.deferred import Deferred
 
-backprop = Deferred("neurosim.credit.backprop:backprop")
-feedback_alignment = Deferred("neurosim.credit.feedback_alignment:feedback_alignment")
-bidirectional = Deferred("neurosim.credit.feedback_alignment:bidirectional_feedback_alignment")
-direct = Deferred("neurosim.credit.feedback_alignment:direct_feedback_alignment")
+backprop = Deferred("neurosim.credit.channel:backprop")
+skipped_backprop = Deferred("neurosim.credit.channel:skipped_backprop")
+random_backprop = Deferred("neurosim.credit.channel:random_backprop")
+skipped_random_backprop = Deferred("neurosim.credit.channel:skipped_random_backprop")
+bidirectional = Deferred("neurosim.credit.channel:bidirectional_feedback_alignment")
 difference_targets = Deferred("neurosim.credit.target_propagation:difference_targets")
 gradient_targets = Deferred("neurosim.credit.target_propagation:gradient_targets")
 plain_targets = Deferred("neurosim.credit.target_propagation:plain_targets")
@@ -27,7 +28,9 @@ class Credit(NamedTuple):
     connect, a name of `neurosim.networks.wirings.WIRINGS`. order: which forward weights move in a
     presentation. rule, feedback: of W and of the feedback weights where the model names none. init:
     likewise where the feedback weights start. normalized: whether the layers below the output are
-    normalised over the batch. own_channel: whether there is a channel at all.
+    normalised over the batch. own_channel: whether there is a channel at all. route: by which
+    errors come down the learning channel, `layers` or `skipped`; `assign` then takes a
+    `neurosim.credit.channel.Passage` as its last argument. None where no errors do.
     """
 
     assign: Callable
@@ -40,6 +43,7 @@ class Credit(NamedTuple):
     init: str = "pseudo-inverse"
     normalized: bool = False
     own_channel: bool = True
+    route: str | None = None
 
     @property
     def exact(self) -> bool:
@@ -81,10 +85,21 @@ def _modified(source: str, **more: Any) -> Credit:
     return Credit(plain_targets, source, normalized=True, **(rules | more))
 
 
+def _through(assign: Callable, source: str, **more: Any) -> Credit:
+    """Errors through the layers."""
+    return Credit(assign, source, route="layers", **({"init": "random"} | more))
+
+
+def _past(assign: Callable, source: str, **more: Any) -> Credit:
+    """Errors past the layers."""
+    wiring = {"wiring": "direct", "init": "random"}
+    return Credit(assign, source, route="skipped", **(wiring | more))
+
+
 _RANDOM = {"order": "random"}
 
 CREDITS: dict[str, Credit] = {
-    "backprop": Credit(backprop, "the negative gradient of the loss [T 2.2, A.7]", wiring="none"),
+    "backprop": _through(backprop, "the negative gradient of the loss [T 2.2, A.7]", wiring="none"),
     "bp-fixed": Credit(
         backprop, "backprop of the output layer alone [T 5.1.3]", wiring="none", order="output"
     ),
@@ -133,23 +148,42 @@ CREDITS: dict[str, Credit] = {
         feedback="noise-injected",
         init="random",
     ),
-    "fa": Credit(
-        feedback_alignment, "errors through fixed random feedback [T 3.18–3.20]", init="random"
+    "sbp": _past(
+        skipped_backprop,
+        "errors past the layers by products of transposes, no slopes on the way [Baldi et al. "
+        "2018]",
+        wiring="none",
     ),
-    "bdfa": Credit(
+    "rbp": _through(
+        random_backprop,
+        "errors through the layers by random weights, feedback alignment [Lillicrap et al. 2016; "
+        "Baldi et al. 2018, eq. 7]",
+    ),
+    "srbp": _past(
+        skipped_random_backprop,
+        "errors past the layers by random weights, direct feedback alignment [Nøkland 2016; "
+        "Baldi et al. 2018]",
+    ),
+    "arbp": _through(
+        random_backprop,
+        "rbp with weights that learn from what passes them both ways [Baldi et al. 2018]",
+        feedback="adaptive",
+    ),
+    "asrbp": _past(
+        skipped_random_backprop,
+        "srbp with weights that learn from what passes them both ways [Baldi et al. 2018]",
+        feedback="adaptive",
+    ),
+    "bdfa": _through(
         bidirectional,
-        "errors through feedback that learns to reconstruct the input [T 3.22–3.27]",
+        "errors through the layers by weights that learn to reconstruct the input [T 3.22–3.27]",
         wiring="from-input",
         feedback="bidirectional",
-        init="random",
-    ),
-    "dfa": Credit(
-        direct,
-        "output errors through direct random feedback [T 3.21]",
-        wiring="direct",
-        init="random",
     ),
 }
+
+RENAMED = {"fa": "rbp", "dfa": "srbp"}
+"""Names that other texts give to credits, and what they are called here."""
 
 
 def _none(*_: Any) -> tuple[()]:

@@ -106,7 +106,7 @@ class Engine(Course):
             self.dynamics,
             self.network,
             weights,
-            Shown(batch.x, batch.y, readout),
+            Shown(batch.x, batch.y, readout, batch.ids),
             optimizer,
             jax.random.fold_in(key, 0),
             moment,

@@ -13,6 +13,7 @@ from neurosim.circuits.populations import Projection
 from neurosim.circuits.tables import Tables
 from neurosim.credit import named
 from neurosim.errors import InputError, unknown
+from neurosim.models.channels import channel_problems
 from neurosim.models.conditions import Problem, credit_problems, unknown_credit
 from neurosim.models.initialisers import MATRICES
 from neurosim.networks.wirings import WIRINGS
@@ -106,6 +107,17 @@ def channel(model: ModelSpec) -> list[tuple[int, int]]:
     return WIRINGS[named(model.credit).wiring](model.depth)
 
 
+def served(model: ModelSpec) -> list[int] | None:
+    """Of the layers with feedback weights, how many weights of a neuron have each one of their own.
+
+    None where a neuron's weights share them. A bias is a weight, the last.
+    """
+    if model.credit is None or model.credit.per == "neuron":
+        return None
+    biased = circuit(model).projection["W"].bias
+    return [model.layers[i - 1] + biased for i, _ in channel(model)]
+
+
 def learning(model: ModelSpec) -> dict[str, bool]:
     """What can learn, by name, and whether it carries something from a layer above."""
     found = {p.name: p.descends for p in circuit(model).projections if p.learns}
@@ -170,6 +182,7 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
         yield from ((("level",), message) for message in unspoken(model, spec.level))
     if model.credit is not None:
         yield from credit_problems(spec, asked.circuit)
+        yield from channel_problems(spec, asked.circuit)
     yield from _starts(asked)
     yield from _noise(asked)
     yield from _varied(asked)

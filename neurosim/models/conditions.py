@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from neurosim.circuits.chain import links
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.tables import TEACHING
-from neurosim.credit import CREDITS, Credit, named
+from neurosim.credit import CREDITS, RENAMED, Credit, named
 from neurosim.errors import unknown
 from neurosim.networks.wirings import TIES, WIRINGS
 from neurosim.plasticity import FEEDBACK_RULES
@@ -23,7 +23,9 @@ def unknown_credit(model: ModelSpec) -> Iterator[Problem]:
     if model.credit is None:
         return
     name = model.credit.name
-    if isinstance(name, str) and name not in CREDITS:
+    if isinstance(name, str) and name in RENAMED:
+        yield ("model", "credit", "name"), f"{name!r} is called {RENAMED[name]!r}"
+    elif isinstance(name, str) and name not in CREDITS:
         yield ("model", "credit", "name"), unknown("credit", name, CREDITS)
     elif not isinstance(name, str | Credit):
         yield ("model", "credit"), f"{name!r}: expected a name or a neurosim.credit.Credit"
@@ -122,13 +124,14 @@ def _channel(model: ModelSpec, credit: Credit) -> Iterator[Problem]:
             "'sherman-morrison' keeps inverses that move with the forward weights, which "
             f"{called(model)} does not; the credits with exact inverses do",
         )
-    bidirectional = given.rule == "bidirectional"
-    if given.rule not in UNTAUGHT and bidirectional != (credit.wiring == "from-input"):
+    if given.rule == "adaptive" and (credit.route is None or credit.wiring == "from-input"):
         yield (
             (*where, "rule"),
-            f"{given.rule!r} does not fit the feedback of {called(model)}; 'bidirectional' is the "
-            "rule of bdfa, and of no other",
+            f"'adaptive' does not fit the feedback of {called(model)}; it is the rule of arbp and "
+            "asrbp, whose weights see errors and what their own layer sends",
         )
+    elif given.rule not in (*UNTAUGHT, "adaptive"):
+        yield from _reconstructing(model, credit)
     entries = len(given.rate.values)
     if entries not in (1, len(matrices)):
         yield (
@@ -140,6 +143,24 @@ def _channel(model: ModelSpec, credit: Credit) -> Iterator[Problem]:
         yield (
             ("model", "form"),
             f"{called(model)} sends its targets through g of the {credit.form} form; leave it out",
+        )
+
+
+def _reconstructing(model: ModelSpec, credit: Credit) -> Iterator[Problem]:
+    """Rules of feedback weights that send activity through them."""
+    assert model.credit is not None, "asked of models with a credit"
+    rule, key = model.credit.rule, ("model", "credit", "rule")
+    if (rule == "bidirectional") != (credit.wiring == "from-input"):
+        yield (
+            key,
+            f"{rule!r} does not fit the feedback of {called(model)}; 'bidirectional' is the rule "
+            "of bdfa, and of no other",
+        )
+    elif credit.wiring == "direct" and isinstance(rule, str):
+        yield (
+            key,
+            f"{rule!r} sends activity down layer by layer, which the weights of {called(model)} "
+            "skip; expected 'fixed' or 'adaptive'",
         )
 
 

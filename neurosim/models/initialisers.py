@@ -1,7 +1,7 @@
 """The weights that a network starts from, drawn by NumPy in float64."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from neurosim.circuits.expressions import ELEMENTARY, nernst
 from neurosim.circuits.populations import Projection
 from neurosim.circuits.starts import DRAWS, RANDOM, in_order, start
 from neurosim.errors import InputError
-from neurosim.networks.wirings import WIRINGS
+from neurosim.networks.wirings import random_channel, ways
 
 
 def drawn(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -146,26 +146,31 @@ def feedback_weights(
     gain: float,
     rng: np.random.Generator,
     wiring: str = "layers",
+    sparse: float | None = None,
+    congruent: bool = False,
+    each: Sequence[int] | None = None,
 ) -> list[np.ndarray]:
     """The feedback weights of a wiring for given W_1 … W_L, in float64.
 
     `exact-inverse` W_{i+1}⁻¹, `pseudo-inverse` W_{i+1}^†, `transpose` W_{i+1}^T, of the product of
-    the weights in between where there are several; `random`: Gaussian of variance gain²/n, n the
-    size of the layer above.
+    the weights in between where there are several; `random` and `xavier` as
+    `neurosim.networks.wirings.random_channel` has them. each: of every layer, how many weights of a
+    neuron have a channel of their own.
     """
     feedback = []
-    for i, above in WIRINGS[wiring](len(forward)):
-        w = reduce(lambda below, w: w @ below, forward[i:above])
-        n_above, n = w.shape
+    for k, way in enumerate(ways(wiring, forward)):
+        n_above, n = way.shape
         match kind:
             case "exact-inverse":
-                q = np.linalg.inv(w)
+                q = np.linalg.inv(way)
             case "pseudo-inverse":
-                q = np.linalg.pinv(w)
+                q = np.linalg.pinv(way)
             case "transpose":
-                q = w.T
-            case "random":
-                q = gain * rng.standard_normal((n, n_above)) / np.sqrt(n_above)
+                q = way.T
+            case "random" | "xavier":
+                shape = (n, n_above) if each is None else (n, each[k], n_above)
+                draw = rng.standard_normal(shape) if sparse is None else rng.random(shape)
+                q = random_channel(kind, draw, way, gain, sparse, congruent)
             case _:
                 raise ValueError(f"no feedback initialiser {kind!r}")
         feedback.append(q)

@@ -85,7 +85,8 @@ class Readout(NamedTuple):
 
     rate: what the neuron sends upwards, h_i. slope: s_i'(a_i). downward: what it sends downwards,
     before any encoding. Where a credit has a channel of its own, what that brings: teacher, the
-    target h_i + teaching_i; apical, what g_i makes of the layer above, and its potential.
+    target h_i + teaching_i; apical, what g_i makes of the layer above, and its potential; carried,
+    of every feedback matrix the error that comes to it.
     """
 
     rate: Layers
@@ -94,6 +95,7 @@ class Readout(NamedTuple):
     teacher: Layers = ()
     apical: Layers = ()
     apical_potential: Layers = ()
+    carried: Layers = ()
 
 
 class Dynamics(eqx.Module):

@@ -54,6 +54,10 @@ FEEDBACK_RULES: dict[str, FeedbackRule] = {
         "reconstructs the input from the label, errors through the forward weights [T 3.25–3.27]",
         sees_data=True,
     ),
+    "adaptive": FeedbackRule(
+        Deferred("neurosim.plasticity.signals:adaptive"),
+        "what the layer sends times the error that passes the weight [Baldi et al. 2018]",
+    ),
     "difference": FeedbackRule(
         Deferred("neurosim.plasticity.signals:difference_reconstruction"),
         "predicts the neuron's noise from what returns of it [Meulemans et al. 2020, DRL]",

@@ -6,26 +6,32 @@ forward weights as they have become, from the activity and the targets as they w
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Scalar
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.circuits.chain import links
 from neurosim.circuits.populations import Projection
 from neurosim.circuits.tables import TEACHING
 from neurosim.credit import Credit
+from neurosim.credit.channel import Passage
 from neurosim.errors import InputError, arrived, asked, of_shape
+from neurosim.functions.quantization import Quantizer
 from neurosim.levels.simulator import Phase
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights, Signals
 from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Layers, Network, Weights, tie
+from neurosim.networks.wirings import WIRINGS
 from neurosim.plasticity import FeedbackRule
+from neurosim.plasticity.chains import among, chain_of, layer, part_of, replaced, with_layer
 from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
 from neurosim.plasticity.local import Sides
 from neurosim.plasticity.rank_one import Pair, factors, refreshed, robust_update
+from neurosim.plasticity.redrawing import Redrawing
 from neurosim.plasticity.signals import apical_delta
 
 ASSIGN = "assign(network, weights, now, label, step) -> one teaching signal a layer, as a tuple"
@@ -37,11 +43,15 @@ DRIFT_EVERY = 32
 
 
 class Shown(NamedTuple):
-    """A batch, batch first, and the rest of the network under it."""
+    """A batch, batch first, and the rest of the network under it.
+
+    ids: the samples' places in the data set, which select what is drawn for them.
+    """
 
     x: Float[Array, "batch n_0"]
     labels: Float[Array, "batch n_L"]
     readout: Signals
+    ids: Int[Array, " batch"]
 
 
 class Iteration(NamedTuple):
@@ -72,6 +82,9 @@ class ChannelLearning(eqx.Module):
     Q. noise: σ of rules that inject some. tied: the start that Q follows, or None. optimizers: of
     forward and feedback weights. top_down: feedback matrices take turns. threshold, refresh: ε of
     the robust Sherman–Morrison update, and the drift past which an inverse is computed anew.
+    passage: what becomes of errors on their way, where the credit sends some. redrawing: how random
+    weights of the channel are drawn in every presentation. quantizer: of what every sample adds to
+    a forward weight.
     """
 
     credit: Credit = eqx.field(static=True)
@@ -91,6 +104,9 @@ class ChannelLearning(eqx.Module):
     top_down: bool = eqx.field(static=True)
     threshold: Scalar | float
     refresh: Scalar | float
+    passage: Passage
+    redrawing: Redrawing | None
+    quantizer: Quantizer | None
 
     def moment(
         self,
@@ -121,11 +137,14 @@ class ChannelLearning(eqx.Module):
         chain: Weights,
         labels: Float[Array, "batch n_L"],
         readout: Readout,
+        keys: Key[Array, " batch"] | None = None,
     ) -> Layers:
-        """The teaching signals of the batch."""
+        """The teaching signals of the batch. keys: of samples, without which none are dropped."""
 
-        def one(now: Readout, y: Float[Array, " n_L"]) -> Layers:
-            given = network, chain, now, y, self.target_step
+        def one(now: Readout, y: Float[Array, " n_L"], key: PRNGKeyArray | None) -> Layers:
+            passage = replace(self.passage, key=key)
+            more = () if self.credit.route is None else (passage,)
+            given = network, chain, now, y, self.target_step, *more
             found = asked("model.credit", self.credit.assign, ASSIGN, *given)
             if not isinstance(found, tuple) or len(found) != len(now.rate):
                 got = f"{len(found)} entries" if isinstance(found, tuple) else arrived(found)
@@ -135,7 +154,7 @@ class ChannelLearning(eqx.Module):
             layers = zip(found, now.rate, strict=True)
             return tuple(of_shape("model.credit", t, h.shape, ASSIGN) for t, h in layers)
 
-        return jax.vmap(one)(readout, labels)
+        return jax.vmap(one)(readout, labels, keys)
 
     def taught(
         self, network: Network, chain: Weights, readout: Readout, teaching: Layers
@@ -143,7 +162,10 @@ class ChannelLearning(eqx.Module):
         """The readout with what the channel brings to it."""
         teacher = tuple(h + t for h, t in zip(readout.rate, teaching, strict=True))
         if self.credit.form is None:
-            return readout._replace(teacher=teacher)
+            errors = map(self.passage.sent, readout.slope, teaching)
+            sent = dict(enumerate(errors, start=1))
+            carried = tuple(sent[above] for _, above in WIRINGS[self.credit.wiring](network.depth))
+            return readout._replace(teacher=teacher, carried=carried)
         heard = range(1, len(chain.Q) + 1)
         potential = tuple(
             jax.vmap(network.apical, (None, None, 0))(chain, i, readout.rate[i]) for i in heard
@@ -169,19 +191,19 @@ class ChannelLearning(eqx.Module):
     ) -> CircuitWeights:
         """What the rules make of the rest of a phase, all weights at once."""
         parameters = self.parameters | dict(changed)
-        chain, layers = _chain(dynamics, weights), dynamics.layers(network, readout)
+        chain, layers = chain_of(dynamics, weights), dynamics.layers(network, readout)
         teaching = self.teaching(network, chain, labels, layers)
         change = nothing(chain)
         if "W" in phase.plastic:
             signals = _with(dynamics, readout, dict(enumerate(teaching)))
             for i in range(1, network.depth + 1):
                 made = self._forward(dynamics, network, weights, x, signals, parameters, i)
-                change = _with_layer(change, i, tuple(moment.moves[i - 1] * d for d in made))
+                change = with_layer(change, i, tuple(moment.moves[i - 1] * d for d in made))
         if "Q" in phase.plastic:
             taught = self.taught(network, chain, layers, teaching)
             made = self._feedback(network, chain, taught, key, moment.turn, (x, labels))
             change = change._replace(Q=made)
-        return _circuit(change, nothing(weights))
+        return among(change, nothing(weights))
 
     def _forward(
         self,
@@ -195,14 +217,43 @@ class ChannelLearning(eqx.Module):
     ) -> Layers:
         """What the rule of W makes of layer i: ΔW_i, and Δb_i where there is one."""
         given = x, signals, dict[str, Signals](), weights, parameters
-        sides = Sides(dynamics, network, self.projection, *given)
+        sides = Sides(dynamics, network, self.projection, *given, bare=not self.passage.slope)
         synapses, W = self.projection.synapses[i - 1], weights["W"][i - 1]
         own = callable(self.projection.rule)
-        made = sides.given(synapses, W) if own else sides.change(synapses)
+        made = sides.given(synapses, W) if own else sides.change(synapses, self.quantizer)
         change = (made - self.decays[0] * W,)
         if not self.projection.bias:
             return change
-        return (*change, sides.bias(synapses, weights["b"][i - 1]))
+        return (*change, sides.bias(synapses, weights["b"][i - 1], self.quantizer))
+
+    def _served(
+        self,
+        dynamics: CircuitDynamics,
+        network: Network,
+        weights: CircuitWeights,
+        x: Float[Array, "batch n_0"],
+        signals: Signals,
+        parameters: Mapping[str, Any],
+        error: Float[Array, "batch n_L"],
+        i: int,
+    ) -> Layers:
+        """The same of a layer whose weights have each a channel of its own, (n_i, weights, n_L).
+
+        The rule is linear in the teaching: what it makes of each output's error, weighed by those.
+        """
+        given = dynamics, network, weights, x
+        undecayed = replace(self, decays=(0.0, self.decays[1]))
+
+        def of_one(error: Float[Array, " batch"]) -> Float[Array, "n_i weights"]:
+            teaching = jnp.broadcast_to(error[:, None], (len(x), network.sizes[i]))
+            taught = _with(dynamics, signals, {i - 1: teaching})
+            made = undecayed._forward(*given, taught, parameters, i)
+            return jnp.concatenate([made[0], *(b[:, None] for b in made[1:])], axis=1)
+
+        every = jnp.einsum("kij,ijk->ij", jax.vmap(of_one, in_axes=1)(error), weights["Q"][i - 1])
+        W = weights["W"][i - 1]
+        change = every[:, : W.shape[1]] - self.decays[0] * W
+        return (change, every[:, -1]) if self.projection.bias else (change,)
 
     def _feedback(
         self,
@@ -268,20 +319,21 @@ class ChannelLearning(eqx.Module):
     def begin(self, weights: CircuitWeights) -> Any:
         """The optimisers' state at the start of a stage: of every forward layer, and of Q."""
         forward, feedback = (OPTIMIZERS[name]() for name in self.optimizers)
-        chain = _of(weights, self.projection)
+        chain = part_of(weights, self.projection)
         layers = range(1, len(chain.W) + 1)
-        return tuple(forward.init(_layer(chain, i)) for i in layers), feedback.init(chain.Q)
+        return tuple(forward.init(layer(chain, i)) for i in layers), feedback.init(chain.Q)
 
     def step(
         self, weights: CircuitWeights, change: CircuitWeights, state: Any, factor: Float[Array, ""]
     ) -> tuple[CircuitWeights, Any]:
         """One quasi-static step of all weights at once, and the optimisers' new state."""
-        moved, made, states = _of(weights, self.projection), _of(change, self.projection), []
+        moved, made = (part_of(of, self.projection) for of in (weights, change))
+        states = []
         for i, layer_state in enumerate(state[0], start=1):
-            moved, layer_state = self._move_layer(moved, i, _layer(made, i), layer_state, factor)
+            moved, layer_state = self._move_layer(moved, i, layer(made, i), layer_state, factor)
             states.append(layer_state)
         moved, feedback_state = self._move_feedback(moved, made.Q, state[1], factor)
-        return self.constrain(_circuit(moved, weights)), (tuple(states), feedback_state)
+        return self.constrain(among(moved, weights)), (tuple(states), feedback_state)
 
     def _move_layer(
         self, weights: Weights, i: int, change: Layers, state: Any, factor: Float[Array, ""]
@@ -289,8 +341,8 @@ class ChannelLearning(eqx.Module):
         """The weights with W_i and b_i moved by the optimiser's step for their change."""
         step, state = OPTIMIZERS[self.optimizers[0]]().update(change, state)
         rate = factor * self.rates[i - 1]
-        W = _replaced(weights.W, i, weights.W[i - 1] + rate * step[0])
-        b = _replaced(weights.b, i, weights.b[i - 1] + rate * step[1]) if weights.b else ()
+        W = replaced(weights.W, i, weights.W[i - 1] + rate * step[0])
+        b = replaced(weights.b, i, weights.b[i - 1] + rate * step[1]) if weights.b else ()
         return weights._replace(W=W, b=b), state
 
     def _move_feedback(
@@ -300,6 +352,13 @@ class ChannelLearning(eqx.Module):
         steps, state = OPTIMIZERS[self.optimizers[1]]().update(change, state)
         rates = zip(weights.Q, self.feedback_rates, steps, strict=True)
         return weights._replace(Q=tuple(q + factor * r * d for q, r, d in rates)), state
+
+    def keys(self, key: PRNGKeyArray, ids: Int[Array, " batch"]) -> Key[Array, " batch"] | None:
+        """Of every sample, for what its channel drops; None where it drops nothing."""
+        if self.passage.dropout is None:
+            return None
+        key = jax.random.fold_in(key, 0xD509)
+        return jax.vmap(lambda sample: jax.random.fold_in(key, sample))(ids)
 
     # --- one presentation -------------------------------------------------------------------
 
@@ -319,19 +378,25 @@ class ChannelLearning(eqx.Module):
         parameters that have other values in its phase.
         """
         parameters = self.parameters | dict(changed)
-        x, labels, rest = shown
-        chain, layers = _chain(dynamics, weights), dynamics.layers(network, rest)
-        teaching = self.teaching(network, chain, labels, layers)
+        x, labels, rest, ids = shown
+        if self.redrawing is not None:
+            weights = weights | {"Q": self.redrawing(chain_of(dynamics, weights), key)}
+        chain, layers = chain_of(dynamics, weights), dynamics.layers(network, rest)
+        teaching = self.teaching(network, chain, labels, layers, self.keys(key, ids))
         readout = self.taught(network, chain, layers, teaching)
         signals = _with(dynamics, rest, dict(enumerate(teaching)))
         change, moved, states = nothing(chain), chain, list(state[0])
         for i in range(1, network.depth + 1) if "W" in plastic else ():
             if self.credit.order == "bottom-up":
                 signals = _as_it_became(dynamics, network, moved, i, x, rest, readout.teacher)
-            now = _circuit(moved, weights) if self.credit.order == "bottom-up" else weights
-            made = self._forward(dynamics, network, now, x, signals, parameters, i)
+            now = among(moved, weights) if self.credit.order == "bottom-up" else weights
+            asked_of = dynamics, network, now, x, signals, parameters
+            if i <= len(chain.Q) and chain.Q[i - 1].ndim == 3:
+                made = self._served(*asked_of, readout.carried[i - 1], i)
+            else:
+                made = self._forward(*asked_of, i)
             made = tuple(moment.moves[i - 1] * d for d in made)
-            change = _with_layer(change, i, made)
+            change = with_layer(change, i, made)
             if self.credit.exact and i > 1:
                 moved = self._move_pair(moved, i, made, moment.factor)
             else:
@@ -347,9 +412,9 @@ class ChannelLearning(eqx.Module):
             given_feedback = feedback, feedback_state, moment.factor
             moved, feedback_state = self._move_feedback(moved, *given_feedback)
         return Iteration(
-            self.constrain(_circuit(moved, weights)),
+            self.constrain(among(moved, weights)),
             (tuple(states), feedback_state),
-            _circuit(change, nothing(weights)),
+            among(change, nothing(weights)),
             teaching,
             drift,
         )
@@ -362,8 +427,8 @@ class ChannelLearning(eqx.Module):
         u, v = factors(change[0])
         pair = Pair(weights.W[i - 1], weights.Q[i - 2])
         W, inverse = robust_update(pair, rate * u, v, self.threshold)
-        b = _replaced(weights.b, i, weights.b[i - 1] + rate * change[1]) if weights.b else ()
-        return Weights(_replaced(weights.W, i, W), b, _replaced(weights.Q, i - 1, inverse))
+        b = replaced(weights.b, i, weights.b[i - 1] + rate * change[1]) if weights.b else ()
+        return Weights(replaced(weights.W, i, W), b, replaced(weights.Q, i - 1, inverse))
 
 
 def _with(dynamics: CircuitDynamics, readout: Signals, teaching: dict[int, Array]) -> Signals:
@@ -407,35 +472,3 @@ def _refresh(
         Q.append(pair.inverse)
         drifts.append(drift)
     return weights._replace(Q=tuple(Q)), jnp.max(jnp.stack(drifts))
-
-
-def _chain(dynamics: CircuitDynamics, weights: CircuitWeights) -> Weights:
-    found = dynamics.chain(weights)
-    assert found is not None, "checked at load"
-    return found
-
-
-def _of(weights: CircuitWeights, projection: Projection) -> Weights:
-    """The weights of the chain whose forward projection this is."""
-    b = weights["b"] if projection.bias else ()
-    return Weights(weights["W"], b, weights.get("Q", ()))
-
-
-def _circuit(chain: Weights, like: CircuitWeights) -> CircuitWeights:
-    """The weights of a chain among all those of its circuit."""
-    return like | {name: layers for name, layers in chain._asdict().items() if layers}
-
-
-def _layer(weights: Weights, i: int) -> Layers:
-    """W_i, and b_i where there is one."""
-    return (weights.W[i - 1], *weights.b[i - 1 : i])
-
-
-def _with_layer(weights: Weights, i: int, layer: Layers) -> Weights:
-    b = _replaced(weights.b, i, layer[1]) if weights.b else ()
-    return weights._replace(W=_replaced(weights.W, i, layer[0]), b=b)
-
-
-def _replaced(layers: Layers, i: int, value: Array) -> Layers:
-    """The layers with number i (from 1) replaced."""
-    return (*layers[: i - 1], value, *layers[i:])

@@ -7,7 +7,7 @@ pre-synaptic cell. An expression sees the names of its own cell, as they are now
 the end of earlier phases, and nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -318,20 +318,27 @@ class Sides:
         self.weights, self.parameters = weights, parameters
         self.projection, self.x, self.now, self.before = projection, x, now, before
 
-    def change(self, synapses: Synapses) -> Array:
-        """Mean over the batch of post times pre."""
+    def change(
+        self, synapses: Synapses, quantizer: Callable[[Array], Array] | None = None
+    ) -> Array:
+        """Mean over the batch of post times pre; quantizer: of what every sample adds to it."""
         post, pre = self._post(synapses), self._pre(synapses)
+        if quantizer is not None:
+            return jnp.mean(quantizer(post[:, :, None] * pre[:, None, :]), axis=0)
         if synapses.dense:
             return post.T @ pre / len(self.x)
         return jnp.mean(post * pre, axis=0)
 
-    def bias(self, synapses: Synapses, b: Array) -> Array:
+    def bias(
+        self, synapses: Synapses, b: Array, quantizer: Callable[[Array], Array] | None = None
+    ) -> Array:
         """A bias is a synapse from a neuron that always sends 1."""
         if callable(self.projection.rule):
             post = partial(self._asked, synapses.post)
             ones = jnp.ones((len(self.x), 1))
             return self._ruled(post, lambda _: ones, b[:, None])[:, 0]
-        return jnp.mean(self._post(synapses), axis=0)
+        sent = self._post(synapses)
+        return jnp.mean(sent if quantizer is None else quantizer(sent), axis=0)
 
     def given(self, synapses: Synapses, W: Array) -> Array:
         """What a rule of a script makes of both sides, each a function of the text it asks for."""

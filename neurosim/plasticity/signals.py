@@ -186,6 +186,19 @@ def bidirectional(
     return jax.vmap(one)(*data)
 
 
+def adaptive(
+    network: Network, weights: Weights, readout: Readout, sigma: Any, key: Any
+) -> tuple[Feedback, ...]:
+    """ΔQ_i = h_i R^T, R the error that Q_i carries [Baldi, Sadowski & Lu 2018, section 3].
+
+    Through the layers that is the transpose of what W_{i+1} learns.
+    """
+    return tuple(
+        Feedback(pre=error, predicted=jnp.zeros_like(h), actual=h, slope=jnp.ones_like(h))
+        for h, error in zip(readout.rate, readout.carried, strict=False)
+    )
+
+
 def difference_reconstruction(
     network: Network, weights: Weights, readout: Readout, sigma: Scalar | float, key: PRNGKeyArray
 ) -> tuple[Feedback, ...]:

@@ -398,7 +398,8 @@ def _signals(parts: _Parts, taught: str) -> list[LayerAnalysis]:
     now = parts.layers(taught)
     free = parts.layers("none") if _remembered(dynamics) and not credit.own_channel else None
     if credit.own_channel:
-        assign = jax.vmap(lambda now, y: credit.assign(network, weights, now, y, step))
+        more = assembly.undisturbed(about.model)
+        assign = jax.vmap(lambda now, y: credit.assign(network, weights, now, y, step, *more))
         signal = assign(now, about.y)
     else:
         given = network, about.weights, parts.readouts(taught), _before(parts)
@@ -475,8 +476,8 @@ def _readings(
     """The phases that the learning signal of a sample compares, and how it reads each."""
     about, credit = parts.about, named(parts.about.model.credit)
     if credit.own_channel:
-        step = about.model.target_step
-        return [(taught, signal_to_noise.OfChannel(credit, about.y[k], step))]
+        given = about.y[k], about.model.target_step, assembly.undisturbed(about.model)
+        return [(taught, signal_to_noise.OfChannel(credit, *given))]
     now, before = jax.tree.map(lambda a: a[k], (parts.readouts(taught), _before(parts)))
     kinds = [(taught, None), *(("none", name) for name in before)]
     return [(kind, signal_to_noise.OfPhases(name, now, before)) for kind, name in kinds]

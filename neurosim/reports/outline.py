@@ -1,5 +1,6 @@
 """A circuit as `check` shows it: as plain data, in words, as LaTeX."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from neurosim.circuits.methods import Methods, methods
 from neurosim.circuits.populations import Projection
 from neurosim.credit import named
 from neurosim.models import circuitry
+from neurosim.models.channels import options
 from neurosim.models.conditions import UNTAUGHT
 from neurosim.specs import ActivationSpec, ModelSpec, ProtocolSpec
 from neurosim.specs.common import describe
@@ -29,7 +31,8 @@ def outline(spec: ProtocolSpec) -> Outline:
     `dense`, the `shapes` of their weights (post, pre), None without weights, where they start
     (`init`, `gain`), their `rule`: `post` and `pre`, a `name`, or None, what it has `remembered` by
     the name in the rule, its `rate`, `decay` and `limit`, and whether there is a `bias`.
-    `credit`: its `name` and the same of its feedback weights; None where rules alone teach.
+    `credit`: its `name`, the same of its feedback weights and what is asked of its channel; None
+    where rules alone teach.
     `phases`: what each is `teaching`, which projections are `plastic`, which `parameters` it
     changes.
     """
@@ -96,6 +99,7 @@ def _credit(model: ModelSpec) -> dict[str, Any] | None:
         "rule": describe(given.rule),
         "rate": given.model_dump(mode="json")["rate"],
         "decay": given.decay,
+        **options(model),
     }
 
 
@@ -234,9 +238,16 @@ def latex(protocol: Protocol) -> str:
         for key in cell.parameters:
             where = ("model", "cells", name, "parameters", key)
             units[f"{name}.{key}"] = _unit(protocol, where)
-    credit = (
-        () if model.credit is None else (describe(model.credit.name), named(model.credit).source)
-    )
+    credit: tuple[str, ...] = ()
+    if model.credit is not None:
+        asked = ", ".join(
+            "every slope below the output counted as 1"
+            if key == "slope"
+            else f"{key} = {json.dumps(value)}"
+            for key, value in options(model).items()
+        )
+        source = named(model.credit).source + (f", with {asked}" if asked else "")
+        credit = (describe(model.credit.name), source)
     hidden, output = (_transfer(a) for a in (model.activation, model.output_activation))
     return methods(
         Methods(

@@ -401,7 +401,7 @@ class Contents:
 def weights(model: ModelSpec) -> list[tuple[str, tuple[str, ...], str]]:
     """Every array of weights, in the order of the leaves: its name, dimensions and what it is."""
     made = circuitry.circuit(model)
-    found = {}
+    found: dict[str, list[tuple[str, tuple[str, ...], str]]] = {}
     for projection in made.projections:
         if projection.weighed:
             found[projection.name] = [
@@ -412,12 +412,12 @@ def weights(model: ModelSpec) -> list[tuple[str, tuple[str, ...], str]]:
                 )
                 for s in projection.synapses
             ]
-    wires = circuitry.channel(model)
+    wires, each = circuitry.channel(model), circuitry.served(model)
     if wires:
         found[circuitry.CHANNEL] = [
             (
                 f"{circuitry.CHANNEL}{i}",
-                (f"unit{i}", f"unit{above}"),
+                (f"unit{i}", *([] if each is None else [f"synapse{i}"]), f"unit{above}"),
                 "weights of the channel",
             )
             for i, above in wires
@@ -436,6 +436,8 @@ def weights(model: ModelSpec) -> list[tuple[str, tuple[str, ...], str]]:
 def ends(model: ModelSpec) -> dict[str, tuple[int, str]]:
     """The dimensions of weights: how many units, and what they are."""
     found = {f"unit{i}": (n, f"unit of layer {i}") for i, n in enumerate(model.layers)}
+    for (i, _), count in zip(circuitry.channel(model), circuitry.served(model) or [], strict=False):
+        found[f"synapse{i}"] = count, f"weight of a neuron of layer {i}, its bias last"
     made = circuitry.circuit(model)
     for group in made.groups:
         place = made.place(group)

@@ -232,10 +232,19 @@ class CreditSpec(Spec):
     name: of `neurosim list rules`, or a `neurosim.credit.Credit`. What is not given follows from
     it. threshold: ε of the robust Sherman–Morrison update. refresh: the drift ‖W W⁻¹ − I‖ past
     which an inverse is computed anew; √eps of the precision where not given.
+
+    The rest is of credits that send errors down a learning channel [Baldi, Sadowski & Lu 2018].
+    slope: false counts every slope below the output as 1, in the channel and in the rule of W.
+    sparse: random weights are 0 or 1, of each column so many 1 on average. signs: `congruent` if
+    random weights take those of W^T, or of the product of such. redrawn: random weights are new in
+    every presentation. error_bits, error_scale: of quantised errors in hidden layers. update_bits,
+    update_scale: of every sample's quantised change of W. dropout: the probability with which a
+    hidden neuron of the channel is silent. per: whether one weight of the channel serves a neuron,
+    or each of its forward weights has its own.
     """
 
     name: ByName
-    init: Literal["exact-inverse", "pseudo-inverse", "transpose", "random", "file"] = (
+    init: Literal["exact-inverse", "pseudo-inverse", "transpose", "random", "xavier", "file"] = (
         "pseudo-inverse"
     )
     gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
@@ -247,6 +256,16 @@ class CreditSpec(Spec):
     threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
     refresh: Annotated[float, Field(gt=0)] | None = None
     optimizer: Optimizer = "sgd"
+    slope: bool = True
+    sparse: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    signs: Literal["free", "congruent"] = "free"
+    redrawn: bool = False
+    error_bits: Annotated[int, Field(ge=1, le=64)] | None = None
+    error_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2**-3
+    update_bits: Annotated[int, Field(ge=1, le=64)] | None = None
+    update_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2**-6
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    per: Literal["neuron", "weight"] = "neuron"
 
 
 def named_credit(given: Any) -> Any:

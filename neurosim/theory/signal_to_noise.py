@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Scalar
 from scipy.linalg import expm, solve_continuous_lyapunov
 
 from neurosim.credit import Credit
+from neurosim.credit.channel import Passage
 from neurosim.networks.circuit import Signals
 from neurosim.networks.dynamics import Dynamics, State
 from neurosim.networks.network import Layers, Network
@@ -90,17 +91,18 @@ class OfPhases(eqx.Module):
 
 
 class OfChannel(eqx.Module):
-    """How a credit with a channel of its own reads the rest. step: η̂."""
+    """How a credit with a channel of its own reads the rest. step: η̂. passage: of errors."""
 
     credit: Credit = eqx.field(static=True)
     label: Float[Array, " n_L"]
     step: Scalar | float
+    passage: tuple[Passage, ...] = ()
 
     def __call__(self, system: System, readout: Signals) -> Layers:
         """The learning signal of every layer."""
         dynamics, network, weights, _ = system
         chain, layers = dynamics.chain(weights), dynamics.layers(network, readout)
-        return self.credit.assign(network, chain, layers, self.label, self.step)
+        return self.credit.assign(network, chain, layers, self.label, self.step, *self.passage)
 
 
 def learning_signal(

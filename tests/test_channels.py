@@ -1,0 +1,443 @@
+"""The learning channel against its formulas, written with NumPy (Baldi, Sadowski & Lu 2018)."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import neurosim as ns
+from neurosim.building import assembly
+from neurosim.credit import CREDITS
+from neurosim.credit.channel import Passage
+from neurosim.functions.activations import Sigmoid, Tanh
+from neurosim.functions.losses import Loss
+from neurosim.functions.quantization import Quantizer
+from neurosim.models.initialisers import feedback_weights
+from neurosim.networks.dynamics import Readout
+from neurosim.networks.network import Network, Weights
+from neurosim.plasticity.redrawing import Redrawing
+
+SIZES = (4, 6, 5, 7, 3)
+DEPTH = len(SIZES) - 1
+LABEL = np.array([0.2, 0.9, 0.4])
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def network():
+    """With a slope at the output too, which no channel leaves out there."""
+    activations = (*[Tanh()] * (DEPTH - 1), Sigmoid())
+    return Network(SIZES, activations, "inverse", Loss("half-squared", "linear"))
+
+
+def forward_weights(rng):
+    return [rng.standard_normal((n, m)) / np.sqrt(m) for m, n in pairwise(SIZES)]
+
+
+def channel_weights(wiring, rng):
+    above = {"layers": SIZES[2:], "direct": [SIZES[-1]] * (DEPTH - 1)}[wiring]
+    return [rng.standard_normal((n, m)) for n, m in zip(SIZES[1:-1], above, strict=True)]
+
+
+def passed(W, x):
+    """Activities and slopes of every layer."""
+    rates, slopes, h = [], [], x
+    for i, w in enumerate(W, start=1):
+        a = w @ h
+        h = np.tanh(a) if i < DEPTH else 1 / (1 + np.exp(-a))
+        rates.append(h)
+        slopes.append(1 - h**2 if i < DEPTH else h * (1 - h))
+    return rates, slopes
+
+
+def taught(name, network, W, Q, x, passage=None):
+    """The teaching that a credit brings to every layer."""
+    rates, slopes = passed(W, x)
+    now = Readout(tuple(map(jnp.asarray, rates)), tuple(map(jnp.asarray, slopes)), ())
+    weights = Weights(tuple(map(jnp.asarray, W)), (), tuple(map(jnp.asarray, Q)))
+    more = () if passage is None else (passage,)
+    found = CREDITS[name].assign(network, weights, now, jnp.asarray(LABEL), 1.0, *more)
+    return [np.asarray(t) for t in found]
+
+
+def products(W):
+    """W_{i+1}^T … W_L^T of every hidden layer."""
+    found = [np.eye(SIZES[-1])]
+    for w in reversed(W[1:]):
+        found.insert(0, w.T @ found[0])
+    return found[:-1]
+
+
+def by_hand(name, W, Q, x, slope=True, quantizer=lambda signal: signal):
+    """[B 4, 7, 17]: J_i from R_{i+1} or from R_L, the top of it −∂ℓ/∂h_L."""
+    rates, slopes = passed(W, x)
+    D = [d if slope else np.ones_like(d) for d in slopes]
+    top = LABEL - rates[-1]
+    R = slopes[-1] * top
+    teaching = {DEPTH: top if slope else R}
+    for i in range(DEPTH - 1, 0, -1):
+        match name:
+            case "backprop":
+                J = W[i].T @ R
+            case "sbp":
+                J = products(W)[i - 1] @ R
+            case _:
+                J = Q[i - 1] @ R
+        teaching[i] = quantizer(J)
+        if name in ("backprop", "rbp", "arbp"):
+            R = D[i - 1] * teaching[i]
+    return [teaching[i] for i in range(1, DEPTH + 1)]
+
+
+NAMES = ("backprop", "sbp", "rbp", "srbp", "arbp", "asrbp")
+
+
+def drawn_for(name, seed=0):
+    rng = np.random.default_rng(seed)
+    wiring = CREDITS[name].wiring
+    W = forward_weights(rng)
+    Q = [] if wiring == "none" else channel_weights(wiring, rng)
+    return W, Q, rng.standard_normal(SIZES[0])
+
+
+def quantized(x, bits=3, scale=0.25):
+    power = np.round(np.clip(np.log2(np.abs(x / scale)), 1 - bits, 0))
+    return scale * np.sign(x) * 2**power
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("slope", [True, False])
+@pytest.mark.parametrize("bits", [None, 3])
+def test_a_channel_is_its_formula(network, name, slope, bits):
+    W, Q, x = drawn_for(name)
+    quantizer = None if bits is None else Quantizer(3.0, 0.25)
+    found = taught(name, network, W, Q, x, Passage(slope, quantizer))
+    how = {} if bits is None else {"quantizer": quantized}
+    for a, b in zip(found, by_hand(name, W, Q, x, slope, **how), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+def test_backprop_is_the_gradient(network):
+    W, _, x = drawn_for("backprop")
+
+    def loss(W):
+        answer = network.forward_pass(Weights(W, (), ()), jnp.asarray(x))[-1]
+        return network.loss(answer, jnp.asarray(LABEL))
+
+    gradient = jax.grad(loss)(tuple(map(jnp.asarray, W)))
+    rates, slopes = passed(W, x)
+    teaching = taught("backprop", network, W, [], x)
+    for g, t, d, below in zip(gradient, teaching, slopes, [x, *rates], strict=False):
+        np.testing.assert_allclose(-np.outer(d * t, below), g, rtol=1e-10, atol=1e-14)
+
+
+def test_random_weights_that_are_transposes_make_it_backprop(network):
+    W, _, x = drawn_for("backprop")
+    for random, plain, Q in (
+        ("rbp", "backprop", [w.T for w in W[1:]]),
+        ("srbp", "sbp", products(W)),
+    ):
+        pairs = zip(taught(random, network, W, Q, x), taught(plain, network, W, [], x), strict=True)
+        for a, b in pairs:
+            np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_quantized_numbers_are_signs_and_powers_of_two():
+    x = np.array([0.0, 1.0, -9.0, 0.25, -0.13, 0.17, 0.18, 1e-9])
+    for dtype in ("float32", "float64"):
+        found = np.asarray(Quantizer(3.0, 0.25)(jnp.asarray(x, dtype)))
+        # the border between 1/8 and 1/4 is 1/4/√2 = 0.1768; the least is 2⁻²/4
+        np.testing.assert_array_equal(found, [0, 0.25, -0.25, 0.25, -0.125, 0.125, 0.25, 0.0625])
+    one_bit = np.asarray(Quantizer(1.0, 0.25)(jnp.asarray(x)))
+    np.testing.assert_array_equal(one_bit, 0.25 * np.sign(x))
+
+
+@pytest.mark.parametrize("name", ["backprop", "srbp"])
+def test_what_the_channel_drops_is_made_up_for_on_average(network, name):
+    W, Q, x = drawn_for(name)
+    whole = taught(name, network, W, Q, x)
+    rates, slopes = (tuple(map(jnp.asarray, of)) for of in passed(W, x))
+    weights = Weights(tuple(map(jnp.asarray, W)), (), tuple(map(jnp.asarray, Q)))
+
+    def one(key):
+        passage = Passage(dropout=0.4, key=key)
+        now = Readout(rates, slopes, ())
+        return CREDITS[name].assign(network, weights, now, jnp.asarray(LABEL), 1.0, passage)
+
+    found = jax.vmap(one)(jax.random.split(jax.random.key(0), 4000))
+    np.testing.assert_allclose(found[-1], np.tile(whole[-1], (4000, 1)))  # the output hears all
+    highest = np.asarray(found[-2])
+    kept = highest != 0
+    np.testing.assert_allclose(highest[kept], (kept * whole[-2] / 0.6)[kept], rtol=1e-12)
+    assert abs(kept.mean() - 0.6) < 4 * np.sqrt(0.24 / kept.size)
+    for signal, expected in zip(found, whole, strict=True):
+        error = np.asarray(signal).std(axis=0) / np.sqrt(4000)
+        assert (np.abs(np.asarray(signal).mean(axis=0) - expected) <= 4.5 * error + 1e-12).all()
+
+
+# ------------------------------------------------------------------------- weights of the channel
+
+
+def test_sparse_weights_are_so_many_a_column():
+    rng = np.random.default_rng(0)
+    W = [rng.standard_normal((200, 50)), rng.standard_normal((4000, 200))]
+    (Q,) = feedback_weights("random", W, 0.5, rng, "direct", sparse=3)
+    assert set(np.unique(Q)) == {0.0, 0.5} and Q.shape == (200, 4000)
+    columns = np.count_nonzero(Q, axis=0)
+    assert abs(columns.mean() - 3) < 4 * np.sqrt(3 * (1 - 3 / 200) / 4000)
+
+
+@pytest.mark.parametrize(("kind", "variance"), [("random", 1 / 300), ("xavier", 2 / 700)])
+def test_random_weights_have_their_variance(kind, variance):
+    rng = np.random.default_rng(0)
+    W = [rng.standard_normal((400, 20)), rng.standard_normal((300, 400))]
+    (Q,) = feedback_weights(kind, W, 2.0, rng)
+    assert Q.var() == pytest.approx(4 * variance, rel=4 * np.sqrt(2 / Q.size))
+
+
+def test_congruent_weights_have_the_signs_of_the_way_up():
+    rng = np.random.default_rng(0)
+    W = forward_weights(rng)
+    ways = {"layers": [w.T for w in W[1:]], "direct": products(W)}
+    for wiring, expected in ways.items():
+        made = feedback_weights("random", W, 1.0, rng, wiring, congruent=True)
+        for q, way in zip(made, expected, strict=True):
+            np.testing.assert_array_equal(np.sign(q), np.sign(way))
+
+
+def test_redrawn_weights_follow_the_law_of_the_start():
+    rng = np.random.default_rng(0)
+    W = tuple(map(jnp.asarray, [rng.standard_normal((300, 9)), rng.standard_normal((400, 300))]))
+    weights = Weights(W, (), (jnp.zeros((300, 400)),))
+    key = jax.random.key(3)
+    (Q,) = Redrawing("layers", "random", 2.0, None, True)(weights, key)
+    np.testing.assert_array_equal(np.sign(Q), np.sign(W[1].T))
+    assert np.mean(Q**2) == pytest.approx(4 / 400, rel=4 * np.sqrt(2 / Q.size))
+    (other,) = Redrawing("layers", "random", 2.0, None, True)(weights, jax.random.key(4))
+    assert np.mean(np.asarray(Q) == np.asarray(other)) < 1e-3
+    (sparse,) = Redrawing("layers", "random", 1.0, 30, False)(weights, key)
+    assert set(np.unique(sparse)) == {0.0, 1.0}
+    assert np.mean(sparse) == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / Q.size))
+
+
+# ------------------------------------------------------------------------------------ whole runs
+
+
+def protocol(folder, credit, **own):
+    """A few presentations of 8 samples each on random images of four pixels."""
+    rng = np.random.default_rng(7)
+    x, labels = rng.standard_normal((32, 4)), rng.integers(0, 3, 32)
+    np.savez(folder / "data.npz", x=x, y=labels, x_test=x, y_test=labels)
+    changes = {
+        "precision": "float64",
+        "model.layers": [4, 6, 5, 3],
+        "model.activation": "tanh",
+        "model.credit": credit,
+        "model.projections.W.init": "xavier",
+        "model.projections.W.bias": True,
+        "model.projections.W.rate": 0.1,
+        "task": {"name": "arrays", "path": str(folder / "data.npz")},
+        "batch": 8,
+        "shuffle": False,
+        "schedule.final": 1.0,
+        "stages.0.epochs": None,
+        "stages.0.presentations": 1,
+        "record.presentations": 0,
+        "stages.0.phases.0.plastic": ["forward"],
+    }
+    return ns.load_protocol("backprop-digits", changes | own)
+
+
+def ran(folder, credit, **own):
+    """The first batch, and the weights before and after, by name."""
+    run = ns.run(protocol(folder, credit, **own), seed=3, out=folder / "t.h5", force=True)
+    data = np.load(folder / "data.npz")
+    with ns.open_trace(run.path) as trace:
+        names = ["W1", "W2", "W3", "b1", "b2", "b3", "Q1", "Q2"]
+        weights = {name: trace[f"weights/{name}"].values for name in names}
+    before, after = ({n: w[k] for n, w in weights.items()} for k in (0, -1))
+    return data["x"][:8], np.eye(3)[data["y"][:8]], before, after
+
+
+def of_batch(before, x, y):
+    """Activities of all layers, batch first, and the error T − O."""
+    h = [x]
+    for i in (1, 2, 3):
+        a = h[-1] @ before[f"W{i}"].T + before[f"b{i}"]
+        h.append(np.tanh(a) if i < 3 else np.exp(a) / np.exp(a).sum(axis=1, keepdims=True))
+    return h, y - h[3]
+
+
+def test_adaptive_weights_learn_what_passes_them(tmp_path):
+    """ΔC_i = η ⟨h_i R^T⟩; through the layers that is the transpose of what W_{i+1} learns."""
+    both = {"stages.0.phases.0.plastic": ["forward", "feedback"]}
+    credit = {"name": "arbp", "rate": 0.1}
+    _, _, before, after = ran(tmp_path, credit, **both)
+    moved = {n: after[n] - before[n] for n in before}
+    for i in (1, 2):
+        assert np.abs(moved[f"Q{i}"]).max() > 1e-4
+        np.testing.assert_allclose(moved[f"Q{i}"], moved[f"W{i + 1}"].T, atol=1e-14)
+    x, y, before, after = ran(tmp_path, credit | {"name": "asrbp"}, **both)
+    h, error = of_batch(before, x, y)
+    for i in (1, 2):
+        expected = before[f"Q{i}"] + 0.1 * h[i].T @ error / 8
+        np.testing.assert_allclose(after[f"Q{i}"], expected, rtol=1e-10)
+
+
+def test_without_slopes_the_rule_has_none(tmp_path):
+    x, y, before, after = ran(tmp_path, {"name": "srbp", "slope": False})
+    h, error = of_batch(before, x, y)
+    for i in (1, 2, 3):
+        signal = error if i == 3 else error @ before[f"Q{i}"].T
+        expected = before[f"W{i}"] + 0.1 * signal.T @ h[i - 1] / 8
+        np.testing.assert_allclose(after[f"W{i}"], expected, rtol=1e-10)
+
+
+def test_an_update_is_quantized_sample_by_sample(tmp_path):
+    own = {"name": "srbp", "update_bits": 2, "update_scale": 0.05}
+    x, y, before, after = ran(tmp_path, own)
+    h, error = of_batch(before, x, y)
+    for i in (1, 2, 3):
+        delta = error if i == 3 else (1 - h[i] ** 2) * (error @ before[f"Q{i}"].T)
+        W, b = np.zeros_like(before[f"W{i}"]), np.zeros_like(before[f"b{i}"])
+        for d, below in zip(delta, h[i - 1], strict=True):
+            W += 0.1 / 8 * quantized(np.outer(d, below), 2, 0.05)
+            b += 0.1 / 8 * quantized(d, 2, 0.05)
+        np.testing.assert_allclose(after[f"W{i}"] - before[f"W{i}"], W, atol=1e-14)
+        np.testing.assert_allclose(after[f"b{i}"] - before[f"b{i}"], b, atol=1e-14)
+
+
+def test_a_channel_per_weight(tmp_path):
+    """ΔW_ij = η ⟨f'_i Σ_k C_ijk (T − O)_k h_j⟩, a bias being the last of the weights."""
+    x, y, before, after = ran(tmp_path, {"name": "srbp", "per": "weight"})
+    h, error = of_batch(before, x, y)
+    for i in (1, 2):
+        C = before[f"Q{i}"]
+        assert C.shape == (h[i].shape[1], h[i - 1].shape[1] + 1, 3)
+        below = np.concatenate([h[i - 1], np.ones((8, 1))], axis=1)
+        made = np.einsum("ti,ijk,tk,tj->ij", 1 - h[i] ** 2, C, error, below) / 8
+        np.testing.assert_allclose(after[f"W{i}"] - before[f"W{i}"], 0.1 * made[:, :-1], atol=1e-14)
+        np.testing.assert_allclose(after[f"b{i}"] - before[f"b{i}"], 0.1 * made[:, -1], atol=1e-14)
+        np.testing.assert_array_equal(after[f"Q{i}"], C)
+    np.testing.assert_allclose(after["W3"] - before["W3"], 0.1 * error.T @ h[2] / 8, atol=1e-14)
+
+
+def test_redrawn_weights_are_those_that_teach(tmp_path):
+    """New in the first presentation already, and others in the next."""
+    credit = {"name": "srbp", "redrawn": True}
+    x, y, before, after = ran(tmp_path, credit)
+    h, error = of_batch(before, x, y)
+    delta = (1 - h[2] ** 2) * (error @ after["Q2"].T)
+    np.testing.assert_allclose(after["W2"] - before["W2"], 0.1 * delta.T @ h[1] / 8, atol=1e-14)
+    later = ran(tmp_path, credit, **{"stages.0.presentations": 2})[3]
+    for one, other in ((before, after), (after, later)):
+        assert np.abs(one["Q2"] - other["Q2"]).min() > 1e-6
+
+
+def test_what_is_dropped_for_a_sample_is_its_own(tmp_path):
+    """It hangs on the sample and the presentation, not on who else is shown."""
+    loaded = protocol(tmp_path, {"name": "rbp", "dropout": 0.5}).spec
+    learning = assembly.learning(loaded, loaded.stages[0])
+    data = np.load(tmp_path / "data.npz")
+    rng = np.random.default_rng(0)
+    W = [rng.standard_normal(s) for s in ((6, 4), (5, 6), (3, 5))]
+    Q = [rng.standard_normal(s) for s in ((6, 5), (5, 3))]
+    weights = Weights(*(tuple(map(jnp.asarray, of)) for of in (W, (), Q)))
+    network = assembly.network(loaded.model)
+
+    def teaching(ids, key):
+        x, y = jnp.asarray(data["x"][ids]), jnp.eye(3)[data["y"][ids]]
+        h = jax.vmap(lambda x: network.forward_pass(weights, x))(x)
+        now = Readout(h, (*(1 - r**2 for r in h[:-1]), jnp.ones_like(h[-1])), ())
+        return learning.teaching(network, weights, y, now, learning.keys(key, jnp.array(ids)))[0]
+
+    key = jax.random.key(1)
+    three, alone = teaching([5, 9, 11], key), teaching([9], key)
+    np.testing.assert_allclose(three[1], alone[0], rtol=1e-12)
+    assert (np.asarray(three[0] == 0) != np.asarray(three[1] == 0)).any()
+    assert not np.array_equal(alone == 0, teaching([9], jax.random.key(2)) == 0)
+
+
+# ------------------------------------------------------------------------------------- what cannot
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"name": "fa"}, "model.credit.name: 'fa' is called 'rbp'"),
+        ({"name": "dfa"}, "model.credit.name: 'dfa' is called 'srbp'"),
+        ({"name": "bp-fixed", "dropout": 0.1}, "credit.dropout: is about errors that come down a "
+         "learning channel, and bp-fixed sends none to hidden layers; expected with backprop"),
+        ({"name": "sbp", "sparse": 2}, "credit.sparse: is about weights of the channel's own, and "
+         "sbp has none"),
+        ({"name": "rbp", "sparse": 6}, "credit.sparse: 6 weights a column, but the smallest layer "
+         "that hears the channel has 5 units; expected at most as many"),
+        ({"name": "rbp", "signs": "congruent", "init": "transpose"}, "credit.signs: is about "
+         "random weights, and init is 'transpose'; use init = 'random'"),
+        ({"name": "arbp", "redrawn": True}, "credit.redrawn: is about weights that do not learn, "
+         "and the rule is 'adaptive'; use rule = 'fixed'"),
+        ({"name": "rbp", "per": "weight"}, "credit.per: 'weight': errors that rbp sends on through "
+         "neurons are one a neuron; expected with srbp"),
+        ({"name": "srbp", "per": "weight", "dropout": 0.1}, "credit.dropout: is about errors of "
+         "neurons, and per is 'weight'; leave one out"),
+        ({"name": "srbp", "rule": "white-noise"}, "credit.rule: 'white-noise' sends activity down "
+         "layer by layer, which the weights of srbp skip; expected 'fixed' or 'adaptive'"),
+        ({"name": "dtp-ai", "rule": "adaptive"}, "credit.rule: 'adaptive' does not fit the "
+         "feedback of dtp-ai; it is the rule of arbp and asrbp"),
+        ({"name": "rbp", "dropout": 1.0}, "credit.dropout: "),
+        ({"name": "rbp", "error_bits": 0}, "credit.error_bits: "),
+    ],
+)  # fmt: skip
+def test_channels_that_cannot_be_are_refused(tmp_path, own, message):
+    with pytest.raises(ns.InputError) as error:
+        protocol(tmp_path, own, **{"model.activation": "tanh"})
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"level": "spiking"}, "dropout is known to neurons that rest or move as rates"),
+        (
+            {"plasticity": "online", "model.projections.W.rate": "1 Hz"},
+            "dropout is of presentations after which weights move once; use plasticity = "
+            "'quasi-static'",
+        ),
+        ({"model.projections.W.rule": lambda post, pre, W: W, "model.credit.update_bits": 3},
+         "update_bits: quantises what every sample adds to a weight, and a rule of a script says"),
+    ],
+)  # fmt: skip
+def test_what_a_channel_cannot_do_elsewhere_is_refused(tmp_path, own, message):
+    with pytest.raises(ns.InputError, match="credit") as error:
+        protocol(tmp_path, {"name": "rbp", "dropout": 0.2}, **own)
+    assert message in str(error.value)
+
+
+def test_a_scale_without_bits_is_warned_of(tmp_path):
+    with pytest.warns(ns.NeurosimWarning, match=r"error_scale: is not used; credit\.error_bits"):
+        protocol(tmp_path, {"name": "rbp", "error_scale": 0.5})
+
+
+@pytest.mark.long
+def test_signs_are_what_a_channel_that_changes_must_keep(tmp_path):
+    """Redrawn for every batch, weights teach no more than the output learns by itself; with the
+    signs of the forward ones they teach well (section 4.2, items 1 and 2)."""
+
+    def error(**credit):
+        changes = {"model.credit": credit, "record.presentations": 0, "task.validation": 0.2}
+        loaded = ns.load_protocol("random-feedback-digits", changes)
+        run = ns.run(loaded, seeds=range(5), out=tmp_path / "t.h5", force=True)
+        with ns.open_trace(run.path) as trace:
+            return trace["evaluation/error"].values[-1].mean()
+
+    alone, gradient = error(name="bp-fixed"), error(name="backprop")
+    for name in ("rbp", "srbp"):
+        assert error(name=name, redrawn=True) > 0.8 * alone
+        assert error(name=name, redrawn=True, signs="congruent") < 0.5 * (alone + gradient)
