@@ -87,7 +87,7 @@ def _ends(axes: Axes, swept: _Swept) -> None:
     if not numeric:
         axes.set_xticks(x, [str(value) for value in values])
         axes.margins(x=0.15)
-    elif x.min() > 0 and x.max() >= 20 * x.min():
+    elif x.min() > 0 and x.max() >= 10 * x.min():
         axes.set_xscale("log")
         axes.set_xticks(x, [f"{value:g}" for value in x], minor=False)
         axes.minorticks_off()

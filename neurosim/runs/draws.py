@@ -98,6 +98,8 @@ def warn_of(protocol: Protocol, data: Data) -> None:
             f"inputs have a root mean square of {size:.3g}, and weights start for one near 1; "
             "standardise = true scales them"
         )
+    if spec.sweep is not None:
+        found["sweep"] = "is gone over by neurosim sweep alone; this is the protocol without it"
     for key, message in found.items():
         place = protocol.where(split_key(key))
         warnings.warn(f"{place}: {message}", NeurosimWarning, stacklevel=3)

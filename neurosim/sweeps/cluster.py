@@ -106,9 +106,13 @@ def _carry_out(job: Job) -> dict[str, Any]:
     from distributed import get_worker
 
     worker, last = get_worker(), 0.0
+    key = worker.get_current_task()
 
     def tell(progress: Progress) -> None:
         nonlocal last
+        task = worker.state.tasks.get(key)
+        if task is None or task.state != "executing" or worker.status.name != "running":
+            raise NeurosimError("nobody waits for this point any more")  # what is written is kept
         now = time.monotonic()
         if now - last > TELL or progress.done == progress.total:
             last = now

@@ -102,10 +102,27 @@ def plan(
     if seeds is None and table is not None:
         seeds = table.seeds
     chosen = [base.spec.seed] if seeds is None else ensemble(seeds)
+    said = given | {axis.key: axis.values for axis in found}
+    if objects := [key for key, value in said.items() if not _plain(value)]:
+        warnings.warn(
+            f"{objects[0]}: an object of a script is known by its name alone; where it is "
+            "another one than before, give force=True",
+            NeurosimWarning,
+            stacklevel=3,
+        )
     count = prod(len(axis.values) for axis in found)
     if count > MOST:
         raise InputError(f"{count} points; expected at most {MOST}, each is a trace")
     return Plan(base, found, chosen, _points(file, given, found, chosen))
+
+
+def _plain(value: Any) -> bool:
+    """Whether a file could say it."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _words(axes: Sequence[Axis], place: tuple[int, ...]) -> str:
