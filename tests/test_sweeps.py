@@ -21,6 +21,7 @@ import neurosim as ns
 from neurosim.sweeps import axes as sweep_axes
 from neurosim.sweeps import results
 from neurosim.sweeps.dispatch import ATTEMPTS, Dispatch
+from neurosim.sweeps.forecast import forecast
 from neurosim.sweeps.ledger import Ledger
 from neurosim.sweeps.plan import plan
 from neurosim.tasks.data import Data
@@ -140,6 +141,21 @@ def test_a_protocol_may_say_its_sweep(folder):
     assert all(point.protocol.spec.sweep is None for point in made.points)
     without = plan(folder / "tiny.toml", {MU: [0.1, 0.2]}, [3, 5], overrides=EQUILIBRIUM)
     assert [p.digest for p in made.points] == [p.digest for p in without.points]
+    with pytest.warns(ns.NeurosimWarning, match=r"sweep: is gone over by neurosim sweep alone"):
+        report = ns.check(folder / "own-sweep.toml", level="equilibrium")
+    assert "sweep" not in report["protocol"]
+
+
+def test_an_object_of_a_script_is_known_by_its_name(folder):
+    class Square:
+        shared = True
+
+        def draw(self, rng):
+            x = rng.standard_normal((64, 3))
+            return Data(x, x[:, [0, 1, 2, 0]], x, x[:, [0, 1, 2, 0]], classes=False)
+
+    with pytest.warns(ns.NeurosimWarning, match="task: an object of a script is known by its name"):
+        plan(folder / "tiny.toml", {MU: [0.1]}, overrides=EQUILIBRIUM | {"task": Square()})
 
 
 # --- who runs what -------------------------------------------------------------------------------
@@ -196,6 +212,25 @@ def test_a_point_that_loses_its_workers_is_given_up_in_the_end():
     assert dispatch.next("another") == 1
     dispatch.ended(1)
     assert dispatch.over
+
+
+IMPORTED = """
+import signal, threading
+before = signal.getsignal(signal.SIGINT)
+def go():
+    from neurosim.levels.spiking.brian import b2
+    print(b2.ms)
+thread = threading.Thread(target=go)
+thread.start()
+thread.join()
+print(signal.getsignal(signal.SIGINT) is before)
+"""
+
+
+def test_brian_is_imported_by_the_thread_of_a_worker(folder):
+    command = [sys.executable, "-c", IMPORTED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["ms", "True"], done.stderr
 
 
 # --- a small sweep -------------------------------------------------------------------------------
@@ -299,10 +334,7 @@ def test_a_record_without_its_trace_counts_for_nothing(swept, tmp_path):
         assert ledger.record("x") is None
 
 
-def test_points_of_other_lengths_have_presentations_of_their_own(folder):
-    """And a cost that is measured, in workers that write nothing."""
-    from neurosim.sweeps.forecast import forecast
-
+def test_what_a_sweep_costs_is_measured_and_points_may_have_other_lengths(folder):
     over = {"stages.0.presentations": [4, 8], MU: [0.1]}
     made = plan(folder / "tiny.toml", over, overrides=EQUILIBRIUM)
     out = folder / "lengths"
@@ -310,10 +342,14 @@ def test_points_of_other_lengths_have_presentations_of_their_own(folder):
     assert (cost["points"], cost["programs"], cost["measured_programs"]) == (2, 1, 1)
     assert cost["wall_s"] >= cost["compile_s"] > 0
     assert cost["memory_bytes"] > 1e8
-    assert not out.exists()
-    found = results.gather(made, Ledger(out), {})
-    assert found["state"].values.tolist() == [["missing"], ["missing"]]
-    assert len(results.outstanding(made, {})) == 2
+    assert not out.exists()  # workers that measure write nothing
+    assert results.gather(made, Ledger(out), {})["state"].values.tolist() == [["missing"]] * 2
+    found = ns.sweep(folder / "tiny.toml", over, overrides=EQUILIBRIUM, out=out, workers=1)
+    tested = found["presentation"].sel(mu=0.1).values
+    assert np.array_equal(tested, [[0, 4, np.nan], [0, 4, 8]], equal_nan=True)
+    assert np.array_equal(np.isnan(found["loss"].values[:, 0, 0]), np.isnan(tested))
+    short, long = found["loss"].sel(mu=0.1, seed=0).values
+    assert short[1] == long[1]
 
 
 # --- workers that die, and signals ---------------------------------------------------------------
@@ -391,7 +427,8 @@ class Deadly:
 @pytest.mark.long
 def test_a_point_that_kills_its_workers_is_lost_and_the_sweep_incomplete(folder):
     changes = EQUILIBRIUM | {"task": Deadly()}
-    with pytest.raises(ns.IncompleteError) as error:
+    known = pytest.warns(ns.NeurosimWarning, match="known by its name")
+    with known, pytest.raises(ns.IncompleteError) as error:
         ns.sweep(folder / "tiny.toml", {MU: [0.1]}, overrides=changes, out=folder / "deadly",
                  workers=1)  # fmt: skip
     assert error.value.exit_code == 3

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -15,10 +16,14 @@ from neurosim.building.loading import Protocol
 from neurosim.errors import DivergedError, InputError, NeurosimWarning
 from neurosim.process.progression import Progress
 from neurosim.traces.reader import describe
-from neurosim.traces.repairing import repair
+from neurosim.traces.repairing import refuse_written, repair
 
 ALONE = Lock()
 """Settings of JAX are those of the process: a worker of several threads runs one point at once."""
+
+
+PATIENCE, PAUSE = 60.0, 0.5
+"""Seconds for which an earlier worker may still end its chunk, and between two looks at it."""
 
 
 class Job(NamedTuple):
@@ -72,6 +77,7 @@ def _carried_out(job: Job, tell: Callable[[Progress], None]) -> dict[str, Any]:
         return _measured(job)
     path = Path(job.trace)
     given: dict[str, Any] = {"progress": tell, "device": job.device}
+    _wait_for_writer(path)
     try:
         found = describe(path) if path.exists() else None
     except InputError:
@@ -90,6 +96,17 @@ def _carried_out(job: Job, tell: Callable[[Progress], None]) -> dict[str, Any]:
         return _record(run.summary, "")
     except DivergedError as error:
         return _record(error.run.summary, str(error).partition(";")[0])
+
+
+def _wait_for_writer(path: Path) -> None:
+    """A worker that a sweep let go of, as at Ctrl-C, stops at the end of its chunk."""
+    until = time.monotonic() + PATIENCE
+    while path.exists() and time.monotonic() < until:
+        try:
+            refuse_written(path, force=True)
+            return
+        except InputError:  # it lives; or the file is damaged, which others say
+            time.sleep(PAUSE)
 
 
 def _measured(job: Job) -> dict[str, Any]:
