@@ -31,6 +31,10 @@ LOOK, TELL = 0.5, 0.5
 TOPIC = "neurosim-sweep"
 
 
+class GoneError(NeurosimError):
+    """The scheduler, and with it all workers, cannot be reached any more."""
+
+
 class Event(NamedTuple):
     """News of a point: how many presentations it has done, or its record."""
 
@@ -59,8 +63,8 @@ class Cluster:
                 self._local.keep()
             try:
                 self._known = list(self._client.scheduler_info(n_workers=-1)["workers"])
-            except (OSError, TimeoutError) as error:
-                raise NeurosimError(f"the scheduler has gone: {error}") from None
+            except (OSError, TimeoutError, KeyError):  # of a client that has lost it
+                raise GoneError("Dask's scheduler has gone") from None
             if self._local is not None and self._known:
                 self._local.answered = True
         return self._known
@@ -169,7 +173,11 @@ def _client(address: Any, target: dict[str, Any]) -> Iterator[Any]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """In which Dask keeps to itself what it has to say of workers that come and go."""
-    before = {name: logging.getLogger(name).level for name in ("distributed", "tornado")}
+    import distributed
+
+    own = (distributed.__name__, "tornado")  # of which many have a level of their own
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in own]
+    before = {name: logging.getLogger(name).level for name in (*own, *names)}
     for name in before:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:

@@ -38,7 +38,7 @@ def forecast(
     Raises:
         InputError: the folder is none of a sweep, or a worker cannot run a point.
     """
-    ledger, count = Ledger(folder(made, out)), worker_count(made, workers, cluster)
+    ledger, count = Ledger(folder(made, out)), worker_count(made, workers, cluster, device)
     records = {} if force else known(made, ledger)
     todo = distinct(point for point in made.points if point.digest not in records)
     states = [records[p.digest]["state"] for p in made.points if p.digest in records]

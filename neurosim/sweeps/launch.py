@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from neurosim import wording
 from neurosim.building.loading import Protocol
 from neurosim.errors import IncompleteError, InputError, NeurosimWarning, arrived
@@ -16,6 +18,7 @@ from neurosim.process.stopping import delivering
 from neurosim.runs.environment import cores
 from neurosim.sweeps import results
 from neurosim.sweeps.axes import given_by, label
+from neurosim.sweeps.cluster import GoneError
 from neurosim.sweeps.ledger import Ledger
 from neurosim.sweeps.plan import Plan, Point, plan
 from neurosim.sweeps.sending import Sweeping
@@ -81,7 +84,7 @@ def carry_out(
     progress: bool | Callable[[Runs], None] | None = None,
 ) -> xarray.Dataset:
     """Run what is not done of a plan; see `sweep`."""
-    ledger, count = Ledger(folder(made, out)), worker_count(made, workers, cluster)
+    ledger, count = Ledger(folder(made, out)), worker_count(made, workers, cluster, device)
     name = made.protocol.spec.name
     with (
         delivering() as request,
@@ -96,7 +99,10 @@ def carry_out(
         if todo:
             before = len({point.digest for point in made.points}) - len(todo)
             sweeping = Sweeping(todo, made.seeds, ledger, device, before, display=display)
-            sweeping.run(cluster, count, request)
+            try:
+                sweeping.run(cluster, count, request)
+            except GoneError as error:
+                warnings.warn(str(error), NeurosimWarning, stacklevel=3)
             records |= sweeping.records
         found = results.gather(made, ledger, records)
         results.write(found, ledger.folder)
@@ -124,8 +130,8 @@ def distinct(points: Iterable[Point]) -> list[Point]:
     return list({point.digest: point for point in points}.values())
 
 
-def worker_count(made: Plan, given: int | None, cluster: Any) -> int:
-    """Among how many processes of this machine its cores are shared.
+def worker_count(made: Plan, given: int | None, cluster: Any, device: str | None) -> int:
+    """Among how many processes of this machine its cores are shared; an accelerator is not.
 
     It does not depend on what is done already: a run goes on only with as many cores as it had.
     """
@@ -134,7 +140,8 @@ def worker_count(made: Plan, given: int | None, cluster: Any) -> int:
             f"{given_by('workers')} and {given_by('cluster')}: got both; expected one of them"
         )
     if given is None:
-        return min(cores(), len(made.points))
+        shared = device == "cpu" or jax.default_backend() == "cpu"
+        return min(cores(), len(made.points)) if shared else 1
     if type(given) is not int or given < 1:
         raise InputError(
             f"{given_by('workers')}: got {arrived(given)}; expected how many processes, at least 1"
