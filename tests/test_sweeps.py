@@ -354,7 +354,7 @@ def test_what_a_sweep_costs_is_measured_and_points_may_have_other_lengths(folder
 
 # --- workers that die, and signals ---------------------------------------------------------------
 
-LONG = ["--set", "stages.0.presentations=6000", "--set", "level=equilibrium"]
+LONG = ["--set", "stages.0.presentations=4000", "--set", "level=equilibrium"]
 LONG += ["--set", "record.presentations=0"]
 SLOW = ["sweep", "tiny.toml", "--over", f"{MU}=0.1,0.2", "--seeds", "0:2", *LONG]
 
@@ -438,6 +438,7 @@ def test_a_point_that_kills_its_workers_is_lost_and_the_sweep_incomplete(folder)
     assert error.value.results["state"].values.tolist() == ["lost"]
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 def test_a_cluster_that_somebody_started_is_used(folder):
     """Its workers have two threads, which take turns; one joins late."""
