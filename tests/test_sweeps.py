@@ -123,6 +123,8 @@ def test_a_point_is_known_by_what_decides_its_numbers(folder):
     (folder / "called.toml").write_text(TINY.replace('name = "tiny"', 'name = "other"'))
     plain = digest()
     assert digest() == digest(file="called.toml") == digest(seed=5) == plain
+    loaded = ns.load_protocol(folder / "tiny.toml", EQUILIBRIUM)
+    assert plan(loaded, {MU: [0.1]}, (0, 1)).points[0].digest == plain
     others = [digest(range(3)), digest(task__train=48), digest(precision="float32")]
     others += [digest(model__projections__W__post="2*slope(basal)*(soma - soma_free)")]
     for number in (0, 1):  # the same file, with other data in it
