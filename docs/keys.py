@@ -45,6 +45,7 @@ TABLES: dict[str, tuple[type, set[str]]] = {
     "rate": (specs.RateSpec, set()),
     "equilibrium": (specs.EquilibriumSpec, set()),
     "spiking": (specs.SpikingSpec, set()),
+    "sweep": (specs.SweepSpec, set()),
     "model": (specs.ModelSpec, set()),
     "cells": (specs.CellSpec, set()),
     "populations": (specs.PopulationSpec, set()),

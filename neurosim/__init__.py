@@ -2,7 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from neurosim.errors import DivergedError, InputError, NeurosimError, NeurosimWarning, StoppedError
+from neurosim.errors import (
+    DivergedError,
+    IncompleteError,
+    InputError,
+    NeurosimError,
+    NeurosimWarning,
+    StoppedError,
+)
 
 if TYPE_CHECKING:
     from neurosim import figures, theory
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
     from neurosim.runs.launch import run
     from neurosim.runs.results import Run
     from neurosim.runs.resumption import resume
+    from neurosim.sweeps.launch import sweep
     from neurosim.traces.reader import open_trace
     from neurosim.traces.repairing import repair
 
@@ -37,10 +45,12 @@ _LAZY = {
     "repair": "neurosim.traces.repairing",
     "resume": "neurosim.runs.resumption",
     "run": "neurosim.runs.launch",
+    "sweep": "neurosim.sweeps.launch",
 }
 
 __all__ = [
     "DivergedError",
+    "IncompleteError",
     "InputError",
     "NeurosimError",
     "NeurosimWarning",
@@ -62,6 +72,7 @@ __all__ = [
     "repair",
     "resume",
     "run",
+    "sweep",
     "theory",
 ]
 

@@ -95,6 +95,24 @@ class StoppedError(NeurosimError):
     exit_code: ClassVar[int] = 75
 
 
+class IncompleteError(NeurosimError):
+    """Points of a sweep came to no end; the same sweep takes them up again.
+
+    Args:
+        message: which, and why.
+        results: what there is nevertheless, the Dataset that the sweep would have returned.
+
+    `report`: the same as plain data, where the command line has made it.
+    """
+
+    exit_code: ClassVar[int] = 3
+    report: Any = None
+
+    def __init__(self, message: str, results: Any = None) -> None:
+        super().__init__(message)
+        self.results = results
+
+
 class NeurosimWarning(UserWarning):
     """Something is allowed but probably not meant."""
 

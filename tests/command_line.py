@@ -8,7 +8,7 @@ LIGHT = """
 import json, sys
 from neurosim.cli import app
 HEAVY = ("jax", "equinox", "diffrax", "optimistix", "lineax", "optax", "brian2", "sklearn",
-         "xarray", "h5netcdf", "pandas", "matplotlib", "rich", "scipy")
+         "distributed", "xarray", "h5netcdf", "pandas", "matplotlib", "rich", "scipy")
 for arguments in json.loads(sys.argv[1]):
     try:
         app(arguments)

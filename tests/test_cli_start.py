@@ -50,7 +50,7 @@ def test_a_run_imports_nothing_of_other_levels(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = set(ast.literal_eval(done.stderr.splitlines()[-1]))
     assert "jax" in found
-    assert not {"brian2", "sklearn", "rich"} & found
+    assert not {"brian2", "distributed", "sklearn", "rich"} & found
 
 
 @pytest.mark.parametrize("begin", [[CONSOLE], [sys.executable, "-m", "neurosim"]])

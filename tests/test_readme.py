@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 import neurosim as ns
+from neurosim.building.shipped import bundled
 from neurosim.cli import app
+from neurosim.sweeps.plan import plan
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -49,6 +51,9 @@ def test_every_block_has_a_language_that_is_tested_here():
 def test_python(code):
     names = {"__name__": "readme"}
     exec(compile(code, "README", "exec"), names)
+    if "found" in names:  # a sweep
+        assert (names["found"]["test_error"] < 0.08).all()
+        return
     assert names["run"].metrics["test_error"] < 0.08  # chance is 90 %, of three clouds 67 %
 
 
@@ -64,6 +69,11 @@ def whole_model():
 def test_toml(text):
     """To its end, over three seeds: a protocol, a model in quickstart, or changes of both."""
     given, level = tomllib.loads(text), None
+    if "sweep" in given:
+        quickstart = Path(bundled("protocols")["quickstart"]).read_text(encoding="utf-8")
+        Path("swept.toml").write_text(f"{quickstart}\n{text}", encoding="utf-8")
+        assert len(plan("swept.toml").points) == 6
+        return
     if "duration" in given or "equations" in given:
         Path("cell.toml").write_text(text, encoding="utf-8")
         changes = {"target": "numpy"}

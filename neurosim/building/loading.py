@@ -404,11 +404,11 @@ def resolve(
         protocol = load_protocol(protocol, given)
     if seed is not None and seeds is not None:
         raise InputError("seed and seeds: got both; expected one of them")
-    chosen = [protocol.spec.seed] if seeds is None else _ensemble(seeds)
+    chosen = [protocol.spec.seed] if seeds is None else ensemble(seeds)
     return protocol, chosen, trace_path(protocol.spec, out)
 
 
-def _ensemble(seeds: Iterable[int]) -> list[int]:
+def ensemble(seeds: Iterable[int]) -> list[int]:
     """The seeds of an ensemble as plain whole numbers, distinct and such that a protocol may have.
 
     A single number is refused, as it may mean how many or which one.

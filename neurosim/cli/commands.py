@@ -29,8 +29,8 @@ DRAWING = ("neurosim.figures.runs", "h5netcdf", "xarray")
 app = typer.Typer(
     name="neurosim",
     help="Simulate networks of pyramidal neurons that learn by target propagation.",
-    epilog="Exit codes: 0 done, 1 the model failed, 2 bad input, 75 stopped and resumable, "
-    "130 interrupted.",
+    epilog="Exit codes: 0 done, 1 the model failed, 2 bad input, 3 a sweep is incomplete, "
+    "75 stopped and resumable, 130 interrupted.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -160,6 +160,54 @@ def run(
                 loaded, seeds=ensemble, out=trace, force=force, device=device, progress=heard
             )
         _finish(output, done, figure)
+
+
+@app.command()
+def sweep(
+    protocol: ProtocolName,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=V,V,…",
+            help="An axis, e.g. model.parameters.mu=0.1,0.2; repeatable. Else the protocol's own.",
+        ),
+    ] = None,
+    level: Level = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="A:B", help="Of every point, run as one: A to B-1.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="outputs/sweeps/PROTOCOL-LEVEL if not given."),
+    ] = None,
+    changes: Set = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Processes of this machine; else one a core."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Of a Dask scheduler, whose workers run the points."),
+    ] = None,
+    device: Device = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would cost; write nothing.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run points again that are done.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run a protocol at every combination of values of some keys; only what is not done yet."""
+    with Output(as_json, quiet) as output:
+        from neurosim.cli import sweeps
+        from neurosim.specs.toml import parse_assignment
+        from neurosim.sweeps.plan import plan
+
+        ensemble, axes = _ensemble(seeds, None), sweeps.over_axes(over)
+        overrides = dict(map(parse_assignment, changes or []))
+        made = plan(protocol, axes, ensemble, level, overrides)
+        given: dict[str, Any] = {"out": out, "workers": workers, "cluster": cluster}
+        sweeps.sweep(output, made, given | {"device": device, "force": force}, dry_run)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from neurosim.errors import DivergedError, NeurosimError, NeurosimWarning
+from neurosim.errors import DivergedError, IncompleteError, NeurosimError, NeurosimWarning
 from neurosim.process.caller import command_line, tell
 
 INTERRUPTED, STOPPED = 130, 75
@@ -100,6 +100,8 @@ class Output:
             report: dict[str, Any] = {}
             if isinstance(error, DivergedError) and error.run is not None:
                 report = error.run.summary | {"figures": []}
+            if isinstance(error, IncompleteError) and error.report is not None:
+                report = error.report
             lines = [*str(error).splitlines(), *getattr(error, "__notes__", [])]
             self.failure(lines, error.exit_code, report)
             raise SystemExit(error.exit_code) from error

@@ -8,6 +8,7 @@ from neurosim.figures.pairs import comparison, comparison_figure, comparison_of
 from neurosim.figures.recordings import recording, recording_figure
 from neurosim.figures.runs import overview, overview_figure, save, variables, variables_figure
 from neurosim.figures.spikes import raster
+from neurosim.figures.sweeps import sweep, sweep_figure
 
 __all__ = [
     "analysis",
@@ -24,6 +25,8 @@ __all__ = [
     "recording",
     "recording_figure",
     "save",
+    "sweep",
+    "sweep_figure",
     "variables",
     "variables_figure",
 ]

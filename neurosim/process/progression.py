@@ -36,6 +36,35 @@ class Progress(NamedTuple):
     tested_on: str = "test"
     shortened: int = 0
 
+    @property
+    def numbers(self) -> str:
+        """Loss and error in words, as the end of the run says them."""
+        words = f"loss {self.loss:.3g}"
+        if self.error is not None:
+            words += f", {self.tested_on} error {wording.percent(self.error)}"
+        if self.shortened:
+            words += f", steps cut in {self.shortened}"
+        return words
+
+
+class Runs(NamedTuple):
+    """What a display is told of many runs: their presentations, and how many have ended how."""
+
+    done: int
+    total: int
+    finished: int
+    runs: int
+    failed: int = 0
+    lost: int = 0
+
+    @property
+    def numbers(self) -> str:
+        """How many have ended, in words."""
+        words = f"{self.finished} of {wording.plural(self.runs, 'point')} finished"
+        for count, what in ((self.failed, "failed"), (self.lost, "lost")):
+            words += f", {count} {what}" if count else ""
+        return words
+
 
 @contextmanager
 def display(name: str, quiet: bool) -> Iterator[Any]:
@@ -55,8 +84,8 @@ def _display(name: str, stream: Any) -> AbstractContextManager[Any]:
 
 @contextmanager
 def shown(
-    wanted: bool | Callable[[Progress], None] | None, name: str
-) -> Iterator[Callable[[Progress], None] | None]:
+    wanted: bool | Callable[[Any], None] | None, name: str
+) -> Iterator[Callable[[Any], None] | None]:
     """What a run called `name` tells how far it is.
 
     wanted: what does so, or whether anything; None for where somebody looks on.
@@ -74,16 +103,6 @@ def in_notebook() -> bool:
     module = sys.modules.get("IPython")
     shell = module.get_ipython() if module is not None else None
     return shell is not None and "IPKernelApp" in shell.config
-
-
-def numbers(progress: Progress) -> str:
-    """Loss and error in words, as the end of the run says them."""
-    words = f"loss {progress.loss:.3g}"
-    if progress.error is not None:
-        words += f", {progress.tested_on} error {wording.percent(progress.error)}"
-    if progress.shortened:
-        words += f", steps cut in {progress.shortened}"
-    return words
 
 
 class Bar:
@@ -106,13 +125,13 @@ class Bar:
         )
         self.task = self.rich.add_task(f"{name}: compiling", total=None, numbers="")
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Progress | Runs) -> None:
         self.rich.update(
             self.task,
             description=self.name,
             total=progress.total,
             completed=progress.done,
-            numbers=numbers(progress),
+            numbers=progress.numbers,
         )
 
     def __enter__(self) -> "Bar":
@@ -130,9 +149,9 @@ class Course:
     def __init__(self, name: str, began: float) -> None:
         self.name, self.began = name, began
         self.first: tuple[float, int] | None = None
-        self.last: Progress | None = None
+        self.last: Progress | Runs | None = None
 
-    def note(self, progress: Progress, now: float) -> None:
+    def note(self, progress: Progress | Runs, now: float) -> None:
         """A chunk is done."""
         self.last = progress
         self.first = self.first or (now, progress.done)
@@ -142,7 +161,7 @@ class Course:
         if self.last is None or self.first is None:
             return f"{self.name}: compiling, {wording.duration(now - self.began)} so far"
         at, (began, done) = self.last, self.first
-        words = f"{self.name}: {at.done} of {at.total} presentations, {numbers(at)}"
+        words = f"{self.name}: {at.done} of {at.total} presentations, {at.numbers}"
         if at.done > done:
             left = (at.total - at.done) * (now - began) / (at.done - done)
             words += f", about {wording.duration(left)} left"
@@ -159,7 +178,7 @@ class Cell:
         self.course = Course(name, time.monotonic())
         self.next = 0.0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Progress | Runs) -> None:
         now = time.monotonic()
         self.course.note(progress, now)
         if now >= self.next:
@@ -188,7 +207,7 @@ class Lines:
         self._over = Event()
         self._thread = Thread(target=self._tell, daemon=True)
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Progress | Runs) -> None:
         self.course.note(progress, time.monotonic())
 
     def __enter__(self) -> "Lines":

@@ -28,11 +28,15 @@ class Request:
 
 
 @contextmanager
-def listening(request: Request) -> Iterator[None]:
+def listening(
+    request: Request, saying: str = "stopping at the end of this chunk; Ctrl-C again stops at once"
+) -> Iterator[None]:
     """In which the first Ctrl-C or SIGTERM is only noted; a second one finds the handlers before.
 
     Signals reach the main thread only; elsewhere nothing changes. Nor does it for one that the
     process ignores, or whose handler is none of Python's and so could not be put back.
+
+    saying: after the first Ctrl-C.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -49,11 +53,7 @@ def listening(request: Request) -> Iterator[None]:
         elif request.signal is None:
             request.signal, first = number, time.monotonic()
             if number == signal.SIGINT:
-                warnings.warn(
-                    "stopping at the end of this chunk; Ctrl-C again stops at once",
-                    NeurosimWarning,
-                    stacklevel=2,
-                )
+                warnings.warn(saying, NeurosimWarning, stacklevel=2)
         elif time.monotonic() - first > TOGETHER:
             handler = before[number]
             _put_back(before, note)

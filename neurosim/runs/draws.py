@@ -27,6 +27,17 @@ def data(protocol: Protocol, seeds: list[int]) -> tuple[bool, list[Data]]:
     Raises:
         InputError: the task refuses its parameters, or does not fit the model.
     """
+    shared, drawn = samples(protocol, seeds)
+    refuse_misfit(protocol, drawn[0])
+    return shared, drawn
+
+
+def samples(protocol: Protocol, seeds: list[int]) -> tuple[bool, list[Data]]:
+    """The same, whatever the model is.
+
+    Raises:
+        InputError: the task refuses its parameters.
+    """
     spec = protocol.spec
     with protocol.placing("task", spec.task.get("name") if isinstance(spec.task, dict) else None):
         task = ingredients.task(spec, protocol.folder)
@@ -34,7 +45,12 @@ def data(protocol: Protocol, seeds: list[int]) -> tuple[bool, list[Data]]:
             drawn = [task.draw(host_stream(0, "task"))] * len(seeds)
         else:
             drawn = [task.draw(host_stream(seed, "task")) for seed in seeds]
-    first = drawn[0]
+    return task.shared, drawn
+
+
+def refuse_misfit(protocol: Protocol, first: Data) -> None:
+    """Refuse data that the model or the batch of the protocol cannot have."""
+    spec = protocol.spec
     found = misfits(spec.model, first.inputs, first.outputs)
     wrong = [f"{protocol.where(key)}: {what}" for key, what in found]
     if spec.batch > len(first.x_train):
@@ -48,7 +64,6 @@ def data(protocol: Protocol, seeds: list[int]) -> tuple[bool, list[Data]]:
         )
     if wrong:
         raise InputError(wrong)
-    return task.shared, drawn
 
 
 def weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Iterator[Any]:
@@ -83,6 +98,8 @@ def warn_of(protocol: Protocol, data: Data) -> None:
             f"inputs have a root mean square of {size:.3g}, and weights start for one near 1; "
             "standardise = true scales them"
         )
+    if spec.sweep is not None:
+        found["sweep"] = "is gone over by neurosim sweep alone; this is the protocol without it"
     for key, message in found.items():
         place = protocol.where(split_key(key))
         warnings.warn(f"{place}: {message}", NeurosimWarning, stacklevel=3)

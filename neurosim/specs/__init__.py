@@ -35,6 +35,7 @@ from neurosim.specs.protocols import (
     ScheduleSpec,
     SpikingSpec,
     StageSpec,
+    SweepSpec,
 )
 from neurosim.specs.synapses import (
     CellGroupSpec,
@@ -86,6 +87,7 @@ __all__ = [
     "SpreadSpec",
     "StageSpec",
     "StimulusSpec",
+    "SweepSpec",
     "SynapsePartSpec",
     "SynapseSpec",
     "SynapticProtocolSpec",

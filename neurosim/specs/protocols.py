@@ -180,10 +180,21 @@ def names_a_file(name: str) -> str:
     return name
 
 
+class SweepSpec(Spec):
+    """What `sweep` goes over where it is told nothing else: values by key, and seeds.
+
+    over: of every key, dotted or in tables, a list of values. seeds: of every point.
+    """
+
+    over: dict[str, Any] = {}
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
+
+
 class ProtocolSpec(Spec):
     """What happens to a model: a task, stages of phases, and what is recorded.
 
     shuffle: whether every epoch has an order of its own; else samples come as the task has them.
+    sweep: belongs to no run, and stands in none.
     """
 
     name: str = "unnamed"
@@ -202,6 +213,7 @@ class ProtocolSpec(Spec):
     rate: RateSpec | None = None
     equilibrium: EquilibriumSpec = EquilibriumSpec()
     spiking: SpikingSpec = SpikingSpec()
+    sweep: SweepSpec | None = Field(default=None, exclude=True)
 
     @property
     def timed(self) -> bool:

@@ -1,0 +1,1 @@
+"""Sweeps: one protocol at many points, run by many processes, and what comes of it."""
