@@ -116,7 +116,8 @@ class Contents:
     (place, variable) of everything seen in detail. timed: whether it is seen over time, at
     `moments` of it; if not, once a phase. duration: of the longest presentation (s). populations:
     whose spikes are kept, with their attributes. stops: whether phases may end early. weights:
-    every array of them. plastic: what can learn. neurons: behind every unit, at the spiking level.
+    every array of them. courses: whether the times of a presentation have them, too.
+    plastic: what can learn. neurons: behind every unit, at the spiking level.
     diagnosed: the measures of the teaching signals that every presentation has for each layer, with
     what they are. step: of fixed steps through which neurons move (s), else None.
     """
@@ -161,6 +162,8 @@ class Contents:
         self.neurons = ingredients.neurons(spec) if spec.level == "spiking" else None
         self.credit = named(spec.model.credit)
         self.weights = weights(spec.model)
+        flows = spec.plasticity == "online" and spec.level != "spiking"
+        self.courses = bool(spec.record.weights and self.plan.recorded and flows)
         self.plastic = tuple(circuitry.learning(spec.model))
         targets = self.credit.form is not None or not self.credit.own_channel
         self.diagnosed = measured(targets) if spec.record.decomposition else {}
@@ -263,6 +266,8 @@ class Contents:
         recorded = Axis("presentation", np.array(plan.recorded), None, "presentation, from 0")
         if spec.record.weights:
             axes["snapshots"] = [recorded, *axes["weights"][1:]]
+        if self.courses:
+            axes["courses"] = [*axes["snapshots"], self._time()]
         axes["signals"] = [recorded, Axis("layer", depth, None, "layer, 1 first")]
         axes["traces"] = [
             recorded,
@@ -274,15 +279,16 @@ class Contents:
         if self.neurons is not None:
             axes["estimates"] = axes["traces"][:3]
         if self.timed:
-            axes["traces"].append(
-                Axis("time", _joined(self.longest) * MS, "ms", "time in the presentation")
-            )
+            axes["traces"].append(self._time())
         for place, chosen in self.units.items():
             text = f"unit of {spelled(place)}"
             axes[f"traces/{place}"] = [Axis("unit", chosen, None, text)]
             if self.neurons is not None:
                 axes[f"estimates/{place}"] = axes[f"traces/{place}"]
         return axes
+
+    def _time(self) -> Axis:
+        return Axis("time", _joined(self.longest) * MS, "ms", "time in the presentation")
 
     def _metric_variables(self) -> list[Variable]:
         dims, by_phase = self._dims("presentation"), self._dims("presentation", "phase")
@@ -388,11 +394,19 @@ class Contents:
 
     def _weight_variables(self) -> list[Variable]:
         """Those of the start and the end, and of the recorded presentations where asked for."""
-        kept = [("weights", "moment")]
+        kept: list[tuple[str, tuple[str, ...]]] = [("weights", ("moment",))]
         if self.spec.record.weights and self.plan.recorded:
-            kept.append(("snapshots", "presentation"))
+            kept.append(("snapshots", ("presentation",)))
+        if self.courses:
+            kept.append(("courses", ("presentation", "time")))
         return [
-            Variable(f"{group}/{name}", self._dims(when, *dims), "1", text, self.spec.precision)
+            Variable(
+                f"{group}/{name}",
+                (*self._dims(*when[:1]), *when[1:], *dims),
+                "1",
+                text,
+                self.spec.precision,
+            )
             for group, when in kept
             for name, dims, text in self.weights
         ]
