@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import null_space
 
 Matrices = Sequence[np.ndarray]
 
@@ -134,14 +133,14 @@ def invariants(flow: Flow) -> list[Invariant]:
         ]
     found, channel = [], flow.channel
     for i, (a, c) in enumerate(zip(flow.A, channel, strict=True), start=1):
-        deaf = null_space(c.T)
+        deaf = _annihilators(c, float(np.abs(c).max()))
         if deaf.size:
             found.append(_invariant(f"uᵀA{i}, where uᵀC{i} = 0", deaf.T @ a))
         if i == flow.depth or not c.any():
             continue
         M = c @ np.linalg.pinv(channel[i])
-        u = null_space((c - M @ channel[i]).T, rcond=1e-10)
-        if not c.shape[0] == u.shape[1]:
+        u = _annihilators(c - M @ channel[i], float(np.abs(c).max()))
+        if c.shape[0] != u.shape[1]:
             name = f"uᵀ(M{i}A{i + 1} + (M{i}A{i + 1})ᵀ − A{i}A{i}ᵀ)u"
         else:
             name, u = f"M{i}A{i + 1} + (M{i}A{i + 1})ᵀ − A{i}A{i}ᵀ", np.eye(c.shape[0])
@@ -149,6 +148,13 @@ def invariants(flow: Flow) -> list[Invariant]:
             up = u.T @ M @ flow.A[i] @ u
             found.append(_invariant(name, up + up.T, -u.T @ a @ a.T @ u))
     return found
+
+
+def _annihilators(matrix: np.ndarray, scale: float) -> np.ndarray:
+    """An orthonormal basis of the u with uᵀ M = 0, up to rounding of numbers of this scale."""
+    left, singular, _ = np.linalg.svd(matrix)
+    rank = int(np.sum(singular > 1e-12 * scale))
+    return left[:, rank:]
 
 
 def _invariant(name: str, *terms: np.ndarray) -> Invariant:
