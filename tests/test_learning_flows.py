@@ -1,4 +1,6 @@
-"""Learning as an ODE: what linear networks conserve and where they end, against engine and scipy."""
+"""Learning as an ODE: what linear networks conserve and where they end."""
+
+from itertools import pairwise
 
 import h5py
 import numpy as np
@@ -13,7 +15,7 @@ from neurosim.theory.learning_limits import limit
 
 def drawn(sizes, rng, gradient=False, identity=False):
     """A random network and random moments, or those of an autoencoder of white data."""
-    A = tuple(rng.normal(size=(n, m)) for m, n in zip(sizes, sizes[1:], strict=False))
+    A = tuple(rng.normal(size=(n, m)) for m, n in pairwise(sizes))
     C = tuple(rng.normal(size=(n, sizes[-1])) for n in sizes[1:-1])
     x = rng.normal(size=(40, sizes[0]))
     y = x @ rng.normal(size=(sizes[0], sizes[-1])) + 0.1 * rng.normal(size=(40, sizes[-1]))
@@ -254,6 +256,7 @@ POWER = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("slope", [True, False])
 def test_the_power_model_needs_its_slope(slope, tmp_path):
     """B 113 and 114 by the engine: rest at the root of B 117, or a_1 that runs away at a constant
