@@ -129,11 +129,11 @@ class Course(eqx.Module):
         if self.learning.credit.own_channel:
             return weights, passed, None
         change = None
-        for number, (phase, (readout, _, _)) in enumerate(zip(self.phases, passed, strict=True)):
+        for number, (phase, ended) in enumerate(zip(self.phases, passed, strict=True)):
             if phase.plastic:
                 left = tuple(ended.readout for ended in passed[: number + 1])
                 change_of_phase = partial(Course.change, phase=phase)
-                signals = weights, batch, readout, left, phase_keys[number], moment
+                signals = weights, batch, ended.readout, left, phase_keys[number], moment
                 this = self._each(change_of_phase, *signals)
                 change = this if change is None else jax.tree.map(jnp.add, change, this)
         return weights, passed, change
@@ -317,7 +317,7 @@ class Course(eqx.Module):
         for number, phase in enumerate(self.phases):
             target = self._targets(phase, batch.y, output)
             times = None if watch is None else watch[number]
-            kept = {"times": times, "course": courses, "longer": drawn[number]}
+            kept: dict[str, Any] = {"times": times, "course": courses, "longer": drawn[number]}
             flow = partial(Course._online_phase, phase=phase, **kept)
             start = Plastic(state, memory, weights)
             given = batch, target, keys[number], moment

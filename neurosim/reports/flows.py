@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def found(about: Subject) -> LearningFlow | None:
         return None
     start = now
     if about.kind == "trace":
-        arrays = of_moment(about.name, "initial", about.seed)
+        arrays = of_moment(Path(about.name), "initial", about.seed)
         start = _flow(about, {n: _layers(arrays, n) for n in ("W", "Q")}) or now
     end = limit(start)
     off, changed = math.nan, [(each.name, math.nan) for each in invariants(start)]

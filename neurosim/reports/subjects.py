@@ -115,9 +115,8 @@ def _of_model(name: str, model: ModelSpec, seed: int | None, samples: int) -> Su
     weights = assembly.weights(model, seed, data, Path())
     kind = "random labels" if classes else "standard normal targets"
     inputs = f"{samples} standard normal inputs with {kind}"
-    return Subject(
-        name, "model", "initial", inputs, model, None, seed, weights, *map(jnp.asarray, (x, y))
-    )
+    shown = jnp.asarray(x), jnp.asarray(y)
+    return Subject(name, "model", "initial", inputs, model, None, seed, weights, *shown)
 
 
 def _of_protocol(

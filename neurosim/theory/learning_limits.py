@@ -279,7 +279,7 @@ def _partial(flow: Flow) -> Limit:
     assert flow.C is not None, "a gradient flow hears with its weights"
     c = flow.C[0]
     full = np.linalg.matrix_rank(c) == flow.sizes[-1]
-    reached = flow.moments.solution
+    reached: np.ndarray | None = flow.moments.solution
     if flow.depth > 2:
         words = "C1 (Σ_TI − P Σ_II) = 0 if it comes to rest, which nobody has proved [B 7.7]"
         return Limit(None, words, product=reached if full else None)
