@@ -9,6 +9,7 @@ from scipy.integrate import solve_ivp
 
 import neurosim as ns
 from neurosim.theory import power_flows
+from neurosim.theory.findings import in_words
 from neurosim.theory.learning_flows import Flow, Moments, drift, invariants, skipped, velocity
 from neurosim.theory.learning_limits import limit
 
@@ -222,7 +223,10 @@ def test_the_engine_flows_there(credit, tmp_path):
         np.testing.assert_array_equal(course[:, 0], start)
         np.testing.assert_allclose(course[:, -1], end, rtol=1e-12)
     for seed in (3, 5):
-        flow = ns.analyze(path, seed=seed, starts=0).flow
+        found = ns.analyze(path, seed=seed, starts=0)
+        flow = found.flow
+        assert "learning as an ODE" in in_words(found)
+        assert "reached     the weights are within" in in_words(found)
         assert flow.converges
         assert len(flow.invariants) == 2
         assert max(change for _, change in flow.invariants) < 1e-9
