@@ -10,7 +10,7 @@ from neurosim.building import assembly
 from neurosim.building.loading import Protocol, load_protocol
 from neurosim.learning.engine import Engine
 from neurosim.levels.simulator import RunState
-from neurosim.runs.contents import phase_times
+from neurosim.runs.instants import phase_times
 from neurosim.runs.launch import prepare
 from neurosim.seeds import device_stream
 

@@ -1,8 +1,9 @@
-"""Learning channels, after Baldi, Sadowski & Lu 2018.
+"""Learning channels, and learning as an ODE, after Baldi, Sadowski & Lu 2018.
 
     python studies/random_feedback.py channels FOLDER   # table 1 on images in the format of MNIST
     python studies/random_feedback.py channels          # the same on scikit-learn's digits
     python studies/random_feedback.py channel-figure    # of both
+    python studies/random_feedback.py ode               # weights that flow, and their closed forms
 
 All write to `outputs/random-feedback/`. `channels` keeps the runs that are there.
 """
@@ -12,6 +13,7 @@ from typing import Annotated
 
 import typer
 from learning_channels import PUBLISHED, drawn, in_words, measured
+from learning_flows import SHOWN, courses, powers, vector_fields
 
 OUT = Path("outputs/random-feedback")
 
@@ -35,6 +37,17 @@ def channels(
 def channel_figure(out: Path = Path("docs/learning-channels.png")) -> None:
     """What is reached through every channel, on images and on digits."""
     drawn(OUT, out)
+
+
+@app.command()
+def ode(
+    seeds: Annotated[int, typer.Option(min=SHOWN + 1, help="Starts of every network.")] = 8,
+) -> None:
+    """Vector fields, courses of weights to their limits, a power without its slope."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    vector_fields(OUT)
+    courses(OUT, seeds)
+    powers(OUT)
 
 
 if __name__ == "__main__":

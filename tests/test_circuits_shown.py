@@ -147,6 +147,8 @@ SHIPPED = {
     "broadcast-alignment": "broadcast-alignment-digits",
     "predictive-coding": "predictive-coding-digits",
     "backprop": "backprop-digits",
+    "linear": "learning-flow",
+    "power": "learning-flow",
     "target-propagation": "target-propagation",
 }
 """Every model that ships → a protocol for it."""

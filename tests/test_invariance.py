@@ -20,7 +20,7 @@ from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.networks.dynamics import Target, rest
 from neurosim.networks.network import Weights
-from neurosim.runs.contents import phase_times
+from neurosim.runs.instants import phase_times
 
 # How a phase is gone through: (level, its length in s, whether it stops once settled).
 WAYS = {

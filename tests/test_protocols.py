@@ -48,6 +48,7 @@ SHORT = {
     "microcircuit-digits": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.7),
     "microcircuit-bars": ({"stages.0.epochs": 5, "record.samples": 1}, 0.8),
     "microcircuit-teacher": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.7),
+    "learning-flow": ({"stages.0.phases.0.duration": "4 s", "batch": 64}, 0.9),
     "microcircuit-online": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.95),
     "segregated-dendrites-digits": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.5),
     "sleep": (  # without the root solver, which others here settle with; it compiles for long

@@ -264,19 +264,21 @@ class Engine(Course):
         first: Int[Array, ""],
         times: tuple[tuple[float, ...], ...],
         samples: int,
+        courses: bool = False,
     ) -> Examined:
         """The presentation that comes next, seen in detail; it leaves no mark on the run.
 
         times: when to look in every phase (s). samples: of how many samples of the batch.
+        courses: whether at weights that flow, too.
         """
         engine, batch = self._shown(states.weights, data, data_axis, ids)
         if not self.online:  # where samples share no moving weights, a few are enough
             batch = jax.tree.map(lambda a: a[:, :samples], batch)
         keys, moment = self._moments(states, keys, first)
-        _, seen, _ = engine._run_phases(states.weights, batch, keys, moment, times)
+        _, seen, _ = engine._run_phases(states.weights, batch, keys, moment, times, courses)
         traces = [jax.tree.map(lambda a: a[:, :samples], p.watched) for p in seen]
         stopped = jnp.stack([p.report.stopped[:, :samples] for p in seen], axis=1)
-        return Examined(traces, stopped)
+        return Examined(traces, stopped, courses=[p.course for p in seen] if courses else None)
 
     def rehearse(self, weights: Any, data: tuple[Array, Array], data_axis: int | None) -> None:
         """Goes through a presentation without computing it.

@@ -36,11 +36,15 @@ FROZEN = FREE._replace(teaching="frozen")
 
 
 class Passed(NamedTuple):
-    """What a phase left behind: the readout of the batch, the reports, what was watched."""
+    """What a phase left behind: the readout of the batch, the reports, what was watched.
+
+    course: the weights that flowed meanwhile, at the times of what was watched, if asked for.
+    """
 
     readout: Any
     report: Report
     watched: Any
+    course: Any = None
 
 
 class Course(eqx.Module):
@@ -104,10 +108,12 @@ class Course(eqx.Module):
         keys: Key[Array, " seed"],
         moment: Moment,
         watch: tuple[tuple[float, ...], ...] | None = None,
+        courses: bool = False,
     ) -> tuple[Any, list[Passed], Any]:
         """All phases in turn: the weights online plasticity left, the phases, the quasi-static Δ.
 
         Everything has the seed first. watch: the times (s) at which every phase is looked at.
+        courses: whether the weights that flow are looked at then, too.
         """
         numbers = jnp.arange(len(self.phases))
         phase_keys = jax.vmap(lambda k: jax.vmap(lambda key: jax.random.fold_in(key, k))(keys))(
@@ -115,18 +121,19 @@ class Course(eqx.Module):
         )
         state = self._rest(weights, batch)
         if self.online:
-            weights, passed = self._flow(weights, state, batch, phase_keys, moment, watch)
+            given = phase_keys, moment, watch, courses
+            weights, passed = self._flow(weights, state, batch, *given)
             return weights, passed, None
         drawn = self._longer(moment)
         passed = self._settle(weights, state, batch, phase_keys, drawn, watch)
         if self.learning.credit.own_channel:
             return weights, passed, None
         change = None
-        for number, (phase, (readout, _, _)) in enumerate(zip(self.phases, passed, strict=True)):
+        for number, (phase, ended) in enumerate(zip(self.phases, passed, strict=True)):
             if phase.plastic:
                 left = tuple(ended.readout for ended in passed[: number + 1])
                 change_of_phase = partial(Course.change, phase=phase)
-                signals = weights, batch, readout, left, phase_keys[number], moment
+                signals = weights, batch, ended.readout, left, phase_keys[number], moment
                 this = self._each(change_of_phase, *signals)
                 change = this if change is None else jax.tree.map(jnp.add, change, this)
         return weights, passed, change
@@ -300,6 +307,7 @@ class Course(eqx.Module):
         keys: Key[Array, "phase seed"],
         moment: Moment,
         watch: tuple[tuple[float, ...], ...] | None,
+        courses: bool,
     ) -> tuple[Any, list[Passed]]:
         """All phases of online plasticity; the samples of a batch share the weights that move."""
         lead, dtype = batch.ids.shape, batch.x.dtype
@@ -309,7 +317,8 @@ class Course(eqx.Module):
         for number, phase in enumerate(self.phases):
             target = self._targets(phase, batch.y, output)
             times = None if watch is None else watch[number]
-            flow = partial(Course._online_phase, phase=phase, times=times, longer=drawn[number])
+            kept: dict[str, Any] = {"times": times, "course": courses, "longer": drawn[number]}
+            flow = partial(Course._online_phase, phase=phase, **kept)
             start = Plastic(state, memory, weights)
             given = batch, target, keys[number], moment
             if isinstance(self.level, Rate) and self.clock is not None and not self.clock.adaptive:
@@ -321,7 +330,7 @@ class Course(eqx.Module):
             readout = self._each(partial(Course.read, phase=phase), weights, batch, target, state)
             if phase.teaching == "none":
                 output = readout.rate[-1]
-            passed.append(Passed(readout, report, watched))
+            passed.append(Passed(readout, report, *(watched or (None, None))))
         return weights, passed
 
     def _flow_by(
@@ -363,20 +372,25 @@ class Course(eqx.Module):
         *,
         phase: Phase,
         times: tuple[float, ...] | None,
+        course: bool,
         longer: Scalar | None,
     ) -> tuple[Plastic, Report, Any]:
-        """A phase of one seed in which weights move too: the batch is one system."""
+        """A phase of one seed in which weights move too: the batch is one system.
+
+        What was watched comes as the variables, batch first, and the weights, times first; of
+        these nothing unless their `course` is asked for.
+        """
 
         def velocity(weights: Any, readout: Any, memory: Any) -> Any:
             left = self.learning.recalled(self.phases, readout, memory)
             change = self.change(weights, batch, readout, left, key, moment, phase=phase)
             return self.learning.rated(change, moment.factor)
 
-        def seen(plastic: Plastic) -> dict[str, dict[str, Array]]:
+        def seen(plastic: Plastic) -> tuple[dict[str, dict[str, Array]], Any]:
             weights = self.learning.constrain(plastic.weights)
             drives = self.drives(weights, batch.x, target, phase=phase)
             look = partial(self.dynamics.look, self.network, weights)
-            return jax.vmap(look)(drives, plastic.state)
+            return jax.vmap(look)(drives, plastic.state), weights if course else None
 
         noise_keys = self._noise_keys(key, batch.ids)
         watch = None if times is None else (times, seen)
@@ -400,7 +414,8 @@ class Course(eqx.Module):
             longer,
         )
         if watched is not None:  # time first, as the solver saves it → batch first
-            watched = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), watched)
+            looks = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), watched[0])
+            watched = looks, watched[1]
         return plastic, report, watched
 
     def change(

@@ -90,13 +90,15 @@ class Examined(NamedTuple):
 
     traces: per phase, place → variable → (samples, times, n). stopped: (phases, samples), s.
     spikes: of the first seed, by place, if there are any; estimates: what plasticity reads of them
-    at the end of every phase, place → variable → (samples, n).
+    at the end of every phase, place → variable → (samples, n). courses: per phase, the weights that
+    flowed, every array with the times first; None where nobody asked for them.
     """
 
     traces: list[dict[str, dict[str, Any]]]
     stopped: Any
     spikes: dict[str, Spikes] | None = None
     estimates: list[dict[str, dict[str, Any]]] | None = None
+    courses: list[Any] | None = None
 
 
 class Simulator(Protocol):

@@ -27,6 +27,7 @@ from neurosim.plain import plain
 from neurosim.plasticity.local import teaching
 from neurosim.process import devices
 from neurosim.process.compiled import compiled
+from neurosim.reports import flows
 from neurosim.reports.subjects import Subject, subject
 from neurosim.runs import programs
 from neurosim.specs import ModelSpec
@@ -146,6 +147,7 @@ def _analyze(about: Subject, starts: int) -> Analysis:
         taught=taught,
         signals=_signals(parts, taught or "none") if _has_signals(parts) else [],
         inverses=inverses,
+        flow=flows.found(about),
     )
 
 

@@ -35,6 +35,7 @@ class Subject:
 
     kind: `model`, `protocol` or `trace`. moment: which weights these are, in words. inputs: where
     the samples come from, in words. protocol: None of a bare model. seed: of the weights.
+    train: what the network learns from; None of a bare model.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Subject:
     weights: Any
     x: Float[Array, "samples n_0"]
     y: Float[Array, "samples n_L"]
+    train: tuple[Array, Array] | None = None
 
 
 def subject(
@@ -113,9 +115,8 @@ def _of_model(name: str, model: ModelSpec, seed: int | None, samples: int) -> Su
     weights = assembly.weights(model, seed, data, Path())
     kind = "random labels" if classes else "standard normal targets"
     inputs = f"{samples} standard normal inputs with {kind}"
-    return Subject(
-        name, "model", "initial", inputs, model, None, seed, weights, *map(jnp.asarray, (x, y))
-    )
+    shown = jnp.asarray(x), jnp.asarray(y)
+    return Subject(name, "model", "initial", inputs, model, None, seed, weights, *shown)
 
 
 def _of_protocol(
@@ -124,22 +125,28 @@ def _of_protocol(
     if at not in (None, "initial"):
         raise InputError(f"at {at}: a protocol has not run; give its trace")
     seed = protocol.spec.seed if seed is None else seed
-    x, y, (data,), inputs = _test_samples(protocol, [seed], 0, samples)
+    (x, y), train, (data,), inputs = _samples(protocol, [seed], 0, samples)
     model = protocol.spec.model
     with protocol.placing("model"):
         weights = assembly.weights(model, seed, data, protocol.folder)
-    return Subject(name, "protocol", "initial", inputs, model, protocol.spec, seed, weights, x, y)
+    given = inputs, model, protocol.spec, seed, weights, x, y, train
+    return Subject(name, "protocol", "initial", *given)
 
 
-def _test_samples(
+Pair = tuple[Array, Array]
+
+
+def _samples(
     protocol: Protocol, seeds: list[int], k: int, samples: int
-) -> tuple[Array, Array, list[Data], str]:
-    """The first test samples of seed number k, the data of all, and the samples in words."""
+) -> tuple[Pair, Pair, list[Data], str]:
+    """Of seed number k the first test samples and all training samples; the data of all seeds,
+    and the test samples in words."""
     placed, drawn = prepare(protocol, seeds)
-    x, y = placed.test if placed.axis is None else (array[k] for array in placed.test)
+    pairs = placed.test, placed.train
+    (x, y), train = pairs if placed.axis is None else ((a[k], b[k]) for a, b in pairs)
     count = min(samples, len(x))
     inputs = f"the first {count} of {len(x)} test samples"
-    return x[:count], y[:count], drawn, inputs
+    return (x[:count], y[:count]), train, drawn, inputs
 
 
 def _of_trace(path: Path, seed: int | None, at: str | int | None, samples: int) -> Subject:
@@ -154,7 +161,7 @@ def _of_trace(path: Path, seed: int | None, at: str | int | None, samples: int) 
     chosen = seeds[0] if seed is None else seed
     try:
         protocol = Protocol(spec, Path(about.get("folder", "")), Sources(()), {})
-        x, y, drawn, inputs = _test_samples(protocol, seeds, seeds.index(chosen), samples)
+        (x, y), train, drawn, inputs = _samples(protocol, seeds, seeds.index(chosen), samples)
     except NeurosimError as problem:
         lines = [f"{path}: its protocol cannot be built again: {m}" for m in problem.args]
         raise InputError(lines) from None
@@ -166,7 +173,8 @@ def _of_trace(path: Path, seed: int | None, at: str | int | None, samples: int) 
             stacklevel=4,
         )
     said = moment if moment in ENDS else f"presentation {moment}"
-    return Subject(str(path), "trace", said, inputs, spec.model, spec, chosen, weights, x, y)
+    given = spec.model, spec, chosen, weights, x, y, train
+    return Subject(str(path), "trace", said, inputs, *given)
 
 
 def _layers(arrays: Mapping[str, np.ndarray], letter: str) -> tuple[Array, ...]:

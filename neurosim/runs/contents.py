@@ -1,7 +1,5 @@
 """What the trace of a run holds: which presentations, axes and variables, before any is written."""
 
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -15,13 +13,13 @@ from neurosim.credit import named
 from neurosim.levels.spiking.calibration import currents
 from neurosim.models import circuitry
 from neurosim.places import layer_of, spelled
+from neurosim.runs.instants import phase_times
 from neurosim.runs.meanings import MEANINGS, described
 from neurosim.specs import ModelSpec, PhaseSpec, ProtocolSpec
 from neurosim.tasks.data import tested_on
 from neurosim.theory.measures import measured
 from neurosim.traces.layout import Axis, Variable, size
 from neurosim.traces.weight_files import ENDS
-from neurosim.units import steps
 
 MS = 1e3
 
@@ -65,47 +63,6 @@ class Plan:
         return points
 
 
-def phase_times(spec: ProtocolSpec, phases: list[PhaseSpec]) -> tuple[tuple[float, ...], ...]:
-    """When each phase is looked at (s from its start): the first one also at its very start."""
-    if not spec.timed:
-        return tuple((0.0,) for _ in phases)
-    every = spec.record.every or default_interval(spec)
-    times = []
-    for number, phase in enumerate(phases):
-        assert phase.duration is not None, "checked at load"
-        count = steps(phase.duration, every)
-        first = 0 if number == 0 else 1
-        times.append(tuple(min(k * every, phase.duration) for k in range(first, count + 1)))
-    return tuple(times)
-
-
-def default_interval(spec: ProtocolSpec) -> float:
-    """The recording interval of a protocol that names none: a step that fits all its phases.
-
-    The largest that divides every phase and still gives the longest presentation 100 points, in
-    whole time steps (whole microseconds where steps adapt).
-    """
-    unit = _unit(spec)
-    durations = [[round((p.duration or 0) / unit) for p in stage.phases] for stage in spec.stages]
-    common = math.gcd(*itertools.chain(*durations))
-    wanted = max(map(sum, durations)) / 100
-    fitting = [d for d in _divisors(common) if d <= wanted]
-    return max(fitting, default=1) * unit
-
-
-def _unit(spec: ProtocolSpec) -> float:
-    """The time step, of which recorded moments are whole multiples."""
-    if spec.level == "spiking":
-        return spec.spiking.dt
-    assert spec.rate is not None, "checked at load"
-    return 1e-6 if spec.rate.adaptive else spec.rate.dt
-
-
-def _divisors(n: int) -> list[int]:
-    small = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
-    return [*small, *(n // d for d in small)]
-
-
 class Contents:
     """Axes and variables of a trace.
 
@@ -116,7 +73,8 @@ class Contents:
     (place, variable) of everything seen in detail. timed: whether it is seen over time, at
     `moments` of it; if not, once a phase. duration: of the longest presentation (s). populations:
     whose spikes are kept, with their attributes. stops: whether phases may end early. weights:
-    every array of them. plastic: what can learn. neurons: behind every unit, at the spiking level.
+    every array of them. courses: whether the times of a presentation have them, too.
+    plastic: what can learn. neurons: behind every unit, at the spiking level.
     diagnosed: the measures of the teaching signals that every presentation has for each layer, with
     what they are. step: of fixed steps through which neurons move (s), else None.
     """
@@ -161,6 +119,8 @@ class Contents:
         self.neurons = ingredients.neurons(spec) if spec.level == "spiking" else None
         self.credit = named(spec.model.credit)
         self.weights = weights(spec.model)
+        flows = spec.plasticity == "online" and spec.level != "spiking"
+        self.courses = bool(spec.record.weights and self.plan.recorded and flows)
         self.plastic = tuple(circuitry.learning(spec.model))
         targets = self.credit.form is not None or not self.credit.own_channel
         self.diagnosed = measured(targets) if spec.record.decomposition else {}
@@ -263,6 +223,8 @@ class Contents:
         recorded = Axis("presentation", np.array(plan.recorded), None, "presentation, from 0")
         if spec.record.weights:
             axes["snapshots"] = [recorded, *axes["weights"][1:]]
+        if self.courses:
+            axes["courses"] = [*axes["snapshots"], self._time()]
         axes["signals"] = [recorded, Axis("layer", depth, None, "layer, 1 first")]
         axes["traces"] = [
             recorded,
@@ -274,15 +236,16 @@ class Contents:
         if self.neurons is not None:
             axes["estimates"] = axes["traces"][:3]
         if self.timed:
-            axes["traces"].append(
-                Axis("time", _joined(self.longest) * MS, "ms", "time in the presentation")
-            )
+            axes["traces"].append(self._time())
         for place, chosen in self.units.items():
             text = f"unit of {spelled(place)}"
             axes[f"traces/{place}"] = [Axis("unit", chosen, None, text)]
             if self.neurons is not None:
                 axes[f"estimates/{place}"] = axes[f"traces/{place}"]
         return axes
+
+    def _time(self) -> Axis:
+        return Axis("time", _joined(self.longest) * MS, "ms", "time in the presentation")
 
     def _metric_variables(self) -> list[Variable]:
         dims, by_phase = self._dims("presentation"), self._dims("presentation", "phase")
@@ -388,11 +351,19 @@ class Contents:
 
     def _weight_variables(self) -> list[Variable]:
         """Those of the start and the end, and of the recorded presentations where asked for."""
-        kept = [("weights", "moment")]
+        kept: list[tuple[str, tuple[str, ...]]] = [("weights", ("moment",))]
         if self.spec.record.weights and self.plan.recorded:
-            kept.append(("snapshots", "presentation"))
+            kept.append(("snapshots", ("presentation",)))
+        if self.courses:
+            kept.append(("courses", ("presentation", "time")))
         return [
-            Variable(f"{group}/{name}", self._dims(when, *dims), "1", text, self.spec.precision)
+            Variable(
+                f"{group}/{name}",
+                (*self._dims(*when[:1]), *when[1:], *dims),
+                "1",
+                text,
+                self.spec.precision,
+            )
             for group, when in kept
             for name, dims, text in self.weights
         ]

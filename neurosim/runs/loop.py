@@ -279,6 +279,7 @@ class Loop:
             jnp.int32(self.plan.stages[stage][0]),
             self.contents.times[stage],
             samples,
+            *((True,) if self.contents.courses else ()),
         )
 
     def test(self, stage: int, weights: Any) -> tuple[Any, Any, Any]:

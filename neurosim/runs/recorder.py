@@ -120,6 +120,18 @@ class Recorder:
             row = self.contents.plan.recorded.index(presentation)
             self._write_weights("snapshots", row, weights)
 
+    def _course(self, row: int, phases: list[Any]) -> None:
+        """The weights that flowed in the phases of a recorded presentation, one after another."""
+        count = self.contents.moments
+
+        def joined(*parts: Any) -> np.ndarray:
+            rows = np.concatenate([np.asarray(part) for part in parts], axis=1)
+            full = np.full((len(rows), count, *rows.shape[2:]), np.nan, rows.dtype)
+            full[:, : rows.shape[1]] = rows
+            return full
+
+        self._write_weights("courses", row, jax.tree.map(joined, *phases))
+
     def _write_weights(self, group: str, row: int, weights: Any) -> None:
         for (name, _, _), array in zip(
             self.contents.weights, jax.tree.leaves(weights), strict=True
@@ -195,6 +207,8 @@ class Recorder:
             full = np.full((stopped.shape[0], len(contents.names), stopped.shape[2]), np.nan)
             full[:, slots] = stopped
             self.writer.write("traces/stopped", row, self._own(full))
+        if seen.courses is not None:
+            self._course(row, seen.courses)
         for place, spikes in (seen.spikes or {}).items():
             if place in contents.populations:
                 nodes = np.asarray(spikes.nodes)

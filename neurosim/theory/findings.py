@@ -12,6 +12,9 @@ from neurosim import wording
 HEAD = 8
 """Eigenvalues that are printed."""
 
+SHOWN = 16
+"""Entries up to which a limit of weights is printed; all are in the report."""
+
 TEACHING = {
     "none": "no teaching",
     "following": "nudged, following the output",
@@ -91,12 +94,31 @@ class Inverses:
     tolerated: float | None
 
 
+@dataclass(frozen=True)
+class LearningFlow:
+    """The learning of a linear network as an ODE of its weights; see `learning_limits`.
+
+    invariants: their names and, of a trace, by how much they changed, relative to their largest
+    term; NaN of a protocol. limit: what is known of the end, in words. converges: None where nobody
+    knows. weights, product: A_1 … A_L and P there, where they are known. off: of a trace, by how
+    much the weights, or P where they are not known, are off the limit at most; NaN of a protocol.
+    """
+
+    invariants: list[tuple[str, float]]
+    limit: str
+    converges: bool | None
+    weights: list[list[list[float]]] | None
+    product: list[list[float]] | None
+    off: float
+
+
 @dataclass(frozen=True, repr=False)
 class Analysis:
     """What was found of a network; `report` is the same as plain data.
 
     credit: where the learning signals come from. taught: the phase they are analysed in; None where
-    they come down a channel of their own, at rest.
+    they come down a channel of their own, at rest. flow: of a linear network whose weights flow
+    while neurons rest; None of others.
     """
 
     name: str
@@ -113,6 +135,7 @@ class Analysis:
     taught: str | None
     signals: list[LayerAnalysis]
     inverses: Inverses | None
+    flow: LearningFlow | None = None
 
     def __repr__(self) -> str:
         return f"<Analysis of {self.name}: layers {self.layers}, seed {self.seed}>"
@@ -159,7 +182,28 @@ def in_words(found: Analysis, width: int = 80) -> str:
     if found.signals:
         lines += ["", f"  learning signal ({found.credit}{where}), by layer"]
         lines += list(_signals(found.signals))
+    if found.flow is not None:
+        lines += ["", "  learning as an ODE", *wording.labelled(_flow(found.flow), width)]
     return "\n".join(lines)
+
+
+def _flow(flow: LearningFlow) -> Iterator[tuple[str, str]]:
+    for name, change in flow.invariants:
+        moved = "" if math.isnan(change) else f"; changed by {change:.1e} of its largest term"
+        yield "conserved", f"{name}{moved}"
+    yield "limit", flow.limit
+    for i, layer in enumerate(flow.weights or (), start=1):
+        if np.size(layer) <= SHOWN:
+            yield f"A{i}", _matrix(layer)
+    if flow.product is not None and np.size(flow.product) <= SHOWN:
+        yield "P", _matrix(flow.product)
+    if not math.isnan(flow.off):
+        what = "the weights are" if flow.weights is not None else "P is"
+        yield "reached", f"{what} within {flow.off:.1e} of it"
+
+
+def _matrix(rows: list[list[float]]) -> str:
+    return "; ".join(", ".join(f"{value:.6g}" for value in row) for row in rows)
 
 
 def _phase(phase: PhaseAnalysis) -> Iterator[tuple[str, str]]:

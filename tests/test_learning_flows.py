@@ -1,0 +1,292 @@
+"""Learning as an ODE: what linear networks conserve and where they end."""
+
+from itertools import pairwise
+
+import h5py
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+import neurosim as ns
+from neurosim.theory import power_flows
+from neurosim.theory.findings import in_words
+from neurosim.theory.learning_flows import Flow, Moments, drift, invariants, skipped, velocity
+from neurosim.theory.learning_limits import limit
+
+
+def drawn(sizes, rng, gradient=False, identity=False):
+    """A random network and random moments, or those of an autoencoder of white data."""
+    A = tuple(rng.normal(size=(n, m)) for m, n in pairwise(sizes))
+    C = tuple(rng.normal(size=(n, sizes[-1])) for n in sizes[1:-1])
+    x = rng.normal(size=(40, sizes[0]))
+    y = x @ rng.normal(size=(sizes[0], sizes[-1])) + 0.1 * rng.normal(size=(40, sizes[-1]))
+    moments = Moments(np.eye(sizes[0]), np.eye(sizes[0])) if identity else Moments.of(x, y)
+    return Flow(A, None if gradient else C, moments)
+
+
+def scalar(a, c, alpha, beta):
+    """A chain of given weights."""
+    of = lambda values: tuple(np.array([[float(v)]]) for v in values)  # noqa: E731
+    return Flow(of(a), None if c is None else of(c), Moments(*of([alpha, beta])))
+
+
+def flown(flow, until=200.0):
+    """Where scipy's own solver brings the weights."""
+    sizes = [a.size for a in flow.A]
+
+    def packed(weights):
+        return np.concatenate([w.ravel() for w in weights])
+
+    def given(z):
+        parts = np.split(z, np.cumsum(sizes)[:-1])
+        return flow._replace(
+            A=tuple(p.reshape(a.shape) for p, a in zip(parts, flow.A, strict=True))
+        )
+
+    solved = solve_ivp(
+        lambda _, z: packed(velocity(given(z))),
+        (0, until),
+        packed(flow.A),
+        method="LSODA",
+        rtol=1e-11,
+        atol=1e-13,
+    )
+    assert solved.success, solved.message
+    return given(solved.y[:, -1])
+
+
+CASES = {  # of theorems 2, 3, 4, 5 and 6, and of the same with several layers or outputs
+    "theorem 2": (1, 1, 1),
+    "theorem 3": (1, 1, 1, 1),
+    "theorem 4": (1, 1, 1, 1, 1),
+    "theorem 5": (1, 4, 1),
+    "theorem 6, any data": (3, 1, 2),
+    "deep and wide": (1, 3, 2, 1),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("seed", range(6))
+def test_a_random_channel_ends_at_the_closed_form(case, seed):
+    flow = drawn(CASES[case], np.random.default_rng([seed, len(case)]))
+    known = limit(flow)
+    assert known.converges
+    assert known.weights is not None
+    error = flow.moments.TI - known.product @ flow.moments.II
+    heard = error if flow.sizes[-1] == 1 else flow.C[0] @ error
+    assert np.abs(heard).max() < 1e-12, "a fixed point to rounding"
+    rate = _slowest(flow._replace(A=known.weights))
+    end = flown(flow, until=2000 + 40 / rate)  # near misses of other roots hold it up for long
+    assert max(change for _, change in drift(flow, end)) < 1e-8  # of a solver at 1e-11
+    for a, b in zip(end.A, known.weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+def _slowest(flow):
+    """The slowest decay at a fixed point, of directions that decay."""
+    shapes = [a.shape for a in flow.A]
+    z = np.concatenate([a.ravel() for a in flow.A])
+
+    def field(z):
+        parts = np.split(z, np.cumsum([n * m for n, m in shapes])[:-1])
+        A = tuple(p.reshape(s) for p, s in zip(parts, shapes, strict=True))
+        return np.concatenate([v.ravel() for v in velocity(flow._replace(A=A))])
+
+    steps = 1e-6 * np.eye(len(z))
+    J = np.stack([(field(z + h) - field(z - h)) / 2e-6 for h in steps], axis=1)
+    decays = -np.linalg.eigvals(J).real
+    assert decays.min() > -1e-6, "what is reached is stable"
+    return decays[decays > 1e-6].min()
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 1, 1, 1), (1, 4, 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_gradient_flow_ends_at_the_closed_form(sizes, seed):
+    flow = drawn(sizes, np.random.default_rng(seed), gradient=True)
+    end, known = flown(flow), limit(flow)
+    assert max(change for _, change in drift(flow, end)) < 1e-8
+    for a, b in zip(end.A, known.weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+def test_theorem_6_an_autoencoder_of_white_data():
+    for seed in range(4):
+        flow = drawn((3, 1, 3), np.random.default_rng(seed), identity=True)
+        A, B = limit(flow).weights
+        c = flow.C[0]
+        beta = (A @ c.T).item() / (c @ c.T).item()
+        K = (c @ flow.A[1]).item() - (flow.A[0] @ flow.A[0].T).item() / 2
+        assert beta > 0
+        np.testing.assert_allclose(A, beta * c, atol=1e-13)
+        np.testing.assert_allclose(B, c.T / (beta * (c @ c.T).item()), rtol=1e-12)
+        assert abs(1 - (beta**2 * (c @ c.T).item() / 2 + K) * beta) < 1e-12  # B 77
+        np.testing.assert_allclose(flown(flow).A[0], A, atol=1e-7)
+
+
+def test_theorem_6_does_not_hold_on_the_line_of_the_channel():
+    c = np.array([[1.0, 0.5]])
+    flow = Flow((-c, -6 * c.T), (c,), Moments(np.eye(2), np.eye(2)))
+    known = limit(flow)
+    assert (known.weights[0] @ c.T).item() < 0  # A = βC with a negative β
+    np.testing.assert_allclose(flown(flow, 5.0).A[0], known.weights[0], atol=1e-7)
+    aside = flow._replace(A=(flow.A[0] + 1e-3 * np.array([[0.5, -1.0]]), flow.A[1]))
+    assert (limit(aside).weights[0] @ c.T).item() > 0
+    np.testing.assert_allclose(flown(aside).A[0], limit(aside).weights[0], atol=1e-7)
+
+
+@pytest.mark.parametrize("sizes", [(2, 3, 2), (3, 2, 2), (2, 1, 3), (2, 2, 2)])
+def test_theorems_7_to_10_what_the_channel_hears_vanishes(sizes):
+    """And A_1, C_1 A_2 are at rest; V of B 109 falls all along."""
+    flow = drawn(sizes, np.random.default_rng(sum(sizes)), identity=sizes == (2, 2, 2))
+    if sizes == (2, 2, 2):
+        flow = flow._replace(C=(np.eye(2),))  # B 111
+    V, times = [], (0, 0.5, 1, 2, 4, 8, 400)
+    for before, after in zip((0, *times), times, strict=False):
+        flow = flown(flow, after - before) if after > before else flow
+        c, (a, b) = flow.C[0], flow.A
+        s = c @ flow.moments.solution
+        V.append(np.trace(c @ b @ b.T @ c.T - a @ s.T - s @ a.T))
+    assert (np.diff(V) < 1e-9).all()
+    np.testing.assert_allclose(c @ flow.product @ flow.moments.II, c @ flow.moments.TI, atol=1e-7)
+    still = velocity(flow)
+    assert np.abs(still[0]).max() < 1e-7
+    assert np.abs(c @ still[1]).max() < 1e-7
+
+
+TRIVIAL = {  # weights, channel, α, β → limit
+    "no input": ((0.4, -0.3), (1.0,), 0.0, 0.0, (0.4, -0.3)),
+    "deaf below": ((0.5, 0.2), (0.0,), 1.0, 2.0, (0.5, 1.0)),  # a_2 = α/(β a_1)
+    "deaf and silent below": ((0.0, 0.2), (0.0,), 1.0, 2.0, (0.0, 0.2)),
+    "at rest": ((0.5, 1.0), (3.0,), 1.0, 2.0, (0.5, 1.0)),
+    # a_1 = √2 on a_2 = a_1²/2, which goes through the origin: a_1³ = 2α/β
+    "from the origin": ((0.0, 0.0), (1.0,), np.sqrt(2), 1.0, (np.sqrt(2), 1.0)),
+    "the other way": ((0.0, 0.0), (-1.0,), np.sqrt(2), 1.0, (-np.sqrt(2), -1.0)),
+    # a_1³ − 3a_1 + 2 = (a_1 − 1)² (a_1 + 2): the double root stops what comes from above
+    "a double root": ((1.5, -3 / 2 + 1.5**2 / 2), (1.0,), -1.0, 1.0, (1.0, -1.0)),
+}
+
+
+@pytest.mark.parametrize("case", TRIVIAL)
+def test_trivial_and_degenerate_cases(case):
+    a, c, alpha, beta, expected = TRIVIAL[case]
+    known = limit(scalar(a, c, alpha, beta))
+    assert known.converges
+    exact = 1e-7 if case == "a double root" else 1e-14  # whose place is known to √ε
+    np.testing.assert_allclose(np.ravel(known.weights), expected, atol=exact)
+
+
+def test_a_layer_that_cannot_be_heard_lets_those_below_run_away():
+    """Theorem 3's trivial case c_2 = 0, which is no network of one hidden layer if a_2 = 0, too."""
+    flow = scalar((0.3, 0.0, 0.7), (2.0, 0.0), 1.5, 1.0)
+    known = limit(flow)
+    assert known.converges is False
+    assert "A1 grows without bound" in known.words
+    end = flown(flow, 10.0)
+    np.testing.assert_allclose(np.ravel(end.A), [0.3 + 2.0 * 1.5 * 10, 0, 0.7], rtol=1e-9)
+
+
+def test_the_invariants_of_the_paper_are_among_them():
+    rng = np.random.default_rng(4)
+    a, c = rng.normal(size=4), rng.normal(size=3)
+    chain = scalar(a, c, 1.0, 1.0)
+    c = [*c, 1.0]
+    for i, each in enumerate(invariants(chain)):  # B 48
+        own = a[i + 1] - c[i + 1] * a[i] ** 2 / (2 * c[i])
+        np.testing.assert_allclose(each.value.item(), 2 * c[i] / c[i + 1] * own)
+    flow = drawn((1, 3, 1), rng)
+    horizontal, coupled = (each.value for each in invariants(flow))
+    lower, upper, channel = flow.A[0][:, 0], flow.A[1][0], flow.C[0][:, 0]
+    np.testing.assert_allclose(np.diag(coupled), 2 * channel * upper - lower**2)  # B 59
+    across = lower - channel * (channel @ lower) / (channel @ channel)  # B 60
+    np.testing.assert_allclose(np.linalg.norm(horizontal), np.linalg.norm(across))
+
+
+def test_products_of_neighboring_matrices_are_a_direct_channel():
+    rng = np.random.default_rng(0)
+    one, two, three = (rng.normal(size=s) for s in ((2, 3), (3, 4), (4, 5)))
+    expected = one @ two @ three, two @ three, three  # B 87
+    for found, wanted in zip(skipped([one, two, three]), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-14)
+
+
+@pytest.mark.parametrize("credit", ["srbp", "rbp", "backprop"])
+def test_the_engine_flows_there(credit, tmp_path):
+    """A[1, 1, 1, 1], several starts at once, to the accuracy that was asked of its steps."""
+    given = {"model.layers": [1, 1, 1, 1], "model.credit": credit}
+    given |= {"stages.0.phases.0.duration": "400 s", "record.every": "4 s"}
+    path = tmp_path / "flow.h5"
+    ns.run(ns.load_protocol("learning-flow", given), seeds=[3, 5], out=path)
+    with h5py.File(path) as file:
+        W = [file[f"courses/W{i}"][0] for i in (1, 2, 3)]
+        ends = [file[f"weights/W{i}"][:] for i in (1, 2, 3)]
+    for course, (start, end) in zip(W, ends, strict=True):
+        np.testing.assert_array_equal(course[:, 0], start)
+        np.testing.assert_allclose(course[:, -1], end, rtol=1e-12)
+    for seed in (3, 5):
+        found = ns.analyze(path, seed=seed, starts=0)
+        flow = found.flow
+        assert "learning as an ODE" in in_words(found)
+        assert "reached     the weights are within" in in_words(found)
+        assert flow.converges
+        assert len(flow.invariants) == 2
+        assert max(change for _, change in flow.invariants) < 1e-9
+        assert flow.off < 1e-8
+
+
+def test_theorem_12_a_power_with_its_slope_comes_to_rest():
+    rng = np.random.default_rng(2)
+    for mu in (1.0, 1.5, 2.0, 3.0):
+        x, (a1, a2, c1) = rng.uniform(0.5, 1.5, 30), rng.uniform(0.2, 1.0, 3)
+        y = 1.2 * x + 0.1 * rng.normal(size=30)
+        m = power_flows.PowerMoments.of(x, y, mu)
+
+        def field(_, a, mu=mu, c1=c1, m=m):  # B 114
+            error = m.alpha - m.beta * a[1] * a[0] ** mu
+            return [a[0] ** (mu - 1) * c1 * mu * error, a[0] ** mu * error]
+
+        end = solve_ivp(field, (0, 200), [a1, a2], method="LSODA", rtol=1e-11, atol=1e-13).y[:, -1]
+        known = power_flows.limit(a1, a2, c1, mu, m)
+        np.testing.assert_allclose(end, known, atol=1e-7)
+        before, after = (power_flows.invariant(*a, c1, mu) for a in ((a1, a2), end))
+        np.testing.assert_allclose(before, after, atol=1e-8)
+
+
+POWER = {
+    "level": "equilibrium",
+    "precision": "float64",
+    "plasticity": "online",
+    "batch": 24,
+    "model.use": "power",
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("slope", [True, False])
+def test_the_power_model_needs_its_slope(slope, tmp_path):
+    """B 113 and 114 by the engine: rest at the root of B 117, or a_1 that runs away at a constant
+    speed while the output is as good as it can be."""
+    rng = np.random.default_rng(1)
+    x = rng.uniform(0.5, 1.5, 24)
+    y = 1.2 * x + 0.3
+    np.savez(tmp_path / "data.npz", x=x[:, None], y=y, x_test=x[:, None], y_test=y)
+    given = dict(POWER) | {"task": {"name": "arrays", "path": str(tmp_path / "data.npz")}}
+    phase = {"teaching": "clamped", "duration": "40 s"}
+    given |= {f"stages.0.phases.0.{k}": v for k, v in phase.items()}
+    given |= {"record.every": "4 s"}
+    if not slope:
+        given["model.cells.hidden.equations"] = (
+            "dbasal/dt = (forward - basal)/tau_basal\nrate = basal**mu\nheard = feedback"
+        )
+    path = tmp_path / "power.h5"
+    ns.run(ns.load_protocol("learning-flow", given), out=path)
+    with h5py.File(path) as file:
+        a1, a2 = (file[f"courses/W{i}"][0, :, 0, 0] for i in (1, 2))
+    m = power_flows.PowerMoments.of(x, y, 2.0)
+    if slope:
+        known = power_flows.limit(1.0, 1.0, 1.0, 2.0, m)
+        np.testing.assert_allclose([a1[-1], a2[-1]], known, atol=1e-9)
+        return
+    speed = power_flows.drift_without_slope(1.0, m)
+    assert abs(speed) > 1e-2
+    np.testing.assert_allclose((a1[-1] - a1[-2]) / 4, speed, rtol=1e-2)
+    np.testing.assert_allclose(a2[-1] * a1[-1] ** 2, m.alpha / m.beta, rtol=1e-2)
