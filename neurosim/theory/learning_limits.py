@@ -293,7 +293,7 @@ def _partial(flow: Flow) -> Limit:
 
 
 def _sees_all(moments: Moments) -> bool:
-    return np.linalg.matrix_rank(moments.II, hermitian=True) == len(moments.II)
+    return bool(np.linalg.matrix_rank(moments.II, hermitian=True) == len(moments.II))
 
 
 def _gradient(flow: Flow) -> Limit:
