@@ -207,6 +207,13 @@ def test_a_channel_of_its_own_is_shown():
     assert ns.check("quickstart")["circuit"]["credit"] is None
 
 
+def test_what_becomes_of_errors_in_a_channel_is_shown():
+    changes = {"model.credit": {"name": "srbp", "slope": False, "dropout": 0.5, "sparse": 8}}
+    found = ns.check(ns.load_protocol("random-feedback-digits", changes))["circuit"]
+    assert found["credit"]["options"] == {"slope": False, "sparse": 8.0, "dropout": 0.5}
+    assert "  srbp; slope = false; sparse = 8.0; dropout = 0.5" in in_words(found)
+
+
 def test_biases_that_are_none_are_said_to_be_0():
     assert r"$\mathrm{bias}$ is 0." in ns.check("quickstart", latex="-")["latex"].splitlines()
     given = ns.load_protocol("quickstart", {"model.projections.W.bias": True})

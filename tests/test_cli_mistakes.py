@@ -40,6 +40,14 @@ def elsewhere(tmp_path, monkeypatch):
             ["quickstart", "--set", "model.mu=0.2"],
             "^--set model.mu: is no key any more; what it said is now said by parameters.mu",
         ),
+        (
+            ["quickstart", "--set", "model.parameters.muu=0.2"],
+            "^--set model.parameters.muu: nothing reads it: .* 'muu'; did you mean 'mu'?",
+        ),
+        (
+            ["quickstart", "--set", "model.cells.pyramidal.parameters.tau=5"],
+            "nothing reads it: unknown parameter 'tau'",
+        ),
         (["quickstart", "--set", "model.layers=[9,9,10]"], "does not fit the task, which has 64"),
         (["quickstart", "--seed", "1", "--seeds", "0:2"], "got both; expected one of them"),
         (["quickstart", "--seeds", "5"], "--seeds 5: expected A:B with A less than B"),

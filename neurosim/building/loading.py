@@ -17,7 +17,8 @@ from neurosim.building.loaded import Loaded
 from neurosim.building.shipped import bundled, find
 from neurosim.circuits.cells import with_lines
 from neurosim.credit import defaults
-from neurosim.errors import InputError, NeurosimWarning, arrived
+from neurosim.errors import InputError, NeurosimWarning, arrived, unknown
+from neurosim.models import circuitry
 from neurosim.models.conditions import Problem
 from neurosim.plain import plain
 from neurosim.process import caller
@@ -337,7 +338,7 @@ def check(protocol: Protocol) -> None:
     Raises:
         InputError: all that is impossible, one a line.
     """
-    found = list(problems(protocol.spec))
+    found = list(problems(protocol.spec)) or list(_strays(protocol))
     doubts = [] if found else list(concerns(protocol.spec))
     found += [(doubt.key, doubt.message) for doubt in doubts if doubt.fatal]
     if found:
@@ -345,6 +346,24 @@ def check(protocol: Protocol) -> None:
     for doubt in doubts:
         message = f"{protocol.where(doubt.key)}: {doubt.message}"
         warnings.warn(message, NeurosimWarning, stacklevel=3)
+
+
+def _strays(protocol: Protocol) -> Iterator[Problem]:
+    """Parameters that a protocol gives to a model that has none of that name.
+
+    One that the model's own file brings may be idle, where the protocol replaces what reads it.
+    """
+    model, (own, *others) = protocol.spec.model, protocol.sources.sources
+    idle = circuitry.unread(model)
+    for name in idle:
+        cell, _, last = name.rpartition(".")
+        key: KeyPath = ("model", *(("cells", cell) if cell else ()), "parameters", last)
+        given = any(f"{dotted(key)}.".startswith(f"{each}.") for each in protocol.overrides)
+        given |= bool(others) and own.document.line(key) is not None
+        brought = any(at and s.document.line(at) for s in others if (at := s.translate(key)))
+        if given and not brought:
+            read = [other for other in circuitry.parameters(model) if other not in idle]
+            yield key, f"nothing reads it: {unknown('parameter', last, read)}"
 
 
 def _placed(protocol: Protocol, found: Sequence[Problem]) -> list[str]:

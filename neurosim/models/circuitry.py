@@ -9,7 +9,7 @@ import numpy as np
 from neurosim.circuits import reading, starts
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import Expression, ExpressionError, parse
-from neurosim.circuits.populations import Projection
+from neurosim.circuits.populations import Group, Projection
 from neurosim.circuits.tables import Tables
 from neurosim.credit import named
 from neurosim.errors import InputError, unknown
@@ -81,6 +81,24 @@ def parameters(model: ModelSpec) -> dict[str, float]:
         return 1.0 if given.mean is None else given.mean
 
     return {key: one(given) for key, given in _given(model).items()}
+
+
+def unread(model: ModelSpec) -> list[str]:
+    """The parameters that no equation, rule, start or rate names; of one cell as `cell.name`."""
+    made = circuit(model)
+    seen: list[tuple[Group | None, Expression | None]] = [(None, made.attenuation)]
+    for projection in made.projections:
+        for synapses in projection.synapses:
+            seen += [(synapses.post, projection.post), (synapses.pre, projection.pre)]
+        rate = model.projections[projection.name].rate
+        if isinstance(rate, RateLaw):
+            seen.append((None, parse(rate.text)))
+        if projection.weighed and (text := begins(model, projection.name)) not in starts.NAMED:
+            seen.append((None, starts.start(text).expression))
+    read = [(group, name) for group, text in seen if text is not None for name in text.names]
+    read += [(group, name) for group in made.groups for name in made.cell(group).names]
+    keys = {made.parameter(g.population, n) if g is not None else n for g, n in read}
+    return [key for key in made.parameters if key not in keys]
 
 
 def units(model: ModelSpec) -> dict[str, str]:

@@ -99,7 +99,7 @@ def _credit(model: ModelSpec) -> dict[str, Any] | None:
         "rule": describe(given.rule),
         "rate": given.model_dump(mode="json")["rate"],
         "decay": given.decay,
-        **options(model),
+        "options": options(model),
     }
 
 
@@ -157,8 +157,9 @@ def in_words(found: Outline) -> list[str]:
 
 
 def _taught(credit: Mapping[str, Any]) -> Iterator[str]:
-    """The credit, then the weights of its channel and how they learn."""
-    yield credit["name"]
+    """The credit and what becomes of errors, then the channel's weights and how they learn."""
+    options = (f"{key} = {json.dumps(value)}" for key, value in credit["options"].items())
+    yield "; ".join([credit["name"], *options])
     if credit["shapes"]:
         shapes = wording.listed(["x".join(map(str, shape)) for shape in credit["shapes"]])
         rate, rule = credit["rate"], credit["rule"]
