@@ -48,6 +48,10 @@ def elsewhere(tmp_path, monkeypatch):
             ["quickstart", "--set", "model.cells.pyramidal.parameters.tau=5"],
             "nothing reads it: unknown parameter 'tau'",
         ),
+        (
+            ["quickstart", "--set", "model.credit.dropout=0.5"],
+            "^--set model.credit.dropout: model.credit.name: missing; expected text$",
+        ),
         (["quickstart", "--set", "model.layers=[9,9,10]"], "does not fit the task, which has 64"),
         (["quickstart", "--seed", "1", "--seeds", "0:2"], "got both; expected one of them"),
         (["quickstart", "--seeds", "5"], "--seeds 5: expected A:B with A less than B"),

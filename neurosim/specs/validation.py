@@ -113,11 +113,15 @@ def _without(data: Any, path: KeyPath) -> Any:
 def _place(
     path: KeyPath, document: Document | Sources | None, overrides: list[tuple[str, ...]]
 ) -> str:
-    """Where `path` was set: a line of a file, or an override of it, around it or below it."""
+    """Where `path` was set: a line of a file, or an override of it, around it or below it.
+
+    What is missing beside an override in a table that no file has is missing because of that.
+    """
     words = tuple(map(str, path))
     causes = [key for key in overrides if words[: len(key)] == key]
-    if not causes and path and (document is None or document.line(path) is None):
-        causes = [key for key in overrides if key[: len(words)] == words]
+    for around in (path, path[:-1]):
+        if not causes and around and (document is None or document.line(around) is None):
+            causes = [key for key in overrides if key[: len(around)] == words[: len(around)]]
     if causes:
         cause = max(causes, key=len)
         names = [caller.override(dotted(cause)), *([dotted(path)] if words != cause else [])]
