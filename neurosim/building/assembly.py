@@ -24,7 +24,7 @@ from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
 from neurosim.levels.schemes import TOLERANCES
 from neurosim.levels.simulator import Phase, Simulator
-from neurosim.models import circuitry
+from neurosim.models import circuitry, parameters
 from neurosim.models.initialisers import MATRICES
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights
 from neurosim.networks.network import Network
@@ -85,7 +85,7 @@ def network(model: ModelSpec) -> Network:
 def dynamics(model: ModelSpec) -> CircuitDynamics:
     """The dynamics of a model, from the text of its cells."""
     sigma: dict[str, Any] = {name: sigma for name, sigma in model.noise.items() if sigma}
-    made, values = circuitry.circuit(model), dict[str, Any](circuitry.parameters(model))
+    made, values = circuitry.circuit(model), dict[str, Any](parameters.values(model))
     found = CircuitDynamics(made, values, sigma, looked_at(made))
     return found if model.credit is None else found.with_layers()
 
@@ -115,7 +115,7 @@ def learning(protocol: ProtocolSpec, stage: StageSpec) -> ChannelLearning | Loca
     pace = stage.pace * (protocol.spiking.pace if protocol.level == "spiking" else 1.0)
     if model.credit is not None:
         return _channel(protocol, stage, pace)
-    made, values = circuitry.circuit(model), dict[str, Any](circuitry.parameters(model))
+    made, values = circuitry.circuit(model), dict[str, Any](parameters.values(model))
     weighed = {p.name: p for p in made.projections if p.weighed}
     given = {name: model.projections[name] for name in weighed}
     begins = {name: circuitry.begins(model, name) for name in weighed}
@@ -159,7 +159,7 @@ def _channel(protocol: ProtocolSpec, stage: StageSpec, pace: float) -> ChannelLe
     """The rules of a chain of layers that a credit teaches."""
     model, credit = protocol.model, protocol.model.credit
     assert credit is not None, "asked of models with a credit"
-    values: dict[str, Any] = dict(circuitry.parameters(model))
+    values: dict[str, Any] = dict(parameters.values(model))
     forward, projection = model.projections["W"], circuitry.circuit(model).projection["W"]
     given: Any = credit.rule
     rule = FEEDBACK_RULES[given] if isinstance(given, str) else FeedbackRule(given, "given")

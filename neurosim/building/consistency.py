@@ -14,7 +14,7 @@ from neurosim.credit import named
 from neurosim.errors import InputError, unknown
 from neurosim.levels.schemes import SCHEMES
 from neurosim.levels.spiking.neurons import COUNTED
-from neurosim.models import circuitry
+from neurosim.models import circuitry, parameters
 from neurosim.models.conditions import Problem, phase_problems
 from neurosim.process import caller
 from neurosim.specs import (
@@ -272,7 +272,7 @@ def _step_problems(spec: ProtocolSpec, kind: str) -> Iterator[Problem]:
                 ("model", "spiking", key),
                 f'{format_time(time)} is less than half a step {shorter} of "{part(time)}"',
             )
-    own = circuitry.parameters(model).items()
+    own = parameters.values(model).items()
     taus: dict[tuple[str, ...], Any] = {
         ("parameters", name): value for name, value in own if name.startswith("tau")
     }

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from neurosim.models import circuitry
+from neurosim.models import circuitry, parameters
 from neurosim.models.initialisers import MATRICES
 from neurosim.specs import ActivationSpec, ModelSpec
 
@@ -20,7 +20,7 @@ class Facts(NamedTuple):
 
 def facts(model: ModelSpec) -> Facts:
     """From the text of a model."""
-    made, values = circuitry.circuit(model), circuitry.parameters(model)
+    made, values = circuitry.circuit(model), parameters.values(model)
     layers = range(1, model.depth + 1)
     return Facts(
         tuple(dict.fromkeys(name for _, name in made.observed)),

@@ -15,7 +15,7 @@ from neurosim.circuits.populations import Projection
 from neurosim.credit import named
 from neurosim.errors import InputError, NeurosimWarning, arrived, either, unknown
 from neurosim.levels.spiking.neurons import Neurons
-from neurosim.models import circuitry
+from neurosim.models import circuitry, parameters
 from neurosim.models.initialisers import (
     circuit_weights,
     feedback_weights,
@@ -43,23 +43,23 @@ def task(protocol: ProtocolSpec, folder: Path) -> Any:
     given = protocol.task
     if not isinstance(given, dict):
         return given
-    parameters = dict(given)
-    if "name" not in parameters:
+    keys = dict(given)
+    if "name" not in keys:
         raise InputError(f"name is missing; expected {either(TASKS)}")
-    name = parameters.pop("name")
+    name = keys.pop("name")
     if not isinstance(name, str) or name not in TASKS:
         word = name if isinstance(name, str) else arrived(name)
         raise InputError(f"name: {unknown('task', word, TASKS)}")
     kind = TASKS[name]
     allowed = {f.name: f for f in dataclasses.fields(kind) if f.init}
-    wrong = [f"{name}: {k}: {unknown('key', k, allowed)}" for k in parameters if k not in allowed]
+    wrong = [f"{name}: {k}: {unknown('key', k, allowed)}" for k in keys if k not in allowed]
     needed = [key for key, field in allowed.items() if field.default is dataclasses.MISSING]
-    missing = [f"{name}: {key} is missing" for key in needed if key not in parameters]
+    missing = [f"{name}: {key} is missing" for key in needed if key not in keys]
     if missing:
         raise InputError(wrong + missing)
-    if "path" in parameters:
-        parameters["path"] = located(folder, parameters["path"])
-    known = {key: value for key, value in parameters.items() if key in allowed}
+    if "path" in keys:
+        keys["path"] = located(folder, keys["path"])
+    known = {key: value for key, value in keys.items() if key in allowed}
     made = None
     while made is None:  # it refuses one at a time; the default then stands for what was refused
         try:
@@ -98,7 +98,7 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> dict[str, 
     for name, (kind, _) in begins.items():
         if kind == "near-teacher":
             given[name] = _near_teacher(model, made, name, data, stream(name))
-    found = circuit_weights(made, begins, circuitry.parameters(model), stream, given)
+    found = circuit_weights(made, begins, parameters.values(model), stream, given)
     if circuitry.channel(model):
         channel = _channel(model, found["W"], stream(circuitry.CHANNEL), seed, folder)
         found[circuitry.CHANNEL] = channel
@@ -208,7 +208,7 @@ def _values(
         population, _, name = key.partition(".")
         parameter = made.parameter(population, name)
         assert parameter is not None, "only parameters vary"
-        spread = circuitry.spreads(model)[parameter]
+        spread = parameters.spreads(model)[parameter]
         if spread.file is not None:
             path = located(folder, spread.file)
             arrays = read_arrays(path)

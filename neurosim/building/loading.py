@@ -18,7 +18,7 @@ from neurosim.building.shipped import bundled, find
 from neurosim.circuits.cells import with_lines
 from neurosim.credit import defaults
 from neurosim.errors import InputError, NeurosimWarning, arrived, unknown
-from neurosim.models import circuitry
+from neurosim.models import circuitry, parameters
 from neurosim.models.conditions import Problem
 from neurosim.plain import plain
 from neurosim.process import caller
@@ -362,7 +362,7 @@ def _strays(protocol: Protocol) -> Iterator[Problem]:
         given |= bool(others) and own.document.line(key) is not None
         brought = any(at and s.document.line(at) for s in others if (at := s.translate(key)))
         if given and not brought:
-            read = [other for other in circuitry.parameters(model) if other not in idle]
+            read = [other for other in parameters.values(model) if other not in idle]
             yield key, f"nothing reads it: {unknown('parameter', last, read)}"
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from neurosim.circuits.populations import Group, Projection
 from neurosim.circuits.tables import Tables
 from neurosim.credit import named
 from neurosim.errors import InputError, unknown
+from neurosim.models import parameters
 from neurosim.models.channels import channel_problems
 from neurosim.models.conditions import Problem, credit_problems, unknown_credit
 from neurosim.models.initialisers import MATRICES
@@ -25,7 +26,6 @@ from neurosim.specs import (
     ProjectionSpec,
     ProtocolSpec,
     RateLaw,
-    SpreadSpec,
 )
 from neurosim.specs.toml import dotted
 from neurosim.units import Measured
@@ -38,12 +38,12 @@ def tables(model: ModelSpec) -> Tables:
         model.cells,
         model.populations,
         model.projections,
-        parameters(model),
-        units(model),
+        parameters.values(model),
+        parameters.units(model),
         model.attenuation,
         model.readout,
         model.cut,
-        tuple(spreads(model)),
+        tuple(parameters.spreads(model)),
         ("tied", *PROBES),
         {} if model.credit is None else {name: text for name, (text, _) in FORWARD_RULES.items()},
     )
@@ -66,23 +66,6 @@ def sound(model: ModelSpec) -> Circuit:
     return circuit(model)
 
 
-def _given(model: ModelSpec) -> dict[str, Any]:
-    """All parameters as they are given, those of one cell as `cell.name`."""
-    own = {f"{n}.{key}": v for n, cell in model.cells.items() for key, v in cell.parameters.items()}
-    return dict(model.parameters) | own
-
-
-def parameters(model: ModelSpec) -> dict[str, float]:
-    """All parameters; of those with a spread the mean, of those in a file 1."""
-
-    def one(given: Any) -> float:
-        if not isinstance(given, SpreadSpec):
-            return given
-        return 1.0 if given.mean is None else given.mean
-
-    return {key: one(given) for key, given in _given(model).items()}
-
-
 def unread(model: ModelSpec) -> list[str]:
     """The parameters that no equation, rule, start or rate names; of one cell as `cell.name`."""
     made = circuit(model)
@@ -99,21 +82,6 @@ def unread(model: ModelSpec) -> list[str]:
     read += [(group, name) for group in made.groups for name in made.cell(group).names]
     keys = {made.parameter(g.population, n) if g is not None else n for g, n in read}
     return [key for key in made.parameters if key not in keys]
-
-
-def units(model: ModelSpec) -> dict[str, str]:
-    """The dimensions of parameters that were written with a unit."""
-
-    def mean(given: Any) -> Any:
-        return given.mean if isinstance(given, SpreadSpec) else given
-
-    found = {key: mean(given) for key, given in _given(model).items()}
-    return {key: value.dimension for key, value in found.items() if isinstance(value, Measured)}
-
-
-def spreads(model: ModelSpec) -> dict[str, SpreadSpec]:
-    """The parameters that every cell has its own value of."""
-    return {key: given for key, given in _given(model).items() if isinstance(given, SpreadSpec)}
 
 
 CHANNEL = "Q"
@@ -228,7 +196,7 @@ def _attenuated(model: ModelSpec) -> Iterator[Problem]:
 
 def _value(model: ModelSpec, law: Expression, layer: int) -> float | str:
     """What an expression is in a layer, or why it is nothing."""
-    values = parameters(model) | {"i": layer, "L": model.depth}
+    values = parameters.values(model) | {"i": layer, "L": model.depth}
     try:
         with np.errstate(all="ignore"):
             found = law(values, MATRICES)
@@ -239,7 +207,7 @@ def _value(model: ModelSpec, law: Expression, layer: int) -> float | str:
 
 def _said(model: ModelSpec, law: Expression) -> str:
     """The parameters of an expression and their values."""
-    values = parameters(model)
+    values = parameters.values(model)
     found = [f"{name} = {values[name]:g}" for name in sorted(law.names & set(values))]
     return " and ".join(found) or repr(law.text)
 
@@ -450,7 +418,7 @@ def _phase(
     for name in opened(model, phase.plastic):
         if name in made.projection:
             yield from _memories(made.projection[name], phase, passed, at)
-    dimensions = units(model)
+    dimensions = parameters.units(model)
     yield from _draws(asked, phase, at)
     for name, value in phase.values.items():
         if name not in made.parameters:

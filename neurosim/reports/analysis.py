@@ -19,7 +19,7 @@ from neurosim.circuits.chain import links
 from neurosim.credit import named
 from neurosim.errors import DivergedError, InputError, either
 from neurosim.levels.equilibrium import Equilibrium
-from neurosim.models import circuitry
+from neurosim.models import circuitry, parameters
 from neurosim.networks.circuit import CircuitDynamics, Signals
 from neurosim.networks.dynamics import Readout, State, Target
 from neurosim.networks.network import Layers, Network, Weights, standardized
@@ -319,7 +319,7 @@ def _closed_form(
     model, network = parts.about.model, parts.network
     if kind == "following" and network.loss.output == "softmax":
         return None, None  # the target bends with the output, unit by unit
-    way = None if circuitry.spreads(model) else chain(model, kind)
+    way = None if parameters.spreads(model) else chain(model, kind)
     if way is None:  # cells that differ have no unit that stands for all
         return None, None
     sizes = network.sizes[1:]

@@ -17,7 +17,7 @@ from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import Expression
 from neurosim.circuits.populations import Group
 from neurosim.circuits.tables import ATTENUATION, TEACHING
-from neurosim.models import circuitry
+from neurosim.models import circuitry, parameters
 from neurosim.models.initialisers import MATRICES
 from neurosim.specs import ModelSpec
 
@@ -103,10 +103,10 @@ def chain(
     what it names, or has slopes of transfer functions that their inverses do not undo.
     """
     circuit = circuitry.circuit(model)
-    read = any(given.mean is None for given in circuitry.spreads(model).values())
+    read = any(given.mean is None for given in parameters.spreads(model).values())
     if read or not _in_layers(circuit):
         return None
-    values = circuitry.parameters(model) | dict(changed or {})
+    values = parameters.values(model) | dict(changed or {})
     phase = _Phase(circuit, depth or circuit.depth, values, *_taught(model, teaching))
     units, bent = _Units(phase, 1.0), _Units(phase, GAIN)
     if not units.moving:
