@@ -26,7 +26,8 @@ def plain_epoch(spec: ProtocolSpec, bench: Bench) -> Callable[[], CircuitWeights
     slope = model.activation.slope
     durations = [phase.duration for phase in spec.stages[0].phases]
     count = bench.engine.presentations
-    x_all, y_all = bench.samples.train
+    shared = bench.samples.axis is None  # else every seed has data of its own
+    x_all, y_all = (a if shared else a[0] for a in bench.samples.train)
     order, key = bench.orders[0], bench.keys[0]
 
     def s(a):
