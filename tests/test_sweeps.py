@@ -398,6 +398,7 @@ def test_a_killed_worker_costs_nothing_and_ctrl_c_leaves_all_to_go_on_with(folde
         pid = begun(out)
         os.kill(pid, signal.SIGKILL)
         begun(out, {pid})
+        assert first.poll() is None, "it has ended before Ctrl-C could come"
         first.send_signal(signal.SIGINT)
         _, said = first.communicate(timeout=60)
     assert first.returncode == 130, said
