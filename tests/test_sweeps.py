@@ -387,7 +387,6 @@ def started(folder, *arguments):
             process.kill()
 
 
-@pytest.mark.seldom
 @pytest.mark.long
 def test_a_killed_worker_costs_nothing_and_ctrl_c_leaves_all_to_go_on_with(folder):
     with started(folder, *SLOW, "--out", "whole", "--workers", "1", "--quiet") as whole:
