@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from neurosim import figures, theory
     from neurosim.building.loading import Protocol, load_model, load_protocol
     from neurosim.comparison import compare
+    from neurosim.comparison.differences import diff
     from neurosim.exports import export
     from neurosim.exports.blocks import to_neo
     from neurosim.exports.tables import to_tables
@@ -40,6 +41,7 @@ _LAZY = {
     "catalog": "neurosim.reports.catalogue",
     "check": "neurosim.reports.checks",
     "compare": "neurosim.comparison",
+    "diff": "neurosim.comparison.differences",
     "export": "neurosim.exports",
     "inspect": "neurosim.reports.inspection",
     "load_model": "neurosim.building.loading",
@@ -69,6 +71,7 @@ __all__ = [
     "catalog",
     "check",
     "compare",
+    "diff",
     "export",
     "figures",
     "inspect",

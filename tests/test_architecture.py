@@ -17,8 +17,9 @@ RANKS = {
     "specs": 3,
     "traces": 4, "tasks": 4, "networks": 4, "stimuli": 4, "trains": 4,
     "levels": 5, "credit": 5,
-    "plasticity": 6, "models": 7, "theory": 8, "learning": 9, "building": 10, "runs": 11,
-    "comparison": 12, "exports": 12, "recordings": 12, "sweeps": 12,
+    "plasticity": 6, "models": 7, "theory": 8, "learning": 9, "building": 10,
+    "runs": 11, "exports": 11,
+    "comparison": 12, "recordings": 12, "sweeps": 12,
     "figures": 13, "reports": 14, "cli": 15, "__main__": 16,
 }  # fmt: skip
 """Room → rank."""

@@ -12,65 +12,24 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import call
-from made_traces import made
+from made_traces import (
+    DURATION,
+    NEURONS,
+    PRESENTATIONS,
+    SPIKES,
+    SPIKING_EVERY,
+    SPIKING_SAMPLES,
+    UNITS,
+    made,
+    made_spiking,
+)
 
 import neurosim as ns
-from neurosim.traces.layout import Axis, Variable
-from neurosim.traces.writer import TraceWriter
-
-SPIKES = {  # (presentation, sample, unit, neuron): times since the presentation began (ms)
-    (0, 1, 2, 0): [10.0, 20.0, 40.0, 50.0, 70.0],  # intervals 10, 20, 10, 20
-    (0, 1, 2, 1): [0.0],
-    (0, 3, 0, 1): [99.5],
-    (4, 1, 2, 0): [0.0, 25.0, 50.0, 75.0],
-}
-DURATION, EVERY, NEURONS, SIZE = 100.0, 5.0, 2, 5
-PRESENTATIONS, SAMPLES, UNITS = [0, 4], [1, 3], [0, 2]
 
 
 @pytest.fixture(scope="module")
 def spiking(tmp_path_factory):
-    """A trace of the spiking level whose every spike is known; its states are made up."""
-    path = tmp_path_factory.mktemp("spiking") / "spiking.h5"
-    moments = int(DURATION / EVERY) + 1
-    phase = Axis("phase", np.array([0, 1]), flags=("free", "learning"))
-    axes = {
-        "phases": [phase],
-        "traces": [
-            Axis("presentation", np.array(PRESENTATIONS)),
-            Axis("sample", np.array(SAMPLES)),
-            Axis("time", np.arange(moments) * EVERY, "ms"),
-            phase,
-        ],
-        "traces/layer1": [Axis("unit", np.array(UNITS))],
-    }
-    flags = {"flag_values": np.arange(2, dtype=np.int8), "flag_meanings": "free learning"}
-    variables = [
-        Variable("phases/teaching", ("phase",), dtype="int8"),
-        Variable("traces/index", ("presentation", "sample"), dtype="int32"),
-        Variable("traces/phase_at", ("presentation", "time"), "1", "", "int8", flags),
-        Variable("traces/layer1/soma", ("presentation", "sample", "time", "unit"), "1", "h"),
-    ]
-    about = {"title": "made up", "neurosim_version": "0", "protocol": "made", "model": "none"}
-    about |= {"level": "spiking", "seeds": "7", "created": "2026-01-01T00:00:00+00:00"}
-    protocol = {"name": "made", "spiking": {"dt": "0.5 ms"}}
-    texts = {"protocol_json": json.dumps(protocol)}
-    populations = {"layer1": {"neurons": NEURONS, "units": SIZE, "copies": 6}}
-    rng = np.random.default_rng(0)
-    with TraceWriter(path, axes, variables, about | {"commit": ""}, texts, False, populations) as w:
-        w.write("phases/teaching", slice(0, 2), np.array([0, 1], np.int8))
-        for row, number in enumerate(PRESENTATIONS):
-            w.write("traces/phase_at", row, np.repeat([0, 1], [11, moments - 11]).astype(np.int8))
-            w.write("traces/index", row, np.array([40, 41], np.int32) + number)
-            w.write("traces/layer1/soma", row, rng.normal(size=(2, moments, 2)).astype("f4"))
-            found = sorted(
-                (row * DURATION + t, (sample * SIZE + unit) * NEURONS + neuron)
-                for (n, sample, unit, neuron), times in SPIKES.items()
-                for t in times
-                if n == number
-            )
-            w.append_spikes("layer1", *map(np.array, zip(*found, strict=True)))
-    return path
+    return made_spiking(tmp_path_factory.mktemp("spiking") / "spiking.h5")
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +122,7 @@ def test_elephant_finds_the_rates_and_intervals_that_spikes_have(spiking):
     statistics = pytest.importorskip("elephant.statistics")
     block = ns.to_neo(spiking)
     assert [s.name for s in block.segments] == [
-        f"presentation {p}, sample {s}" for p in PRESENTATIONS for s in SAMPLES
+        f"presentation {p}, sample {s}" for p in PRESENTATIONS for s in SPIKING_SAMPLES
     ]
     trains = {
         (s.annotations["presentation"], s.annotations["sample"], t.annotations["unit"],
@@ -171,7 +130,7 @@ def test_elephant_finds_the_rates_and_intervals_that_spikes_have(spiking):
         for s in block.segments
         for t in s.spiketrains
     }  # fmt: skip
-    assert len(trains) == len(PRESENTATIONS) * len(SAMPLES) * len(UNITS) * NEURONS
+    assert len(trains) == len(PRESENTATIONS) * len(SPIKING_SAMPLES) * len(UNITS) * NEURONS
     for key, train in trains.items():
         assert train.rescale("ms").magnitude.tolist() == SPIKES.get(key, [])
     uneven, even = trains[0, 1, 2, 0], trains[4, 1, 2, 0]
@@ -189,7 +148,7 @@ def test_signals_and_phases_of_neo_are_those_of_the_trace(spiking):
         assert np.array_equal(signal.magnitude, file["traces/layer1/soma"][1, 1])
     assert signal.name == "layer1/soma" and signal.units.dimensionality.string == "dimensionless"
     assert signal.array_annotations["unit"].tolist() == UNITS
-    assert signal.times.rescale("ms").magnitude == pytest.approx(np.arange(21) * EVERY)
+    assert signal.times.rescale("ms").magnitude == pytest.approx(np.arange(21) * SPIKING_EVERY)
     (phases,) = segment.epochs
     assert phases.labels.tolist() == ["free", "learning"]
     assert phases.times.rescale("ms").magnitude.tolist() == [0, 50]
@@ -267,7 +226,7 @@ def test_signals_and_phases_of_nwb_are_those_of_the_trace(spiking, session):
     for trial, expected in zip(trials.itertuples(), soma, strict=True):
         first = round((trial.start_time - series.starting_time) * series.rate)
         assert np.array_equal(series.data[first : first + 21], expected)
-    assert series.rate == pytest.approx(1e3 / EVERY)
+    assert series.rate == pytest.approx(1e3 / SPIKING_EVERY)
     phases = file.intervals["phases"].to_dataframe()
     assert phases.phase.tolist() == ["free", "learning"] * 4
     assert phases.stop_time[4] - phases.start_time[4] == pytest.approx(0.05)

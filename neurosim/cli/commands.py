@@ -18,7 +18,7 @@ import typer
 
 from neurosim.cli.cells import check_cell, of_network, record
 from neurosim.cli.console import Output, serving
-from neurosim.cli.exchange import export
+from neurosim.cli.exchange import diff, export
 from neurosim.cli.options import (
     Device,
     Force,
@@ -397,6 +397,9 @@ def compare(
         drawn = pictures(("comparison_of", found, figure))
         words = "\n".join([comparison.in_words(found.report), "", *(f"figure: {n}" for n in drawn)])
         output.result(found.report | {"figures": drawn}, words)
+
+
+app.command()(diff)
 
 
 @app.command()

@@ -9,6 +9,20 @@ from neurosim.cli.console import Output
 from neurosim.cli.options import Force, Json, Quiet
 
 
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A trace or a protocol.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether two traces or protocols are the same, and where they part."""
+    with Output(as_json, quiet) as output:
+        from neurosim.comparison import differences
+
+        report = differences.diff(a, b)
+        output.result(report, differences.in_words(report))
+
+
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A trace.")],
     to: Annotated[str, typer.Option(metavar="FORMAT", help="csv, parquet, nwb or neo.")],
