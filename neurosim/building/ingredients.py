@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.archives import read_arrays
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.populations import Projection
 from neurosim.credit import named
@@ -210,11 +209,12 @@ def _values(
         assert parameter is not None, "only parameters vary"
         spread = parameters.spreads(model)[parameter]
         if spread.file is not None:
-            path = located(folder, spread.file)
-            arrays = read_arrays(path)
+            where, arrays = str(located(folder, spread.file)), weights_of(spread.file, folder, seed)
+            # Traces have several parameters, and say in their names which is which.
+            letter = key if f"{key}{groups[0].layer}" in arrays else population
             places = {
                 group: weights_from_arrays(
-                    arrays, population, [(made.size(group),)], str(path), group.layer
+                    arrays, letter, [(made.size(group),)], where, group.layer
                 )[0]
                 for group in groups
             }

@@ -55,6 +55,12 @@ class Protocol(Loaded[ProtocolSpec]):
         overrides = {**self.overrides, **given}
         return _protocol({**dict(self.spec), **given}, self.folder, self.sources, overrides)
 
+    def overridden(self, changes: Mapping[str, Any]) -> "Protocol":
+        """The same protocol with more overrides, by dotted key, checked again."""
+        overrides = {**self.overrides, **changes}
+        data, sources = _composed(self.sources.sources[0].document, overrides)
+        return _protocol(data, self.folder, sources, overrides)
+
     def shipped(self, key: tuple[str | int, ...]) -> bool:
         """Whether a key stands in a file of neurosim's own; () for the protocol itself."""
         name = dotted(key)

@@ -30,6 +30,7 @@ from neurosim.cli.options import (
     Seed,
     Seeds,
     Set,
+    Start,
 )
 from neurosim.cli.pictures import columns, drawing, figure_at, pictures
 from neurosim.errors import InputError
@@ -118,6 +119,7 @@ def run(
     level: Level = None,
     seed: Seed = None,
     seeds: Seeds = None,
+    start: Start = None,
     out: Out = None,
     changes: Set = None,
     device: Device = None,
@@ -132,7 +134,7 @@ def run(
         from neurosim.building.loading import Protocol
 
         if not isinstance(loaded, Protocol):
-            of_network("run", seeds=seeds, device=device)
+            of_network("run", seeds=seeds, device=device, **{"from": start})
             record(output, loaded, out, force)
             return
         from neurosim.building.loading import trace_path
@@ -143,9 +145,8 @@ def run(
         figure = figure_at(None, beside(trace, ".png"), force or os.path.exists(trace))
         with progression.display(loaded.spec.name, quiet) as progress:
             heard = _importing_meanwhile(progress)
-            done = launch.run(
-                loaded, seeds=ensemble, out=trace, force=force, device=device, progress=heard
-            )
+            given: dict[str, Any] = {"seeds": ensemble, "start": start, "out": trace}
+            done = launch.run(loaded, **given, force=force, device=device, progress=heard)
         _finish(output, done, figure)
 
 
@@ -279,6 +280,7 @@ def check(
     level: Level = None,
     seed: Seed = None,
     seeds: Seeds = None,
+    start: Start = None,
     out: Out = None,
     changes: Set = None,
     device: Device = None,
@@ -302,13 +304,15 @@ def check(
         loaded = _loaded(protocol, changes, level, seed)
         from neurosim.building.loading import Protocol
 
+        given: dict[str, Any]
         if not isinstance(loaded, Protocol):
-            of_network("check", seeds=seeds, device=device, cost=cost, latex=latex, plot=plot)
+            given = {"cost": cost, "latex": latex, "plot": plot, "from": start}
+            of_network("check", seeds=seeds, device=device, **given)
             check_cell(output, loaded, out)
             return
         from neurosim.reports import checks
 
-        given: dict[str, Any] = {"cost": cost, "latex": latex, "plot": plot}
+        given = {"cost": cost, "latex": latex, "plot": plot, "start": start}
         report = checks.check(loaded, seeds=ensemble, out=out, force=force, device=device, **given)
         words = report["latex"].rstrip() if latex == "-" else checks.in_words(report)
         output.result(report, words)

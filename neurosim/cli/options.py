@@ -30,3 +30,11 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist
 Device = Annotated[str | None, typer.Option(metavar="cpu|gpu", help="Where to compute.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="TRACE[@N]",
+        help="Start from the weights of a run: the final ones, @initial, or of presentation N.",
+    ),
+]
