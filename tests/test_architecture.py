@@ -25,6 +25,7 @@ RANKS = {
 """Room → rank."""
 
 HEAVY = {
+    "PIL": {"tasks"},
     "brian2": {"levels"},
     "dask": {"sweeps"},
     "diffrax": {"levels"},
@@ -32,8 +33,8 @@ HEAVY = {
     "h5py": {"traces"},
     "matplotlib": {"figures"},
     "neo": {"exports"},
-    "pandas": {"exports"},
-    "pyarrow": {"exports"},
+    "pandas": {"exports", "tasks"},
+    "pyarrow": {"exports", "tasks"},
     "pynwb": {"exports"},
     "quantities": {"exports"},
     "typer": {"cli"},

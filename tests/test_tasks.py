@@ -6,6 +6,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from own_data import image_folder, table_file
 
 from neurosim.errors import InputError
 from neurosim.tasks import (
@@ -15,7 +16,9 @@ from neurosim.tasks import (
     Data,
     Digits,
     IdxFolder,
+    Images,
     StudentTeacher,
+    Table,
     YinYang,
     checks,
     near_teacher,
@@ -33,7 +36,7 @@ def rng(seed=0):
 
 
 @pytest.fixture(params=TASKS)
-def task(request, idx_folder, npz_archive):
+def task(request, idx_folder, npz_archive, tmp_path):
     tasks = {
         "student-teacher": lambda: StudentTeacher((5, 4, 3), train=30, test=20),
         "bars": Bars,
@@ -41,6 +44,8 @@ def task(request, idx_folder, npz_archive):
         "digits": Digits,
         "idx": lambda: IdxFolder(idx_folder),
         "arrays": lambda: Arrays(npz_archive),
+        "table": lambda: Table(table_file(tmp_path / "mine.csv"), target="kind"),
+        "images": lambda: Images(image_folder(tmp_path / "images")),
     }
     return tasks[request.param]()
 

@@ -56,8 +56,9 @@ def task(protocol: ProtocolSpec, folder: Path) -> Any:
     missing = [f"{name}: {key} is missing" for key in needed if key not in keys]
     if missing:
         raise InputError(wrong + missing)
-    if "path" in keys:
-        keys["path"] = located(folder, keys["path"])
+    for key in ("path", "test_path"):
+        if key in keys:
+            keys[key] = located(folder, keys[key])
     known = {key: value for key, value in keys.items() if key in allowed}
     made = None
     while made is None:  # it refuses one at a time; the default then stands for what was refused

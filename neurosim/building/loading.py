@@ -41,7 +41,8 @@ from neurosim.traces.naming import placed
 
 def names_file(key: KeyPath) -> bool:
     """Whether a key of a protocol names a file; there it is meant from the protocol's folder."""
-    return key == ("task", "path") or (key[0] in ("model", "stimuli") and key[-1] == "file")
+    of_task = key in (("task", "path"), ("task", "test_path"))
+    return of_task or (key[0] in ("model", "stimuli") and key[-1] == "file")
 
 
 class Protocol(Loaded[ProtocolSpec]):

@@ -5,7 +5,9 @@ from neurosim.tasks.bars import Bars
 from neurosim.tasks.data import Data, Task
 from neurosim.tasks.digits import Digits
 from neurosim.tasks.idx import IdxFolder
+from neurosim.tasks.images import Images
 from neurosim.tasks.student_teacher import StudentTeacher, near_teacher
+from neurosim.tasks.tables import Table
 from neurosim.tasks.yin_yang import YinYang
 
 TASKS: dict[str, type] = {
@@ -15,6 +17,8 @@ TASKS: dict[str, type] = {
     "digits": Digits,
     "idx": IdxFolder,
     "arrays": Arrays,
+    "table": Table,
+    "images": Images,
 }
 
 __all__ = [
@@ -24,7 +28,9 @@ __all__ = [
     "Data",
     "Digits",
     "IdxFolder",
+    "Images",
     "StudentTeacher",
+    "Table",
     "Task",
     "YinYang",
     "near_teacher",
