@@ -37,6 +37,8 @@ HEAVY = {
     "pyarrow": {"exports", "tasks"},
     "pynwb": {"exports"},
     "quantities": {"exports"},
+    "safetensors": {"traces"},
+    "torch": {"traces"},
     "typer": {"cli"},
 }
 """Library → the rooms that may import it."""

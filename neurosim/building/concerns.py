@@ -55,6 +55,14 @@ def _unused(spec: ProtocolSpec) -> Iterator[Concern]:
         ),
         *(
             (
+                ("model", "projections", name, "names"),
+                given.names and given.file not in read,
+                f"projections.{name}.init = 'file', and a file,",
+            )
+            for name, given in spec.model.projections.items()
+        ),
+        *(
+            (
                 ("model", "projections", name, "distance"),
                 given.distance != ProjectionSpec(wire="").distance and given.init != "near-teacher",
                 f"projections.{name}.init = 'near-teacher'",

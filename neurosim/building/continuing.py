@@ -30,8 +30,9 @@ def started(protocol: Protocol, start: str | PathLike[str], seed: int) -> Protoc
         InputError: there is no such file or moment, or nothing in it is of this network.
     """
     file = os.path.abspath(expanded(start))
-    held = weights_of(file, Path(), seed)
     model = protocol.spec.model
+    common = model.projections.get("W")
+    held = weights_of(file, Path(), seed, None if common is None else common.names)
     made = circuitry.circuit(model)
     changes: dict[str, Any] = {}
     lacking = []

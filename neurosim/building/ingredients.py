@@ -122,7 +122,8 @@ def _channel(
         for (i, above), own in zip(wires, served, strict=True)
     }
     where = str(located(folder, file))
-    return weights_named(weights_of(str(file), folder, seed), wanted, where)
+    arrays = weights_of(str(file), folder, seed, circuitry.names(model, str(file)))
+    return weights_named(arrays, wanted, where)
 
 
 STREAMS = {"W": "weights", "Q": "feedback"}
@@ -137,7 +138,8 @@ def _from_files(
     for name, file in circuitry.files(model).items():
         if name not in made.projection:  # it connects nothing in a network of one layer
             continue
-        where, arrays = str(located(folder, file)), weights_of(file, folder, seed)
+        names = circuitry.names(model, file, model.projections[name].names)
+        where, arrays = str(located(folder, file)), weights_of(file, folder, seed, names)
         _refuse_unused(model, made, arrays, where)
         found[name] = _taken(made, made.projection[name], name, arrays, where)
         biased = made.biased is not None and made.biased.name == name

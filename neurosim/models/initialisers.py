@@ -205,7 +205,12 @@ def weights_named(
         if name not in arrays:
             problems.append(f"{where}: array {name!r} is missing; it holds {sorted(arrays)}")
         elif arrays[name].shape != shape:
-            problems.append(f"{where}: {name} has shape {arrays[name].shape}; expected {shape}")
+            hint = ""
+            if len(shape) == 2 and arrays[name].shape == shape[::-1]:
+                hint = ", a row for every cell that is reached; it may be transposed"
+            problems.append(
+                f"{where}: {name} has shape {arrays[name].shape}; expected {shape}{hint}"
+            )
         elif not np.all(np.isfinite(arrays[name])):
             problems.append(f"{where}: {name} holds numbers that are not finite")
         else:

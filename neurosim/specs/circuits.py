@@ -205,7 +205,8 @@ class ProjectionSpec(Spec):
     """Synapses of one kind; see `docs/models.md` for wires, starts and rules.
 
     init: where the weights start, a name or an expression over other projections; `file` for an
-    .npz, `near-teacher` for the `distance` of every layer from those of the task's teacher. post,
+    .npz or the like, in which arrays may have other `names`; `near-teacher` for the `distance` of
+    every layer from those of the task's teacher. post,
     pre: the rule, an expression over the cell on either side; or `rule`, by name or an object of a
     script. decay: λ. limit: how large a weight may become. bias: whether the post-synaptic cells
     have biases that learn along; false says that what the text calls `bias` is 0.
@@ -215,6 +216,7 @@ class ProjectionSpec(Spec):
     init: str | None = None
     gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     file: str | None = None
+    names: dict[str, str] = {}
     distance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 8.0
     post: str | None = None
     pre: str | None = None

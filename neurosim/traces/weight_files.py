@@ -1,4 +1,4 @@
-"""Weights that a file holds: arrays in an .npz, or those of a moment of a trace."""
+"""Weights that a file holds: an .npz, a state dict of PyTorch, or a moment of a trace."""
 
 import os
 import re
@@ -9,30 +9,62 @@ import numpy as np
 
 from neurosim.archives import read_arrays
 from neurosim.errors import InputError, unknown
+from neurosim.traces import state_dicts
 from neurosim.traces.naming import ENDINGS
 from neurosim.traces.reader import Arrays, interpreting, is_hdf5
+from neurosim.traces.state_dicts import read_state_dict
 
 ENDS = ("initial", "final")
 """Moments that every trace has; others are the numbers of recorded presentations."""
 
 
-def weights_of(name: str | os.PathLike[str], folder: Path, seed: int) -> dict[str, np.ndarray]:
+def weights_of(
+    name: str | os.PathLike[str], folder: Path, seed: int, names: Mapping[str, str] | None = None
+) -> dict[str, np.ndarray]:
     """W1 …, b1 …, Q1 … or those of a circuit, of one seed, as far as a file holds them.
 
-    name: an .npz, a trace, or a trace and a moment, as in `run.h5@initial`; the final one if none
-    is given. Meant from `folder`. seed: which of a trace's, unless that has only one.
+    name: an .npz, a state dict of PyTorch, a trace, or a trace and a moment, as in
+    `run.h5@initial`; the final one if none is given. Meant from `folder`. seed: which of a trace's,
+    unless that has only one. names: what arrays are called in the file, by our names for them.
 
     Raises:
-        InputError: there is no such file, moment or seed, or it is damaged.
+        InputError: there is no such file, moment or seed, or it is damaged, or lacks a name.
     """
     path = folder / os.path.expanduser(os.fspath(name))
     head, at, moment = str(path).rpartition("@")
     if at and not os.path.exists(path):
         path = Path(head)
-    if is_hdf5(path) or path.suffix.lower() in ENDINGS:
+    ending = path.suffix.lower()
+    if is_hdf5(path) or ending in ENDINGS:
         only = len(seeds_of(path)) == 1
-        return of_moment(path, moment if str(path) == head else "final", None if only else seed)
-    return read_arrays(path)
+        moment = moment if str(path) == head else "final"
+        found = of_moment(path, moment, None if only else seed)
+    else:
+        found = (read_state_dict if ending in state_dicts.ENDINGS else read_arrays)(path)
+    return _renamed(found, names or {}, path)
+
+
+def _renamed(
+    arrays: dict[str, np.ndarray], names: Mapping[str, str], path: Path
+) -> dict[str, np.ndarray]:
+    """Arrays by our names for them; those without one keep theirs."""
+    held = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+    problems = [
+        f"{path}: {theirs!r} is missing, which names.{ours} asks for; it holds {held}"
+        for ours, theirs in names.items()
+        if theirs not in arrays
+    ]
+    ours = {theirs: name for name, theirs in names.items()}
+    if len(ours) < len(names):
+        problems.append(f"{path}: names has one array twice; expected another for each")
+    problems += [
+        f"{path}: names.{name} is another array than the file's own {name}"
+        for name, theirs in names.items()
+        if name != theirs and name in arrays and name not in ours
+    ]
+    if problems:
+        raise InputError(problems)
+    return {ours.get(name, name): array for name, array in arrays.items()}
 
 
 def seeds_of(path: Path) -> list[int]:
@@ -84,13 +116,17 @@ def refuse_others(arrays: Mapping[str, np.ndarray], allowed: Iterable[str], wher
     """
     allowed = list(allowed)
     problems = []
-    for name in arrays:
-        if name not in allowed:
-            hint = (
-                "; biases need bias = true, such as model.projections.W.bias"
-                if re.fullmatch(r"b\d+", name)
-                else ""
-            )
-            problems.append(f"{where}: {unknown('array', name, allowed)}{hint}")
+    for name, array in arrays.items():
+        if name in allowed:
+            continue
+        hint = ""
+        if re.fullmatch(r"b\d+", name):
+            hint = "; biases need bias = true, such as model.projections.W.bias"
+        elif where.endswith(state_dicts.ENDINGS):
+            hint = f"; it has shape {array.shape}"
+            if free := [place for place in allowed if place not in arrays]:
+                key = f"model.projections.W.names.{free[0]}"
+                hint += f", and {key} = {name!r} would say that it is {free[0]}"
+        problems.append(f"{where}: {unknown('array', name, allowed)}{hint}")
     if problems:
         raise InputError(problems)
