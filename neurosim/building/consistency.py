@@ -13,7 +13,7 @@ from neurosim.building.facts import facts, invertible, spiking
 from neurosim.credit import named
 from neurosim.errors import InputError, unknown
 from neurosim.levels.schemes import SCHEMES
-from neurosim.levels.spiking.neurons import COUNTED
+from neurosim.levels.spiking.neurons import COUNTED, PYRAMIDAL
 from neurosim.models import circuitry, parameters
 from neurosim.models.conditions import Problem, phase_problems
 from neurosim.process import caller
@@ -208,9 +208,17 @@ def _ensemble_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     model, given = spec.model, spec.model.spiking
     where = ("model", "spiking")
     longest, made = 1 / given.max_rate, ingredients.neurons(spec)
-    dead = made.dead_time - made.dt if model.bursting else 0.0
-    least = max(1.25 * dead, made.dead_time) if model.bursting else 1.05 * given.refractory
-    least = least if model.bursting or given.soma == "lif" else 0.0
+    if given.soma == PYRAMIDAL and not model.bursting:
+        yield (
+            (*where, "soma"),
+            f"{PYRAMIDAL!r} speaks of two quantities by events and bursts, and the model's spikes "
+            "speak of one; expected 'poisson' or 'lif', or a model such as multiplexing",
+        )
+        return
+    by_chance = made.kind == "bursting"
+    dead = made.dead_time - made.dt if by_chance else 0.0
+    least = max(1.25 * dead, made.dead_time) if by_chance else 1.05 * given.refractory
+    least = least if by_chance or made.kind == "lif" else 0.0
     highest = _below(1 / max(least, spec.spiking.dt / 0.2))
     possible = f'at most "{highest:g} Hz"' if highest > given.base_rate else None
     if given.max_rate <= given.base_rate:
@@ -220,7 +228,7 @@ def _ensemble_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             + (f"more, and {possible}, or " if possible else "")
             + f'base_rate = "{_below(given.max_rate / 3):g} Hz"',
         )
-    if model.bursting:
+    if by_chance:
         if longest < least:
             yield (
                 (*where, "max_rate"),
@@ -235,7 +243,7 @@ def _ensemble_problems(spec: ProtocolSpec) -> Iterator[Problem]:
                 f"{made.interval_steps} against {made.limit_steps}; expected burst_limit = "
                 f'"{format_time((made.interval_steps + 1) * made.dt)}" or longer',
             )
-    elif given.soma == "lif" and longest <= least:
+    elif made.kind == "lif" and longest <= least:
         yield (
             (*where, "max_rate"),
             f"{given.max_rate:g} Hz cannot be reached with a refractory time of "
@@ -278,7 +286,7 @@ def _step_problems(spec: ProtocolSpec, kind: str) -> Iterator[Problem]:
     }
     if ensembles:
         taus["spiking", "tau_synapse"] = given.tau_synapse
-        taus["spiking", "tau_burst"] = given.tau_burst if kind == "bursting" else 0
+        taus["spiking", "tau_burst"] = given.tau_burst if model.bursting else 0
         taus["spiking", "tau_membrane"] = given.tau_membrane if kind == "lif" else 0
     for place, tau in taus.items():
         if tau and tau < dt:

@@ -4,17 +4,20 @@ import dataclasses
 import os
 import re
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neurosim.archives import read_arrays
+from neurosim.building.shipped import find
 from neurosim.circuits.description import Circuit
+from neurosim.circuits.lone_cells import LoneCell, lone
 from neurosim.circuits.populations import Projection
 from neurosim.credit import named
 from neurosim.errors import InputError, NeurosimWarning, arrived, either, unknown
-from neurosim.levels.spiking.neurons import Neurons
+from neurosim.levels.spiking.neurons import PYRAMIDAL, Neurons
 from neurosim.models import circuitry, parameters
 from neurosim.models.initialisers import (
     circuit_weights,
@@ -24,7 +27,8 @@ from neurosim.models.initialisers import (
     weights_named,
 )
 from neurosim.seeds import gaussian, host_stream
-from neurosim.specs import ModelSpec, ProtocolSpec
+from neurosim.specs import CellModelSpec, ModelSpec, ProtocolSpec
+from neurosim.specs.toml import read
 from neurosim.tasks import TASKS
 from neurosim.tasks.data import Data
 from neurosim.tasks.student_teacher import near_teacher
@@ -229,5 +233,16 @@ def neurons(protocol: ProtocolSpec) -> Neurons:
     """The neurons behind every unit at the spiking level."""
     given = protocol.model.spiking
     fields = given.model_dump(exclude={"soma", "neurons", "tau_synapse"})
-    kind = "bursting" if protocol.model.bursting else given.soma
-    return Neurons(kind=kind, count=given.neurons, dt=protocol.spiking.dt, **fields)
+    bursting = protocol.model.bursting and given.soma != PYRAMIDAL
+    kind = "bursting" if bursting else given.soma
+    cell = _shipped_cell(kind) if kind == PYRAMIDAL else None
+    return Neurons(kind=kind, count=given.neurons, dt=protocol.spiking.dt, cell=cell, **fields)
+
+
+@cache
+def _shipped_cell(name: str) -> LoneCell:
+    """A neuron that ships, as a protocol of it would have it."""
+    given = CellModelSpec.model_validate(read(find("neurons", name)).data)
+    cell = lone(given, {}, lambda key, message: None)
+    assert cell is not None, "shipped neurons are sound"
+    return cell

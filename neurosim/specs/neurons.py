@@ -51,8 +51,9 @@ class NeuronsSpec(Spec):
     """The neurons behind every unit at the spiking level.
 
     soma: what fires by single spikes; where events and bursts speak of two quantities, the neurons
-    are such. neurons: N a unit. base_rate, gain, max_rate: activity h is a rate of base_rate +
-    gain h, within (0, max_rate). tau_synapse: of what smooths spikes.
+    are such by chance, or `bursting-pyramidal` by what their membranes do. neurons: N a unit.
+    base_rate, gain, max_rate: activity h is a rate of base_rate + gain h, within (0, max_rate).
+    tau_synapse: of what smooths spikes.
     tau_membrane, refractory, membrane_noise: of integrate-and-fire somata (threshold 1, reset 0).
     base_probability, probability_gain: a burst probability is base + gain ĥ. burst_interval:
     between the spikes of a burst. burst_limit: inter-spike intervals below it make a burst.
@@ -63,7 +64,7 @@ class NeuronsSpec(Spec):
         "leak": "a term of the cell's equations, such as - leak*soma"
     }
 
-    soma: Literal["poisson", "lif"] = "poisson"
+    soma: Literal["poisson", "lif", "bursting-pyramidal"] = "poisson"
     neurons: Annotated[int, Field(ge=1)] = 20
     base_rate: PositiveRate = 50.0
     gain: PositiveRate = 20.0
