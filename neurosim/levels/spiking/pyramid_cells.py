@@ -53,7 +53,7 @@ def group(cell: LoneCell, count: int, limit: int, clock: b2.Clock, name: str) ->
 SOMATIC, APICAL = np.linspace(0, 1000e-12, 11), np.linspace(-400e-12, 500e-12, 10)
 """The grid of currents (A)."""
 
-CELLS = 60
+CELLS = 150
 """At each of its points."""
 
 SETTLING, DURATION = 0.3, 3.0
@@ -127,14 +127,6 @@ def cycled(cell: LoneCell) -> list[str]:
     return [*(PREFIX + name for name in cell.states), *noises, *KEPT]
 
 
-def smooth(rates: np.ndarray) -> RectBivariateSpline:
-    """Rates over the grid, by their roots: those of counts all scatter alike."""
-    scatter = 1 / (4 * CELLS * DURATION)
-    return RectBivariateSpline(
-        SOMATIC * 1e12, APICAL * 1e12, np.sqrt(rates), s=rates.size * scatter
-    )
-
-
 def working(neurons: Neurons, measured: Measured) -> Working:
     """How units drive and hear cells of these curves.
 
@@ -142,7 +134,8 @@ def working(neurons: Neurons, measured: Measured) -> Working:
     probability: over somatic currents at its apical one and over apical currents at its somatic
     one. What cells do off these lines, units do not know.
     """
-    roots = [smooth(rates) for rates in measured]
+    grid = SOMATIC * 1e12, APICAL * 1e12
+    roots = [RectBivariateSpline(*grid, np.sqrt(rates), s=0) for rates in measured]
     fine = [np.linspace(grid[0], grid[-1], 400) for grid in (SOMATIC, APICAL)]
 
     def along(axis: int, base: list[float]) -> list[np.ndarray]:
