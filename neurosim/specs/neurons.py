@@ -58,6 +58,8 @@ class NeuronsSpec(Spec):
     base_probability, probability_gain: a burst probability is base + gain ĥ. burst_interval:
     between the spikes of a burst. burst_limit: inter-spike intervals below it make a burst.
     tau_burst: over which who receives them tells the fraction of events that are bursts.
+    currents: of `bursting-pyramidal`, into soma and dendrite: found together for a rate and a
+    probability, or each as if the other stayed at its base.
     """
 
     elsewhere: ClassVar[dict[str, str]] = {
@@ -78,3 +80,4 @@ class NeuronsSpec(Spec):
     burst_interval: PositiveTime = 5e-3
     burst_limit: PositiveTime = 16e-3
     tau_burst: PositiveTime = 20e-3
+    currents: Literal["joint", "separate"] = "joint"

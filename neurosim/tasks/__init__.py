@@ -6,11 +6,13 @@ from neurosim.tasks.data import Data, Task
 from neurosim.tasks.digits import Digits
 from neurosim.tasks.idx import IdxFolder
 from neurosim.tasks.student_teacher import StudentTeacher, near_teacher
+from neurosim.tasks.xor import Xor
 from neurosim.tasks.yin_yang import YinYang
 
 TASKS: dict[str, type] = {
     "student-teacher": StudentTeacher,
     "bars": Bars,
+    "xor": Xor,
     "yin-yang": YinYang,
     "digits": Digits,
     "idx": IdxFolder,
@@ -26,6 +28,7 @@ __all__ = [
     "IdxFolder",
     "StudentTeacher",
     "Task",
+    "Xor",
     "YinYang",
     "near_teacher",
 ]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from neurosim.circuits.lone_cells import LoneCell
-from neurosim.levels.spiking.pyramids import INPUTS, Line, Working, on_spike
+from neurosim.levels.spiking.pyramids import COLUMNS, INPUTS, Line, Working, on_spike
 
 LONG_AGO = -(1 << 30)
 """A time step before every spike."""
@@ -50,7 +50,8 @@ class Neurons:
     What is `COUNTED` is whole steps, at least one: rounded here, so that what waits for it and what
     makes up for the wait agree.
     current: of `lif`: the current that makes it fire at k times `table_step`.
-    cell: of `bursting-pyramidal`: its text and numbers. working: how it is driven and heard.
+    cell: of `bursting-pyramidal`: its text and numbers. currents: whether those of both
+    compartments are found together. working: how it is driven and heard.
     """
 
     kind: str
@@ -68,6 +69,7 @@ class Neurons:
     burst_limit: float = 16e-3
     tau_burst: float = 20e-3
     current: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+    currents: str = "joint"
     cell: LoneCell | None = field(default=None, repr=False)
     working: Working | None = field(default=None, repr=False)
 
@@ -101,8 +103,13 @@ class Neurons:
 
     @property
     def share_heard(self) -> Line:
-        """The burst probability over the ratio of what is heard of bursts and of events."""
+        """The burst probability over the ratio of what is heard of bursts to the rate of events."""
         return Line() if self.working is None else self.working.share
+
+    @property
+    def least_heard(self) -> float:
+        """The rate of events that divides, in units of h, where fewer are heard."""
+        return self.base_in_h * (1e-3 if self.working is None else 0.1)
 
     @property
     def dead_time(self) -> float:
@@ -120,8 +127,8 @@ class Neurons:
         match self.kind:
             case "lif":
                 return f"drive = fi_current({rate} * second) : 1 (constant over dt)"
-            case "bursting-pyramidal":
-                return f"drive = somatic_current({rate} * second) : 1 (constant over dt)"
+            case "bursting-pyramidal":  # the current also depends on the burst probability
+                return f"event_rate_asked = {rate} : 1"
             case "bursting":  # events wait for the dead time, then come with this hazard
                 return (
                     f"event_rate = {rate} : 1\n"
@@ -134,9 +141,18 @@ class Neurons:
     def burst_drive(self, h: str) -> str:
         """The burst probability of the unit, or the current that makes it."""
         p = f"clip({self.base_probability!r} + {self.probability_gain!r} * {h}, 0, 1)"
-        if self.kind == PYRAMIDAL:
-            return f"apical_drive = apical_current({p} * second) : 1 (constant over dt)"
-        return f"burst_probability = {p} : 1 (constant over dt)"
+        if self.kind != PYRAMIDAL:
+            return f"burst_probability = {p} : 1 (constant over dt)"
+        last = COLUMNS - 1
+        of_share = f"int(burst_probability_asked * {last} + 0.5)"
+        of_rate = f"int(event_rate_asked * {last / self.max_rate!r} + 0.5)"
+        somatic = f"somatic_current(event_rate_asked * second, {of_share})"
+        apical = f"apical_current(burst_probability_asked * second, {of_rate})"
+        return (
+            f"burst_probability_asked = {p} : 1\n"
+            f"drive = {somatic} : 1 (constant over dt)\n"
+            f"apical_drive = {apical} : 1 (constant over dt)"
+        )
 
     @property
     def equations(self) -> str:

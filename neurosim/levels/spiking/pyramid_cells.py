@@ -6,12 +6,15 @@ step of the run, so that neither noise nor discretisation leaves a bias.
 
 import numpy as np
 from scipy.interpolate import RectBivariateSpline
+from scipy.spatial import cKDTree
 
 from neurosim.circuits.lone_cells import LoneCell
+from neurosim.errors import InputError
 from neurosim.levels.spiking.brian import b2
 from neurosim.levels.spiking.cells import PREFIX, Guests, made
 from neurosim.levels.spiking.neurons import LONG_AGO, Neurons
 from neurosim.levels.spiking.pyramids import (
+    COLUMNS,
     INPUTS,
     KEPT,
     PATHWAYS,
@@ -59,8 +62,8 @@ CELLS = 150
 SETTLING, DURATION = 0.3, 3.0
 """Seconds before counting, and of counting."""
 
-SHARE_STEP = 1 / 1024
-"""Between two probabilities of the table of apical currents."""
+FINE, SHARES = 401, 1025
+"""Currents along a line, and probabilities of the table of apical currents."""
 
 CYCLES = 500
 """Cells at the base whose states are kept."""
@@ -94,16 +97,16 @@ def _counted(
     )
     count, limit = len(somatic) * cells, neurons.limit_steps
     unit = np.arange(count) // cells
-    group_ = group(neurons.cell, count, limit, clock, "tried_cells")
+    tried = group(neurons.cell, count, limit, clock, "tried_cells")
     for told, currents in zip(INPUTS, (somatic, apical), strict=True):
-        setattr(group_, told, b2.linked_var(units, told, index=unit))
+        setattr(tried, told, b2.linked_var(units, told, index=unit))
         units.variables[told].get_value()[:] = currents
-    group_.variables["last_spike"].get_value()[:] = LONG_AGO
+    tried.variables["last_spike"].get_value()[:] = LONG_AGO
     telling = b2.Synapses(
-        group_, units, on_pre=neurons.on_spike, clock=clock, namespace={}, name="tried_telling"
+        tried, units, on_pre=neurons.on_spike, clock=clock, namespace={}, name="tried_telling"
     )
     telling.connect(i=np.arange(count), j=unit)
-    brian = b2.Network(group_, units, telling)
+    brian = b2.Network(tried, units, telling)
     kept = np.random.get_state()
     target, b2.prefs.codegen.target = b2.prefs.codegen.target, "numpy"  # compiling takes longer
     try:
@@ -116,7 +119,7 @@ def _counted(
         b2.prefs.codegen.target = target
     after = [np.array(units.variables[name].get_value()) for name in TALLIES]
     step = clock.variables["timestep"].get_value().item()
-    states = {name: np.array(group_.variables[name].get_value()) for name in cycled(neurons.cell)}
+    states = {name: np.array(tried.variables[name].get_value()) for name in cycled(neurons.cell)}
     states["last_spike"] = states["last_spike"] - step
     return [b - a for a, b in zip(before, after, strict=True)], states
 
@@ -130,49 +133,96 @@ def cycled(cell: LoneCell) -> list[str]:
 def working(neurons: Neurons, measured: Measured) -> Working:
     """How units drive and hear cells of these curves.
 
-    Along two lines through the base, where events come at the base rate and burst with the base
-    probability: over somatic currents at its apical one and over apical currents at its somatic
-    one. What cells do off these lines, units do not know.
+    The base is where events come at the base rate and burst with the base probability; lines are
+    those over somatic currents at its apical one, and over apical currents at its somatic one.
+
+    Raises:
+        InputError: no currents of the grid make the base, or `max_rate`.
     """
-    grid = SOMATIC * 1e12, APICAL * 1e12
-    roots = [RectBivariateSpline(*grid, np.sqrt(rates), s=0) for rates in measured]
-    fine = [np.linspace(grid[0], grid[-1], 400) for grid in (SOMATIC, APICAL)]
-
-    def along(axis: int, base: list[float]) -> list[np.ndarray]:
-        points = [np.atleast_1d(at) for at in base]
-        points[axis] = fine[axis]
-        return [(root(*(p * 1e12 for p in points)) ** 2).ravel() for root in roots]
-
-    base = [SOMATIC.mean(), APICAL.mean()]
-    for _ in range(20):
-        events, *_ = along(0, base)
-        base[0] = float(np.interp(neurons.base_rate, *_increasing(events, fine[0])))
-        events, bursts, *_ = along(1, base)
-        share = bursts / events
-        base[1] = float(np.interp(neurons.base_probability, *_increasing(share, fine[1])))
-    events, _, depressing, _ = along(0, base)
-    rates, currents = _increasing(events, fine[0])
-    rate_step = neurons.table_step
-    table = rate_step * np.arange(round(neurons.max_rate / rate_step) + 2)
-    drive = np.interp(table, rates, currents)
-    used = np.abs(events - neurons.base_rate) <= 2 * neurons.gain
-    heard = _fitted(depressing[used], events[used])
-    events, bursts, depressing, facilitating = along(1, base)
-    share, ratio = bursts / events, facilitating / depressing
-    shares, currents = _increasing(share, fine[1])
-    apical = np.interp(SHARE_STEP * np.arange(round(1 / SHARE_STEP) + 2), shares, currents)
-    used = np.abs(share - neurons.base_probability) <= 2 * neurons.probability_gain
-    of_share = _fitted(ratio[used], share[used])
-    _, cycle = _counted(neurons, np.array(base[:1]), np.array(base[1:]), CYCLES, 0.2)
-    more = apical, SHARE_STEP, heard, of_share, cycle
-    return Working((base[0], base[1]), drive, rate_step, *more)
+    curves = _Curves(measured, neurons.max_rate)
+    (base,) = curves.currents(np.array([neurons.base_rate]), np.array([neurons.base_probability]))
+    of_rate, of_share = curves.along(0, base[1]), curves.along(1, base[0])
+    _check(neurons, of_rate.events, of_share.bursts / of_share.events)
+    rates = np.linspace(0, neurons.max_rate, COLUMNS)
+    shares = np.linspace(0, 1, COLUMNS)
+    joint = neurons.currents == "joint"
+    asked = np.meshgrid(rates, shares if joint else [neurons.base_probability], indexing="ij")
+    somatic = curves.currents(*asked)[..., 0]
+    asked = np.meshgrid(shares, rates if joint else [neurons.base_rate], indexing="ij")
+    apical = curves.currents(*asked[::-1])[..., 1]
+    table = neurons.table_step * np.arange(round(neurons.max_rate / neurons.table_step) + 2)
+    used = np.abs(of_rate.events - neurons.base_rate) <= 2 * neurons.gain
+    share = of_share.bursts / of_share.events
+    near = np.abs(share - neurons.base_probability) <= 2 * neurons.probability_gain
+    heard = _fitted(of_rate.depressing[used], of_rate.events[used])
+    _, cycle = _counted(neurons, base[:1], base[1:], CYCLES, 0.2)
+    return Working(
+        base=(float(base[0]), float(base[1])),
+        drive=_finer(table, rates, somatic),
+        rate_step=neurons.table_step,
+        apical_drive=_finer(np.linspace(0, 1, SHARES), shares, apical),
+        share_step=1 / (SHARES - 1),
+        events=heard,
+        share=_fitted((of_share.facilitating / heard(of_share.depressing))[near], share[near]),
+        cycle=cycle,
+    )
 
 
-def _increasing(found: np.ndarray, currents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(what is found, currents) where it rises to new heights."""
-    high = np.maximum.accumulate(found)
-    keep = np.concatenate([[True], np.diff(high) > 0])
-    return high[keep], currents[keep]
+class _Curves:
+    """What is measured, between the points of the grid: by its roots, as they scatter alike.
+
+    highest: the rate (Hz) that differences of rates are held against.
+    """
+
+    def __init__(self, measured: Measured, highest: float) -> None:
+        grid = SOMATIC * 1e12, APICAL * 1e12
+        self._fine = [np.linspace(of[0], of[-1], FINE) for of in (SOMATIC, APICAL)]
+        roots = [RectBivariateSpline(*grid, np.sqrt(rates), s=0) for rates in measured]
+        self._values = Measured(*(root(*(of * 1e12 for of in self._fine)) ** 2 for root in roots))
+        events, share = self._values.events, self._values.bursts / self._values.events
+        # Too much into the dendrite, and cells burst less again; there is another way to that.
+        rising = share >= np.maximum.accumulate(share, axis=1)
+        self._highest, self._pairs = highest, np.argwhere(rising)
+        self._found = cKDTree(np.stack([events[rising] / highest, share[rising]], axis=1))
+
+    def along(self, axis: int, other: float) -> Measured:
+        """Over somatic (0) or apical (1) currents; other: the other current."""
+        at = int(np.argmin(np.abs(self._fine[1 - axis] - other)))
+        return Measured(*(v[:, at] if axis == 0 else v[at] for v in self._values))
+
+    def currents(self, rates: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """Both currents of rates of events and burst probabilities, or of those nearest to them."""
+        _, nearest = self._found.query(np.stack([rates / self._highest, shares], axis=-1))
+        pairs = self._pairs[nearest]
+        return np.stack([self._fine[k][pairs[..., k]] for k in (0, 1)], axis=-1)
+
+
+def _finer(table: np.ndarray, x: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Columns over x as a table of `COLUMNS`; a single one is that of all."""
+    found = np.stack([np.interp(table, x, column) for column in columns.T], axis=1)
+    return np.broadcast_to(found, (len(table), COLUMNS)).copy()
+
+
+def _check(neurons: Neurons, over_somatic: np.ndarray, over_apical: np.ndarray) -> None:
+    """Refuse what the cells cannot do."""
+    wrong = []
+    rates, shares = ([each.min(), each.max()] for each in (over_somatic, over_apical))
+    for key in ("base_rate", "max_rate"):
+        asked = getattr(neurons, key)
+        if not rates[0] < asked < rates[-1]:
+            wrong.append(
+                f"model.spiking.{key}: {asked:g} Hz; {neurons.kind} cells fire events at "
+                f"{rates[0]:.2g} to {rates[-1]:.2g} Hz where {neurons.base_probability:g} of them "
+                "are bursts; expected a rate within"
+            )
+    if not shares[0] < neurons.base_probability < shares[-1]:
+        wrong.append(
+            f"model.spiking.base_probability: {neurons.base_probability:g}; of the events of "
+            f"{neurons.kind} cells at {neurons.base_rate:g} Hz {shares[0]:.2g} to "
+            f"{shares[-1]:.2g} are bursts; expected a probability within"
+        )
+    if wrong:
+        raise InputError(wrong)
 
 
 def _fitted(x: np.ndarray, y: np.ndarray) -> Line:

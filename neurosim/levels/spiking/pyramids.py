@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+COLUMNS = 65
+"""Of the other quantity, in tables of currents."""
+
 INPUTS = {"drive": "current", "apical_drive": "apical_current"}
 """By what a unit tells its cells, the input that it reaches."""
 
@@ -98,10 +101,11 @@ class Working:
     """How the cells of a unit are driven and heard.
 
     base: somatic and apical current (A) at the base rate and the base probability. drive: somatic
-    current by rate, in steps of `rate_step` from 0. apical_drive: apical current by probability, in
-    steps of `share_step` from 0. events: the rate of events (Hz) over what depressing synapses
-    pass. share: the burst probability over the ratio of what the two kinds pass. cycle: states of
-    cells at the base, by name, of steps relative to now.
+    current by rate, in steps of `rate_step` from 0, and by `COLUMNS` probabilities from 0 to 1.
+    apical_drive: apical current by probability, in steps of `share_step` from 0, and by as many
+    rates from 0 to the highest. events: the rate of events (Hz) over what depressing synapses
+    pass. share: the burst probability over what facilitating ones pass, divided by that rate.
+    cycle: states of cells at the base, by name, of steps relative to now.
     """
 
     base: tuple[float, float]

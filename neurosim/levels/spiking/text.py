@@ -249,7 +249,8 @@ class Text:
         """Events and bursts, the fraction of the one that is the other being what bursts say."""
         tau = f"({neurons.tau_burst!r} * second)"
         events = neurons.events_heard.text(f"events * {neurons.per_spike!r}")
-        ratio = f"burst_trace / clip(event_trace, {neurons.base_in_h * 1e-3!r}, inf)"
+        heard = neurons.events_heard.text("event_trace")
+        ratio = f"burst_trace / clip({heard}, {neurons.least_heard!r}, inf)"
         return [
             neurons.burst_drive(bursts),
             *(f"{name} : 1" for name in ("events", "bursts", "event_count", "burst_count")),
