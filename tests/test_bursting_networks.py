@@ -172,7 +172,7 @@ def curves():
     )
     events = (1 + 0.015 * somatic) ** 2 / 6 + 0 * apical
     share = (0.1 + 0.7 * (apical + 400) / 900) ** 2
-    return Measured(events, share * events, (events + 0.5) / 1.2, share / 1.5 * events)
+    return Measured(events, share * events, events / 1.2, share / 1.5 * events)
 
 
 @pytest.mark.parametrize("currents", ["joint", "separate"])
@@ -190,8 +190,8 @@ def test_units_drive_and_hear_cells_by_curves_read_backwards(few, currents):
     exact = (np.sqrt(entries * found.share_step) - 0.1) * 900 / 0.7 - 400
     for driven in found.apical_drive[entries, 4:].T:
         np.testing.assert_allclose(driven * 1e12, exact, atol=3)
-    assert (found.events.offset, found.events.slope) == pytest.approx((-0.5, 1.2), abs=1e-3)
-    assert (found.share.offset, found.share.slope) == pytest.approx((0, 1.5), abs=5e-3)
+    assert (found.events.offset, found.events.slope) == pytest.approx((0, 1.2), abs=1e-6)
+    assert (found.share.offset, found.share.slope) == pytest.approx((0, 1.5), abs=1e-6)
     assert found.share.inverse(found.share(0.3)) == pytest.approx(0.3)
 
 

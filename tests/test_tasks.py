@@ -16,6 +16,7 @@ from neurosim.tasks import (
     Digits,
     IdxFolder,
     StudentTeacher,
+    Xor,
     YinYang,
     checks,
     near_teacher,
@@ -37,6 +38,7 @@ def task(request, idx_folder, npz_archive):
     tasks = {
         "student-teacher": lambda: StudentTeacher((5, 4, 3), train=30, test=20),
         "bars": Bars,
+        "xor": Xor,
         "yin-yang": lambda: YinYang(train=30, test=20),
         "digits": Digits,
         "idx": lambda: IdxFolder(idx_folder),
