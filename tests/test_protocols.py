@@ -30,6 +30,7 @@ SHORT = {
     # As rates; what they learn as spikes takes minutes: studies/spiking_learning.py.
     "spiking-student-teacher": (AS_RATES, 0.5),
     "spiking-multiplexing": (AS_RATES, 0.5),
+    "bursting-xor": ({"level": "equilibrium", "stages.0.presentations": 60}, 0.5),
     "burst-ccn-digits": (
         {"stages.0.epochs": None, "stages.0.presentations": 40}
         | {"stages.1.epochs": None, "stages.1.presentations": 60},
