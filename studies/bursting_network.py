@@ -3,11 +3,14 @@
     python studies/bursting_network.py              # half an hour of one core, with a C++ compiler
     python studies/bursting_network.py signals
 
-`signals` runs the protocol `bursting-xor` without learning, over sizes of ensembles and windows,
-and takes the cosine between the teaching signal of the hidden layer, its burst probability in the
-learning phase less that in the free one, and the rate model's under the same weights. `learning`
-trains over seeds, beside networks whose hidden layer keeps its first weights. Writes traces,
-`bursting-network.png` and `results.json` to `outputs/bursting-network/`.
+`plasticity` records the protocol `burst-plasticity`: what burst-dependent weights do while the
+dendrites of their cells are driven more and less. `signals` runs the protocol `bursting-xor`
+without learning, over sizes of ensembles and windows, and takes the cosine between the teaching
+signal of the hidden layer, its burst probability in the learning phase less that in the free one,
+and the rate model's under the same weights. `learning` trains over seeds, beside networks whose
+hidden layer keeps its first weights; `burstprop` does so by burst-dependent plasticity, the
+protocol `burstprop-xor`. Writes traces, `bursting-network.png` and `results.json` to
+`outputs/bursting-network/`.
 """
 
 import json
@@ -16,13 +19,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import neurosim as ns
 from neurosim.figures import save
 
 OUT = Path("outputs/bursting-network")
-PROTOCOL = "bursting-xor"
+PROTOCOL, BURSTPROP = "bursting-xor", "burstprop-xor"
 
 CELLS: dict[str, tuple[dict[str, Any], str]] = {
     "bursting cells": ({}, "#D55E00"),
@@ -32,6 +36,7 @@ CELLS: dict[str, tuple[dict[str, Any], str]] = {
 """What fires: changes of the protocol, and a colour."""
 
 FROZEN = {"model.projections.W.rate": [0.0, 0.2]}
+BURSTPROP_FROZEN = {"model.projections.W.rate": [0.0, 8.0]}
 SETTINGS = ((50, 0.4), (200, 0.2), (200, 0.4), (200, 0.8), (800, 0.4))
 """Neurons of an ensemble and windows (s); phases begin 200 ms before."""
 
@@ -39,14 +44,62 @@ REPEATS = 8
 """Presentations under the same weights, which differ in their spikes."""
 
 SMOOTHING = 8
+LATE = 20
+"""The last presentations, of which the mean loss is told: a single one is noisy."""
 
 
-def recorded(path: Path, changes: dict[str, Any], level: str, seeds: int, force: bool) -> Path:
+SLOW_CELLS = {
+    "model.spiking.soma": "bursting-pyramidal",
+    "model.spiking.base_rate": "3 Hz",
+    "model.spiking.gain": "8 Hz",
+    "model.spiking.max_rate": "12 Hz",
+    "model.spiking.base_probability": 0.4,
+    "model.spiking.probability_gain": 0.6,
+}
+"""Cells as neurons of `burstprop`, of which by chance events come at up to 32 Hz."""
+
+
+def recorded(
+    path: Path, changes: dict[str, Any], level: str, seeds: int, force: bool, name: str = PROTOCOL
+) -> Path:
     """A run; a trace that is there already is not made again."""
     if force or not path.exists():
-        protocol = ns.load_protocol(PROTOCOL, changes)
+        protocol = ns.load_protocol(name, changes)
         ns.run(protocol, level=level, seeds=range(seeds), out=path, force=True)
     return path
+
+
+# ---------------------------------------------------------------------------------- plasticity
+
+
+def plasticity(seeds: int, force: bool) -> dict[str, Any]:
+    """Weights and burst probabilities over time; how far each change of the drive moves weights."""
+    path = OUT / "burst-plasticity.h5"
+    if force or not path.exists():
+        ns.record("burst-plasticity", out=path, force=True)
+    with ns.open_trace(path) as trace:
+        time = trace["recording/time"].values / 1e3
+        weight = trace["recording/plastic/weight"].values[0].mean(0)
+        usual = trace["recording/plastic/usual_post"].values[0].mean(0)
+        events, share = (
+            trace[f"populations/after/{name}"].values[0] for name in ("events", "burst_probability")
+        )
+        before = float(trace["measures/before/events"].values[0])
+    edges = [20, 45, 70, 95, 120, 145]
+    ends = [float(weight[np.searchsorted(time, t - 1e-6)]) for t in edges]
+    per = len(share) // int(time[-1])
+    means = [[float(x[per * a : per * b].mean()) for a, b in zip([0, *edges], edges, strict=False)]
+             for x in (share, events)]  # fmt: skip
+    moved = np.diff(ends)
+    expected = 3.5e-3 * 0.1 * before * 5 * np.array(means[1][1:]) * np.diff(means[0])
+    for k, (found, exact) in enumerate(zip(moved, expected, strict=True)):
+        print(f"{edges[k]:4} s: burst probability {means[0][k + 1]:.3f}, weights moved by "
+              f"{found:+.4f}, eta E tau_e e tau dP is {exact:+.4f}", flush=True)  # fmt: skip
+    return {
+        "time": time.tolist(), "weight": weight.tolist(), "usual": usual.tolist(),
+        "share": share.tolist(), "moved": moved.tolist(), "expected": expected.tolist(),
+        "probability": means[0],
+    }  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------- signals
@@ -142,19 +195,39 @@ def signals(seeds: int, force: bool) -> dict[str, Any]:
 
 
 def learning(seeds: int, force: bool) -> dict[str, Any]:
-    """Learning curves (seed, presentation) and tests at the end."""
+    """The two-phase rule: learning curves (seed, presentation) and tests at the end."""
     runs = {name: (changes, "spiking") for name, (changes, _) in CELLS.items()}
     runs["bursting cells, frozen"] = FROZEN, "spiking"
     runs["rates"], runs["rates, frozen"] = ({}, "equilibrium"), (FROZEN, "equilibrium")
+    return trained("learning", PROTOCOL, runs, seeds, force)
+
+
+def burstprop(seeds: int, force: bool) -> dict[str, Any]:
+    """Burst-dependent plasticity: the same."""
+    runs = {
+        "by chance": ({}, "spiking"),
+        "bursting cells": (SLOW_CELLS, "spiking"),
+        "bursting cells, frozen": (SLOW_CELLS | BURSTPROP_FROZEN, "spiking"),
+        "rates": ({}, "equilibrium"),
+    }
+    return trained("burstprop", BURSTPROP, runs, seeds, force)
+
+
+def trained(
+    part: str, protocol: str, runs: dict[str, Any], seeds: int, force: bool
+) -> dict[str, Any]:
+    """Runs of a protocol: changes and a level by name."""
     found: dict[str, Any] = {}
     for name, (changes, level) in runs.items():
         more = {"record.presentations": 0, "spiking.target": "standalone"} | changes
-        path = OUT / f"learning-{name.replace(', ', '-').replace(' ', '-')}.h5"
-        with ns.open_trace(recorded(path, more, level, seeds, force)) as trace:
+        path = OUT / f"{part}-{name.replace(', ', '-').replace(' ', '-')}.h5"
+        with ns.open_trace(recorded(path, more, level, seeds, force, protocol)) as trace:
             curve = trace["metrics/loss"].transpose("seed", "presentation").values
             ends = {kind: trace[f"evaluation/{kind}"].values[-1] for kind in ("loss", "error")}
         found[name] = {"curve": curve.tolist()} | {k: v.tolist() for k, v in ends.items()}
-        print(f"{name:32} loss {np.round(ends['loss'], 3)} error {ends['error']}", flush=True)
+        late = curve[:, -LATE:].mean(1)
+        found[name]["late"] = late.tolist()
+        print(f"{name:32} loss {np.round(late, 3)} error {ends['error']}", flush=True)
     return found
 
 
@@ -162,46 +235,81 @@ def learning(seeds: int, force: bool) -> dict[str, Any]:
 
 
 def drawn(found: dict[str, Any]) -> Figure:
-    """Agreement over N T, and learning curves."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=150)
-    left, right = figure.subplots(1, 2)
-    for name, (_, colour) in CELLS.items():
-        if "signals" in found:
-            rows = {k: v for k, v in found["signals"].items() if k.startswith(f"{name}, ")}
-            rows = {k: v for k, v in rows.items() if k.count(",") == name.count(",") + 2}
-            sizes = [float(k.split(", ")[-2]) * float(k.split(", ")[-1][:-2]) for k in rows]
-            order = np.argsort(sizes, kind="stable")
-            for kind, dash in (("single", "-"), ("limit", ":")):
-                values = np.array([rows[k][kind] for k in rows])[order]
-                x = np.array(sizes)[order]
-                left.plot(x, values.mean(1), "o" + dash, ms=3, color=colour,
-                          label=name if kind == "single" else None)  # fmt: skip
-                left.vlines(x, values.min(1), values.max(1), color=colour, lw=0.8)
-    left.set(xscale="log", xlabel="neurons times seconds of the window", ylim=(0, 1.02))
-    left.set_ylabel("cosine with the rate model's signal")
-    left.legend(frameon=False, fontsize=8, loc="lower right")
-    left.set_title("one presentation (dotted: many)", loc="left", fontsize=9)
-    colours = {name: (colour, "-") for name, (_, colour) in CELLS.items()}
-    colours |= {"bursting cells, frozen": ("#D55E00", ":"), "rates": ("#222222", "-")}
-    colours |= {"rates, frozen": ("#222222", ":")}
-    for name, run in found.get("learning", {}).items():
-        curves = np.array(run["curve"])
-        window = np.ones(SMOOTHING) / SMOOTHING
-        smooth = np.apply_along_axis(np.convolve, 1, curves, window, "valid")
-        colour, dash = colours[name]
-        x = np.arange(smooth.shape[1]) + SMOOTHING / 2
-        right.plot(x, np.median(smooth, 0), dash, color=colour, label=name)
-        right.fill_between(x, smooth.min(0), smooth.max(0), color=colour, alpha=0.12, lw=0)
-    right.set(xlabel="presentations of the four pairs", ylabel="loss", xlim=(0, None))
-    right.set_ylim(0, 0.6)
-    right.legend(frameon=False, fontsize=7)
-    right.set_title("median and range of seeds", loc="left", fontsize=9)
-    for axes in (left, right):
+    """Weights that follow a dendrite, agreement over N T, and learning curves of both rules."""
+    figure = Figure(figsize=(9, 6.6), layout="constrained", dpi=150)
+    panels = figure.subplots(2, 2)
+    for axes, letter, (part, draw) in zip(panels.ravel(), "abcd", DRAWN.items(), strict=True):
+        if part in found:
+            draw(axes, found[part])
+        axes.set_title(f"{letter}  {TITLES[part]}", loc="left", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-PARTS = {"signals": signals, "learning": learning}
+def draw_plasticity(axes: Axes, found: dict[str, Any]) -> None:
+    time, share = np.array(found["time"]), np.array(found["share"])
+    width = time[-1] / len(share)
+    axes.plot((np.arange(len(share)) + 0.5) * width, share, color="#b5b5b5", lw=1,
+              label="burst probability")  # fmt: skip
+    axes.plot(time, found["usual"], color="#222222", lw=1, label="the usual one")
+    axes.set(xlabel="time (s)", ylabel="burst probability", ylim=(0, 0.85), xlim=(0, time[-1]))
+    weights = axes.twinx()
+    weights.plot(time, found["weight"], color="#D55E00", label="mean weight")
+    weights.set_ylabel("mean weight", color="#D55E00")
+    weights.set_ylim(0.48, 0.512)
+    weights.spines["top"].set_visible(False)
+    axes.legend(frameon=False, fontsize=7, loc="upper left", ncols=2)
+
+
+def draw_signals(axes: Axes, found: dict[str, Any]) -> None:
+    for name, (_, colour) in CELLS.items():
+        rows = {k: v for k, v in found.items() if k.rpartition(", ")[0].rpartition(", ")[0] == name}
+        sizes = [float(k.split(", ")[-2]) * float(k.split(", ")[-1][:-2]) for k in rows]
+        order, x = np.argsort(sizes, kind="stable"), np.sort(sizes)
+        for kind, dash in (("single", "-"), ("limit", ":")):
+            values = np.array([rows[k][kind] for k in rows])[order]
+            label = name if kind == "single" else None
+            axes.plot(x, values.mean(1), "o" + dash, ms=3, color=colour, label=label)
+            axes.vlines(x, values.min(1), values.max(1), color=colour, lw=0.8)
+    axes.set(xscale="log", xlabel="neurons times seconds of the window", ylim=(0, 1.02))
+    axes.set_ylabel("cosine with the rate model's signal")
+    axes.legend(frameon=False, fontsize=7, loc="lower right")
+
+
+def draw_curves(axes: Axes, found: dict[str, Any]) -> None:
+    colours = {name: (colour, "-") for name, (_, colour) in CELLS.items()}
+    colours |= {"bursting cells, frozen": ("#D55E00", ":"), "rates": ("#222222", "-")}
+    colours |= {"rates, frozen": ("#222222", ":")}
+    for name, run in found.items():
+        curves, window = np.array(run["curve"]), np.ones(SMOOTHING) / SMOOTHING
+        smooth = np.apply_along_axis(np.convolve, 1, curves, window, "valid")
+        colour, dash = colours[name]
+        x = np.arange(smooth.shape[1]) + SMOOTHING / 2
+        axes.plot(x, np.median(smooth, 0), dash, color=colour, label=name)
+        axes.fill_between(x, smooth.min(0), smooth.max(0), color=colour, alpha=0.12, lw=0)
+    axes.set(xlabel="presentations of the four pairs", ylabel="loss", xlim=(0, None), ylim=(0, 0.6))
+    axes.legend(frameon=False, fontsize=7, loc="upper right")
+
+
+DRAWN = {
+    "plasticity": draw_plasticity,
+    "signals": draw_signals,
+    "learning": draw_curves,
+    "burstprop": draw_curves,
+}
+TITLES = {
+    "plasticity": "weights follow the dendrite",
+    "signals": "one presentation (dotted: the mean of many)",
+    "learning": "two phases, multiplexing",
+    "burstprop": "burst-dependent plasticity",
+}
+
+PARTS = {
+    "plasticity": plasticity,
+    "signals": signals,
+    "learning": learning,
+    "burstprop": burstprop,
+}
 
 
 def main(

@@ -31,6 +31,7 @@ SHORT = {
     "spiking-student-teacher": (AS_RATES, 0.5),
     "spiking-multiplexing": (AS_RATES, 0.5),
     "bursting-xor": ({"level": "equilibrium", "stages.0.presentations": 60}, 0.5),
+    "burstprop-xor": ({"level": "equilibrium"}, 0.5),
     "burst-ccn-digits": (
         {"stages.0.epochs": None, "stages.0.presentations": 40}
         | {"stages.1.epochs": None, "stages.1.presentations": 60},
