@@ -122,13 +122,13 @@ def still(neurons: int, window: float) -> dict[str, Any]:
     }
 
 
-def differences(path: Path, group: str) -> np.ndarray:
-    """Of the bursts of the hidden layer between the phases, and below them the events of the free
-    one, shape (2, seed, presentation, sample, unit), the samples of a presentation in its order."""
+def differences(path: Path, group: str, layer: int) -> np.ndarray:
+    """Of the bursts of a layer between the phases, and below them the events of the free one,
+    shape (2, seed, presentation, sample, unit), the samples of a presentation in its order."""
     with ns.open_trace(path) as trace:
-        layer = trace[f"{group}/layer1"]
+        found = trace[f"{group}/layer{layer}"]
         bursts, events = (
-            layer[name].transpose("seed", "presentation", "sample", "phase", ..., "unit").values
+            found[name].transpose("seed", "presentation", "sample", "phase", ..., "unit").values
             for name in ("burst_signal", "event_rate")
         )
     if bursts.ndim == 6:  # moments of every phase, of which the last is its end
@@ -147,6 +147,17 @@ def in_order(rates: np.ndarray, spikes: np.ndarray) -> tuple[np.ndarray, np.ndar
         found.append((signal[s][pick, order].reshape(len(order), -1),
                       heard[s][pick, order].reshape(len(order), -1)))  # fmt: skip
     return np.array([a for a, _ in found]), np.array([b for _, b in found])
+
+
+def returned(path: Path) -> list[float]:
+    """Of every seed the mean cosine between what the hidden layer's bursts say and Q times what the
+    output's bursts say: how well the way back alone works, whatever the output got wrong."""
+    with ns.open_trace(path) as trace:
+        Q = trace["weights/Q1"].transpose("seed", "moment", ...).values[:, 0]
+    below, above = (differences(path, "estimates", layer)[0] for layer in (1, 2))
+    sent = np.einsum("sij,spbj->spbi", Q, above)
+    cosines = (below * sent).sum((2, 3)) / np.sqrt((below**2).sum((2, 3)) * (sent**2).sum((2, 3)))
+    return [float(c) for c in cosines.mean(1)]
 
 
 def agreement(exact: np.ndarray, heard: np.ndarray) -> dict[str, Any]:
@@ -181,9 +192,10 @@ def signals(seeds: int, force: bool) -> dict[str, Any]:
                 recorded(OUT / f"signals-{label}-{level}.h5", given, level, seeds, force)
                 for level in ("equilibrium", "spiking")
             ]
-            pair = differences(paths[0], "traces"), differences(paths[1], "estimates")
+            pair = differences(paths[0], "traces", 1), differences(paths[1], "estimates", 1)
             each = [agreement(*both) for both in zip(*in_order(*pair), strict=True)]
             row = {key: [one[key] for one in each] for key in each[0]}
+            row["returned"] = returned(paths[1])
             found[f"{name}, {neurons}, {window:g} s"] = row
             told = ", ".join(f"{k} {np.mean(v):.2f} ({min(v):.2f}-{max(v):.2f})"
                              for k, v in row.items())  # fmt: skip

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from chains import dynamics
+from small_spikes import arrays
 from wired_recordings import by_recursion
 
 import neurosim as ns
@@ -233,3 +234,62 @@ def test_what_cells_cannot_do_is_refused(few, changes, expected):
 def test_cells_of_two_signals_are_refused_where_spikes_carry_one():
     with pytest.raises(InputError, match="soma: 'bursting-pyramidal' speaks of two quantities"):
         ns.load_protocol("spiking-student-teacher", {"model.spiking.soma": "bursting-pyramidal"})
+
+
+# -------------------------------------------------------------------------------------- in runs
+
+TINY = {
+    "model.layers": [2, 2, 2],
+    "model.spiking.neurons": 5,
+    "stages.0.presentations": 3,
+    "stages.0.phases.0.duration": "60 ms",
+    "stages.0.phases.1.duration": "60 ms",
+    "spiking.window": "40 ms",
+    "spiking.target": "numpy",
+    "record.presentations": [0, 2],
+    "record.every": "30 ms",
+}
+
+
+def test_a_run_is_the_same_however_it_is_looked_at(few, tmp_path):
+    """Every presentation begins with cells in their cycle, whatever was before: one that is
+    recorded, or comes after a resumption, is what it would be. No law says how such cells scatter.
+    """
+    paths = [tmp_path / f"{k}.h5" for k in range(2)]
+    for path, changes in zip(paths, ({}, {"record.presentations": 0}), strict=True):
+        ns.run(ns.load_protocol("bursting-xor", TINY | changes), out=path, progress=False)
+    seen, unseen = map(arrays, paths)
+    losses = seen["metrics/loss"]
+    assert np.isfinite(losses).all() and np.ptp(losses) > 0
+    np.testing.assert_array_equal(losses, unseen["metrics/loss"])
+    for name in ("W1", "W2", "Q1"):
+        changed = seen[f"weights/{name}"]
+        np.testing.assert_array_equal(changed, unseen[f"weights/{name}"])
+        assert np.abs(changed[1] - changed[0]).max() > 0
+    counted = len(seen["spikes/layer1/timestamps"])
+    rate = counted / (2 * 0.12 * 4 * 2 * 5)  # presentations, seconds, samples, units, cells
+    assert 3 < rate < 30  # 7 Hz of events, of which 0.4 are bursts of two to four
+    found = ns.compare(paths[0], paths[0])
+    assert found is not None
+
+
+@pytest.mark.long
+def test_cells_fire_and_burst_as_their_units_ask():
+    """Rates to 0.35 Hz and probabilities to 0.04 over the range of both, as far as either curve can
+    be read: 150 cells at every point of the grid for 3 s, and currents 2.5 pA apart."""
+    neurons = cells(count=300, max_rate=12.0)
+    assert neurons.cell is not None
+    measured = pyramid_cells.measure(neurons)
+    found = pyramid_cells.working(neurons, measured)
+    rates, shares = (each.ravel() for each in np.meshgrid([4, 6, 8, 10], [0.25, 0.4, 0.55]))
+    at_rate = np.round(rates / found.rate_step).astype(int)
+    at_share = np.round(shares / found.share_step).astype(int)
+    columns = np.round(shares * (COLUMNS - 1)).astype(int)
+    rows = np.round(rates / 12 * (COLUMNS - 1)).astype(int)
+    driven = found.drive[at_rate, columns], found.apical_drive[at_share, rows]
+    (events, bursts, *passed), _ = pyramid_cells._counted(neurons, *driven, 300, 3.0)
+    np.testing.assert_allclose(events / 900, rates, atol=0.35)
+    np.testing.assert_allclose(bursts / events, shares, atol=0.04)
+    heard = found.events(passed[0] / 900)
+    assert np.corrcoef(heard, rates)[0, 1] > 0.95
+    assert np.corrcoef(passed[1] / passed[0], shares)[0, 1] > 0.8

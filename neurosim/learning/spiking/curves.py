@@ -74,7 +74,7 @@ def _kept(path: Path | None, measured: Callable[[], Arrays]) -> Arrays:
     part = path.with_name(f".{path.name}.{os.getpid()}.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(part, **arrays)
+        np.savez(part, allow_pickle=False, **arrays)
         os.replace(part, path)
     except OSError:  # a cache that cannot be written costs time, nothing else
         with suppress(OSError):

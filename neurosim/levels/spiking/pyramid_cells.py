@@ -88,29 +88,24 @@ def _counted(
 ) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
     """Tallies of units of so many cells at these currents, and all states of cells in the end."""
     assert neurons.cell is not None
-    clock = b2.Clock(neurons.dt * b2.second)
-    units = b2.NeuronGroup(
-        len(somatic),
-        "\n".join(f"{name} : 1" for name in (*INPUTS, *TALLIES)),
-        clock=clock,
-        name="tried_units",
-    )
-    count, limit = len(somatic) * cells, neurons.limit_steps
-    unit = np.arange(count) // cells
-    tried = group(neurons.cell, count, limit, clock, "tried_cells")
-    for told, currents in zip(INPUTS, (somatic, apical), strict=True):
-        setattr(tried, told, b2.linked_var(units, told, index=unit))
-        units.variables[told].get_value()[:] = currents
-    tried.variables["last_spike"].get_value()[:] = LONG_AGO
-    telling = b2.Synapses(
-        tried, units, on_pre=neurons.on_spike, clock=clock, namespace={}, name="tried_telling"
-    )
-    telling.connect(i=np.arange(count), j=unit)
-    brian = b2.Network(tried, units, telling)
+    unit = np.arange(len(somatic) * cells) // cells
     kept = np.random.get_state()
     target, b2.prefs.codegen.target = b2.prefs.codegen.target, "numpy"  # compiling takes longer
     try:
-        b2.seed(0)
+        b2.seed(0)  # before the cells are made, whose noise is drawn then
+        clock = b2.Clock(neurons.dt * b2.second)
+        counted = "\n".join(f"{name} : 1" for name in (*INPUTS, *TALLIES))
+        units = b2.NeuronGroup(len(somatic), counted, clock=clock, name="tried_units")
+        tried = group(neurons.cell, len(unit), neurons.limit_steps, clock, "tried_cells")
+        for told, currents in zip(INPUTS, (somatic, apical), strict=True):
+            setattr(tried, told, b2.linked_var(units, told, index=unit))
+            units.variables[told].get_value()[:] = currents
+        tried.variables["last_spike"].get_value()[:] = LONG_AGO
+        telling = b2.Synapses(
+            tried, units, on_pre=neurons.on_spike, clock=clock, namespace={}, name="tried_telling"
+        )
+        telling.connect(i=np.arange(len(unit)), j=unit)
+        brian = b2.Network(tried, units, telling)
         brian.run(SETTLING * b2.second, namespace={})
         before = [np.array(units.variables[name].get_value()) for name in TALLIES]
         brian.run(duration * b2.second, namespace={})
