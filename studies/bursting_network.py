@@ -31,6 +31,14 @@ PROTOCOL, BURSTPROP = "bursting-xor", "burstprop-xor"
 CELLS: dict[str, tuple[dict[str, Any], str]] = {
     "bursting cells": ({}, "#D55E00"),
     "bursting cells, currents apart": ({"model.spiking.currents": "separate"}, "#CC79A7"),
+    "bursting cells, 20 ms": (
+        {
+            "model.parameters.tau_basal": "20 ms",
+            "model.parameters.tau_apical": "20 ms",
+            "model.spiking.tau_burst": "20 ms",
+        },
+        "#009E73",
+    ),
     "by chance": ({"model.spiking.soma": "poisson"}, "#0072B2"),
 }
 """What fires: changes of the protocol, and a colour."""
@@ -185,7 +193,7 @@ def signals(seeds: int, force: bool) -> dict[str, Any]:
     """Agreement with the rate model of every kind of cell, size and window: over seeds."""
     found: dict[str, Any] = {}
     for name, (changes, _) in CELLS.items():
-        for neurons, window in SETTINGS if "apart" not in name else [(200, 0.4)]:
+        for neurons, window in SETTINGS if "," not in name else [(200, 0.4)]:
             given = still(neurons, window) | changes
             label = f"{name.replace(', ', '-').replace(' ', '-')}-{neurons}-{window:g}"
             paths = [

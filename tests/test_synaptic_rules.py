@@ -259,6 +259,7 @@ def test_bounds_of_the_rate_of_events_move_weights_back(recorded, bounds):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_weights_follow_the_dendritic_input_and_come_back(recorded):
     """A change of the burst probability by ΔP moves weights by η Ẽ E τ ΔP, as it becomes usual
     with the time constant τ; the way back is as long."""
