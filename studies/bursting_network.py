@@ -227,8 +227,8 @@ def burstprop(seeds: int, force: bool) -> dict[str, Any]:
     runs = {
         "by chance": ({}, "spiking"),
         "bursting cells": (SLOW_CELLS, "spiking"),
-        "bursting cells, frozen": (SLOW_CELLS | BURSTPROP_FROZEN, "spiking"),
         "rates": ({}, "equilibrium"),
+        "rates, frozen": (BURSTPROP_FROZEN, "equilibrium"),
     }
     return trained("burstprop", BURSTPROP, runs, seeds, force)
 
@@ -346,7 +346,7 @@ def main(
     found = json.loads(path.read_text()) if path.exists() else {}
     for part in parts or PARTS:
         found[part] = PARTS[part](seeds, force)
-    path.write_text(json.dumps(found, indent=1))
+        path.write_text(json.dumps(found, indent=1))
     save(drawn(found), OUT / "bursting-network.png")
 
 

@@ -137,7 +137,7 @@ def working(neurons: Neurons, measured: Measured) -> Working:
     curves = _Curves(measured, neurons.max_rate)
     (base,) = curves.currents(np.array([neurons.base_rate]), np.array([neurons.base_probability]))
     of_rate, of_share = curves.along(0, base[1]), curves.along(1, base[0])
-    _check(neurons, of_rate.events, of_share.bursts / of_share.events)
+    _check(neurons, of_rate.events, of_share.share)
     rates = np.linspace(0, neurons.max_rate, COLUMNS)
     shares = np.linspace(0, 1, COLUMNS)
     joint = neurons.currents == "joint"
@@ -147,9 +147,9 @@ def working(neurons: Neurons, measured: Measured) -> Working:
     apical = curves.currents(*asked[::-1])[..., 1]
     table = neurons.table_step * np.arange(round(neurons.max_rate / neurons.table_step) + 2)
     used = np.abs(of_rate.events - neurons.base_rate) <= 2 * neurons.gain
-    share = of_share.bursts / of_share.events
-    near = np.abs(share - neurons.base_probability) <= 2 * neurons.probability_gain
+    near = np.abs(of_share.share - neurons.base_probability) <= 2 * neurons.probability_gain
     heard = _fitted(of_rate.depressing[used], of_rate.events[used])
+    ratio = of_share.facilitating / heard(of_share.depressing)
     _, cycle = _counted(neurons, base[:1], base[1:], CYCLES, 0.2)
     return Working(
         base=(float(base[0]), float(base[1])),
@@ -158,7 +158,7 @@ def working(neurons: Neurons, measured: Measured) -> Working:
         apical_drive=_finer(np.linspace(0, 1, SHARES), shares, apical),
         share_step=1 / (SHARES - 1),
         events=heard,
-        share=_fitted((of_share.facilitating / heard(of_share.depressing))[near], share[near]),
+        share=_fitted(ratio[near], of_share.share[near]),
         cycle=cycle,
     )
 
@@ -174,7 +174,7 @@ class _Curves:
         self._fine = [np.linspace(of[0], of[-1], FINE) for of in (SOMATIC, APICAL)]
         roots = [RectBivariateSpline(*grid, np.sqrt(rates), s=0) for rates in measured]
         self._values = Measured(*(root(*(of * 1e12 for of in self._fine)) ** 2 for root in roots))
-        events, share = self._values.events, self._values.bursts / self._values.events
+        events, share = self._values.events, self._values.share
         # Too much into the dendrite, and cells burst less again; there is another way to that.
         rising = share >= np.maximum.accumulate(share, axis=1)
         self._highest, self._pairs = highest, np.argwhere(rising)

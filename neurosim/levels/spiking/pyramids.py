@@ -76,6 +76,11 @@ class Measured(NamedTuple):
     depressing: np.ndarray
     facilitating: np.ndarray
 
+    @property
+    def share(self) -> np.ndarray:
+        """The burst probability; 0 where there are no events."""
+        return self.bursts / np.maximum(self.events, 1e-9)
+
 
 @dataclass(frozen=True)
 class Line:
