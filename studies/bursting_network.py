@@ -30,6 +30,7 @@ PROTOCOL, BURSTPROP = "bursting-xor", "burstprop-xor"
 
 CELLS: dict[str, tuple[dict[str, Any], str]] = {
     "bursting cells": ({}, "#D55E00"),
+    "by chance": ({"model.spiking.soma": "poisson"}, "#0072B2"),
     "bursting cells, currents apart": ({"model.spiking.currents": "separate"}, "#CC79A7"),
     "bursting cells, 20 ms": (
         {
@@ -39,13 +40,16 @@ CELLS: dict[str, tuple[dict[str, Any], str]] = {
         },
         "#009E73",
     ),
-    "by chance": ({"model.spiking.soma": "poisson"}, "#0072B2"),
 }
 """What fires: changes of the protocol, and a colour."""
 
+LEARNING = ("bursting cells", "bursting cells, currents apart", "by chance")
+SIGNALS = ("bursting cells", "by chance", "bursting cells, 20 ms")
+"""Those that are trained, and those of which the signals are compared."""
+
 FROZEN = {"model.projections.W.rate": [0.0, 0.2]}
 BURSTPROP_FROZEN = {"model.projections.W.rate": [0.0, 8.0]}
-SETTINGS = ((50, 0.4), (200, 0.2), (200, 0.4), (200, 0.8), (800, 0.4))
+SETTINGS = ((50, 0.4), (200, 0.2), (200, 0.4))
 """Neurons of an ensemble and windows (s); phases begin 200 ms before."""
 
 REPEATS = 8
@@ -54,17 +58,6 @@ REPEATS = 8
 SMOOTHING = 8
 LATE = 20
 """The last presentations, of which the mean loss is told: a single one is noisy."""
-
-
-SLOW_CELLS = {
-    "model.spiking.soma": "bursting-pyramidal",
-    "model.spiking.base_rate": "3 Hz",
-    "model.spiking.gain": "8 Hz",
-    "model.spiking.max_rate": "12 Hz",
-    "model.spiking.base_probability": 0.4,
-    "model.spiking.probability_gain": 0.6,
-}
-"""Cells as neurons of `burstprop`, of which by chance events come at up to 32 Hz."""
 
 
 def recorded(
@@ -168,6 +161,12 @@ def returned(path: Path) -> list[float]:
     return [float(c) for c in cosines.mean(1)]
 
 
+def forward(rates: Path, spikes: Path) -> list[float]:
+    """Of every seed the slope of what the output's events say over what its rates are."""
+    exact, said = differences(rates, "traces", 2)[1], differences(spikes, "estimates", 2)[1]
+    return [float(s) for s in (exact * said).sum((1, 2, 3)) / (exact**2).sum((1, 2, 3))]
+
+
 def agreement(exact: np.ndarray, heard: np.ndarray) -> dict[str, Any]:
     """Of signals (presentation, entry) of one seed.
 
@@ -192,7 +191,8 @@ def agreement(exact: np.ndarray, heard: np.ndarray) -> dict[str, Any]:
 def signals(seeds: int, force: bool) -> dict[str, Any]:
     """Agreement with the rate model of every kind of cell, size and window: over seeds."""
     found: dict[str, Any] = {}
-    for name, (changes, _) in CELLS.items():
+    for name in SIGNALS:
+        changes = CELLS[name][0]
         for neurons, window in SETTINGS if "," not in name else [(200, 0.4)]:
             given = still(neurons, window) | changes
             label = f"{name.replace(', ', '-').replace(' ', '-')}-{neurons}-{window:g}"
@@ -204,6 +204,7 @@ def signals(seeds: int, force: bool) -> dict[str, Any]:
             each = [agreement(*both) for both in zip(*in_order(*pair), strict=True)]
             row = {key: [one[key] for one in each] for key in each[0]}
             row["returned"] = returned(paths[1])
+            row["forward"] = forward(*paths)
             found[f"{name}, {neurons}, {window:g} s"] = row
             told = ", ".join(f"{k} {np.mean(v):.2f} ({min(v):.2f}-{max(v):.2f})"
                              for k, v in row.items())  # fmt: skip
@@ -216,7 +217,7 @@ def signals(seeds: int, force: bool) -> dict[str, Any]:
 
 def learning(seeds: int, force: bool) -> dict[str, Any]:
     """The two-phase rule: learning curves (seed, presentation) and tests at the end."""
-    runs = {name: (changes, "spiking") for name, (changes, _) in CELLS.items()}
+    runs = {name: (CELLS[name][0], "spiking") for name in LEARNING}
     runs["bursting cells, frozen"] = FROZEN, "spiking"
     runs["rates"], runs["rates, frozen"] = ({}, "equilibrium"), (FROZEN, "equilibrium")
     return trained("learning", PROTOCOL, runs, seeds, force)
@@ -226,7 +227,6 @@ def burstprop(seeds: int, force: bool) -> dict[str, Any]:
     """Burst-dependent plasticity: the same."""
     runs = {
         "by chance": ({}, "spiking"),
-        "bursting cells": (SLOW_CELLS, "spiking"),
         "rates": ({}, "equilibrium"),
         "rates, frozen": (BURSTPROP_FROZEN, "equilibrium"),
     }
@@ -282,7 +282,8 @@ def draw_plasticity(axes: Axes, found: dict[str, Any]) -> None:
 
 
 def draw_signals(axes: Axes, found: dict[str, Any]) -> None:
-    for name, (_, colour) in CELLS.items():
+    for name in SIGNALS:
+        colour = CELLS[name][1]
         rows = {k: v for k, v in found.items() if k.rpartition(", ")[0].rpartition(", ")[0] == name}
         sizes = [float(k.split(", ")[-2]) * float(k.split(", ")[-1][:-2]) for k in rows]
         order, x = np.argsort(sizes, kind="stable"), np.sort(sizes)
