@@ -292,7 +292,7 @@ def draw_signals(axes: Axes, found: dict[str, Any]) -> None:
             label = name if kind == "single" else None
             axes.plot(x, values.mean(1), "o" + dash, ms=3, color=colour, label=label)
             axes.vlines(x, values.min(1), values.max(1), color=colour, lw=0.8)
-    axes.set(xscale="log", xlabel="neurons times seconds of the window", ylim=(0, 1.02))
+    axes.set(xlabel="neurons times seconds of the window", xlim=(0, None), ylim=(0, 1.06))
     axes.set_ylabel("cosine with the rate model's signal")
     axes.legend(frameon=False, fontsize=7, loc="lower right")
 
