@@ -284,6 +284,7 @@ class _Section:
         if not synapses.weighed:
             return sent
         through = r"\," if synapses.dense else r" \odot "
+        through = through if synapses.convolution is None else r" \ast "
         return symbol(synapses.projection, str(of)) + through + sent
 
     def _sent(self, synapses: Synapses, at: At) -> str:
@@ -400,7 +401,9 @@ class _Section:
             writes = self._names(population, at, dict(projection.remembered))
             sides.append(Writing(writes, self._functions(population, at)).part(side.tree.body))
         post, pre = held(sides[0], PRODUCT), sides[1]
-        if synapses.dense:
+        if synapses.convolution is not None:
+            mean = rf"\left\langle {post} \star {held(pre, PRODUCT)} \right\rangle"
+        elif synapses.dense:
             mean = rf"\left\langle {post}\,{transposed(pre)[0]} \right\rangle"
         else:
             mean = rf"\left\langle {post} \odot {held(pre, PRODUCT)} \right\rangle"

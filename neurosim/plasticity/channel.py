@@ -25,7 +25,7 @@ from neurosim.levels.simulator import Phase
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights, Signals
 from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Layers, Network, Weights, tie
-from neurosim.networks.wirings import WIRINGS
+from neurosim.networks.wirings import WIRINGS, shared
 from neurosim.plasticity import FeedbackRule
 from neurosim.plasticity.chains import among, chain_of, layer, part_of, replaced, with_layer
 from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
@@ -270,9 +270,10 @@ class ChannelLearning(eqx.Module):
         more = (data,) if self.feedback.sees_data else ()
         given = network, chain, readout, self.noise, key, *more
         signals = asked("model.credit.rule", self.feedback.probe, PROBE, *given)
+        of = shared(self.credit.wiring, network.convolutions or (None,) * network.depth)
         return tuple(
-            t * apical_delta(s, q, self.decays[1])
-            for s, q, t in zip(signals, chain.Q, turn, strict=True)
+            t * apical_delta(s, q, self.decays[1], c)
+            for s, q, t, c in zip(signals, chain.Q, turn, of, strict=True)
         )
 
     # --- memory: there is none --------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 
 from neurosim.building import ingredients
 from neurosim.circuits.description import Circuit
-from neurosim.circuits.populations import Group
+from neurosim.circuits.populations import Group, Synapses
 from neurosim.credit import named
 from neurosim.levels.spiking.calibration import currents
 from neurosim.models import circuitry
@@ -378,7 +378,7 @@ def weights(model: ModelSpec) -> list[tuple[str, tuple[str, ...], str]]:
             found[projection.name] = [
                 (
                     f"{projection.name}{s.number}",
-                    (_end(made, s.post), _end(made, s.pre)) if s.dense else (_end(made, s.post),),
+                    _weight_ends(made, s),
                     f"weights of {projection.wire.text}",
                 )
                 for s in projection.synapses
@@ -388,14 +388,21 @@ def weights(model: ModelSpec) -> list[tuple[str, tuple[str, ...], str]]:
         found[circuitry.CHANNEL] = [
             (
                 f"{circuitry.CHANNEL}{i}",
-                (f"unit{i}", *([] if each is None else [f"synapse{i}"]), f"unit{above}"),
+                (f"unit{i}", *([] if each is None else [f"synapse{i}"]), f"unit{above}")
+                if of is None
+                else _kernel_ends(made, "W", above),
                 "weights of the channel",
             )
-            for i, above in wires
+            for (i, above), of in zip(wires, circuitry.convolutions(model), strict=True)
         ]
     if made.biased is not None:
         found["b"] = [
-            (f"b{s.post.layer}", (_end(made, s.post),), "biases") for s in made.biased.synapses
+            (
+                f"b{s.post.layer}",
+                (_end(made, s.post) if s.convolution is None else _maps(made, s.post),),
+                "biases",
+            )
+            for s in made.biased.synapses
         ]
     for key, groups in made.values.items():
         found[key] = [
@@ -413,7 +420,33 @@ def ends(model: ModelSpec) -> dict[str, tuple[int, str]]:
     for group in made.groups:
         place = made.place(group)
         found[_end(made, group)] = made.size(group), f"unit of {spelled(place)}"
+    for s in (s for s in made.sending if s.convolution is not None):
+        of, lower, upper = s.convolution, *((s.post, s.pre) if s.descends else (s.pre, s.post))
+        for group, (maps, _, _) in ((lower, of.below), (upper, of.above)):
+            where = "the input" if group is None else spelled(made.place(group))
+            found[_maps(made, group)] = maps, f"map of {where}"
+        for side in ("row", "column"):
+            found[f"{side}_{s.projection}"] = of.kernel, f"{side} of the kernel of {s.projection}"
     return found
+
+
+def _weight_ends(made: Circuit, s: Synapses) -> tuple[str, ...]:
+    """The dimensions of the weights of one layer of a projection."""
+    if s.convolution is not None:
+        return _kernel_ends(made, s.projection, s.number)
+    return (_end(made, s.post), _end(made, s.pre)) if s.dense else (_end(made, s.post),)
+
+
+def _kernel_ends(made: Circuit, projection: str, number: int) -> tuple[str, ...]:
+    """The dimensions of a kernel: maps of the upper layer, of the lower one, rows, columns."""
+    s = next(s for s in made.projection[projection].synapses if s.number == number)
+    lower, upper = (s.post, s.pre) if s.descends else (s.pre, s.post)
+    return _maps(made, upper), _maps(made, lower), f"row_{projection}", f"column_{projection}"
+
+
+def _maps(made: Circuit, group: Group | None) -> str:
+    """The dimension of the maps of a group: `map2` of the first population of layer 2."""
+    return _end(made, group).replace("unit", "map", 1)
 
 
 def _end(made: Circuit, group: Group | None) -> str:
