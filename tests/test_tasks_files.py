@@ -24,37 +24,23 @@ def rng(seed=0):
 
 # CIFAR-10's binary files
 
-PARTS = (*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin")
-
-
-@pytest.fixture
-def cifar10_folder(tmp_path):
-    """Two images a file, as the format has them: a label, then 1024 bytes of each color."""
-    for number, name in enumerate(PARTS):
-        images = []
-        for k in range(2):
-            colors = [bytes([10 * number + 5 * k + c] * 1024) for c in range(3)]
-            images.append(bytes([(2 * number + k) % 10]) + b"".join(colors))
-        (tmp_path / name).write_bytes(b"".join(images))
-    return tmp_path
-
-
 def test_cifar10_files_come_back_as_written(cifar10_folder):
     data = Cifar10(cifar10_folder, standardise=False).draw(rng())
-    assert data.x_train.shape == (10, 3072) and data.x_test.shape == (2, 3072)
-    assert data.y_train.argmax(axis=1).tolist() == [*range(10)]
-    assert data.y_test.argmax(axis=1).tolist() == [0, 1] and data.y_test.shape == (2, 10)
-    maps = (data.x_train * 255).reshape(10, 3, 32, 32)
+    assert data.x_train.shape == (20, 3072) and data.x_test.shape == (4, 3072)
+    labels = [(number + k) % 4 for number in range(5) for k in range(4)]
+    assert data.y_train.argmax(axis=1).tolist() == labels
+    assert data.y_test.argmax(axis=1).tolist() == [1, 2, 3, 0] and data.y_test.shape == (4, 10)
+    maps = (data.x_train * 255).reshape(20, 3, 32, 32)
     for n, image in enumerate(maps):
         for color in range(3):
-            np.testing.assert_allclose(image[color], 10 * (n // 2) + 5 * (n % 2) + color)
+            np.testing.assert_allclose(image[color], 12 * (n // 4) + 3 * (n % 4) + color)
 
 
 def test_cifar10_takes_the_first_images(cifar10_folder):
-    part = Cifar10(cifar10_folder, train=3, test=1, standardise=False).draw(rng())
-    assert part.y_train.argmax(axis=1).tolist() == [0, 1, 2] and len(part.x_test) == 1
-    with pytest.raises(InputError, match=r"cifar10: test: got 3; expected at most the 2 in the"):
-        Cifar10(cifar10_folder, test=3).draw(rng())
+    part = Cifar10(cifar10_folder, train=6, test=1, standardise=False).draw(rng())
+    assert part.y_train.argmax(axis=1).tolist() == [0, 1, 2, 3, 1, 2] and len(part.x_test) == 1
+    with pytest.raises(InputError, match=r"cifar10: test: got 5; expected at most the 4 in the"):
+        Cifar10(cifar10_folder, test=5).draw(rng())
 
 
 @pytest.mark.parametrize(

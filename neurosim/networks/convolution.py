@@ -24,10 +24,22 @@ Map = Float[Array, "maps rows columns"]
 
 
 def spread(of: Convolution, K: Kernel, h: Float[Array, " below"]) -> Map:
-    """K ∗ h at every position."""
+    """K ∗ h at every position.
+
+    A product of matrices, of what stands under every entry of the kernel: in the loop over
+    presentations XLA's convolutions take several times as long on processors, and more so where
+    every seed has a kernel of its own.
+    """
     stride = of.stride if of.pool == 1 else 1
-    x = h.reshape(1, *of.below)
-    return lax.conv_general_dilated(x, K, (stride, stride), "SAME")[0]
+    sides = [_around(n, of.kernel, stride) for n in of.below[1:]]
+    x = jnp.pad(h.reshape(of.below), ((0, 0), *(around for around, _ in sides)))
+    (high, wide), n = (count for _, count in sides), of.kernel
+    seen = [
+        x[:, a : a + (high - 1) * stride + 1 : stride, b : b + (wide - 1) * stride + 1 : stride]
+        for a in range(n)
+        for b in range(n)
+    ]
+    return jnp.einsum("oik,ikrc->orc", K.reshape(*K.shape[:2], -1), jnp.stack(seen, axis=1))
 
 
 def up(of: Convolution, K: Kernel, h: Float[Array, " below"]) -> Float[Array, " above"]:
@@ -111,10 +123,16 @@ def _windows(of: Convolution, u: Map, start: float, fold: Callable[..., Array]) 
     return lax.reduce_window(u, np.asarray(start, u.dtype), fold, sides, steps, "SAME")
 
 
+def _around(positions: int, side: int, stride: int) -> tuple[tuple[int, int], int]:
+    """How many zeros stand before and after an axis, and how many windows it then has."""
+    count = -(-positions // stride)
+    zeros = max((count - 1) * stride + side - positions, 0)
+    return (zeros // 2, zeros - zeros // 2), count
+
+
 def _seen(positions: int, pool: int, stride: int) -> np.ndarray:
     """Of each position along an axis, how many windows see it; 1 where none does."""
-    windows = np.arange(-(-positions // stride)) * stride
-    around = max(windows[-1] + pool - positions, 0)
-    first = windows[:, None] - around // 2
+    (before, _), count = _around(positions, pool, stride)
+    first = stride * np.arange(count)[:, None] - before
     inside = (first <= np.arange(positions)) & (np.arange(positions) < first + pool)
     return np.maximum(inside.sum(axis=0), 1)

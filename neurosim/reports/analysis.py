@@ -117,7 +117,7 @@ def _analyze(about: Subject, starts: int) -> Analysis:
     if circuitry.circuit(model).convolves:
         raise InputError(
             f"{about.name}: has convolutions, and the theory of spectra, inverses and signals is "
-            "of dense weights; 'neurosim check' says what it is, 'inspect' and 'plot' what it did"
+            "of dense weights; 'neurosim check' says what is in it, and 'inspect' what a run did"
         )
     dynamics, network = assembly.dynamics(model).with_layers(), assembly.network(model)
     kinds, taught = ["none"], None
