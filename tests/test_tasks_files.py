@@ -24,6 +24,7 @@ def rng(seed=0):
 
 # CIFAR-10's binary files
 
+
 def test_cifar10_files_come_back_as_written(cifar10_folder):
     data = Cifar10(cifar10_folder, standardise=False).draw(rng())
     assert data.x_train.shape == (20, 3072) and data.x_test.shape == (4, 3072)
@@ -61,7 +62,9 @@ def test_missing_cifar10_files_and_folders_are_named(cifar10_folder):
     with pytest.raises(InputError, match=r"nowhere: no such folder; expected one with the binary"):
         Cifar10(cifar10_folder / "nowhere").draw(rng())
     (cifar10_folder / "test_batch.bin").unlink()
-    with pytest.raises(InputError, match=r"holds data_batch_1\.bin, .*; expected test_batch\.bin as"):
+    with pytest.raises(
+        InputError, match=r"holds data_batch_1\.bin, .*; expected test_batch\.bin as"
+    ):
         Cifar10(cifar10_folder).draw(rng())
 
 

@@ -114,9 +114,7 @@ def _channel(
     if credit.init != "file":
         law = credit.sparse, credit.signs == "congruent", circuitry.served(model)
         where = named(credit).wiring
-        return feedback_weights(
-            credit.init, W, credit.gain, rng, where, *law, sizes=model.layers
-        )
+        return feedback_weights(credit.init, W, credit.gain, rng, where, *law, sizes=model.layers)
     file = credit.file or model.projections["W"].file
     wanted = {
         f"{circuitry.CHANNEL}{i}": shape

@@ -210,8 +210,8 @@ class _Reading:
         shapes = [size.shape for size in sizes if isinstance(size, Maps)]
         if given.kernel is None or len(shapes) < 2:
             return None
-        ends = reversed(shapes) if down else shapes
-        found = Convolution(*ends, given.kernel, given.pool, given.stride, down)
+        below, above = reversed(shapes) if down else shapes
+        found = Convolution(below, above, given.kernel, given.pool, given.stride, down)
         if found.misfit is not None:
             self._say(("projections", name, "stride"), found.misfit)
         return found

@@ -49,7 +49,10 @@ def identity(shape: tuple[int, ...]) -> np.ndarray:
         return np.ones(shape)
     found = np.zeros(shape)
     same = np.arange(min(shape[:2]))
-    found[(same, same, *((n - 1) // 2 for n in shape[2:]))] = 1
+    if len(shape) == 2:
+        found[same, same] = 1
+    else:
+        found[same, same, (shape[2] - 1) // 2, (shape[3] - 1) // 2] = 1
     return found
 
 

@@ -75,9 +75,7 @@ class Network(eqx.Module):
         of, b = self.convolution(i), weights.b[i - 1]
         return b if of is None else convolution.everywhere(of, b)
 
-    def across(
-        self, weights: Weights, i: int, below: Float[Array, " below"]
-    ) -> Float[Array, " n"]:
+    def across(self, weights: Weights, i: int, below: Float[Array, " below"]) -> Float[Array, " n"]:
         """W_i times something of layer i-1 that is no activity: the transpose of `down` by W_i."""
         of, W = self.convolution(i), weights.W[i - 1]
         return W @ below if of is None else convolution.across(of, W, below)

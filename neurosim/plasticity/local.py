@@ -155,9 +155,7 @@ class LocalLearning(eqx.Module):
         whole = Readout((*sent, readout.rate[-1]), (), ())
         signals = probe(network, chain, whole, self.noise[projection.name], key)
         of = [synapses.convolution for synapses in projection.synapses]
-        return [
-            apical_delta(s, q, 0.0, c) for s, q, c in zip(signals, chain.Q, of, strict=True)
-        ]
+        return [apical_delta(s, q, 0.0, c) for s, q, c in zip(signals, chain.Q, of, strict=True)]
 
     # --- memory, online -----------------------------------------------------------------------
 

@@ -28,9 +28,10 @@ def outline(spec: ProtocolSpec) -> Outline:
     `sizes`, `states` and all `quantities`, and what their `spikes` carry: a list, empty without
     spikes, None where it cannot be told; `firing`, the `threshold`, `reset` and `refractory` of
     cells that spike by themselves, None of others. `projections`: their `wire`, whether they are
-    `dense`, the `shapes` of their weights (post, pre), None without weights, where they start
-    (`init`, `gain`), the `convolution` between layers of maps or None, their `rule`: `post` and `pre`, a `name`, or None, what it has `remembered` by
-    the name in the rule, its `rate`, `decay` and `limit`, and whether there is a `bias`.
+    `dense`, the `shapes` of their weights (post, pre), or of a kernel, None without weights, where
+    they start (`init`, `gain`), their `convolution` between layers of maps (`kernel`, `pool` and
+    `stride`) or None, their `rule`: `post` and `pre`, a `name`, or None, what it has `remembered`
+    by the name in the rule, its `rate`, `decay` and `limit`, and whether there is a `bias`.
     `credit`: its `name`, the same of its feedback weights and what is asked of its channel; None
     where rules alone teach.
     `phases`: what each is `teaching`, which projections are `plastic`, which `parameters` it

@@ -420,14 +420,21 @@ def ends(model: ModelSpec) -> dict[str, tuple[int, str]]:
     for group in made.groups:
         place = made.place(group)
         found[_end(made, group)] = made.size(group), f"unit of {spelled(place)}"
-    for s in (s for s in made.sending if s.convolution is not None):
-        of, lower, upper = s.convolution, *((s.post, s.pre) if s.descends else (s.pre, s.post))
-        for group, (maps, _, _) in ((lower, of.below), (upper, of.above)):
-            where = "the input" if group is None else spelled(made.place(group))
-            found[_maps(made, group)] = maps, f"map of {where}"
+    for s in made.sending:
+        of, (lower, upper) = s.convolution, _ends(s)
+        if of is None:
+            continue
+        for end, (maps, _, _) in ((lower, of.below), (upper, of.above)):
+            where = "the input" if end is None else spelled(made.place(end))
+            found[_maps(made, end)] = maps, f"map of {where}"
         for side in ("row", "column"):
             found[f"{side}_{s.projection}"] = of.kernel, f"{side} of the kernel of {s.projection}"
     return found
+
+
+def _ends(s: Synapses) -> tuple[Group | None, Group | None]:
+    """The lower and the upper one."""
+    return (s.post, s.pre) if s.descends else (s.pre, s.post)
 
 
 def _weight_ends(made: Circuit, s: Synapses) -> tuple[str, ...]:
@@ -440,7 +447,7 @@ def _weight_ends(made: Circuit, s: Synapses) -> tuple[str, ...]:
 def _kernel_ends(made: Circuit, projection: str, number: int) -> tuple[str, ...]:
     """The dimensions of a kernel: maps of the upper layer, of the lower one, rows, columns."""
     s = next(s for s in made.projection[projection].synapses if s.number == number)
-    lower, upper = (s.post, s.pre) if s.descends else (s.pre, s.post)
+    lower, upper = _ends(s)
     return _maps(made, upper), _maps(made, lower), f"row_{projection}", f"column_{projection}"
 
 

@@ -33,9 +33,7 @@ def _write_layer(value: int) -> Any:
     return list(value.shape) if isinstance(value, Maps) else value
 
 
-LayerField = Annotated[
-    int, Field(ge=1), WrapValidator(_read_layer), PlainSerializer(_write_layer)
-]
+LayerField = Annotated[int, Field(ge=1), WrapValidator(_read_layer), PlainSerializer(_write_layer)]
 """How many units, or the shape of their maps."""
 
 
