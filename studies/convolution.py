@@ -94,7 +94,7 @@ def step() -> None:
         records[:, 0] %= 10
         (folder / file).write_bytes(records.tobytes())
     found = {}
-    for name in ("backprop", "rbp", "srbp"):
+    for name in ("backprop", "srbp"):
         changed = {"task.path": str(folder.resolve()), "model.credit.name": name}
         changed |= {"stages.0.epochs": 1, "record.presentations": 0}
         cost = ns.check(ns.load_protocol("convolution-cifar10", changed), cost=True)["cost"]

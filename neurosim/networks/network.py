@@ -16,6 +16,7 @@ from neurosim.circuits.maps import Convolution
 from neurosim.functions.activations import Activation, Standardized
 from neurosim.functions.losses import Loss
 from neurosim.networks import convolution
+from neurosim.networks.convolution import Map
 from neurosim.networks.wirings import TIES
 
 Layers = tuple[Array, ...]
@@ -100,8 +101,14 @@ class Network(eqx.Module):
         of = self.convolution(i + 1)
         if of is None:
             return C @ error
-        passed = None if of.pool == 1 else convolution.spread(of, weights.W[i], h)
-        return convolution.down(of, C, error, passed)
+        return convolution.down(of, C, error, self.passed(weights, i, h))
+
+    def passed(self, weights: Weights, i: int, h: Float[Array, " n"]) -> Map | None:
+        """What W_{i+1} makes of h before its windows choose; None where there are none."""
+        of = self.convolution(i + 1)
+        if of is None or of.pool == 1:
+            return None
+        return convolution.spread(of, weights.W[i], h)
 
     def s(self, i: int, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """s_i(a)."""

@@ -164,8 +164,16 @@ class ChannelLearning(eqx.Module):
         if self.credit.form is None:
             errors = map(self.passage.sent, readout.slope, teaching)
             sent = dict(enumerate(errors, start=1))
-            carried = tuple(sent[above] for _, above in WIRINGS[self.credit.wiring](network.depth))
-            return readout._replace(teacher=teacher, carried=carried)
+            wires = WIRINGS[self.credit.wiring](network.depth)
+            carried = tuple(sent[above] for _, above in wires)
+
+            def through(i: int, above: int) -> Array | None:
+                if self.credit.wiring != "layers":
+                    return None
+                return jax.vmap(network.passed, (None, None, 0))(chain, i, readout.rate[i - 1])
+
+            passed = tuple(through(*ends) for ends in wires)
+            return readout._replace(teacher=teacher, carried=carried, passed=passed)
         heard = range(1, len(chain.Q) + 1)
         potential = tuple(
             jax.vmap(network.apical, (None, None, 0))(chain, i, readout.rate[i]) for i in heard

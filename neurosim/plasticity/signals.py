@@ -210,17 +210,10 @@ def adaptive(
 
     Through the layers that is the transpose of what W_{i+1} learns.
     """
-
-    def passed(i: int, h: Float[Array, "batch n_i"], error: Float[Array, "batch pre"]) -> Any:
-        of = network.convolution(i + 1)
-        if of is None or of.pool == 1 or error.shape[1] != network.sizes[i + 1]:
-            return None
-        return jax.vmap(lambda h: convolution.spread(of, weights.W[i], h))(h)
-
-    pairs = enumerate(zip(readout.rate, readout.carried, strict=False), start=1)
+    pairs = zip(readout.rate[:-1], readout.carried, readout.passed, strict=True)
     return tuple(
-        Feedback(error, jnp.zeros_like(h), h, jnp.ones_like(h), passed(i, h, error))
-        for i, (h, error) in pairs
+        Feedback(error, jnp.zeros_like(h), h, jnp.ones_like(h), passed)
+        for h, error, passed in pairs
     )
 
 
