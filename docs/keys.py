@@ -87,6 +87,7 @@ WORDS = [
     (specs.ActivationField, "name, or table"),
     (specs.ByName, "name"),
     (specs.Parameter, "number, or text with a unit"),
+    (specs.LayerField, "integer ≥ 1 or [maps, rows, columns]"),
     (specs.ParameterField, "number, text with a unit, or table"),
     (specs.PopulationField, "layers, or table"),
     (specs.LongerField, "time > 0, or table"),

@@ -22,6 +22,7 @@ SHORT = {
     "quickstart": ({"stages.0.epochs": None, "stages.0.presentations": 10}, 0.6),
     "multiplexing-digits": ({"stages.0.epochs": None, "stages.0.presentations": 10}, 0.6),
     "backprop-digits": ({"stages.0.epochs": None, "stages.0.presentations": 10}, 0.6),
+    "convolution-digits": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.6),
     "random-feedback-digits": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.6),
     "mixture-single-phase": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.5),
     "student-teacher": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.1),
@@ -62,7 +63,7 @@ SHORT = {
 
 
 def test_every_shipped_protocol_is_here():
-    assert {*SHORT, "microcircuit-self-prediction", ASKS_FOR_FILES} == set(bundled("protocols"))
+    assert {*SHORT, "microcircuit-self-prediction", *ASKS_FOR_FILES} == set(bundled("protocols"))
 
 
 OFTEN = {

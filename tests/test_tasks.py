@@ -12,6 +12,7 @@ from neurosim.tasks import (
     TASKS,
     Arrays,
     Bars,
+    Cifar10,
     Data,
     Digits,
     IdxFolder,
@@ -42,6 +43,7 @@ def task(request, idx_folder, npz_archive):
         "yin-yang": lambda: YinYang(train=30, test=20),
         "digits": Digits,
         "idx": lambda: IdxFolder(idx_folder),
+        "cifar10": lambda: Cifar10(request.getfixturevalue("cifar10_folder")),
         "arrays": lambda: Arrays(npz_archive),
     }
     return tasks[request.param]()
@@ -468,6 +470,7 @@ def test_digits_split_depends_on_its_own_seed():
         (YinYang, {"train": -5}, "yin-yang: train: got -5"),
         (Digits, {"test_fraction": 1.0}, r"digits: test_fraction: got 1\.0; expected a number bet"),
         (Digits, {"split_seed": -1}, "digits: split_seed: got -1"),
+        (Cifar10, {"path": ".", "test": 0}, "cifar10: test: got 0"),
         (IdxFolder, {"path": ""}, "idx: path: got ''; expected a path"),
         (IdxFolder, {"path": ".", "train": 0}, "idx: train: got 0"),
         (Arrays, {"path": "a.npz", "test_fraction": 0.0}, r"arrays: test_fraction: got 0\.0"),

@@ -74,11 +74,14 @@ def network(model: ModelSpec) -> Network:
     """The fixed part of a model."""
     hidden = activation(model.activation)
     top = activation(model.output_activation)
+    made = circuitry.circuit(model)
+    chain = made.projection["W"].synapses if made.chain and made.convolves else ()
     return Network(
         sizes=tuple(model.layers),
         activations=(*[hidden] * (model.depth - 1), top),
         form=model.form,
         loss=Loss(model.loss, model.output, model.auxiliary),
+        convolutions=tuple(s.convolution for s in chain),
     )
 
 

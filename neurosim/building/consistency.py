@@ -426,6 +426,12 @@ def _record_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             "takes signals apart at the fixed points of the phases, which online plasticity and "
             "spikes do not have; leave it out",
         )
+    elif spec.record.decomposition and circuitry.circuit(spec.model).convolves:
+        yield (
+            ("record", "decomposition"),
+            "compares signals with those of pseudo-inverses, which convolutions do not have; leave "
+            "it out",
+        )
     samples, units = spec.record.samples, spec.record.units
     if isinstance(samples, int) and samples > spec.batch:
         yield (

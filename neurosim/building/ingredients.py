@@ -115,15 +115,14 @@ def _channel(
     """The weights of the channel of a credit."""
     credit, wires = model.credit, circuitry.channel(model)
     assert credit is not None, "only credits have channels"
-    each = circuitry.served(model)
     if credit.init != "file":
-        law = credit.sparse, credit.signs == "congruent", each
-        return feedback_weights(credit.init, W, credit.gain, rng, named(credit).wiring, *law)
+        law = credit.sparse, credit.signs == "congruent", circuitry.served(model)
+        where = named(credit).wiring
+        return feedback_weights(credit.init, W, credit.gain, rng, where, *law, sizes=model.layers)
     file = credit.file or model.projections["W"].file
-    served = [()] * len(wires) if each is None else [(count,) for count in each]
     wanted = {
-        f"{circuitry.CHANNEL}{i}": (model.layers[i], *own, model.layers[above])
-        for (i, above), own in zip(wires, served, strict=True)
+        f"{circuitry.CHANNEL}{i}": shape
+        for (i, _), shape in zip(wires, circuitry.channel_shapes(model), strict=True)
     }
     where = str(located(folder, file))
     return weights_named(weights_of(str(file), folder, seed), wanted, where)
@@ -156,7 +155,7 @@ def _taken(
     """The weights of a projection, or its biases, of a file that has all of them."""
     of = shapes(made, projection)
     if letter == "b":
-        of = [(made.size(s.post),) for s in projection.synapses]
+        of = [(made.biases(s),) for s in projection.synapses]
     numbers = [s.post.layer if letter == "b" else s.number for s in projection.synapses]
     wanted = {f"{letter}{number}": shape for number, shape in zip(numbers, of, strict=True)}
     return weights_named(arrays, wanted, where)

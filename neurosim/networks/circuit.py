@@ -14,6 +14,7 @@ from neurosim.circuits.chain import Link, links
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import Expression
 from neurosim.circuits.populations import Group, Synapses
+from neurosim.networks import convolution
 from neurosim.networks.dynamics import (
     Drive,
     Dynamics,
@@ -30,8 +31,9 @@ from neurosim.networks.network import Layers, Network, Weights
 
 CircuitWeights = dict[str, Layers]
 """Projection → its weights in the order of their numbers, (n_post, n_pre) each, (n,) where one
-reaches one; `b`: biases of the cells that have some, in the order of their layers; and as
-`population.name` the values of parameters that every cell has its own of, which never change."""
+reaches one, a kernel where positions share them; `b`: biases of the cells that have some, in the
+order of their layers; and as `population.name` the values of parameters that every cell has its own
+of, which never change."""
 
 
 class Signals(NamedTuple):
@@ -99,14 +101,15 @@ class CircuitDynamics(Dynamics):
     ) -> Drive:
         """What a phase holds fixed for one sample; what the input brings is computed once."""
         brought = {
-            f"{s.projection}{s.number}": _through(s, self._weight(weights, s), x)
+            f"{s.projection}{s.number}": _through(s, self.weight(weights, s), x)
             for synapses in self.circuit.arriving.values()
             for s in synapses
             if s.pre is None
         }
         return Drive(x, brought, target)
 
-    def _weight(self, weights: CircuitWeights, synapses: Synapses) -> Array | None:
+    def weight(self, weights: CircuitWeights, synapses: Synapses) -> Array | None:
+        """Those of one layer of a projection; None where it has none."""
         if not synapses.weighed:
             return None
         numbers = [s.number for s in self.circuit.projection[synapses.projection].synapses]
@@ -343,14 +346,15 @@ class Moment:
         layers = [s.post.layer for s in biased.synapses if s.post.population == group.population]
         if group.layer not in layers:
             return 0.0
-        posts = [s.post for s in biased.synapses]
-        return self.weights["b"][posts.index(group)]
+        at = [s.post for s in biased.synapses].index(group)
+        of, b = biased.synapses[at].convolution, self.weights["b"][at]
+        return b if of is None else convolution.everywhere(of, b)
 
     def _came(self, synapses: Synapses) -> Array:
         if synapses.pre is None:
             assert self.drive is not None, "a network with a state has an input"
             return self.drive.basal[f"{synapses.projection}{synapses.number}"]
-        weight = self.dynamics._weight(self.weights, synapses)
+        weight = self.dynamics.weight(self.weights, synapses)
         return _through(synapses, weight, self._sent(synapses.pre, synapses.sent))
 
     def _sent(self, group: Group, name: str) -> Float[Array, " n"]:
@@ -413,7 +417,7 @@ class Moment:
                 if synapses.dense or synapses.pre is None:
                     total = total + self._came(synapses)
                 else:
-                    weight = self.dynamics._weight(self.weights, synapses)
+                    weight = self.dynamics.weight(self.weights, synapses)
                     total = total + _through(synapses, weight, of(synapses.pre, synapses.sent))
             return total
 
@@ -457,7 +461,7 @@ class _Alone(Moment):
     def _came(self, synapses: Synapses) -> Array:
         if synapses.projection != "W":
             return jnp.zeros(self.circuit.size(synapses.post))
-        weight = self.dynamics._weight(self.weights, synapses)
+        weight = self.dynamics.weight(self.weights, synapses)
         return _through(synapses, weight, self._below)
 
 
@@ -487,4 +491,6 @@ def _through(synapses: Synapses, weight: Array | None, sent: Array) -> Array:
     """What synapses make of what is sent."""
     if weight is None:
         return sent
+    if synapses.convolution is not None:
+        return convolution.carried(synapses.convolution, weight, sent)
     return weight @ sent if synapses.dense else weight * sent

@@ -86,7 +86,8 @@ class Readout(NamedTuple):
     rate: what the neuron sends upwards, h_i. slope: s_i'(a_i). downward: what it sends downwards,
     before any encoding. Where a credit has a channel of its own, what that brings: teacher, the
     target h_i + teaching_i; apical, what g_i makes of the layer above, and its potential; carried,
-    of every feedback matrix the error that comes to it.
+    of every feedback matrix the error that comes to it; passed, where that comes through windows,
+    what went up before they chose.
     """
 
     rate: Layers
@@ -96,6 +97,7 @@ class Readout(NamedTuple):
     apical: Layers = ()
     apical_potential: Layers = ()
     carried: Layers = ()
+    passed: tuple[Array | None, ...] = ()
 
 
 class Dynamics(eqx.Module):

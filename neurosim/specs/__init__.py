@@ -20,7 +20,7 @@ from neurosim.specs.circuits import (
     named_credit,
 )
 from neurosim.specs.common import ByName, LearningRate, PlasticityRate, Spec, describe
-from neurosim.specs.models import ModelSpec
+from neurosim.specs.models import LayerField, ModelSpec
 from neurosim.specs.neurons import FORMULAS, ActivationField, ActivationSpec, NeuronsSpec
 from neurosim.specs.protocols import (
     Count,
@@ -61,6 +61,7 @@ __all__ = [
     "CreditSpec",
     "CurveSpec",
     "EquilibriumSpec",
+    "LayerField",
     "LearningRate",
     "LongerField",
     "LongerSpec",

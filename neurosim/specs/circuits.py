@@ -207,7 +207,10 @@ class ProjectionSpec(Spec):
     .npz, `near-teacher` for the `distance` of every layer from those of the task's teacher. post,
     pre: the rule, an expression over the cell on either side; or `rule`, by name or an object of a
     script. decay: λ. limit: how large a weight may become. bias: whether the post-synaptic cells
-    have biases that learn along; false says that what the text calls `bias` is 0.
+    have biases that learn along; false says that what the text calls `bias` is 0. kernel: the side
+    of the kernel by which it convolves between layers of maps. pool: the side of the windows of
+    which the largest value counts. stride: from window to window, or, without, from one position of
+    the kernel to the next.
     """
 
     wire: str
@@ -224,6 +227,9 @@ class ProjectionSpec(Spec):
     limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     optimizer: Optimizer = "sgd"
     bias: bool | None = None
+    kernel: Annotated[int, Field(ge=1)] | None = None
+    pool: Annotated[int, Field(ge=1)] = 1
+    stride: Annotated[int, Field(ge=1)] = 1
 
 
 class CreditSpec(Spec):

@@ -2,6 +2,7 @@
 
 from neurosim.tasks.arrays import Arrays
 from neurosim.tasks.bars import Bars
+from neurosim.tasks.cifar10 import Cifar10
 from neurosim.tasks.data import Data, Task
 from neurosim.tasks.digits import Digits
 from neurosim.tasks.idx import IdxFolder
@@ -16,6 +17,7 @@ TASKS: dict[str, type] = {
     "yin-yang": YinYang,
     "digits": Digits,
     "idx": IdxFolder,
+    "cifar10": Cifar10,
     "arrays": Arrays,
 }
 
@@ -23,6 +25,7 @@ __all__ = [
     "TASKS",
     "Arrays",
     "Bars",
+    "Cifar10",
     "Data",
     "Digits",
     "IdxFolder",
