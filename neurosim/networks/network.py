@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from neurosim.circuits.expressions import Expression
 from neurosim.functions.activations import Activation, Standardized
 from neurosim.functions.losses import Loss
+from neurosim.networks.elementary import ELEMENTARY
 from neurosim.networks.wirings import TIES
 
 Layers = tuple[Array, ...]
@@ -33,18 +35,35 @@ class Weights(NamedTuple):
     Q: Layers
 
 
+class Carried(eqx.Module):
+    """Another form of an activity, as axons send it. name: of the activity in the text."""
+
+    name: str = eqx.field(static=True)
+    text: Expression = eqx.field(static=True)
+
+    def __call__(self, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The form of h that is sent."""
+        found = self.text({self.name: h}, ELEMENTARY)
+        return jnp.broadcast_to(jnp.asarray(found, h.dtype), h.shape)
+
+
 class Network(eqx.Module):
     """What stays fixed: layer sizes, transfer functions, the form of the feedback and the loss.
 
     sizes: n_0 … n_L. activations: s_1 … s_L.
     form: `inverse`, g_i(h) = Q_i (s_{i+1}⁻¹(h) − b_{i+1}) [T 4.90, 6.23], the exact inverse of
-    f_{i+1} where Q_i = W_{i+1}⁻¹; or `autoencoder`, g_i(h) = s_i(Q_i h) [T 3.9, D 15].
+    f_{i+1} where Q_i = W_{i+1}⁻¹; or `autoencoder`, g_i(h) = s_i(Q_i h) [T 3.9, D 15]. carried: of
+    the hidden layers that send another form of their activity, what that is. encoder, decoder: in
+    the autoencoder form, what becomes of h on its way down [D 31], and what is in place of s_i.
     """
 
     sizes: tuple[int, ...] = eqx.field(static=True)
     activations: tuple[Activation, ...]
     form: str = eqx.field(static=True)
     loss: Loss
+    carried: tuple[Carried | None, ...] = ()
+    encoder: Activation | None = None
+    decoder: Activation | None = None
 
     @property
     def depth(self) -> int:
@@ -54,9 +73,14 @@ class Network(eqx.Module):
     def potential(
         self, weights: Weights, i: int, below: Float[Array, " below"]
     ) -> Float[Array, " n"]:
-        """a_i = W_i h_{i-1} + b_i, shape (n_i,)."""
-        a = weights.W[i - 1] @ below
+        """a_i = W_i h_{i-1} + b_i, shape (n_i,); of h_{i-1} what the layer sends."""
+        a = weights.W[i - 1] @ self.sent(i - 1, below)
         return a + weights.b[i - 1] if weights.b else a
+
+    def sent(self, i: int, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """What layer i sends up of its activity; the activity itself, if nothing else is said."""
+        carried = self.carried[i - 1] if i and self.carried else None
+        return h if carried is None else carried(h)
 
     def s(self, i: int, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """s_i(a)."""
@@ -75,7 +99,7 @@ class Network(eqx.Module):
     ) -> Float[Array, " above"]:
         """What the apical synapses of layer i receive when layer i+1 sends `above`."""
         if self.form == "autoencoder":
-            return above
+            return above if self.encoder is None else self.encoder(above)
         u = self.activations[i].inverse(above)
         return u - weights.b[i] if weights.b else u
 
@@ -85,11 +109,17 @@ class Network(eqx.Module):
 
     def decode(self, i: int, potential: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The dendritic rate of an apical potential in layer i."""
-        return self.s(i, potential) if self.form == "autoencoder" else potential
+        if self.form != "autoencoder":
+            return potential
+        return self.s(i, potential) if self.decoder is None else self.decoder(potential)
 
     def decode_slope(self, i: int, potential: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Derivative of `decode`."""
-        return self.slope(i, potential) if self.form == "autoencoder" else jnp.ones_like(potential)
+        if self.form != "autoencoder":
+            return jnp.ones_like(potential)
+        if self.decoder is None:
+            return self.slope(i, potential)
+        return self.decoder.derivative(potential)
 
     def g(self, weights: Weights, i: int, above: Float[Array, " above"]) -> Float[Array, " n"]:
         """g_i(h_{i+1}), which approximates f_{i+1}⁻¹."""

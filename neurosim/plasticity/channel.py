@@ -25,6 +25,7 @@ from neurosim.levels.simulator import Phase
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights, Signals
 from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Layers, Network, Weights, tie
+from neurosim.networks.vocabulary import DRAWN, functions
 from neurosim.networks.wirings import WIRINGS
 from neurosim.plasticity import FeedbackRule
 from neurosim.plasticity.chains import among, chain_of, layer, part_of, replaced, with_layer
@@ -456,10 +457,14 @@ def _as_it_became(
     for k, link in enumerate((links(dynamics.circuit) or ())[:i], start=1):
         place = dynamics.circuit.place(link.group)
         a = jax.vmap(network.potential, (None, None, 0))(weights, k, below)
-        below = network.s(k, a)
+        mean = network.s(k, a)
+        drawn = found.get(f"{place}.{DRAWN}")
+        called = functions(dynamics.circuit, network, link.group, drawn)
+        below = called["s"](a)
         found |= {f"{place}.{link.potential}": a, f"{place}.{link.rate}": below}
+        found[f"{place}.{link.sent}"] = network.sent(k, below)
     signals = readout._replace(of=found)
-    return _with(dynamics, signals, {i - 1: teacher[i - 1] - below})
+    return _with(dynamics, signals, {i - 1: teacher[i - 1] - mean})
 
 
 def _refresh(
