@@ -454,6 +454,7 @@ def _as_it_became(
     """What the rule of layer i looks at when the layers below have moved: the way to its old
     target from what they send now."""
     below, found = x, dict(readout.of)
+    synapses = dynamics.circuit.projection["W"].synapses
     for k, link in enumerate((links(dynamics.circuit) or ())[:i], start=1):
         place = dynamics.circuit.place(link.group)
         a = jax.vmap(network.potential, (None, None, 0))(weights, k, below)
@@ -462,7 +463,8 @@ def _as_it_became(
         called = functions(dynamics.circuit, network, link.group, drawn)
         below = called["s"](a)
         found |= {f"{place}.{link.potential}": a, f"{place}.{link.rate}": below}
-        found[f"{place}.{link.sent}"] = network.sent(k, below)
+        sent = {s.sent for s in synapses if s.pre == link.group} | {link.sent}  # by any name
+        found |= dict.fromkeys((f"{place}.{name}" for name in sent), network.sent(k, below))
     signals = readout._replace(of=found)
     return _with(dynamics, signals, {i - 1: teacher[i - 1] - mean})
 
