@@ -95,7 +95,7 @@ def test_the_angle_to_backprop_is_within_the_bound(angles):
     assert np.all(cosines[usable] <= 1 + 1e-12)
     assert (
         np.median(cosines[usable]) < 0.9
-    )  # the bound says something: the directions are not the same
+    )  # the directions are not the same
 
 
 def test_the_directions_are_one_where_all_singular_values_are(angles):
@@ -159,7 +159,7 @@ def converging():
 
 def test_feedback_weights_converge_to_an_optimum_that_moves(converging):
     """What is left is the noise of steps, whose deviation falls as √η."""
-    begun, late, end = (converging[:, s].mean(1) for s in (slice(1), slice(500, 600), slice(-100)))
+    begun, late, end = (part.mean(1) for part in np.split(converging, (1, 500, 600, 5900), 1)[::2])
     assert np.all(end < begun / 10)
     expected = ((1 + 5950 / 50) / (1 + 550 / 50)) ** (0.75 / 2)
     assert late.mean() / end.mean() == pytest.approx(expected, rel=0.25)

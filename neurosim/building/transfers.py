@@ -84,13 +84,10 @@ def _sloped(model: ModelSpec, layers: Any) -> str | None:
         return None
     for projection in made.projections:
         for synapses in projection.synapses:
-            for text, group in (
-                (projection.post, synapses.post),
-                (projection.pre, synapses.pre),
-            ):
-                if text is None or group is None or not text.functions & asks:
+            for text, at in ((projection.post, synapses.post), (projection.pre, synapses.pre)):
+                if text is None or at is None or not text.functions & asks:
                     continue
-                if transferred(group) in layers:
+                if transferred(at) in layers:
                     return f"the rule of {projection.name}"
     if named(model.credit).route == "layers":
         return called(model)
@@ -100,8 +97,9 @@ def _sloped(model: ModelSpec, layers: Any) -> str | None:
 def _coder_problems(model: ModelSpec) -> Iterator[Problem]:
     """What stands around the feedback weights of a channel, where there is no place for it."""
     given = model.credit
-    weighed = given is not None and circuitry.channel(model)
-    for key in () if given is None or not weighed else ("encoder", "decoder"):
+    if given is None or not circuitry.channel(model):
+        return
+    for key in ("encoder", "decoder"):
         coder = getattr(given, key)
         if coder is None:
             continue
