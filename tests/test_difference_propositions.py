@@ -93,9 +93,7 @@ def test_the_angle_to_backprop_is_within_the_bound(angles):
     assert usable.sum() > DRAWS / 2
     assert np.all(cosines[usable] >= bounds[usable] * (1 - 1e-2))
     assert np.all(cosines[usable] <= 1 + 1e-12)
-    assert (
-        np.median(cosines[usable]) < 0.9
-    )  # the directions are not the same
+    assert np.median(cosines[usable]) < 0.9  # the directions are not the same
 
 
 def test_the_directions_are_one_where_all_singular_values_are(angles):
