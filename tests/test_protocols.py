@@ -27,6 +27,15 @@ SHORT = {
     "mixture-single-phase": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.5),
     "student-teacher": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.1),
     "target-propagation": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.1),
+    "difference-target-propagation-digits": (
+        {"stages.0.epochs": None, "stages.0.presentations": 60},
+        0.6,
+    ),
+    "discrete-transmission-digits": (
+        {"stages.0.epochs": None, "stages.0.presentations": 60},
+        0.6,
+    ),
+    "stochastic-binary-digits": ({"stages.0.epochs": None, "stages.0.presentations": 300}, 0.9),
     "online-plasticity": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.9),
     # As rates; what they learn as spikes takes minutes: studies/spiking_learning.py.
     "spiking-student-teacher": (AS_RATES, 0.5),

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.building import ingredients
-from neurosim.building.facts import facts, invertible, spiking
+from neurosim.building import ingredients, transfers
+from neurosim.building.facts import facts
 from neurosim.credit import named
 from neurosim.errors import InputError, unknown
 from neurosim.levels.schemes import SCHEMES
@@ -33,6 +33,7 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
     if any(circuitry.unreadable(spec.model)):
         return
     yield from _model_problems(spec.model)
+    yield from transfers.draw_problems(spec)
     yield from _level_problems(spec)
     for number, stage in enumerate(spec.stages):
         yield from _stage_problems(spec, stage, ("stages", number))
@@ -95,42 +96,7 @@ def _model_problems(model: ModelSpec) -> Iterator[Problem]:
             "phases teach the whole output layer; expected 0, or a credit of its own such as "
             "model.credit = 'ao-sdtp'",
         )
-    yield from _inverse_problems(model)
-
-
-def _inverse_problems(model: ModelSpec) -> Iterator[Problem]:
-    """Transfer functions without the inverse that the model asks for."""
-    lowest = _inverted(model)
-    if lowest is None:
-        return
-    for key in _activations(model, lowest):
-        if not invertible(getattr(model, key)):
-            yield (
-                ("model", key),
-                "has no inverse, which feedback of the inverse form needs; give one, take one that "
-                'has it, such as "leaky-relu", or set form = "autoencoder"',
-            )
-            break
-
-
-def _inverted(model: ModelSpec) -> int | None:
-    """The lowest layer whose transfer function is inverted; None where none is."""
-    if model.credit is not None:
-        sends = named(model.credit).form is not None
-        return 2 if sends and model.form == "inverse" else None
-    made = circuitry.circuit(model)
-    asks = {"s_inv"} | ({"encode"} if model.form == "inverse" else set())
-    layers = [
-        group.layer + made.population[group.population].mirrors
-        for group in made.groups
-        if any(e.right.functions & asks for e in made.cell(group).equations)
-    ]
-    return min(layers, default=None)
-
-
-def _activations(model: ModelSpec, lowest: int) -> list[str]:
-    """The keys of the transfer functions of the layers `lowest` … L."""
-    return ["activation"] * (model.depth > lowest) + ["output_activation"] * (model.depth >= lowest)
+    yield from transfers.problems(model)
 
 
 def _level_problems(spec: ProtocolSpec) -> Iterator[Problem]:
@@ -186,13 +152,12 @@ def _solver_problems(rate: RateSpec, precision: str) -> Iterator[Problem]:
 def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     model = spec.model
     yield from circuitry.spiking_problems(model)
-    for key in _activations(model, 1):
-        if not spiking(getattr(model, key)):
-            yield (
-                ("model", key),
-                "the spiking level knows linear, leaky-relu, tanh, sigmoid and softplus, by name",
-            )
-            break
+    yield from transfers.spiking_problems(model)
+    if spec.test_draws > 1:
+        yield (
+            ("test_draws",),
+            "the spiking level draws spikes, and averages over spiking.window; leave it out",
+        )
     yield from _step_problems(spec, ingredients.neurons(spec).kind)
     if circuitry.circuit(model).ensembles:
         yield from _ensemble_problems(spec)

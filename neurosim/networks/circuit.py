@@ -28,6 +28,7 @@ from neurosim.networks.dynamics import (
 )
 from neurosim.networks.elementary import ELEMENTARY
 from neurosim.networks.network import Layers, Network, Weights
+from neurosim.networks.vocabulary import DRAWN, drawing, functions
 
 CircuitWeights = dict[str, Layers]
 """Projection → its weights in the order of their numbers, (n_post, n_pre) each, (n,) where one
@@ -39,7 +40,8 @@ of, which never change."""
 class Signals(NamedTuple):
     """What a state means to a run: the answer, and all that the rules look at.
 
-    rate: of layer L alone, what the network answers. of: by `place.quantity`.
+    rate: of layer L alone, what the network answers. of: by `place.quantity`; as `place.rand` what
+    stochastic units have drawn.
     """
 
     rate: Layers
@@ -142,7 +144,7 @@ class CircuitDynamics(Dynamics):
         drive, h = self.drive(network, weights, x, Target("none")), x
         found: list[Array] = []
         for i, link in enumerate(chain, start=1):
-            h = self._driven_alone(network, weights, drive, h, link)
+            h = self._driven_alone(network, weights, drive, network.sent(i - 1, h), link)
             h = h if link.rate == link.potential else network.s(i, h)
             found.append(h)
         return tuple(found)
@@ -177,6 +179,9 @@ class CircuitDynamics(Dynamics):
         now = self.at(network, weights, drive, state)
         place = self.circuit.place
         of = {f"{place(group)}.{name}": now.whole(group, name) for group, name in self.looked_at}
+        for group in drawing(self.circuit, network):
+            if (drawn := now.drawn(group)) is not None:
+                of[f"{place(group)}.{DRAWN}"] = drawn
         return Signals((now.whole(*self.circuit.readout),), of)
 
     def look(
@@ -210,19 +215,24 @@ class CircuitDynamics(Dynamics):
         """The same, looked at as a chain of layers too, where it is one: see `layers`."""
         found = dict.fromkeys(self.looked_at)
         for link in links(self.circuit) or ():
-            names = link.rate, link.potential, link.downward
+            names = link.rate, link.potential, link.downward, link.sent
             found |= dict.fromkeys((link.group, name) for name in names)
         return replace(self, looked_at=tuple(found))
 
     def layers(self, network: Network, readout: Signals) -> Readout:
-        """What a readout says of the layers of a chain; of `with_layers`."""
-        found: list[tuple[Array, Array, Array]] = []
+        """What a readout says of the layers of a chain; of `with_layers`.
+
+        The rate of stochastic units is their mean.
+        """
+        found: list[tuple[Array, ...]] = []
+        stochastic = drawing(self.circuit, network)
         for i, link in enumerate(links(self.circuit) or (), start=1):
             place = self.circuit.place(link.group)
-            rate, potential, downward = (
+            drawn, potential, downward = (
                 readout.of[f"{place}.{name}"] for name in (link.rate, link.potential, link.downward)
             )
-            found.append((rate, network.slope(i, potential), downward))
+            rate = network.s(i, potential) if link.group in stochastic else drawn
+            found.append((rate, network.slope(i, potential), downward, drawn))
         return Readout(*zip(*found, strict=True))
 
     def chain(self, weights: CircuitWeights) -> Weights | None:
@@ -364,8 +374,12 @@ class Moment:
     def _evaluated(self, group: Group, name: str, of: Callable[[str], Any]) -> Any:
         return self._value(self.circuit.cell(group).right(name), group, of)
 
+    def drawn(self, group: Group) -> Array | None:
+        """What the cells of a group have drawn; None if nothing."""
+        return self._changed.get(f"{self.circuit.place(group)}.{DRAWN}")
+
     def _value(self, text: Expression, group: Group, of: Callable[[str], Any]) -> Any:
-        called = functions(self.circuit, self.network, group)
+        called = functions(self.circuit, self.network, group, self.drawn(group))
         return text({other: of(other) for other in sorted(text.names)}, called)
 
     # --- how states move --------------------------------------------------------------------
@@ -463,28 +477,6 @@ class _Alone(Moment):
             return jnp.zeros(self.circuit.size(synapses.post))
         weight = self.dynamics.weight(self.weights, synapses)
         return _through(synapses, weight, self._below)
-
-
-def functions(
-    circuit: Circuit, network: Network, group: Group | None
-) -> Mapping[str, Callable[..., Any]]:
-    """What the text of a group may call; that of the input elementary functions alone."""
-    if group is None:
-        return ELEMENTARY
-    i = group.layer + circuit.population[group.population].mirrors
-    i = min(max(i, 1), network.depth)
-
-    def inverse(h: Array) -> Array:
-        return network.activations[i - 1].inverse(h)
-
-    return ELEMENTARY | {
-        "s": lambda a: network.s(i, a),
-        "slope": lambda a: network.slope(i, a),
-        "s_inv": inverse,
-        "t": lambda a: network.decode(i, a),
-        "t_slope": lambda a: network.decode_slope(i, a),
-        "encode": lambda h, b: h if network.form == "autoencoder" else inverse(h) - b,
-    }
 
 
 def _through(synapses: Synapses, weight: Array | None, sent: Array) -> Array:

@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from neurosim.circuits.expressions import Expression
 from neurosim.circuits.maps import Convolution
 from neurosim.functions.activations import Activation, Standardized
 from neurosim.functions.losses import Loss
 from neurosim.networks import convolution
 from neurosim.networks.convolution import Map
+from neurosim.networks.elementary import ELEMENTARY
 from neurosim.networks.wirings import TIES
 
 Layers = tuple[Array, ...]
@@ -39,13 +41,27 @@ class Weights(NamedTuple):
     Q: Layers
 
 
+class Carried(eqx.Module):
+    """Another form of an activity, as axons send it. name: of the activity in the text."""
+
+    name: str = eqx.field(static=True)
+    text: Expression = eqx.field(static=True)
+
+    def __call__(self, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The form of h that is sent."""
+        found = self.text({self.name: h}, ELEMENTARY)
+        return jnp.broadcast_to(jnp.asarray(found, h.dtype), h.shape)
+
+
 class Network(eqx.Module):
     """What stays fixed: layer sizes, transfer functions, the form of the feedback and the loss.
 
     sizes: n_0 … n_L. activations: s_1 … s_L.
     form: `inverse`, g_i(h) = Q_i (s_{i+1}⁻¹(h) − b_{i+1}) [T 4.90, 6.23], the exact inverse of
     f_{i+1} where Q_i = W_{i+1}⁻¹; or `autoencoder`, g_i(h) = s_i(Q_i h) [T 3.9, D 15].
-    convolutions: of W_1 … W_L, None where weights are dense; empty where all are.
+    convolutions: of W_1 … W_L, None where weights are dense; empty where all are. carried: of the
+    hidden layers that send another form of their activity, what that is. encoder, decoder: in the
+    autoencoder form, what becomes of h on its way down [D 31], and what is in place of s_i.
     """
 
     sizes: tuple[int, ...] = eqx.field(static=True)
@@ -53,6 +69,9 @@ class Network(eqx.Module):
     form: str = eqx.field(static=True)
     loss: Loss
     convolutions: tuple[Convolution | None, ...] = eqx.field(static=True, default=())
+    carried: tuple[Carried | None, ...] = ()
+    encoder: Activation | None = None
+    decoder: Activation | None = None
 
     @property
     def depth(self) -> int:
@@ -62,8 +81,8 @@ class Network(eqx.Module):
     def potential(
         self, weights: Weights, i: int, below: Float[Array, " below"]
     ) -> Float[Array, " n"]:
-        """a_i = W_i h_{i-1} + b_i, shape (n_i,)."""
-        of, W = self.convolution(i), weights.W[i - 1]
+        """a_i = W_i h_{i-1} + b_i, shape (n_i,); of h_{i-1} what the layer sends."""
+        of, W, below = self.convolution(i), weights.W[i - 1], self.sent(i - 1, below)
         a = W @ below if of is None else convolution.up(of, W, below)
         return a + self.bias(weights, i) if weights.b else a
 
@@ -108,7 +127,12 @@ class Network(eqx.Module):
         of = self.convolution(i + 1)
         if of is None or of.pool == 1:
             return None
-        return convolution.spread(of, weights.W[i], h)
+        return convolution.spread(of, weights.W[i], self.sent(i, h))
+
+    def sent(self, i: int, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """What layer i sends up of its activity; the activity itself, if nothing else is said."""
+        carried = self.carried[i - 1] if i and self.carried else None
+        return h if carried is None else carried(h)
 
     def s(self, i: int, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """s_i(a)."""
@@ -127,7 +151,7 @@ class Network(eqx.Module):
     ) -> Float[Array, " above"]:
         """What the apical synapses of layer i receive when layer i+1 sends `above`."""
         if self.form == "autoencoder":
-            return above
+            return above if self.encoder is None else self.encoder(above)
         u = self.activations[i].inverse(above)
         return u - self.bias(weights, i + 1) if weights.b else u
 
@@ -137,11 +161,17 @@ class Network(eqx.Module):
 
     def decode(self, i: int, potential: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The dendritic rate of an apical potential in layer i."""
-        return self.s(i, potential) if self.form == "autoencoder" else potential
+        if self.form != "autoencoder":
+            return potential
+        return self.s(i, potential) if self.decoder is None else self.decoder(potential)
 
     def decode_slope(self, i: int, potential: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Derivative of `decode`."""
-        return self.slope(i, potential) if self.form == "autoencoder" else jnp.ones_like(potential)
+        if self.form != "autoencoder":
+            return jnp.ones_like(potential)
+        if self.decoder is None:
+            return self.slope(i, potential)
+        return self.decoder.derivative(potential)
 
     def g(self, weights: Weights, i: int, above: Float[Array, " above"]) -> Float[Array, " n"]:
         """g_i(h_{i+1}), which approximates f_{i+1}⁻¹."""

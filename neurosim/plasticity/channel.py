@@ -25,6 +25,7 @@ from neurosim.levels.simulator import Phase
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights, Signals
 from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Layers, Network, Weights, tie
+from neurosim.networks.vocabulary import DRAWN, functions
 from neurosim.networks.wirings import WIRINGS, shared
 from neurosim.plasticity import FeedbackRule
 from neurosim.plasticity.chains import among, chain_of, layer, part_of, replaced, with_layer
@@ -462,13 +463,19 @@ def _as_it_became(
     """What the rule of layer i looks at when the layers below have moved: the way to its old
     target from what they send now."""
     below, found = x, dict(readout.of)
+    synapses = dynamics.circuit.projection["W"].synapses
     for k, link in enumerate((links(dynamics.circuit) or ())[:i], start=1):
         place = dynamics.circuit.place(link.group)
         a = jax.vmap(network.potential, (None, None, 0))(weights, k, below)
-        below = network.s(k, a)
+        mean = network.s(k, a)
+        drawn = found.get(f"{place}.{DRAWN}")
+        called = functions(dynamics.circuit, network, link.group, drawn)
+        below = called["s"](a)
         found |= {f"{place}.{link.potential}": a, f"{place}.{link.rate}": below}
+        sent = {s.sent for s in synapses if s.pre == link.group} | {link.sent}  # by any name
+        found |= dict.fromkeys((f"{place}.{name}" for name in sent), network.sent(k, below))
     signals = readout._replace(of=found)
-    return _with(dynamics, signals, {i - 1: teacher[i - 1] - below})
+    return _with(dynamics, signals, {i - 1: teacher[i - 1] - mean})
 
 
 def _refresh(

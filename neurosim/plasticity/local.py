@@ -30,11 +30,11 @@ from neurosim.networks.circuit import (
     CircuitDynamics,
     CircuitWeights,
     Signals,
-    functions,
 )
 from neurosim.networks.dynamics import Dynamics, Readout
 from neurosim.networks.elementary import ELEMENTARY
 from neurosim.networks.network import Layers, Network
+from neurosim.networks.vocabulary import functions
 from neurosim.plasticity import FEEDBACK_RULES
 from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
 from neurosim.plasticity.signals import apical_delta

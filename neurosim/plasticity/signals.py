@@ -172,6 +172,22 @@ def noise_injected(
     return tuple(signals)
 
 
+def noisy_reconstruction(
+    network: Network, weights: Weights, readout: Readout, sigma: Scalar | float, key: PRNGKeyArray
+) -> tuple[Feedback, ...]:
+    """Descends ½‖g_i(f_{i+1}(h_i + σξ)) − (h_i + σξ)‖² [D 32, 36].
+
+    Nothing is differentiated but g_i, so that f_{i+1} may be discrete. Of stochastic units h_i is
+    what they have drawn.
+    """
+    signals = []
+    for i, layer_key in enumerate(jax.random.split(key, len(weights.Q)), start=1):
+        h = readout.drawn[i - 1]
+        noise = jax.random.normal(layer_key, h.shape, h.dtype)
+        signals.append(there_and_back(network, weights, i, h + sigma * noise))
+    return tuple(signals)
+
+
 def bidirectional(
     network: Network,
     weights: Weights,

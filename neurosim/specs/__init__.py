@@ -21,7 +21,15 @@ from neurosim.specs.circuits import (
 )
 from neurosim.specs.common import ByName, LearningRate, PlasticityRate, Spec, describe
 from neurosim.specs.models import LayerField, ModelSpec
-from neurosim.specs.neurons import FORMULAS, ActivationField, ActivationSpec, NeuronsSpec
+from neurosim.specs.neurons import (
+    BINARY,
+    FLAT,
+    FORMULAS,
+    STOCHASTIC,
+    ActivationField,
+    ActivationSpec,
+    NeuronsSpec,
+)
 from neurosim.specs.protocols import (
     Count,
     EquilibriumSpec,
@@ -48,7 +56,10 @@ from neurosim.specs.synapses import (
 )
 
 __all__ = [
+    "BINARY",
+    "FLAT",
     "FORMULAS",
+    "STOCHASTIC",
     "ActivationField",
     "ActivationSpec",
     "ByName",

@@ -25,6 +25,7 @@ from neurosim.specs.common import (
     _read_rate,
     _write_rate,
 )
+from neurosim.specs.neurons import ActivationField
 from neurosim.units import Measured, Quantity, parse_any
 
 Optimizer = Literal["sgd", "momentum", "rmsprop", "adam"]
@@ -237,7 +238,9 @@ class CreditSpec(Spec):
 
     name: of `neurosim list rules`, or a `neurosim.credit.Credit`. What is not given follows from
     it. threshold: ε of the robust Sherman–Morrison update. refresh: the drift ‖W W⁻¹ − I‖ past
-    which an inverse is computed anew; √eps of the precision where not given.
+    which an inverse is computed anew; √eps of the precision where not given. encoder, decoder: of
+    maps of the autoencoder form, g(h) = decoder(Q encoder(h)); h itself, and s of the layer, where
+    not given.
 
     The rest is of credits that send errors down a learning channel [Baldi, Sadowski & Lu 2018].
     slope: false counts every slope below the output as 1, in the channel and in the rule of W.
@@ -271,6 +274,8 @@ class CreditSpec(Spec):
     update_bits: Annotated[int, Field(ge=1, le=64)] | None = None
     update_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2**-6
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    encoder: ActivationField | None = None
+    decoder: ActivationField | None = None
     per: Literal["neuron", "weight"] = "neuron"
 
 

@@ -20,14 +20,25 @@ FORMULAS = {
     "tanh": "s(a) = tanh a",
     "sigmoid": "s(a) = 1/(1 + exp(-a))",
     "softplus": "s(a) = log(1 + exp a)",
+    "sign": "s(a) = 1 for a > 0, 0 otherwise",
+    "bernoulli": "s(a) = 1 with probability 1/(1 + exp(-a)), 0 otherwise",
 }
-"""What the named transfer functions are; all of them have inverses."""
+"""What the named transfer functions are."""
+
+BINARY = ("sign", "bernoulli")
+"""Those that have no inverse."""
+
+FLAT = ("sign",)
+"""Those whose slope is 0 wherever they have one, so that nothing can be learned from it."""
+
+STOCHASTIC = ("bernoulli",)
+"""Those that draw: the same activity twice need not give the same answer."""
 
 
 class ActivationSpec(Spec):
     """A named transfer function; `slope` belongs to the leaky ReLU."""
 
-    name: Literal["linear", "leaky-relu", "tanh", "sigmoid", "softplus"]
+    name: Literal["linear", "leaky-relu", "tanh", "sigmoid", "softplus", "sign", "bernoulli"]
     slope: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @field_validator("slope")
