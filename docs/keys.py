@@ -93,6 +93,8 @@ WORDS = [
     (specs.PopulationField, "layers, or table"),
     (specs.LongerField, "time > 0, or table"),
     (str | Path, "path"),
+    (str | Path | None, "path"),
+    (str | list[str], "text, or a list"),
     (Amplitudes, "number, or text with a unit; or a list, or a range"),
     (Starts, "time ≥ 0, or a list"),
     (Durations, "time > 0, or a list"),

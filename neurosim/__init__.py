@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from neurosim import figures, theory
     from neurosim.building.loading import Protocol, load_model, load_protocol
     from neurosim.comparison import compare
+    from neurosim.comparison.differences import diff
+    from neurosim.exports import export
+    from neurosim.exports.blocks import to_neo
+    from neurosim.exports.tables import to_tables
     from neurosim.recordings.recording import Recording, record
     from neurosim.recordings.synapses import SynapticRecording
     from neurosim.reports.analysis import analyze
@@ -37,6 +41,8 @@ _LAZY = {
     "catalog": "neurosim.reports.catalogue",
     "check": "neurosim.reports.checks",
     "compare": "neurosim.comparison",
+    "diff": "neurosim.comparison.differences",
+    "export": "neurosim.exports",
     "inspect": "neurosim.reports.inspection",
     "load_model": "neurosim.building.loading",
     "load_protocol": "neurosim.building.loading",
@@ -46,6 +52,8 @@ _LAZY = {
     "resume": "neurosim.runs.resumption",
     "run": "neurosim.runs.launch",
     "sweep": "neurosim.sweeps.launch",
+    "to_neo": "neurosim.exports.blocks",
+    "to_tables": "neurosim.exports.tables",
 }
 
 __all__ = [
@@ -63,6 +71,8 @@ __all__ = [
     "catalog",
     "check",
     "compare",
+    "diff",
+    "export",
     "figures",
     "inspect",
     "load_model",
@@ -74,6 +84,8 @@ __all__ = [
     "run",
     "sweep",
     "theory",
+    "to_neo",
+    "to_tables",
 ]
 
 

@@ -1,5 +1,5 @@
-"""Reading .npz archives of unknown origin: nothing in them is executed, and what they claim to hold
-is checked against what their bytes can unpack to before anything is allocated."""
+"""Reading .npy and .npz files of unknown origin: nothing in them is executed, and what they claim
+to hold is checked against what their bytes can unpack to before anything is allocated."""
 
 import math
 import os
@@ -52,17 +52,39 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         ) from None
 
 
+def read_array(path: Path) -> np.ndarray:
+    """The array of an .npy file.
+
+    Raises:
+        InputError: it cannot be read, is damaged, or no plain array.
+    """
+    try:
+        with open(path, "rb") as raw:
+            return _values(path.name, raw)
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read: {problem.strerror or problem}") from None
+    except Exception as problem:  # numpy's own, of headers
+        reason = textwrap.shorten(str(problem), 200, placeholder=" …")
+        raise InputError(
+            f"{path}: cannot be read as an .npy file of plain numbers ({reason})"
+        ) from None
+
+
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     ratios = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: DEFLATE_RATIO}
     if info.file_size > info.compress_size * ratios.get(info.compress_type, 0):
         raise ValueError(f"{info.filename}: announces more bytes than it can hold")
     with archive.open(info) as member:
-        shape, fortran, dtype = _header(member)
-        if dtype.hasobject:
-            raise ValueError(f"{info.filename}: holds objects, which are never read")
-        content = member.read()
+        return _values(info.filename, member)
+
+
+def _values(name: str, member: IO[bytes]) -> np.ndarray:
+    shape, fortran, dtype = _header(member)
+    if dtype.hasobject:
+        raise ValueError(f"{name}: holds objects, which are never read")
+    content = member.read()
     if len(content) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{info.filename}: {len(content)} bytes for an array of shape {shape}")
+        raise ValueError(f"{name}: {len(content)} bytes for an array of shape {shape}")
     values = np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
     return values.copy(order="K")  # aligned and writable
 

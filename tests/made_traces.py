@@ -193,3 +193,58 @@ KINDS = {
     "early": {"until": 1, "status": "interrupted"},
     "diverged": {"lost": (0,), "status": "diverged"},
 }
+
+SPIKES = {  # (presentation, sample, unit, neuron): times since the presentation began (ms)
+    (0, 1, 2, 0): [10.0, 20.0, 40.0, 50.0, 70.0],  # intervals 10, 20, 10, 20
+    (0, 1, 2, 1): [0.0],
+    (0, 3, 0, 1): [99.5],
+    (4, 1, 2, 0): [0.0, 25.0, 50.0, 75.0],
+}
+DURATION, SPIKING_EVERY, NEURONS, SIZE = 100.0, 5.0, 2, 5
+"""Of a presentation, between two moments (ms); neurons of a unit, units of the layer."""
+PRESENTATIONS, SPIKING_SAMPLES, UNITS = [0, 4], [1, 3], [0, 2]
+
+
+def made_spiking(path, spikes=SPIKES):
+    """A trace of the spiking level whose every spike is known; its states are made up."""
+    moments = int(DURATION / SPIKING_EVERY) + 1
+    phase = Axis("phase", np.array([0, 1]), flags=("free", "learning"))
+    axes = {
+        "phases": [phase],
+        "traces": [
+            Axis("presentation", np.array(PRESENTATIONS)),
+            Axis("sample", np.array(SPIKING_SAMPLES)),
+            Axis("time", np.arange(moments) * SPIKING_EVERY, "ms"),
+            phase,
+        ],
+        "traces/layer1": [Axis("unit", np.array(UNITS))],
+    }
+    flags = {"flag_values": np.arange(2, dtype=np.int8), "flag_meanings": "free learning"}
+    variables = [
+        Variable("phases/teaching", ("phase",), dtype="int8"),
+        Variable("traces/index", ("presentation", "sample"), dtype="int32"),
+        Variable("traces/phase_at", ("presentation", "time"), "1", "", "int8", flags),
+        Variable("traces/layer1/soma", ("presentation", "sample", "time", "unit"), "1", "h"),
+    ]
+    about = {"neurosim_version": "0", "protocol": "made", "model": "none", "level": "spiking"}
+    about |= {"seeds": "7", "created": "2026-01-01T00:00:00+00:00", "commit": ""}
+    texts = {"protocol_json": json.dumps({"name": "made", "spiking": {"dt": "0.5 ms"}})}
+    populations = {"layer1": {"neurons": NEURONS, "units": SIZE, "copies": 6}}
+    random = np.random.default_rng(0)
+    with TraceWriter(path, axes, variables, about, texts, populations=populations) as writer:
+        writer.write("phases/teaching", slice(0, 2), np.array([0, 1], np.int8))
+        for row, number in enumerate(PRESENTATIONS):
+            codes = np.repeat([0, 1], [11, moments - 11]).astype(np.int8)
+            writer.write("traces/phase_at", row, codes)
+            writer.write("traces/index", row, np.array([40, 41], np.int32) + number)
+            soma = random.normal(size=(2, moments, 2)).astype("f4")
+            writer.write("traces/layer1/soma", row, soma)
+            found = sorted(
+                (row * DURATION + t, (sample * SIZE + unit) * NEURONS + neuron)
+                for (of, sample, unit, neuron), times in spikes.items()
+                for t in times
+                if of == number
+            )
+            if found:
+                writer.append_spikes("layer1", *map(np.array, zip(*found, strict=True)))
+    return path

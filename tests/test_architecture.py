@@ -12,24 +12,31 @@ PACKAGE = Path(__file__).parents[1] / "neurosim"
 
 RANKS = {
     "errors": 0, "bounds": 0, "wording": 0, "seeds": 0, "plain": 0, "places": 0,
-    "process": 1, "functions": 1, "units": 1, "archives": 1,
+    "process": 1, "functions": 1, "units": 1, "archives": 1, "extras": 1,
     "circuits": 2,
     "specs": 3,
     "traces": 4, "tasks": 4, "networks": 4, "stimuli": 4, "trains": 4,
     "levels": 5, "credit": 5,
-    "plasticity": 6, "models": 7, "theory": 8, "learning": 9, "building": 10, "runs": 11,
-    "comparison": 12, "recordings": 12, "sweeps": 12, "figures": 13, "reports": 14, "cli": 15,
-    "__main__": 16,
+    "plasticity": 6, "models": 7, "theory": 8, "learning": 9, "building": 10,
+    "runs": 11, "exports": 11,
+    "comparison": 12, "recordings": 12, "sweeps": 12,
+    "figures": 13, "reports": 14, "cli": 15, "__main__": 16,
 }  # fmt: skip
 """Room → rank."""
 
 HEAVY = {
+    "PIL": {"tasks"},
     "brian2": {"levels"},
     "dask": {"sweeps"},
     "diffrax": {"levels"},
     "distributed": {"sweeps"},
     "h5py": {"traces"},
     "matplotlib": {"figures"},
+    "neo": {"exports"},
+    "pandas": {"exports", "tasks"},
+    "pyarrow": {"exports", "tasks"},
+    "pynwb": {"exports"},
+    "quantities": {"exports"},
     "typer": {"cli"},
 }
 """Library → the rooms that may import it."""

@@ -367,6 +367,7 @@ def test_commands_that_compute_nothing_import_little(finished):
         ("inspect", trace): set(),
         ("repair", trace): set(),
         ("check", "quickstart"): {"scipy"},
+        ("export", trace, "--to", "csv"): {"scipy", "xarray", "h5netcdf", "pandas"},
         ("compare", trace, trace): {"scipy", "matplotlib", "xarray", "h5netcdf", "pandas"},
     }
     command = [sys.executable, "-c", LIGHT, json.dumps(list(commands))]

@@ -47,12 +47,16 @@ def test_every_block_has_a_language_that_is_tested_here():
         assert tags <= {"python", "sh", "toml"}, page
 
 
+@pytest.mark.filterwarnings("ignore:The 'copy' argument in Quantity")  # which Elephant gives
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python(code):
     names = {"__name__": "readme"}
     exec(compile(code, "README", "exec"), names)
     if "found" in names:  # a sweep
         assert (names["found"]["test_error"] < 0.08).all()
+        return
+    if "block" in names:  # Elephant's rates are those that were measured
+        assert names["rates"] == pytest.approx(names["recording"].sweeps["rate"], rel=1e-9)
         return
     assert names["run"].metrics["test_error"] < 0.08  # chance is 90 %, of three clouds 67 %
 

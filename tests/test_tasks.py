@@ -6,6 +6,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from own_data import image_folder, table_file
 
 from neurosim.errors import InputError
 from neurosim.tasks import (
@@ -16,7 +17,9 @@ from neurosim.tasks import (
     Data,
     Digits,
     IdxFolder,
+    Images,
     StudentTeacher,
+    Table,
     Xor,
     YinYang,
     checks,
@@ -35,7 +38,7 @@ def rng(seed=0):
 
 
 @pytest.fixture(params=TASKS)
-def task(request, idx_folder, npz_archive):
+def task(request, idx_folder, npz_archive, tmp_path):
     tasks = {
         "student-teacher": lambda: StudentTeacher((5, 4, 3), train=30, test=20),
         "bars": Bars,
@@ -45,6 +48,8 @@ def task(request, idx_folder, npz_archive):
         "idx": lambda: IdxFolder(idx_folder),
         "cifar10": lambda: Cifar10(request.getfixturevalue("cifar10_folder")),
         "arrays": lambda: Arrays(npz_archive),
+        "table": lambda: Table(table_file(tmp_path / "mine.csv"), target="kind"),
+        "images": lambda: Images(image_folder(tmp_path / "images")),
     }
     return tasks[request.param]()
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.archives import read_arrays
 from neurosim.building.shipped import find
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.lone_cells import LoneCell, lone
@@ -61,8 +60,9 @@ def task(protocol: ProtocolSpec, folder: Path) -> Any:
     missing = [f"{name}: {key} is missing" for key in needed if key not in keys]
     if missing:
         raise InputError(wrong + missing)
-    if "path" in keys:
-        keys["path"] = located(folder, keys["path"])
+    for key in ("path", "test_path"):
+        if key in keys:
+            keys[key] = located(folder, keys[key])
     known = {key: value for key, value in keys.items() if key in allowed}
     made = None
     while made is None:  # it refuses one at a time; the default then stands for what was refused
@@ -213,11 +213,12 @@ def _values(
         assert parameter is not None, "only parameters vary"
         spread = parameters.spreads(model)[parameter]
         if spread.file is not None:
-            path = located(folder, spread.file)
-            arrays = read_arrays(path)
+            where, arrays = str(located(folder, spread.file)), weights_of(spread.file, folder, seed)
+            # Traces have several parameters, and say in their names which is which.
+            letter = key if f"{key}{groups[0].layer}" in arrays else population
             places = {
                 group: weights_from_arrays(
-                    arrays, population, [(made.size(group),)], str(path), group.layer
+                    arrays, letter, [(made.size(group),)], where, group.layer
                 )[0]
                 for group in groups
             }

@@ -41,7 +41,8 @@ from neurosim.traces.naming import placed
 
 def names_file(key: KeyPath) -> bool:
     """Whether a key of a protocol names a file; there it is meant from the protocol's folder."""
-    return key == ("task", "path") or (key[0] in ("model", "stimuli") and key[-1] == "file")
+    of_task = key in (("task", "path"), ("task", "test_path"))
+    return of_task or (key[0] in ("model", "stimuli") and key[-1] == "file")
 
 
 class Protocol(Loaded[ProtocolSpec]):
@@ -54,6 +55,12 @@ class Protocol(Loaded[ProtocolSpec]):
             return self
         overrides = {**self.overrides, **given}
         return _protocol({**dict(self.spec), **given}, self.folder, self.sources, overrides)
+
+    def overridden(self, changes: Mapping[str, Any]) -> "Protocol":
+        """The same protocol with more overrides, by dotted key, checked again."""
+        overrides = {**self.overrides, **changes}
+        data, sources = _composed(self.sources.sources[0].document, overrides)
+        return _protocol(data, self.folder, sources, overrides)
 
     def shipped(self, key: tuple[str | int, ...]) -> bool:
         """Whether a key stands in a file of neurosim's own; () for the protocol itself."""

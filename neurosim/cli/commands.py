@@ -18,6 +18,20 @@ import typer
 
 from neurosim.cli.cells import check_cell, of_network, record
 from neurosim.cli.console import Output, serving
+from neurosim.cli.exchange import diff, export
+from neurosim.cli.options import (
+    Device,
+    Force,
+    Json,
+    Level,
+    Out,
+    ProtocolName,
+    Quiet,
+    Seed,
+    Seeds,
+    Set,
+    Start,
+)
 from neurosim.cli.pictures import columns, drawing, figure_at, pictures
 from neurosim.errors import InputError
 from neurosim.process.caller import on_terminal
@@ -45,32 +59,6 @@ def main() -> None:
 
 
 # --- what all commands share ---------------------------------------------------------------------
-
-ProtocolName = Annotated[
-    str, typer.Argument(metavar="PROTOCOL", help="A file, or the bare name of a shipped protocol.")
-]
-Level = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="equilibrium, rate or spiking; not the protocol's own."),
-]
-Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Not the protocol's own.")]
-Seeds = Annotated[
-    str | None, typer.Option(metavar="A:B", help="An ensemble: the seeds A to B-1, run as one.")
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="The trace; outputs/PROTOCOL-LEVEL.h5 if not given."),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change a key, e.g. model.parameters.mu=0.2; repeatable."
-    ),
-]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
-Device = Annotated[str | None, typer.Option(metavar="cpu|gpu", help="Where to compute.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
 def _loaded(name: str, assignments: list[str] | None, level: str | None, seed: int | None) -> Any:
@@ -131,6 +119,7 @@ def run(
     level: Level = None,
     seed: Seed = None,
     seeds: Seeds = None,
+    start: Start = None,
     out: Out = None,
     changes: Set = None,
     device: Device = None,
@@ -145,7 +134,7 @@ def run(
         from neurosim.building.loading import Protocol
 
         if not isinstance(loaded, Protocol):
-            of_network("run", seeds=seeds, device=device)
+            of_network("run", seeds=seeds, device=device, **{"from": start})
             record(output, loaded, out, force)
             return
         from neurosim.building.loading import trace_path
@@ -156,9 +145,8 @@ def run(
         figure = figure_at(None, beside(trace, ".png"), force or os.path.exists(trace))
         with progression.display(loaded.spec.name, quiet) as progress:
             heard = _importing_meanwhile(progress)
-            done = launch.run(
-                loaded, seeds=ensemble, out=trace, force=force, device=device, progress=heard
-            )
+            given: dict[str, Any] = {"seeds": ensemble, "start": start, "out": trace}
+            done = launch.run(loaded, **given, force=force, device=device, progress=heard)
         _finish(output, done, figure)
 
 
@@ -292,6 +280,7 @@ def check(
     level: Level = None,
     seed: Seed = None,
     seeds: Seeds = None,
+    start: Start = None,
     out: Out = None,
     changes: Set = None,
     device: Device = None,
@@ -315,13 +304,15 @@ def check(
         loaded = _loaded(protocol, changes, level, seed)
         from neurosim.building.loading import Protocol
 
+        given: dict[str, Any]
         if not isinstance(loaded, Protocol):
-            of_network("check", seeds=seeds, device=device, cost=cost, latex=latex, plot=plot)
+            given = {"cost": cost, "latex": latex, "plot": plot, "from": start}
+            of_network("check", seeds=seeds, device=device, **given)
             check_cell(output, loaded, out)
             return
         from neurosim.reports import checks
 
-        given: dict[str, Any] = {"cost": cost, "latex": latex, "plot": plot}
+        given = {"cost": cost, "latex": latex, "plot": plot, "start": start}
         report = checks.check(loaded, seeds=ensemble, out=out, force=force, device=device, **given)
         words = report["latex"].rstrip() if latex == "-" else checks.in_words(report)
         output.result(report, words)
@@ -412,6 +403,9 @@ def compare(
         output.result(found.report | {"figures": drawn}, words)
 
 
+app.command()(diff)
+
+
 @app.command()
 def analyze(
     what: Annotated[
@@ -463,6 +457,9 @@ def repair(
         cleared = repair(file, force=force)
         words = "any HDF5 program opens it now" if cleared else "nothing to repair"
         output.result({"path": str(file), "repaired": cleared}, f"{file}: {words}")
+
+
+app.command()(export)
 
 
 @app.command("list")

@@ -11,6 +11,7 @@ import numpy as np
 
 from neurosim import wording
 from neurosim.building import facts, ingredients
+from neurosim.building.continuing import started
 from neurosim.building.loading import Protocol, names_file, resolve
 from neurosim.credit import named
 from neurosim.errors import InputError, NeurosimWarning, either
@@ -33,6 +34,7 @@ def check(
     level: str | None = None,
     seed: int | None = None,
     seeds: Iterable[int] | None = None,
+    start: str | Path | None = None,
     out: str | Path | None = None,
     force: bool = False,
     device: str | None = None,
@@ -59,6 +61,8 @@ def check(
             or `plot` of a name that cannot be, or of a file that exists.
     """
     protocol, chosen, path = resolve(protocol, level, seed, seeds, out)
+    if start is not None:
+        protocol = started(protocol, start, chosen[0])
     spec = protocol.spec
     for name, file in (("latex", latex), ("plot", plot)):
         _check_file(spec, name, file, force)

@@ -17,6 +17,9 @@ from neurosim.specs import ProtocolSpec
 from neurosim.specs.toml import split_key
 from neurosim.tasks.data import Data
 
+OWN = ("arrays", "table", "images")
+"""Tasks of a user's own samples."""
+
 UNSCALED = 5.0
 """Root mean square of inputs from which on nobody can have scaled them."""
 
@@ -93,7 +96,7 @@ def warn_of(protocol: Protocol, data: Data) -> None:
             f"{total - 1}"
         )
     size = float(np.sqrt(np.mean(data.x_train**2)))
-    if size > UNSCALED and isinstance(spec.task, dict) and spec.task["name"] == "arrays":
+    if size > UNSCALED and isinstance(spec.task, dict) and spec.task["name"] in OWN:
         found["task"] = (
             f"inputs have a root mean square of {size:.3g}, and weights start for one near 1; "
             "standardise = true scales them"

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurosim.building import assembly
+from neurosim.building.continuing import started
 from neurosim.building.loading import Protocol, resolve
 from neurosim.process import devices
 from neurosim.process.progression import Progress, shown
@@ -31,6 +32,7 @@ def run(
     level: str | None = None,
     seed: int | None = None,
     seeds: Iterable[int] | None = None,
+    start: str | Path | None = None,
     out: str | Path | None = None,
     force: bool = False,
     device: str | None = None,
@@ -40,7 +42,9 @@ def run(
 
     protocol: from `load_protocol`, or a path or bare name for it. level, seed: in place of the
     protocol's own. seeds: an ensemble, run as one array axis: several whole numbers, such as
-    `range(3)`; a single one is refused, as it may mean how many or which. out: the trace file,
+    `range(3)`; a single one is refused, as it may mean how many or which. start: a trace from
+    whose weights the run starts, `run.h5`, or `run.h5@12` for those of a recorded presentation, or
+    another file of weights; all else is the protocol's. out: the trace file,
     `outputs/<protocol>-<level>.h5` if not given. force: overwrite. device: `cpu` or `gpu`.
     progress: whether to show how far it is on standard error, in a notebook in its cell; by default
     on a terminal and in a notebook only. Or what is told after every chunk instead.
@@ -53,6 +57,8 @@ def run(
             KeyboardInterrupt, there too. After all of them `resume` goes on.
     """
     protocol, chosen, path = resolve(protocol, level, seed, seeds, out)
+    if start is not None:
+        protocol = started(protocol, start, chosen[0])
     with (
         delivering() as request,
         shown(progress, protocol.spec.name) as display,

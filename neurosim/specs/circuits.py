@@ -54,7 +54,8 @@ class SpreadSpec(Spec):
     """A parameter that every cell has its own value of, drawn for each seed.
 
     spread: the standard deviation; draws on the other side of zero than the mean are drawn again.
-    file: an .npz with an array for every population and layer, such as `pyramidal1`, in SI units.
+    file: an .npz with an array for every population and layer, such as `pyramidal1`, in SI units,
+    or a trace.
     """
 
     mean: Parameter | None = None

@@ -6,7 +6,9 @@ from neurosim.tasks.cifar10 import Cifar10
 from neurosim.tasks.data import Data, Task
 from neurosim.tasks.digits import Digits
 from neurosim.tasks.idx import IdxFolder
+from neurosim.tasks.images import Images
 from neurosim.tasks.student_teacher import StudentTeacher, near_teacher
+from neurosim.tasks.tables import Table
 from neurosim.tasks.xor import Xor
 from neurosim.tasks.yin_yang import YinYang
 
@@ -19,6 +21,8 @@ TASKS: dict[str, type] = {
     "idx": IdxFolder,
     "cifar10": Cifar10,
     "arrays": Arrays,
+    "table": Table,
+    "images": Images,
 }
 
 __all__ = [
@@ -29,7 +33,9 @@ __all__ = [
     "Data",
     "Digits",
     "IdxFolder",
+    "Images",
     "StudentTeacher",
+    "Table",
     "Task",
     "Xor",
     "YinYang",

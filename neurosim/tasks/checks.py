@@ -63,6 +63,19 @@ def switch(where: str, value: Any) -> bool:
     return value
 
 
+def switch_or_none(where: str, value: Any) -> bool | None:
+    """`value`, which is true or false, or None."""
+    return None if value is None else switch(where, value)
+
+
+def splitting(name: str, task: Any) -> None:
+    """The keys that say how a user's own samples are split and scaled."""
+    fraction(f"{name}: test_fraction", task.test_fraction)
+    whole_or_none(f"{name}: split_seed", task.split_seed, 0)
+    part_or_none(f"{name}: validation", task.validation)
+    switch(f"{name}: standardise", task.standardise)
+
+
 def layer_sizes(where: str, value: Any) -> tuple[int, ...]:
     """`value` as sizes n_0 … n_L of at least two layers."""
     sizes = plain(value)
