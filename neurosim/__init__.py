@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from neurosim.reports.catalogue import catalog
     from neurosim.reports.checks import check
     from neurosim.reports.inspection import inspect
+    from neurosim.reports.pages import report
     from neurosim.runs.launch import run
     from neurosim.runs.results import Run
     from neurosim.runs.resumption import resume
@@ -43,6 +44,7 @@ _LAZY = {
     "open_trace": "neurosim.traces.reader",
     "record": "neurosim.recordings.recording",
     "repair": "neurosim.traces.repairing",
+    "report": "neurosim.reports.pages",
     "resume": "neurosim.runs.resumption",
     "run": "neurosim.runs.launch",
     "sweep": "neurosim.sweeps.launch",
@@ -70,6 +72,7 @@ __all__ = [
     "open_trace",
     "record",
     "repair",
+    "report",
     "resume",
     "run",
     "sweep",

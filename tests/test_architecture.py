@@ -29,6 +29,7 @@ HEAVY = {
     "diffrax": {"levels"},
     "distributed": {"sweeps"},
     "h5py": {"traces"},
+    "jinja2": {"reports"},
     "matplotlib": {"figures"},
     "typer": {"cli"},
 }

@@ -18,7 +18,20 @@ import typer
 
 from neurosim.cli.cells import check_cell, of_network, record
 from neurosim.cli.console import Output, serving
+from neurosim.cli.options import (
+    Device,
+    Force,
+    Json,
+    Level,
+    Out,
+    ProtocolName,
+    Quiet,
+    Seed,
+    Seeds,
+    Set,
+)
 from neurosim.cli.pictures import columns, drawing, figure_at, pictures
+from neurosim.cli.publishing import report
 from neurosim.errors import InputError
 from neurosim.process.caller import on_terminal
 from neurosim.traces.naming import beside, located, stem
@@ -45,32 +58,6 @@ def main() -> None:
 
 
 # --- what all commands share ---------------------------------------------------------------------
-
-ProtocolName = Annotated[
-    str, typer.Argument(metavar="PROTOCOL", help="A file, or the bare name of a shipped protocol.")
-]
-Level = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="equilibrium, rate or spiking; not the protocol's own."),
-]
-Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Not the protocol's own.")]
-Seeds = Annotated[
-    str | None, typer.Option(metavar="A:B", help="An ensemble: the seeds A to B-1, run as one.")
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="The trace; outputs/PROTOCOL-LEVEL.h5 if not given."),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change a key, e.g. model.parameters.mu=0.2; repeatable."
-    ),
-]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
-Device = Annotated[str | None, typer.Option(metavar="cpu|gpu", help="Where to compute.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
 def _loaded(name: str, assignments: list[str] | None, level: str | None, seed: int | None) -> Any:
@@ -445,6 +432,9 @@ def analyze(
         drawn = pictures(("analysis", found, figure))
         words = [findings.in_words(found, columns()), *(f"\nfigure: {name}" for name in drawn)]
         output.result(found.report | {"figures": drawn}, "\n".join(words))
+
+
+app.command()(report)
 
 
 @app.command()
