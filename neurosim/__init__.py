@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from neurosim.reports.checks import check
     from neurosim.reports.inspection import inspect
     from neurosim.reports.pages import report
+    from neurosim.reports.references import cite
     from neurosim.runs.launch import run
     from neurosim.runs.results import Run
     from neurosim.runs.resumption import resume
@@ -36,6 +37,7 @@ _LAZY = {
     "SynapticRecording": "neurosim.recordings.synapses",
     "analyze": "neurosim.reports.analysis",
     "catalog": "neurosim.reports.catalogue",
+    "cite": "neurosim.reports.references",
     "check": "neurosim.reports.checks",
     "compare": "neurosim.comparison",
     "inspect": "neurosim.reports.inspection",
@@ -64,6 +66,7 @@ __all__ = [
     "analyze",
     "catalog",
     "check",
+    "cite",
     "compare",
     "figures",
     "inspect",

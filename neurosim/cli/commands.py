@@ -31,7 +31,7 @@ from neurosim.cli.options import (
     Set,
 )
 from neurosim.cli.pictures import columns, drawing, figure_at, pictures
-from neurosim.cli.publishing import report
+from neurosim.cli.publishing import cite, report
 from neurosim.errors import InputError
 from neurosim.process.caller import on_terminal
 from neurosim.traces.naming import beside, located, stem
@@ -477,3 +477,6 @@ def list_(
         for entry in entries:
             report.setdefault(entry["kind"], []).append(entry)
         output.result(report, in_words(entries, columns() if on_terminal(sys.stdout) else None))
+
+
+app.command()(cite)

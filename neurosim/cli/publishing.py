@@ -26,3 +26,18 @@ def report(
         with drawing():
             page = pages.report(*files, out=out, force=force)
         output.result({"page": str(page)}, f"page: {page}")
+
+
+def cite(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As neurosim list has it.")],
+    bibtex: Annotated[bool, typer.Option("--bibtex", help="As entries of BibTeX.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say which works a model, protocol, rule or task is from, as a list of references."""
+    with Output(as_json, quiet) as output:
+        from neurosim.reports import references
+
+        found = references.cite(name)
+        words = "\n".join(entry["bibtex" if bibtex else "text"] for entry in found)
+        output.result({"references": found}, words)
