@@ -40,7 +40,7 @@ class StudentTeacher:
     biases; its output is the target. Each W_i is standard normal, redrawn until
     sigma_min sigma_max > `conditioning` (sigma_min over the min(n_i, n_{i-1}) singular values).
 
-    From the text (Meulemans 2020, sections 5.1.3 and 5.2.2): layers 6-6-6, 6-6-4 or 6-6-6-6-6-6,
+    From the text (Meulemans 2019, sections 5.1.3 and 5.2.2): layers 6-6-6, 6-6-4 or 6-6-6-6-6-6,
     leaky ReLU of slope 0.35 and linear output, the condition on Gaussian matrices with 0.4, 60
     mini-batches of 32 (= 1920 training samples; 120 of them with four hidden layers, and 2000
     mini-batches of one sample with exact inverses). From its released code: unit variance of
@@ -71,7 +71,7 @@ class StudentTeacher:
     validation: float | None = None
 
     summary: ClassVar[str] = "regression onto a random teacher network"
-    source: ClassVar[str] = "Meulemans 2020 (thesis), sections 5.1.3 and 5.2.2"
+    source: ClassVar[str] = "Meulemans 2019, sections 5.1.3 and 5.2.2"
     shared: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -149,7 +149,7 @@ def near_teacher(
 ) -> tuple[np.ndarray, ...]:
     """Student weights W_i + distance·G/‖G‖_F with G Gaussian, in each layer on its own.
 
-    From the text (Meulemans 2020, section 5.1.3): every student matrix has Frobenius distance 8.0
+    From the text (Meulemans 2019, section 5.1.3): every student matrix has Frobenius distance 8.0
     from "the corresponding teacher weight matrices", about the mean distance of two random
     6 x 6 matrices. From its released code: the direction is Gaussian and redrawn until
     the student's sigma_min sigma_max > `conditioning`. Ours: the bound on the redraws.
