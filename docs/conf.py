@@ -1,12 +1,15 @@
 """How Sphinx makes a site of these pages: `sphinx-build -W docs outputs/site`."""
 
-import sys
+import subprocess
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the commands
+HERE = Path(__file__).parent
+ABOUT = ["typer", "neurosim.cli", "utils", "docs", "--name", "neurosim"]
+said = subprocess.run(ABOUT, check=True, capture_output=True, text=True).stdout
+(HERE / "commands.inc").write_text(said.partition("## ")[1] + said.partition("## ")[2])
 
 project = "neurosim"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 html_theme = "furo"
 html_title = "neurosim"
