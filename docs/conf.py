@@ -1,10 +1,11 @@
 """How Sphinx makes a site of these pages: `sphinx-build -W docs outputs/site`."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ABOUT = ["typer", "neurosim.cli", "utils", "docs", "--name", "neurosim"]
+ABOUT = [sys.executable, "-m", "typer", "neurosim.cli", "utils", "docs", "--name", "neurosim"]
 said = subprocess.run(ABOUT, check=True, capture_output=True, text=True).stdout
 (HERE / "commands.inc").write_text(said.partition("## ")[1] + said.partition("## ")[2])
 
