@@ -22,6 +22,7 @@ from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES, PROBES
 from neurosim.specs.cells import Amplitudes, Durations, Frequencies, Starts
 from neurosim.specs.synapses import Shifts, Start
 from neurosim.tasks import TASKS
+from neurosim.tasks.student_teacher import TRANSFERS
 from neurosim.units import Quantity, format_quantity
 
 PAGES = [Path(__file__).with_name(name) for name in ("protocols.md", "neurons.md", "synapses.md")]
@@ -74,7 +75,7 @@ NAMES = {
     ("projections", "rule"): ["fixed", "tied", *PROBES, *FORWARD_RULES],
     ("credit", "name"): list(CREDITS),
     ("credit", "rule"): list(FEEDBACK_RULES),
-    ("task.student-teacher", "activation"): list(specs.FORMULAS),
+    ("task.student-teacher", "activation"): list(TRANSFERS),
 }
 """What may stand where a spec takes any name."""
 
@@ -87,6 +88,7 @@ WORDS = [
     (specs.ActivationField, "name, or table"),
     (specs.ByName, "name"),
     (specs.Parameter, "number, or text with a unit"),
+    (specs.LayerField, "integer ≥ 1 or [maps, rows, columns]"),
     (specs.ParameterField, "number, text with a unit, or table"),
     (specs.PopulationField, "layers, or table"),
     (specs.LongerField, "time > 0, or table"),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from neurosim.reports.catalogue import catalog
     from neurosim.reports.checks import check
     from neurosim.reports.inspection import inspect
+    from neurosim.reports.pages import report
+    from neurosim.reports.references import cite
     from neurosim.runs.launch import run
     from neurosim.runs.results import Run
     from neurosim.runs.resumption import resume
@@ -39,6 +41,7 @@ _LAZY = {
     "SynapticRecording": "neurosim.recordings.synapses",
     "analyze": "neurosim.reports.analysis",
     "catalog": "neurosim.reports.catalogue",
+    "cite": "neurosim.reports.references",
     "check": "neurosim.reports.checks",
     "compare": "neurosim.comparison",
     "diff": "neurosim.comparison.differences",
@@ -49,6 +52,7 @@ _LAZY = {
     "open_trace": "neurosim.traces.reader",
     "record": "neurosim.recordings.recording",
     "repair": "neurosim.traces.repairing",
+    "report": "neurosim.reports.pages",
     "resume": "neurosim.runs.resumption",
     "run": "neurosim.runs.launch",
     "sweep": "neurosim.sweeps.launch",
@@ -70,6 +74,7 @@ __all__ = [
     "analyze",
     "catalog",
     "check",
+    "cite",
     "compare",
     "diff",
     "export",
@@ -80,6 +85,7 @@ __all__ = [
     "open_trace",
     "record",
     "repair",
+    "report",
     "resume",
     "run",
     "sweep",

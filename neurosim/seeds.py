@@ -32,4 +32,11 @@ def device_stream(seed: int, name: str) -> jax.Array:
     """The JAX key of stream `name` of `seed`, for what is drawn inside a run."""
     import jax
 
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    return substream(jax.random.key(seed), name)
+
+
+def substream(key: jax.Array, name: str) -> jax.Array:
+    """The stream `name` of what is itself a stream, as that of one presentation."""
+    import jax
+
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))

@@ -1,5 +1,6 @@
 """Numbers in words, as people read them."""
 
+import html
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import fmean
@@ -136,3 +137,13 @@ def labelled(rows: Iterable[tuple[str, str]], width: int) -> list[str]:
             break_on_hyphens=False,
         )
     return lines
+
+
+def tabled(rows: Iterable[tuple[str, str]]) -> str:
+    """Labels and texts as a table of HTML, which notebooks show.
+
+    >>> tabled([("loss", "0.1 < 0.2")])
+    '<table><tr><th>loss</th><td>0.1 &lt; 0.2</td></tr></table>'
+    """
+    cells = (f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows)
+    return f"<table>{''.join(cells)}</table>"

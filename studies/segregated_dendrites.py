@@ -104,13 +104,13 @@ def read(name: str) -> Any:
 
 
 CHOSEN = {
-    "dense": (8.0, 2.0),
-    "sparse": (4.0, 1.0),
+    "dense": (4.0, 2.0),
+    "sparse": (8.0, 2.0),
     "coupled": (8.0, 2.0),
     "learned": (8.0, 2.0),
     "dense, frozen": (0.0, 4.0),
-    "backprop": (2.0, 2.0),
-    "two": (4.0, 2.0),
+    "backprop": (4.0, 4.0),
+    "two": (8.0, 2.0),
     "two, frozen": (0.0, 2.0),
     "two, backprop": (4.0, 4.0),
 }

@@ -27,6 +27,11 @@ import neurosim as ns
 from neurosim.figures import save
 
 OUT = Path("outputs/zoo")
+"""Of traces, which may go once angles are measured."""
+
+RESULTS = Path("docs/zoo")
+"""Of what was found, so that a further row does not need all others again."""
+
 PACES = (1 / 9, 1 / 3, 1.0, 3.0, 9.0)
 SEEDS = 5
 """As many to choose by (0 to 4) as to test with (5 to 9)."""
@@ -114,6 +119,9 @@ MODELS = {
     "DTP, fixed feedback": credit("dtp-fixed", 1.0, False),
     "DTP, noise to the output": credit("dtp-drl", 1.0, True),
     "DTP, noise in two layers": credit("dtp-ldrl", 1.0, True),
+    "DTP, RMSprop": Model("difference-target-propagation-digits", 0.001),
+    "DTP, discrete transmission": Model("discrete-transmission-digits", 0.001),
+    "DTP, stochastic binary units": Model("stochastic-binary-digits", 0.001),
     "two-phase mixture": Model("quickstart", 0.2),
     "multiplexing": Model("multiplexing-digits", 10.0),
     "microcircuit": Model("microcircuit-digits", "eta*(4*2.5**(L - 1))**int(i < 2)"),
@@ -197,7 +205,7 @@ def main() -> None:
 def learn(task: str, only: str = "") -> None:
     """Choose a pace for every model and its control, then test it."""
     OUT.mkdir(parents=True, exist_ok=True)
-    problem, file = PROBLEMS[task], OUT / f"{task}.json"
+    problem, file = PROBLEMS[task], RESULTS / f"{task}.json"
     if "path" in problem.task and not Path(problem.task["path"]).is_dir():
         print(f"skipped: no folder {problem.task['path']} (Debian: dataset-fashion-mnist)")
         return
@@ -303,14 +311,14 @@ def at_levels(model: Model) -> dict[str, Any]:
 
 def learned() -> dict[str, dict[str, Any]]:
     """What was found, by task and model or control."""
-    files = {task: OUT / f"{task}.json" for task in PROBLEMS}
+    files = {task: RESULTS / f"{task}.json" for task in PROBLEMS}
     return {t: json.loads(file.read_text()) for t, file in files.items() if file.exists()}
 
 
 @app.command()
 def measure() -> None:
     """Of all models that have learned: costs, levels and angles; what is known is kept."""
-    file, found = OUT / "measures.json", learned()
+    file, found = RESULTS / "measures.json", learned()
     known = json.loads(file.read_text()) if file.exists() else {}
     for title, model in MODELS.items():
         own = known.setdefault(title, {"angles": {}})
@@ -336,7 +344,7 @@ def measure() -> None:
 @app.command()
 def page(out: Path = OUT / "zoo.png") -> None:
     """Print tables of what was found, and draw a figure."""
-    found, file = learned(), OUT / "measures.json"
+    found, file = learned(), RESULTS / "measures.json"
     several = {task: of for task, of in found.items() if len(_learned(of)) > 1}
     measures = json.loads(file.read_text()) if file.exists() else {}
     for task, results in found.items():

@@ -65,8 +65,8 @@ CIRCUITS = [
     bundled("models")["segregated-dendrites"],
 ]
 
-ASKS_FOR_FILES = "segregated-dendrites-mnist"
-"""The shipped protocol whose images a user has."""
+ASKS_FOR_FILES = {"segregated-dendrites-mnist", "convolution-cifar10"}
+"""The shipped protocols whose images a user has."""
 
 THREE = """
 name = "three"

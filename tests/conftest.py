@@ -107,6 +107,19 @@ def idx_folder(tmp_path, idx_images, request):
 
 
 @pytest.fixture
+def cifar10_folder(tmp_path):
+    """Four images a file, as the format has them: a label, then 1024 bytes of each color."""
+    names = (*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin")
+    for number, name in enumerate(names):
+        images = []
+        for k in range(4):
+            colors = [bytes([12 * number + 3 * k + c] * 1024) for c in range(3)]
+            images.append(bytes([(number + k) % 4]) + b"".join(colors))
+        (tmp_path / name).write_bytes(b"".join(images))
+    return tmp_path
+
+
+@pytest.fixture
 def npz_archive(tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, x=np.random.default_rng(2).normal(3, 5, size=(40, 4)), y=np.arange(40) % 4)

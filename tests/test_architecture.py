@@ -31,6 +31,7 @@ HEAVY = {
     "diffrax": {"levels"},
     "distributed": {"sweeps"},
     "h5py": {"traces"},
+    "jinja2": {"reports"},
     "matplotlib": {"figures"},
     "neo": {"exports"},
     "pandas": {"exports", "tasks"},

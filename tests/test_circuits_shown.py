@@ -150,6 +150,9 @@ SHIPPED = {
     "linear": "learning-flow",
     "power": "learning-flow",
     "target-propagation": "target-propagation",
+    "difference-target-propagation": "difference-target-propagation-digits",
+    "discrete-transmission": "discrete-transmission-digits",
+    "stochastic-binary": "stochastic-binary-digits",
 }
 """Every model that ships → a protocol for it."""
 

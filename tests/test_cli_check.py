@@ -82,7 +82,7 @@ def test_list_refuses_an_unknown_kind():
 # --- check ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted({*PROTOCOLS} - {ASKS_FOR_FILES}))
+@pytest.mark.parametrize("name", sorted({*PROTOCOLS} - ASKS_FOR_FILES))
 def test_what_check_prints_is_the_same_protocol_and_writes_nothing(name):
     result = call("check", name)
     assert result.exit_code == 0

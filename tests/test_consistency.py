@@ -333,7 +333,7 @@ def test_weights_of_any_projection_come_from_a_file(tmp_path):
 def test_shipped_protocols_raise_no_concern():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for name in set(bundled("protocols")) - {ASKS_FOR_FILES}:
+        for name in set(bundled("protocols")) - ASKS_FOR_FILES:
             ns.load_protocol(name)
 
 

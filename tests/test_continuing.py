@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from circuit_models import ASKS_FOR_FILES
 from command_line import call
 from tiny_runs import SLEEP, TINY
 
@@ -20,7 +21,7 @@ from neurosim.traces.weight_files import of_moment
 NETWORKS = [
     name
     for name, path in bundled("protocols").items()
-    if "task" in (data := read(path).data) and data["task"]["name"] != "idx"
+    if "task" in read(path).data and name not in ASKS_FOR_FILES
 ]
 
 

@@ -22,14 +22,26 @@ SHORT = {
     "quickstart": ({"stages.0.epochs": None, "stages.0.presentations": 10}, 0.6),
     "multiplexing-digits": ({"stages.0.epochs": None, "stages.0.presentations": 10}, 0.6),
     "backprop-digits": ({"stages.0.epochs": None, "stages.0.presentations": 10}, 0.6),
+    "convolution-digits": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.6),
     "random-feedback-digits": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.6),
     "mixture-single-phase": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.5),
     "student-teacher": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.1),
     "target-propagation": ({"stages.0.epochs": None, "stages.0.presentations": 60}, 0.1),
+    "difference-target-propagation-digits": (
+        {"stages.0.epochs": None, "stages.0.presentations": 60},
+        0.6,
+    ),
+    "discrete-transmission-digits": (
+        {"stages.0.epochs": None, "stages.0.presentations": 60},
+        0.6,
+    ),
+    "stochastic-binary-digits": ({"stages.0.epochs": None, "stages.0.presentations": 300}, 0.9),
     "online-plasticity": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.9),
     # As rates; what they learn as spikes takes minutes: studies/spiking_learning.py.
     "spiking-student-teacher": (AS_RATES, 0.5),
     "spiking-multiplexing": (AS_RATES, 0.5),
+    "bursting-xor": ({"level": "equilibrium", "stages.0.presentations": 60}, 0.5),
+    "burstprop-xor": ({"level": "equilibrium"}, 0.5),
     "burst-ccn-digits": (
         {"stages.0.epochs": None, "stages.0.presentations": 40}
         | {"stages.1.epochs": None, "stages.1.presentations": 60},
@@ -60,7 +72,7 @@ SHORT = {
 
 
 def test_every_shipped_protocol_is_here():
-    assert {*SHORT, "microcircuit-self-prediction", ASKS_FOR_FILES} == set(bundled("protocols"))
+    assert {*SHORT, "microcircuit-self-prediction", *ASKS_FOR_FILES} == set(bundled("protocols"))
 
 
 OFTEN = {

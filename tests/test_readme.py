@@ -14,7 +14,12 @@ from neurosim.cli import app
 from neurosim.sweeps.plan import plan
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SITE = {"index.md", "commands.md", "reference.md"}
+"""Pages that are put together by Sphinx."""
+
+PAGES = [ROOT / "README.md"] + [
+    page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in SITE
+]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 

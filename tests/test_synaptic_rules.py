@@ -7,6 +7,8 @@ import pytest
 from scipy.integrate import quad
 from wired_recordings import PASSIVE, by_recursion, made_to_spike, recorder
 
+from neurosim.recordings.populations import in_bins
+
 
 @pytest.fixture
 def recorded(tmp_path):
@@ -173,17 +175,26 @@ def test_the_threshold_of_bcm_parts_depression_from_potentiation_and_slides(reco
     assert found["sliding.theta_post"][2, 0, -period:].mean() == pytest.approx(mean / 10, rel=0.01)
 
 
-def by_bursts(pre, post, averages):
-    """Payeur et al. 2021, spike by spike; the weight where nothing bounds it."""
+def by_bursts(pre, post, averages, e_min=0.0, e_max=np.inf):
+    """Payeur et al. 2021, spike by spike; the weight where nothing bounds it. Bounds in Hz."""
     weight, (events_so_far, bursts_so_far) = 0.5, averages
     firsts = [t for k, t in enumerate(pre) if k == 0 or t - pre[k - 1] > 16e-3]
     last, began = -1.0, False
+    for t in firsts:  # what is missing, as of the events before
+        events = sum(
+            np.exp(-(t - s) / 5)
+            for k, s in enumerate(post)
+            if s < t and (k == 0 or s - post[k - 1] > 16e-3)
+        )
+        rate = (averages[0] * np.exp(-t / 5) + events) / 5
+        weight += 3.5e-3 * max(0.0, e_min - rate)
     for t in post:
         decay = np.exp(-(t - max(last, 0)) / 5)
         events_so_far, bursts_so_far = events_so_far * decay, bursts_so_far * decay
         eligible = sum(np.exp(-(t - s) / 0.1) for s in firsts if s < t + 1e-9)
         if last < 0 or t - last > 16e-3:
-            weight -= 3.5e-3 * bursts_so_far / events_so_far * eligible
+            above = max(0.0, 1 - 5 * e_max / events_so_far)
+            weight -= 3.5e-3 * (bursts_so_far / events_so_far + above) * eligible
             events_so_far, began = events_so_far + 1, True
         elif began:
             weight += 3.5e-3 * eligible
@@ -216,6 +227,66 @@ def test_bursts_potentiate_and_events_depress(recorded):
         assert found[f"to_{name}.weight"][0, 0, -1] == pytest.approx(exact, abs=1e-9)
     changed = [found.done.sweeps[f"to_{name}.weight_change"][0] for name in ("single", "bursting")]
     assert changed[0] < 0 < changed[1]
+
+
+@pytest.mark.parametrize(
+    "bounds", [(0, 4), (6, 1000), (5.02, 5.04)], ids=["above", "below", "both"]
+)
+def test_bounds_of_the_rate_of_events_move_weights_back(recorded, bounds):
+    """Spike by spike, cells that fire events at 5 Hz on average being too busy, too quiet, or now
+    the one and then the other; without bounds they move otherwise."""
+    pre, post = (10, 60, 100, 130, 170, 250), (40, 48, 110, 180, 260, 268)
+    low, high = bounds
+    found = recorded(
+        {
+            "duration": "300 ms",
+            "dt": "0.5 ms",
+            "cells": {"pre": made_to_spike(*pre), "post": made_to_spike(*post)},
+            "synapses": {
+                "rule": {
+                    "use": "burst-dependent",
+                    "pre": "pre",
+                    "post": "post",
+                    "parameters": {"e_min": f"{low} Hz", "e_max": f"{high} Hz"},
+                }
+            },
+        }
+    )
+    times = np.array(pre) * 1e-3, np.array(post) * 1e-3, (25, 7.5)
+    exact = by_bursts(*times, low, high)
+    assert found["rule.weight"][0, 0, -1] == pytest.approx(exact, abs=1e-9)
+    assert abs(exact - by_bursts(*times)) > 1e-5
+
+
+@pytest.mark.long
+@pytest.mark.seldom
+def test_weights_follow_the_dendritic_input_and_come_back(recorded):
+    """A change of the burst probability by ΔP moves weights by η Ẽ E τ ΔP, as it becomes usual
+    with the time constant τ; the way back is as long."""
+    begun, ended = 4.0, 14.0
+    drive = {
+        "into": "after.apical_current",
+        "start": f"{begun} s",
+        "duration": f"{ended - begun} s",
+    }
+    settings = {
+        "duration": "24 s",
+        "synapses.plastic.parameters.tau_average": "2 s",
+        "synapses.plastic.start": {"events_post": 12.5, "bursts_post": 3.4},
+        "record.variables": ["plastic.weight"],
+    }
+    for amplitude, sign in (("100 pA", 1), ("-100 pA", -1)):
+        stimuli = {f"stimuli.3.{key}": value for key, value in drive.items()}
+        stimuli |= {"stimuli.3.amplitude": amplitude, "stimuli.4.amplitude": "0 pA"}
+        stimuli |= {"stimuli.4.start": "0 s"}
+        found = recorded("burst-plasticity", settings | stimuli)
+        weight = found["plastic.weight"][0].mean(0)
+        before, during, after = (weight[round(2 * t)] for t in (begun, ended, 24.0))
+        assert sign * (during - before) > 0 > sign * (after - during)
+        binned = in_bins(*found.spikes["after"], 1, 50, np.array([0, begun, ended]))
+        share, events = binned["burst_probability"][0], binned["events"][0]
+        changed = 3.5e-3 * (5 * 0.1) * events[1] * 2 * (share[1] - share[0])
+        assert during - before == pytest.approx(changed, rel=0.3)
 
 
 def test_parts_add_up_to_a_synapse_that_transmits_depresses_and_learns(recorded):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from neurosim.errors import InputError
-from neurosim.tasks import Arrays, IdxFolder
+from neurosim.tasks import Arrays, Cifar10, IdxFolder
 from neurosim.tasks.idx import read_idx
 
 MNIST = Path(__file__).parents[2] / "shared/data/mnist-10k"
@@ -20,6 +20,52 @@ MNIST = Path(__file__).parents[2] / "shared/data/mnist-10k"
 
 def rng(seed=0):
     return np.random.default_rng(seed)
+
+
+# CIFAR-10's binary files
+
+
+def test_cifar10_files_come_back_as_written(cifar10_folder):
+    data = Cifar10(cifar10_folder, standardise=False).draw(rng())
+    assert data.x_train.shape == (20, 3072) and data.x_test.shape == (4, 3072)
+    labels = [(number + k) % 4 for number in range(5) for k in range(4)]
+    assert data.y_train.argmax(axis=1).tolist() == labels
+    assert data.y_test.argmax(axis=1).tolist() == [1, 2, 3, 0] and data.y_test.shape == (4, 10)
+    maps = (data.x_train * 255).reshape(20, 3, 32, 32)
+    for n, image in enumerate(maps):
+        for color in range(3):
+            np.testing.assert_allclose(image[color], 12 * (n // 4) + 3 * (n % 4) + color)
+
+
+def test_cifar10_takes_the_first_images(cifar10_folder):
+    part = Cifar10(cifar10_folder, train=6, test=1, standardise=False).draw(rng())
+    assert part.y_train.argmax(axis=1).tolist() == [0, 1, 2, 3, 1, 2] and len(part.x_test) == 1
+    with pytest.raises(InputError, match=r"cifar10: test: got 5; expected at most the 4 in the"):
+        Cifar10(cifar10_folder, test=5).draw(rng())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (bytes(3072), r"data_batch_2\.bin: 3072 bytes; expected a multiple of 3073"),
+        (b"", r"data_batch_2\.bin: 0 bytes; expected a multiple"),
+        (bytes(3073) + b"\x0c" + bytes(3072), r"image 1 has the label 12; expected 0 to 9"),
+    ],
+)
+def test_damaged_cifar10_files_are_refused_by_name(cifar10_folder, content, message):
+    (cifar10_folder / "data_batch_2.bin").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        Cifar10(cifar10_folder).draw(rng())
+
+
+def test_missing_cifar10_files_and_folders_are_named(cifar10_folder):
+    with pytest.raises(InputError, match=r"nowhere: no such folder; expected one with the binary"):
+        Cifar10(cifar10_folder / "nowhere").draw(rng())
+    (cifar10_folder / "test_batch.bin").unlink()
+    with pytest.raises(
+        InputError, match=r"holds data_batch_1\.bin, .*; expected test_batch\.bin as"
+    ):
+        Cifar10(cifar10_folder).draw(rng())
 
 
 # IDX files

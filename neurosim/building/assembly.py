@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from neurosim.building import ingredients
+from neurosim.circuits.chain import links
 from neurosim.circuits.expressions import parse
 from neurosim.circuits.populations import Projection
 from neurosim.circuits.starts import in_order, start
@@ -27,7 +28,7 @@ from neurosim.levels.simulator import Phase, Simulator
 from neurosim.models import circuitry, parameters
 from neurosim.models.initialisers import MATRICES
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights
-from neurosim.networks.network import Network
+from neurosim.networks.network import Carried, Network
 from neurosim.plasticity import FEEDBACK_RULES, FeedbackRule
 from neurosim.plasticity.channel import ChannelLearning
 from neurosim.plasticity.local import LocalLearning, looked_at
@@ -74,12 +75,25 @@ def network(model: ModelSpec) -> Network:
     """The fixed part of a model."""
     hidden = activation(model.activation)
     top = activation(model.output_activation)
+    made = circuitry.circuit(model)
+    chain = made.projection["W"].synapses if made.chain and made.convolves else ()
     return Network(
         sizes=tuple(model.layers),
         activations=(*[hidden] * (model.depth - 1), top),
         form=model.form,
         loss=Loss(model.loss, model.output, model.auxiliary),
+        convolutions=tuple(s.convolution for s in chain),
+        **({} if model.credit is None else _of_channel(model, model.credit)),
     )
+
+
+def _of_channel(model: ModelSpec, credit: CreditSpec) -> dict[str, Any]:
+    """What a credit with a channel of its own looks at beside transfer functions."""
+    coders = {key: getattr(credit, key) for key in ("encoder", "decoder")}
+    found: dict[str, Any] = {key: given and activation(given) for key, given in coders.items()}
+    chain = links(circuitry.circuit(model)) or ()
+    carried = tuple(link.carried and Carried(link.rate, link.carried) for link in chain)
+    return found | ({"carried": carried} if any(carried) else {})
 
 
 def dynamics(model: ModelSpec) -> CircuitDynamics:
@@ -290,6 +304,7 @@ def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
         online=protocol.plasticity == "online",
         clock=_as_arguments(clock(protocol)) if protocol.plasticity == "online" else None,
         presentations=_on_device(presentations),
+        test_draws=protocol.test_draws,
         decompose=protocol.record.decomposition,
     )
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.building import ingredients
-from neurosim.building.facts import facts, invertible, spiking
+from neurosim.building import ingredients, transfers
+from neurosim.building.facts import facts
 from neurosim.credit import named
 from neurosim.errors import InputError, unknown
 from neurosim.levels.schemes import SCHEMES
-from neurosim.levels.spiking.neurons import COUNTED
+from neurosim.levels.spiking.neurons import COUNTED, PYRAMIDAL
 from neurosim.models import circuitry, parameters
 from neurosim.models.conditions import Problem, phase_problems
 from neurosim.process import caller
@@ -33,6 +33,7 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
     if any(circuitry.unreadable(spec.model)):
         return
     yield from _model_problems(spec.model)
+    yield from transfers.draw_problems(spec)
     yield from _level_problems(spec)
     for number, stage in enumerate(spec.stages):
         yield from _stage_problems(spec, stage, ("stages", number))
@@ -95,42 +96,7 @@ def _model_problems(model: ModelSpec) -> Iterator[Problem]:
             "phases teach the whole output layer; expected 0, or a credit of its own such as "
             "model.credit = 'ao-sdtp'",
         )
-    yield from _inverse_problems(model)
-
-
-def _inverse_problems(model: ModelSpec) -> Iterator[Problem]:
-    """Transfer functions without the inverse that the model asks for."""
-    lowest = _inverted(model)
-    if lowest is None:
-        return
-    for key in _activations(model, lowest):
-        if not invertible(getattr(model, key)):
-            yield (
-                ("model", key),
-                "has no inverse, which feedback of the inverse form needs; give one, take one that "
-                'has it, such as "leaky-relu", or set form = "autoencoder"',
-            )
-            break
-
-
-def _inverted(model: ModelSpec) -> int | None:
-    """The lowest layer whose transfer function is inverted; None where none is."""
-    if model.credit is not None:
-        sends = named(model.credit).form is not None
-        return 2 if sends and model.form == "inverse" else None
-    made = circuitry.circuit(model)
-    asks = {"s_inv"} | ({"encode"} if model.form == "inverse" else set())
-    layers = [
-        group.layer + made.population[group.population].mirrors
-        for group in made.groups
-        if any(e.right.functions & asks for e in made.cell(group).equations)
-    ]
-    return min(layers, default=None)
-
-
-def _activations(model: ModelSpec, lowest: int) -> list[str]:
-    """The keys of the transfer functions of the layers `lowest` … L."""
-    return ["activation"] * (model.depth > lowest) + ["output_activation"] * (model.depth >= lowest)
+    yield from transfers.problems(model)
 
 
 def _level_problems(spec: ProtocolSpec) -> Iterator[Problem]:
@@ -186,13 +152,12 @@ def _solver_problems(rate: RateSpec, precision: str) -> Iterator[Problem]:
 def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     model = spec.model
     yield from circuitry.spiking_problems(model)
-    for key in _activations(model, 1):
-        if not spiking(getattr(model, key)):
-            yield (
-                ("model", key),
-                "the spiking level knows linear, leaky-relu, tanh, sigmoid and softplus, by name",
-            )
-            break
+    yield from transfers.spiking_problems(model)
+    if spec.test_draws > 1:
+        yield (
+            ("test_draws",),
+            "the spiking level draws spikes, and averages over spiking.window; leave it out",
+        )
     yield from _step_problems(spec, ingredients.neurons(spec).kind)
     if circuitry.circuit(model).ensembles:
         yield from _ensemble_problems(spec)
@@ -208,9 +173,17 @@ def _ensemble_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     model, given = spec.model, spec.model.spiking
     where = ("model", "spiking")
     longest, made = 1 / given.max_rate, ingredients.neurons(spec)
-    dead = made.dead_time - made.dt if model.bursting else 0.0
-    least = max(1.25 * dead, made.dead_time) if model.bursting else 1.05 * given.refractory
-    least = least if model.bursting or given.soma == "lif" else 0.0
+    if given.soma == PYRAMIDAL and not model.bursting:
+        yield (
+            (*where, "soma"),
+            f"{PYRAMIDAL!r} speaks of two quantities by events and bursts, and the model's spikes "
+            "speak of one; expected 'poisson' or 'lif', or a model such as multiplexing",
+        )
+        return
+    by_chance = made.kind == "bursting"
+    dead = made.dead_time - made.dt if by_chance else 0.0
+    least = max(1.25 * dead, made.dead_time) if by_chance else 1.05 * given.refractory
+    least = least if by_chance or made.kind == "lif" else 0.0
     highest = _below(1 / max(least, spec.spiking.dt / 0.2))
     possible = f'at most "{highest:g} Hz"' if highest > given.base_rate else None
     if given.max_rate <= given.base_rate:
@@ -220,7 +193,7 @@ def _ensemble_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             + (f"more, and {possible}, or " if possible else "")
             + f'base_rate = "{_below(given.max_rate / 3):g} Hz"',
         )
-    if model.bursting:
+    if by_chance:
         if longest < least:
             yield (
                 (*where, "max_rate"),
@@ -235,7 +208,7 @@ def _ensemble_problems(spec: ProtocolSpec) -> Iterator[Problem]:
                 f"{made.interval_steps} against {made.limit_steps}; expected burst_limit = "
                 f'"{format_time((made.interval_steps + 1) * made.dt)}" or longer',
             )
-    elif given.soma == "lif" and longest <= least:
+    elif made.kind == "lif" and longest <= least:
         yield (
             (*where, "max_rate"),
             f"{given.max_rate:g} Hz cannot be reached with a refractory time of "
@@ -278,7 +251,7 @@ def _step_problems(spec: ProtocolSpec, kind: str) -> Iterator[Problem]:
     }
     if ensembles:
         taus["spiking", "tau_synapse"] = given.tau_synapse
-        taus["spiking", "tau_burst"] = given.tau_burst if kind == "bursting" else 0
+        taus["spiking", "tau_burst"] = given.tau_burst if model.bursting else 0
         taus["spiking", "tau_membrane"] = given.tau_membrane if kind == "lif" else 0
     for place, tau in taus.items():
         if tau and tau < dt:
@@ -417,6 +390,12 @@ def _record_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             ("record", "decomposition"),
             "takes signals apart at the fixed points of the phases, which online plasticity and "
             "spikes do not have; leave it out",
+        )
+    elif spec.record.decomposition and circuitry.circuit(spec.model).convolves:
+        yield (
+            ("record", "decomposition"),
+            "compares signals with those of pseudo-inverses, which convolutions do not have; leave "
+            "it out",
         )
     samples, units = spec.record.samples, spec.record.units
     if isinstance(samples, int) and samples > spec.batch:

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from neurosim.models import circuitry, parameters
 from neurosim.models.initialisers import MATRICES
-from neurosim.specs import ActivationSpec, ModelSpec
+from neurosim.specs import BINARY, ActivationSpec, ModelSpec
 
 
 class Facts(NamedTuple):
@@ -40,9 +40,9 @@ def observed(model: ModelSpec) -> dict[str, dict[str, int]]:
 
 
 def invertible(activation: Any) -> bool:
-    """Whether a transfer function has an inverse, as all that have a name do."""
+    """Whether a transfer function has an inverse."""
     if isinstance(activation, ActivationSpec):
-        return True
+        return activation.name not in BINARY
     return getattr(activation, "domain", None) is not None
 
 

@@ -4,16 +4,19 @@ import dataclasses
 import os
 import re
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from neurosim.building.shipped import find
 from neurosim.circuits.description import Circuit
+from neurosim.circuits.lone_cells import LoneCell, lone
 from neurosim.circuits.populations import Projection
 from neurosim.credit import named
 from neurosim.errors import InputError, NeurosimWarning, arrived, either, unknown
-from neurosim.levels.spiking.neurons import Neurons
+from neurosim.levels.spiking.neurons import PYRAMIDAL, Neurons
 from neurosim.models import circuitry, parameters
 from neurosim.models.initialisers import (
     circuit_weights,
@@ -23,7 +26,8 @@ from neurosim.models.initialisers import (
     weights_named,
 )
 from neurosim.seeds import gaussian, host_stream
-from neurosim.specs import ModelSpec, ProtocolSpec
+from neurosim.specs import CellModelSpec, ModelSpec, ProtocolSpec
+from neurosim.specs.toml import read
 from neurosim.tasks import TASKS
 from neurosim.tasks.data import Data
 from neurosim.tasks.student_teacher import near_teacher
@@ -111,15 +115,14 @@ def _channel(
     """The weights of the channel of a credit."""
     credit, wires = model.credit, circuitry.channel(model)
     assert credit is not None, "only credits have channels"
-    each = circuitry.served(model)
     if credit.init != "file":
-        law = credit.sparse, credit.signs == "congruent", each
-        return feedback_weights(credit.init, W, credit.gain, rng, named(credit).wiring, *law)
+        law = credit.sparse, credit.signs == "congruent", circuitry.served(model)
+        where = named(credit).wiring
+        return feedback_weights(credit.init, W, credit.gain, rng, where, *law, sizes=model.layers)
     file = credit.file or model.projections["W"].file
-    served = [()] * len(wires) if each is None else [(count,) for count in each]
     wanted = {
-        f"{circuitry.CHANNEL}{i}": (model.layers[i], *own, model.layers[above])
-        for (i, above), own in zip(wires, served, strict=True)
+        f"{circuitry.CHANNEL}{i}": shape
+        for (i, _), shape in zip(wires, circuitry.channel_shapes(model), strict=True)
     }
     where = str(located(folder, file))
     arrays = weights_of(str(file), folder, seed, circuitry.names(model, str(file)))
@@ -154,7 +157,7 @@ def _taken(
     """The weights of a projection, or its biases, of a file that has all of them."""
     of = shapes(made, projection)
     if letter == "b":
-        of = [(made.size(s.post),) for s in projection.synapses]
+        of = [(made.biases(s),) for s in projection.synapses]
     numbers = [s.post.layer if letter == "b" else s.number for s in projection.synapses]
     wanted = {f"{letter}{number}": shape for number, shape in zip(numbers, of, strict=True)}
     return weights_named(arrays, wanted, where)
@@ -232,5 +235,16 @@ def neurons(protocol: ProtocolSpec) -> Neurons:
     """The neurons behind every unit at the spiking level."""
     given = protocol.model.spiking
     fields = given.model_dump(exclude={"soma", "neurons", "tau_synapse"})
-    kind = "bursting" if protocol.model.bursting else given.soma
-    return Neurons(kind=kind, count=given.neurons, dt=protocol.spiking.dt, **fields)
+    bursting = protocol.model.bursting and given.soma != PYRAMIDAL
+    kind = "bursting" if bursting else given.soma
+    cell = _shipped_cell(kind) if kind == PYRAMIDAL else None
+    return Neurons(kind=kind, count=given.neurons, dt=protocol.spiking.dt, cell=cell, **fields)
+
+
+@cache
+def _shipped_cell(name: str) -> LoneCell:
+    """A neuron that ships, as a protocol of it would have it."""
+    given = CellModelSpec.model_validate(read(find("neurons", name)).data)
+    cell = lone(given, {}, lambda key, message: None)
+    assert cell is not None, "shipped neurons are sound"
+    return cell

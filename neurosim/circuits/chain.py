@@ -16,15 +16,18 @@ from neurosim.circuits.populations import Group
 class Link(NamedTuple):
     """One layer of a chain, by the names of its cell.
 
-    rate: what it sends up, h; of the output layer what answers. potential: what the transfer
-    function is applied to, a. downward: what it sends down, before any encoding; the rate where
-    nothing is sent down.
+    rate: its activity, h; of the output layer what answers. potential: what the transfer function
+    is applied to, a. downward: what it sends down, before any encoding; what it sends up where
+    nothing is sent down. sent: what it sends up, the rate or what `carried` makes of that alone, as
+    a layer of graded activity does that sends `int(rate > 0)`; None of the rate itself.
     """
 
     group: Group
     rate: str
     potential: str
     downward: str
+    sent: str
+    carried: Expression | None
 
 
 def links(circuit: Circuit) -> tuple[Link, ...] | None:
@@ -38,13 +41,26 @@ def links(circuit: Circuit) -> tuple[Link, ...] | None:
     for synapses in circuit.projection["W"].synapses:
         group = synapses.post
         cell = circuit.cell(group)
-        rate = cell.alias(sent[group] if group in sent else circuit.readout[1])
+        said = cell.alias(sent[group] if group in sent else circuit.readout[1])
         if len(cell.transferred) != 1:
             return None
         (potential,) = cell.transferred
-        downward = _encoded(cell, down[group]) if group in down else rate
-        found.append(Link(group, rate, potential, downward))
+        downward = _encoded(cell, down[group]) if group in down else said
+        rate, carried = _graded(cell, said)
+        found.append(Link(group, rate, potential, downward, said, carried))
     return tuple(found)
+
+
+def _graded(cell: Cell, sent: str) -> tuple[str, Expression | None]:
+    """The activity that is sent, and in which form; what is sent itself, if it is of no other."""
+    right = cell.right(sent) if sent in cell.defined and sent not in cell.states else None
+    if right is not None and len(right.names) == 1:
+        (name,) = map(cell.alias, right.names)
+        if name in cell.defined and name not in cell.states:
+            match cell.right(name).tree.body:
+                case ast.Call(func=ast.Name(id="s")):
+                    return name, right
+    return sent, None
 
 
 def _encoded(cell: Cell, name: str) -> str:

@@ -96,6 +96,23 @@ class Circuit:
             return self.sizes[0]
         return self.population[group.population].size(group.layer)
 
+    def weights(self, synapses: Synapses) -> tuple[int, ...]:
+        """The shape of weights: post- and pre-synaptic units, one each, or a kernel."""
+        if synapses.convolution is not None:
+            return synapses.convolution.weights
+        post = int(self.size(synapses.post))
+        return (post, int(self.size(synapses.pre))) if synapses.dense else (post,)
+
+    def biases(self, synapses: Synapses) -> int:
+        """How many biases the cells have that synapses reach: one each, or one a map."""
+        of = synapses.convolution
+        return self.size(synapses.post) if of is None else of.post[0]
+
+    @cached_property
+    def convolves(self) -> bool:
+        """Whether any units share weights."""
+        return any(s.convolution is not None for s in self.sending)
+
     def place(self, group: Group) -> str:
         """What a trace calls a group: `layer1` where it is the first of its layer."""
         first = next(other for other in self.groups if other.layer == group.layer)

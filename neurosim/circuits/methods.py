@@ -251,7 +251,24 @@ class _Section:
             for layer in population.layers
         ):
             yield "In other layers these inputs are 0."
+        yield from self._convolutions()
         yield from self._starts()
+
+    def _convolutions(self) -> Iterator[str]:
+        """What the signs of convolutions mean."""
+        for projection in self.circuit.projections:
+            of = next((s.convolution for s in projection.synapses if s.convolution), None)
+            if of is None:
+                continue
+            name, apart = symbol(projection.name), f"{of.stride} apart"
+            text = rf"Between layers of maps, $\ast$ convolves with kernels ${name}$ of "
+            text += rf"${of.kernel} \times {of.kernel}$"
+            if of.pool > 1:
+                text += rf", and of windows of ${of.pool} \times {of.pool}$, {apart}, the largest "
+                text += "value arrives"
+            elif of.stride > 1:
+                text += f" that stand {apart}"
+            yield text + r"; $\star$ is summed over all places of a kernel, and a map has one bias."
 
     def _input(self, group: Group, name: str, at: At) -> tuple[str, str]:
         """What reaches an input, where `at` stands for the layer of the group."""
@@ -284,6 +301,7 @@ class _Section:
         if not synapses.weighed:
             return sent
         through = r"\," if synapses.dense else r" \odot "
+        through = through if synapses.convolution is None else r" \ast "
         return symbol(synapses.projection, str(of)) + through + sent
 
     def _sent(self, synapses: Synapses, at: At) -> str:
@@ -400,7 +418,9 @@ class _Section:
             writes = self._names(population, at, dict(projection.remembered))
             sides.append(Writing(writes, self._functions(population, at)).part(side.tree.body))
         post, pre = held(sides[0], PRODUCT), sides[1]
-        if synapses.dense:
+        if synapses.convolution is not None:
+            mean = rf"\left\langle {post} \star {held(pre, PRODUCT)} \right\rangle"
+        elif synapses.dense:
             mean = rf"\left\langle {post}\,{transposed(pre)[0]} \right\rangle"
         else:
             mean = rf"\left\langle {post} \odot {held(pre, PRODUCT)} \right\rangle"

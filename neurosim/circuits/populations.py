@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from neurosim.circuits.cells import Cell
 from neurosim.circuits.expressions import Expression
+from neurosim.circuits.maps import Convolution
 from neurosim.circuits.wires import Wire
 
 UNPROBED = ("fixed", "tied")
@@ -51,6 +52,7 @@ class Synapses(NamedTuple):
 
     number: of the weights, i of the wire. pre: None for the input. dense: whether all units of the
     one reach all of the other. weighed: whether they have weights; else the quantity itself comes.
+    convolution: of units that share weights; None of others.
     """
 
     projection: str
@@ -61,6 +63,7 @@ class Synapses(NamedTuple):
     received: str
     dense: bool
     weighed: bool
+    convolution: Convolution | None = None
 
     @property
     def descends(self) -> bool:

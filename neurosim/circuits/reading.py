@@ -8,6 +8,7 @@ from neurosim.circuits.cell_tables import CellTables
 from neurosim.circuits.cells import STEP, Cell
 from neurosim.circuits.description import FUNCTIONS, SIGNALS, Circuit
 from neurosim.circuits.expressions import Expression, ExpressionError, parse
+from neurosim.circuits.maps import Convolution, Maps
 from neurosim.circuits.populations import Group, Population, Projection, Remembered, Synapses
 from neurosim.circuits.tables import ATTENUATION, TEACHING, Key, Tables, Wrong, misnamed
 from neurosim.circuits.variables import clashes
@@ -193,12 +194,47 @@ class _Reading:
                 self._fit(name, way, *ends)
                 number = i if way.runs else above
                 names = way.pre.name, way.post.name
-                found.append(
-                    Synapses(name, number, ends[0], names[0], ends[1], names[1], way.dense, weighed)
-                )
+                shared = self._convolution(name, *ends)
+                between = ends[0], names[0], ends[1], names[1]
+                found.append(Synapses(name, number, *between, way.dense, weighed, shared))
         if not found and all(self.layers.values()):  # none is missing: there are hidden layers
             self._say(("projections", name, "wire"), self._nothing(way))
+        self._check_kernel(name, way, found)
         return tuple(found)
+
+    def _convolution(self, name: str, pre: Group | None, post: Group) -> Convolution | None:
+        """How a projection with a kernel convolves between two layers of maps."""
+        given = self.tables.projections[name]
+        sizes = [self.tables.layers[0] if pre is None else self._size(*pre), self._size(*post)]
+        down = pre is not None and pre.layer > post.layer
+        shapes = [size.shape for size in sizes if isinstance(size, Maps)]
+        if given.kernel is None or len(shapes) < 2:
+            return None
+        below, above = reversed(shapes) if down else shapes
+        found = Convolution(below, above, given.kernel, given.pool, given.stride, down)
+        if found.misfit is not None:
+            self._say(("projections", name, "stride"), found.misfit)
+        return found
+
+    def _check_kernel(self, name: str, way: Wire, found: Sequence[Synapses]) -> None:
+        given = self.tables.projections[name]
+        if given.kernel is None:
+            for key in ("pool", "stride"):
+                if getattr(given, key) != 1:
+                    self._say(
+                        ("projections", name, key), "is about a convolution; give it a kernel, too"
+                    )
+        elif not way.dense:
+            self._say(
+                ("projections", name, "kernel"),
+                "'=>' is one to one; expected '->', a wire from units to many",
+            )
+        elif found and all(s.convolution is None for s in found):
+            self._say(
+                ("projections", name, "kernel"),
+                "joins no two layers of maps; expected layers given by their maps, rows and "
+                "columns, such as layers = [[1, 28, 28], [8, 14, 14], 10]",
+            )
 
     def _standing(self, name: str, end: End, layer: int, defines: bool) -> list[str]:
         """The population that an end means in a layer; none if there is none.

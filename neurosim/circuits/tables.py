@@ -10,7 +10,7 @@ from neurosim.circuits.wires import INPUT
 NAME = re.compile(r"[A-Za-z](\w*[A-Za-z_])?", re.ASCII)
 """Of populations, projections and cells; traces put the number of a layer behind them."""
 
-TRACED = ("b", "phase", "duration", "teaching", "unit", "moment", "presentation", "seed")
+TRACED = ("b", "phase", "duration", "teaching", "unit", "map", "moment", "presentation", "seed")
 """What traces call other things beside projections."""
 
 ATTENUATION, TEACHING = "attenuation", "teaching"

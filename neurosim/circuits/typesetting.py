@@ -12,6 +12,8 @@ TRANSFER = {
     "tanh": "tanh(a)",
     "sigmoid": "1/(1 + exp(-a))",
     "softplus": "log(1 + exp(a))",
+    "sign": "int(a > 0)",
+    "bernoulli": "int(rand() < 1/(1 + exp(-a)))",
 }
 """Transfer functions by name; `slope` is that of the leaky ReLU."""
 
@@ -64,7 +66,8 @@ def transfer_of(given: tuple[str | None, float | None]) -> str:
     def named(other: str) -> str:
         return number(slope) if other == "slope" and slope is not None else symbol(other)
 
-    return f"$s(a) = {formula(parse(TRANSFER[name]), named)}$"
+    text = parse(TRANSFER[name], {"rand": 0})
+    return f"$s(a) = {formula(text, named)}$"
 
 
 def derivative(of: str) -> str:

@@ -33,6 +33,7 @@ from neurosim.cli.options import (
     Start,
 )
 from neurosim.cli.pictures import columns, drawing, figure_at, pictures
+from neurosim.cli.publishing import cite, report
 from neurosim.errors import InputError
 from neurosim.process.caller import on_terminal
 from neurosim.traces.naming import beside, located, stem
@@ -441,6 +442,9 @@ def analyze(
         output.result(found.report | {"figures": drawn}, "\n".join(words))
 
 
+app.command()(report)
+
+
 @app.command()
 def repair(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The trace of a killed run.")],
@@ -484,3 +488,6 @@ def list_(
         for entry in entries:
             report.setdefault(entry["kind"], []).append(entry)
         output.result(report, in_words(entries, columns() if on_terminal(sys.stdout) else None))
+
+
+app.command()(cite)

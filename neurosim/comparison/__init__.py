@@ -8,6 +8,7 @@ two levels, two values of a parameter, two models, two seeds. What can be held a
 unit by unit has its difference; of the rest there is how large it is in both.
 """
 
+import html
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, NamedTuple
@@ -80,6 +81,14 @@ class Comparison(NamedTuple):
     curves: dict[str, list[tuple[np.ndarray, np.ndarray]]]
     sent: dict[int, tuple[str, ...]]
     trains: list[tuple[str, Trains, Trains]]
+
+    def __repr__(self) -> str:
+        a, b = (self.report[side]["path"] for side in "ab")
+        return f"<Comparison of {a} and {b}>"
+
+    def _repr_html_(self) -> str:
+        """What `in_words` says, which notebooks show."""
+        return f"<pre>{html.escape(in_words(self.report))}</pre>"
 
 
 def hold(a: str | PathLike[str], b: str | PathLike[str]) -> Comparison | Recorded:

@@ -15,7 +15,7 @@ from neurosim.circuits.description import Circuit
 from neurosim.circuits.populations import Group
 from neurosim.comparison.sides import Shown, Side
 from neurosim.errors import InputError
-from neurosim.levels.spiking.neurons import Neurons
+from neurosim.levels.spiking.neurons import PYRAMIDAL, Neurons
 from neurosim.networks.circuit import CircuitDynamics
 from neurosim.networks.dynamics import State, Target
 from neurosim.networks.network import Network
@@ -58,6 +58,8 @@ class Scattering:
         self, shown: Shown, layer: int, variable: str, phase: int, level: np.ndarray, window: float
     ) -> np.ndarray:
         """Of a mean over `window` (s) near `level` (…, units); NaN where no law is known."""
+        if self.side.spikes and self.neurons.kind == PYRAMIDAL:
+            return np.full_like(level, np.nan)  # no law is known of how regularly these spike
         carrier = self.side.carrier(layer, variable) if self.side.spikes else None
         own = None if carrier is None else self._counting(carrier, level, window)
         scatter = self._scatter(shown.number, phase)

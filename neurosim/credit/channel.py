@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from neurosim.functions.quantization import Quantizer
 from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Layers, Network, Weights
+from neurosim.networks.wirings import transposed
 
 
 class Passage(eqx.Module):
@@ -65,8 +66,8 @@ def backprop(
     passage: Passage = WHOLE,
 ) -> Layers:
     """Through the layers by the transposes: −∂ℓ/∂h_i for every layer [T 5.61]."""
-    back = tuple(w.T for w in weights.W[1:])
-    return _through_layers(network, back, now, label, passage)
+    back = tuple(map(transposed, weights.W[1:]))
+    return _through_layers(network, weights, back, now, label, passage)
 
 
 def skipped_backprop(
@@ -80,8 +81,9 @@ def skipped_backprop(
     """Past the layers by C_i = W_{i+1}^T … W_L^T: the slopes of the layers above are left out."""
     top = passage.top(network, now, label)
     signals = [passage.sent(now.slope[-1], top)]
-    for w in reversed(weights.W[1:]):
-        signals.append(w.T @ signals[-1])
+    for i in range(network.depth - 1, 0, -1):
+        C, h = transposed(weights.W[i]), now.rate[i - 1]
+        signals.append(network.back(weights, i, C, signals[-1], h))
     return _past_layers(top, tuple(reversed(signals[1:])), passage)
 
 
@@ -94,7 +96,7 @@ def random_backprop(
     passage: Passage = WHOLE,
 ) -> Layers:
     """Through the layers by Q_i, of shape (n_i, n_{i+1}) [T 3.18]: feedback alignment."""
-    return _through_layers(network, weights.Q, now, label, passage)
+    return _through_layers(network, weights, weights.Q, now, label, passage)
 
 
 def bidirectional_feedback_alignment(
@@ -106,7 +108,7 @@ def bidirectional_feedback_alignment(
     passage: Passage = WHOLE,
 ) -> Layers:
     """The same [T 3.23], where the feedback weights begin with Q_0, of the input."""
-    return _through_layers(network, weights.Q[1:], now, label, passage)
+    return _through_layers(network, weights, weights.Q[1:], now, label, passage)
 
 
 def skipped_random_backprop(
@@ -129,12 +131,18 @@ def skipped_random_backprop(
 
 
 def _through_layers(
-    network: Network, back: Layers, now: Readout, label: Float[Array, " n"], passage: Passage
+    network: Network,
+    weights: Weights,
+    back: Layers,
+    now: Readout,
+    label: Float[Array, " n"],
+    passage: Passage,
 ) -> Layers:
     teaching = [passage.top(network, now, label)]
     for i in range(network.depth - 1, 0, -1):
         sent = passage.sent(now.slope[i], teaching[-1])
-        teaching.append(passage.arrived(i, back[i - 1] @ sent))
+        brought = network.back(weights, i, back[i - 1], sent, now.rate[i - 1])
+        teaching.append(passage.arrived(i, brought))
     return tuple(reversed(teaching))
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Scalar
 
 from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Layers, Network, Weights
+from neurosim.networks.wirings import transposed
 
 
 def _teaching(now: Readout, targets: list[Array]) -> Layers:
@@ -66,7 +67,8 @@ def gradient_targets(
     error = network.loss.error(h[-1], label)
     if network.depth == 1:
         return (-error,)
-    below = weights.W[-1].T @ (now.slope[-1] * error)
+    sent, C = now.slope[-1] * error, transposed(weights.W[-1])
+    below = network.back(weights, network.depth - 1, C, sent, h[-2])
     targets = _descend(h[-2] - step * below, network.depth - 1, _difference(network, weights, h))
     return _teaching(now, [h[-1] - error, *targets])
 

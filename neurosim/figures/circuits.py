@@ -107,6 +107,8 @@ def _what(projection: Projection) -> str:
     if not projection.weighed:
         return "one to one, without weights"
     kind = "all to all" if projection.wire.dense else "one to one"
+    if any(s.convolution is not None for s in projection.synapses):
+        kind = "convolution between maps"
     if projection.post is not None:
         return f"{kind}, learns"
     return f"{kind}, {projection.rule}"

@@ -51,6 +51,7 @@ def recording(trace: str | PathLike[str], out: str | PathLike[str] | None = None
     return save(figure, Path(out) if out else beside(trace, ".png"))
 
 
+@matplotlib.rc_context(STYLE)
 def recording_figure(tree: xarray.DataTree) -> Figure:
     """The same as a figure of matplotlib."""
     if "model" not in tree.attrs:

@@ -435,10 +435,15 @@ def save(figure: Figure, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         about = {"Software": SOFTWARE} if path.suffix == ".png" else None
         with matplotlib.rc_context(STYLE | TEXT):
-            if (layout := figure.get_layout_engine()) is not None:
-                layout.execute(figure)  # matplotlib would lay it out twice, half of the time
-                figure.set_layout_engine("none")
+            laid_out(figure)
             figure.savefig(path, dpi="figure", metadata=about)
     except OSError as error:
         raise InputError(f"{path}: cannot be written there: {error.strerror}") from error
     return path
+
+
+def laid_out(figure: Figure) -> None:
+    """Its parts are where they will be; matplotlib would lay them out twice, half of the time."""
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.execute(figure)
+        figure.set_layout_engine("none")

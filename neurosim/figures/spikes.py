@@ -39,6 +39,15 @@ def raster(
     Raises:
         InputError: the trace holds no spikes, or `out` cannot be written.
     """
+    figure = raster_figure(trace, presentation, sample)
+    return save(figure, Path(out) if out else beside(trace, "-raster.png"))
+
+
+@matplotlib.rc_context(STYLE)
+def raster_figure(
+    trace: str | PathLike[str], presentation: int | None = None, sample: int | None = None
+) -> Figure:
+    """The figure that `raster` saves."""
     path = Path(trace)
     with studying(trace) as tree:
         shown = Trace(trace, tree)
@@ -46,8 +55,7 @@ def raster(
             raise InputError(f"{path}: holds no spikes; they are recorded at the spiking level")
         scene = shown.scene(presentation, shown.first(sample), shown.seeds[0])
         number = max(shown.recorded()) if presentation is None else presentation
-        figure = _figure(shown, scene, number, shown.samples[0] if sample is None else sample)
-    return save(figure, Path(out) if out else beside(trace, "-raster.png"))
+        return _figure(shown, scene, number, shown.samples[0] if sample is None else sample)
 
 
 def in_burst(times: np.ndarray, nodes: np.ndarray, limit: float) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Neural transfer functions s: the function, its inverse, its derivative and where the inverse is.
 
 A user's own activation is any object with the four members of `Activation`; a plain function
-becomes one through `Elementwise`.
+becomes one through `Elementwise`. Where units are stochastic, what is said here is their mean.
 """
 
 from abc import abstractmethod
@@ -111,6 +111,51 @@ class Softplus(Activation):
         return jax.nn.sigmoid(a)
 
 
+class Sign(Activation):
+    """s(a) = 1 for a > 0, 0 otherwise.
+
+    The sign of Lee et al. 2015, which is 0 where others have −1. It is flat, so that nothing can be
+    learned from its slope.
+    """
+
+    domain = None
+
+    def __call__(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return (a > 0).astype(a.dtype)
+
+    def inverse(self, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        raise TypeError("a sign has no inverse")
+
+    def derivative(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return jnp.zeros_like(a)
+
+
+class Bernoulli(Activation):
+    """s(a) = 1 with probability 1/(1 + exp(-a)), 0 otherwise.
+
+    A stochastic binary unit [Lee et al. 2015, eq. 33]. Called without a draw it gives its mean, the
+    probability, whose slope is the one that rules know: the biased gradient estimator of Raiko et
+    al. 2014 [Lee et al. 2015, eq. 34].
+    """
+
+    domain = None
+
+    def __call__(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return jax.nn.sigmoid(a)
+
+    def sampled(
+        self, a: Float[Array, "*shape"], drawn: Float[Array, "*shape"]
+    ) -> Float[Array, "*shape"]:
+        """1 where a number that was drawn uniformly between 0 and 1 lies below the probability."""
+        return (drawn < self(a)).astype(a.dtype)
+
+    def inverse(self, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        raise TypeError("a stochastic unit has no inverse")
+
+    def derivative(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return jax.nn.sigmoid(a) * jax.nn.sigmoid(-a)
+
+
 class Elementwise(Activation):
     """A plain function as an activation; its derivative by automatic differentiation.
 
@@ -164,4 +209,6 @@ ACTIVATIONS: dict[str, type[Activation]] = {
     "tanh": Tanh,
     "sigmoid": Sigmoid,
     "softplus": Softplus,
+    "sign": Sign,
+    "bernoulli": Bernoulli,
 }

@@ -5,6 +5,7 @@ length, recorded or not, so that neither recording nor chunking can change a num
 first axis of everything.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,6 +32,7 @@ class Engine(Course):
     """What a run does with a model: presentations that change it, and looks that do not."""
 
     presentations: Scalar | int
+    test_draws: int = eqx.field(static=True, default=1)
     decompose: bool = eqx.field(static=True, default=False)
 
     # ------------------------------------------------------------------- one presentation
@@ -221,7 +223,8 @@ class Engine(Course):
     ) -> tuple[Float[Array, " seed"], Float[Array, " seed"], Float[Array, " seed"]]:
         """Free phases on a data set, per seed: mean loss, fraction wrong, fraction settled.
 
-        keys: one a seed, for the noise. A normalised network is so over the data set.
+        keys: one a seed, for the noise. A normalised network is so over the data set. The answers
+        of stochastic units are averaged over `test_draws`, as probabilities where they are such.
         """
         count = data[0].shape[-2]
         ids = jnp.broadcast_to(jnp.arange(count), (keys.shape[0], count))
@@ -236,15 +239,45 @@ class Engine(Course):
             held = partial(Course.drives, phase=self.phases[0])
             drive = engine._each(held, weights, batch.x, target)
             start = self._rest(weights, batch)
-            given = (), None, self.phases[0], drive, keys, start
-            _, ended = engine._settle_phase(weights, batch, *given)
-            return engine._scores(ended.readout.rate[-1], batch.y, ended.report)
+
+            def answered(keys: Key[Array, " seed"]) -> tuple[Array, Report]:
+                drawn = engine._each(Course.sampled, drive, keys, batch.ids)
+                given = (), None, self.phases[0], drawn, keys, start
+                _, ended = engine._settle_phase(weights, batch, *given)
+                return ended.readout.rate[-1], ended.report
+
+            output, report = engine._averaged(answered, keys)
+            return engine._scores(output, batch.y, report)
 
         def mean(scores: Float[Array, "rounds seed size"]) -> Float[Array, " seed"]:
             return jnp.mean(jnp.moveaxis(scores, 0, 1).reshape(len(keys), -1)[:, :count], axis=1)
 
         loss, wrong, settled = jax.lax.map(one_round, order)
         return mean(loss), mean(wrong), mean(settled)
+
+    def _averaged(
+        self,
+        answered: Callable[[Key[Array, " seed"]], tuple[Array, Report]],
+        keys: Key[Array, " seed"],
+    ) -> tuple[Array, Report]:
+        """The answer of the network, averaged over so many draws as are asked for.
+
+        Of a softmax probabilities are averaged [Lee et al. 2015, section 3.3], and said again by
+        their logarithms.
+        """
+        if self.test_draws == 1:
+            return answered(keys)
+        softmax = self.network.loss.output == "softmax"
+        split = jax.vmap(lambda key: jax.random.split(key, self.test_draws), out_axes=1)(keys)
+
+        def one(total: Array, keys: Key[Array, " seed"]) -> tuple[Array, Report]:
+            output, report = answered(keys)
+            return total + (jax.nn.softmax(output) if softmax else output), report
+
+        empty = jnp.zeros_like(jax.eval_shape(lambda: answered(keys)[0]))
+        total, reports = jax.lax.scan(one, empty, split)
+        mean = total / self.test_draws
+        return jnp.log(mean) if softmax else mean, jax.tree.map(lambda a: a[-1], reports)
 
     def _scores(self, output: Array, labels: Array, report: Report) -> tuple[Array, Array, Array]:
         """Loss, error and whether it settled, of every seed and sample; NaN without an end."""

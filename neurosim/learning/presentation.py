@@ -26,9 +26,11 @@ from neurosim.levels.simulator import Batch, Phase
 from neurosim.networks.circuit import CircuitDynamics
 from neurosim.networks.dynamics import Drive, State, Target, rest
 from neurosim.networks.network import Network
+from neurosim.networks.vocabulary import DRAWN, drawing
 from neurosim.plasticity.channel import ChannelLearning
 from neurosim.plasticity.learning import Moment
 from neurosim.plasticity.local import LocalLearning
+from neurosim.seeds import substream
 
 FREE = Phase("free", 0.0, False, "none", ())
 FROZEN = FREE._replace(teaching="frozen")
@@ -164,6 +166,7 @@ class Course(eqx.Module):
             settle = partial(self._settle_phase, weights, batch, times, drawn[first])
             held = partial(Course.drives, phase=phases[0])
             drive = self._each(held, weights, batch.x, free)
+            drive = self._each(Course.sampled, drive, keys[0], batch.ids)
             if len(phases) == 1:
                 target = self._targets(phases[0], batch.y, output)
                 state, ended = settle(phases[0], replace(drive, target=target), keys[first], state)
@@ -265,6 +268,23 @@ class Course(eqx.Module):
             size = (circuit.size(group),)
             found[f"{circuit.place(group)}.{name}"] = jax.vmap(
                 lambda k, m=mean, s=spread, n=size: _of_a_sign(k, m, s, n, dtype)
+            )(own)
+        return replace(drive, changed=found)
+
+    def sampled(self, drive: Drive, key: PRNGKeyArray, ids: Int[Array, " batch"]) -> Drive:
+        """The drives of one seed with what stochastic units draw, of each sample its own.
+
+        key: of the first phase, so that a unit keeps its draw all through a presentation and phases
+        differ by what is taught alone.
+        """
+        circuit, found = self.dynamics.circuit, dict(drive.changed)
+        key = substream(key, "units")
+        keys = jax.vmap(lambda sample: jax.random.fold_in(key, sample))(ids)
+        for number, group in enumerate(drawing(circuit, self.network)):
+            own = jax.vmap(lambda k, number=number: jax.random.fold_in(k, number))(keys)
+            shape, dtype = (circuit.size(group),), drive.x.dtype
+            found[f"{circuit.place(group)}.{DRAWN}"] = jax.vmap(
+                lambda k, shape=shape, dtype=dtype: jax.random.uniform(k, shape, dtype)
             )(own)
         return replace(drive, changed=found)
 

@@ -57,6 +57,12 @@ def channel_problems(spec: ProtocolSpec, circuit: Circuit) -> Iterator[Problem]:
             )
         return
     yield from _weights(model, asked)
+    if "signs" in asked and credit.wiring == "direct" and circuit.convolves:
+        yield (
+            (*where, "signs"),
+            f"'congruent': {name} skips layers, and what it skips here has convolutions, whose "
+            "product is no matrix; leave it out, or take rbp",
+        )
     if "update_bits" in asked and callable(circuit.projection["W"].rule):
         yield (
             (*where, "update_bits"),

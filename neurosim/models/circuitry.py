@@ -9,6 +9,7 @@ import numpy as np
 from neurosim.circuits import reading, starts
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import Expression, ExpressionError, parse
+from neurosim.circuits.maps import Convolution
 from neurosim.circuits.populations import Group, Projection
 from neurosim.circuits.tables import Tables
 from neurosim.credit import named
@@ -17,7 +18,7 @@ from neurosim.models import parameters
 from neurosim.models.channels import channel_problems
 from neurosim.models.conditions import Problem, credit_problems, unknown_credit
 from neurosim.models.initialisers import MATRICES
-from neurosim.networks.wirings import WIRINGS
+from neurosim.networks.wirings import WIRINGS, shared
 from neurosim.plasticity import FORWARD_RULES, PROBES
 from neurosim.specs import (
     CreditSpec,
@@ -91,6 +92,23 @@ CHANNEL = "Q"
 def channel(model: ModelSpec) -> list[tuple[int, int]]:
     """Of every feedback matrix of such a channel, the layer it belongs to and that it hears."""
     return WIRINGS[named(model.credit).wiring](model.depth)
+
+
+def convolutions(model: ModelSpec) -> list[Convolution | None]:
+    """Of every feedback matrix of such a channel, the convolution whose kernel it replaces."""
+    return shared(
+        named(model.credit).wiring, [s.convolution for s in circuit(model).projection["W"].synapses]
+    )
+
+
+def channel_shapes(model: ModelSpec) -> list[tuple[int, ...]]:
+    """The shapes of the feedback weights of such a channel."""
+    found: list[tuple[int, ...]] = []
+    each = served(model)
+    for k, ((i, above), of) in enumerate(zip(channel(model), convolutions(model), strict=True)):
+        own = () if each is None else (each[k],)
+        found.append((model.layers[i], *own, model.layers[above]) if of is None else of.weights)
+    return found
 
 
 def served(model: ModelSpec) -> list[int] | None:
@@ -379,6 +397,14 @@ def unspoken(model: ModelSpec, level: str) -> Iterator[str]:
 def spiking_problems(model: ModelSpec) -> Iterator[Problem]:
     """What keeps a sound circuit from spiking."""
     found = circuit(model)
+    for projection in found.projections:
+        if any(s.convolution is not None for s in projection.synapses):
+            yield (
+                ("level",),
+                f"{projection.name} convolves, and spiking synapses have a weight each, with no "
+                "windows of which the largest counts; convolutions run at the equilibrium and rate "
+                "levels",
+            )
     kinds = set()
     for population in found.populations:
         if population.cell.firing is not None:

@@ -51,6 +51,8 @@ def credit_problems(spec: ProtocolSpec, circuit: Circuit) -> Iterator[Problem]:
     yield from _taught(model, circuit)
     yield from _channel(model, credit)
     yield from _auxiliary_outputs(model)
+    if circuit.convolves:
+        yield from _convolved(model, credit)
     if credit.exact:
         yield from _exact_inverses(spec)
     if credit.normalized:
@@ -143,6 +145,36 @@ def _channel(model: ModelSpec, credit: Credit) -> Iterator[Problem]:
         yield (
             ("model", "form"),
             f"{called(model)} sends its targets through g of the {credit.form} form; leave it out",
+        )
+
+
+def _convolved(model: ModelSpec, credit: Credit) -> Iterator[Problem]:
+    """What cannot be said of feedback weights where some of W are kernels."""
+    given, where = model.credit, ("model", "credit")
+    assert given is not None, "asked of models with a credit"
+    if credit.exact:
+        yield (
+            (*where, "name"),
+            f"{called(model)} keeps inverses of W, and a convolution has no inverse that is one; "
+            "expected such as dtp-ai or original-dtp, whose feedback weights are learned",
+        )
+    elif WIRINGS[credit.wiring](model.depth) and given.init in ("exact-inverse", "pseudo-inverse"):
+        yield (
+            (*where, "init"),
+            f"{given.init!r}: a convolution has no inverse that is one; expected 'random', "
+            "'xavier', 'transpose' or 'file'",
+        )
+    elif given.init == "transpose" and credit.wiring == "direct":
+        yield (
+            (*where, "init"),
+            f"'transpose': {called(model)} skips layers, and a product of convolutions is no "
+            "matrix; expected 'random', 'xavier' or 'file'",
+        )
+    if given.per == "weight":
+        yield (
+            (*where, "per"),
+            "'weight': a weight of a kernel serves many neurons, whose errors it cannot have one "
+            "channel for; expected 'neuron'",
         )
 
 

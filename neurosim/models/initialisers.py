@@ -1,5 +1,6 @@
 """The weights that a network starts from, drawn by NumPy in float64."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,16 +12,19 @@ from neurosim.circuits.expressions import ELEMENTARY, nernst
 from neurosim.circuits.populations import Projection
 from neurosim.circuits.starts import DRAWS, RANDOM, in_order, start
 from neurosim.errors import InputError
-from neurosim.networks.wirings import random_channel, ways
+from neurosim.networks.wirings import WIRINGS, random_channel, transposed, ways
 
 
 def drawn(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """One random matrix (post, pre), or vector where one reaches one, of gain 1.
+    """One random matrix (post, pre), vector where one reaches one, or kernel, of gain 1.
 
     `lecun`, `normal`: Gaussian of variance 1/n_pre; `xavier`: of variance 2/(n_post + n_pre);
     `orthogonal`: orthonormal rows or columns; `uniform`: within ± 1; `rand`: within 0 and 1.
+    Of a kernel (maps, maps below, rows, columns) n_pre are all that one unit hears, n_post all that
+    hear one, and a row holds what a unit hears.
     """
-    n_out, n_in = shape if len(shape) == 2 else (*shape, 1)
+    n_out, n_in = shape[:2] if len(shape) > 1 else (*shape, 1)
+    n_out, n_in = (n * math.prod(shape[2:]) for n in (n_out, n_in))
     if kind == "rand":
         return rng.random(shape)
     if kind == "uniform":
@@ -32,10 +36,24 @@ def drawn(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nda
         case "xavier":
             return draw * np.sqrt(2 / (n_in + n_out))
         case "orthogonal":
-            u, _, vt = np.linalg.svd(draw, full_matrices=False)
-            return u @ vt
+            rows = draw.reshape(shape[0], -1)
+            u, _, vt = np.linalg.svd(rows, full_matrices=False)
+            return (u @ vt).reshape(shape)
         case _:
             raise ValueError(f"no draw {kind!r}")
+
+
+def identity(shape: tuple[int, ...]) -> np.ndarray:
+    """What sends every unit on as it is, as far as there are as many."""
+    if len(shape) == 1:
+        return np.ones(shape)
+    found = np.zeros(shape)
+    same = np.arange(min(shape[:2]))
+    if len(shape) == 2:
+        found[same, same] = 1
+    else:
+        found[same, same, (shape[2] - 1) // 2, (shape[3] - 1) // 2] = 1
+    return found
 
 
 def _exprel(x: Any) -> Any:
@@ -79,17 +97,14 @@ def circuit_weights(
             circuit, circuit.projection[name], starts[name], parameters, streams, found
         )
     if circuit.biased is not None:
-        zeros = [np.zeros(circuit.size(s.post)) for s in circuit.biased.synapses]
+        zeros = [np.zeros(circuit.biases(s)) for s in circuit.biased.synapses]
         found["b"] = given.get("b", zeros)
     return found
 
 
 def shapes(circuit: Circuit, projection: Projection) -> list[tuple[int, ...]]:
-    """Of the weights of a projection: (post-synaptic, pre-synaptic) units, or one each."""
-    return [
-        (circuit.size(s.post), circuit.size(s.pre)) if s.dense else (circuit.size(s.post),)
-        for s in projection.synapses
-    ]
+    """Of the weights of a projection: (post-synaptic, pre-synaptic) units, one each, or kernels."""
+    return [circuit.weights(s) for s in projection.synapses]
 
 
 def _started(
@@ -104,7 +119,7 @@ def _started(
     kind, gain = begins
     of, where = shapes(circuit, projection), f"projections.{projection.name}"
     if kind == "identity":  # one to one, every weight is one of the diagonal
-        return [gain * (np.eye(*shape) if len(shape) == 2 else np.ones(shape)) for shape in of]
+        return [gain * identity(shape) for shape in of]
     if kind in ("zeros", "ones"):
         return [np.full(shape, gain if kind == "ones" else 0.0) for shape in of]
     rng = streams(projection.name)
@@ -129,7 +144,8 @@ def _started(
         if array.shape != shape:
             raise InputError(
                 f"{where}.init: {kind!r} has shape {array.shape} in layer {number}; expected "
-                f"{shape}: (post-synaptic, pre-synaptic) units"
+                f"{shape}: "
+                + ("a kernel" if len(shape) == 4 else "(post-synaptic, pre-synaptic) units")
             )
         if not np.isfinite(array).all():
             raise InputError(
@@ -149,26 +165,30 @@ def feedback_weights(
     sparse: float | None = None,
     congruent: bool = False,
     each: Sequence[int] | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> list[np.ndarray]:
     """The feedback weights of a wiring for given W_1 … W_L, in float64.
 
     `exact-inverse` W_{i+1}⁻¹, `pseudo-inverse` W_{i+1}^†, `transpose` W_{i+1}^T, of the product of
     the weights in between where there are several; `random` and `xavier` as
     `neurosim.networks.wirings.random_channel` has them. each: of every layer, how many weights of a
-    neuron have a channel of their own.
+    neuron have a channel of their own. sizes: n_0 … n_L, where some of W are kernels.
     """
     feedback = []
-    for k, way in enumerate(ways(wiring, forward)):
-        n_above, n = way.shape
+    sizes = sizes or [forward[0].shape[1], *(len(w) for w in forward)]
+    ends = WIRINGS[wiring](len(forward))
+    for k, (way, (i, above)) in enumerate(zip(ways(wiring, forward), ends, strict=True)):
+        n, n_above = sizes[i], sizes[above]
         match kind:
             case "exact-inverse":
                 q = np.linalg.inv(way)
             case "pseudo-inverse":
                 q = np.linalg.pinv(way)
             case "transpose":
-                q = way.T
+                q = transposed(way)
             case "random" | "xavier":
                 shape = (n, n_above) if each is None else (n, each[k], n_above)
+                shape = shape if way is None or way.ndim == 2 else way.shape
                 draw = rng.standard_normal(shape) if sparse is None else rng.random(shape)
                 q = random_channel(kind, draw, way, gain, sparse, congruent)
             case _:

@@ -14,6 +14,7 @@ from neurosim.circuits.chain import Link, links
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.expressions import Expression
 from neurosim.circuits.populations import Group, Synapses
+from neurosim.networks import convolution
 from neurosim.networks.dynamics import (
     Drive,
     Dynamics,
@@ -27,17 +28,20 @@ from neurosim.networks.dynamics import (
 )
 from neurosim.networks.elementary import ELEMENTARY
 from neurosim.networks.network import Layers, Network, Weights
+from neurosim.networks.vocabulary import DRAWN, drawing, functions
 
 CircuitWeights = dict[str, Layers]
 """Projection → its weights in the order of their numbers, (n_post, n_pre) each, (n,) where one
-reaches one; `b`: biases of the cells that have some, in the order of their layers; and as
-`population.name` the values of parameters that every cell has its own of, which never change."""
+reaches one, a kernel where positions share them; `b`: biases of the cells that have some, in the
+order of their layers; and as `population.name` the values of parameters that every cell has its own
+of, which never change."""
 
 
 class Signals(NamedTuple):
     """What a state means to a run: the answer, and all that the rules look at.
 
-    rate: of layer L alone, what the network answers. of: by `place.quantity`.
+    rate: of layer L alone, what the network answers. of: by `place.quantity`; as `place.rand` what
+    stochastic units have drawn.
     """
 
     rate: Layers
@@ -99,14 +103,15 @@ class CircuitDynamics(Dynamics):
     ) -> Drive:
         """What a phase holds fixed for one sample; what the input brings is computed once."""
         brought = {
-            f"{s.projection}{s.number}": _through(s, self._weight(weights, s), x)
+            f"{s.projection}{s.number}": _through(s, self.weight(weights, s), x)
             for synapses in self.circuit.arriving.values()
             for s in synapses
             if s.pre is None
         }
         return Drive(x, brought, target)
 
-    def _weight(self, weights: CircuitWeights, synapses: Synapses) -> Array | None:
+    def weight(self, weights: CircuitWeights, synapses: Synapses) -> Array | None:
+        """Those of one layer of a projection; None where it has none."""
         if not synapses.weighed:
             return None
         numbers = [s.number for s in self.circuit.projection[synapses.projection].synapses]
@@ -139,7 +144,7 @@ class CircuitDynamics(Dynamics):
         drive, h = self.drive(network, weights, x, Target("none")), x
         found: list[Array] = []
         for i, link in enumerate(chain, start=1):
-            h = self._driven_alone(network, weights, drive, h, link)
+            h = self._driven_alone(network, weights, drive, network.sent(i - 1, h), link)
             h = h if link.rate == link.potential else network.s(i, h)
             found.append(h)
         return tuple(found)
@@ -174,6 +179,9 @@ class CircuitDynamics(Dynamics):
         now = self.at(network, weights, drive, state)
         place = self.circuit.place
         of = {f"{place(group)}.{name}": now.whole(group, name) for group, name in self.looked_at}
+        for group in drawing(self.circuit, network):
+            if (drawn := now.drawn(group)) is not None:
+                of[f"{place(group)}.{DRAWN}"] = drawn
         return Signals((now.whole(*self.circuit.readout),), of)
 
     def look(
@@ -207,19 +215,24 @@ class CircuitDynamics(Dynamics):
         """The same, looked at as a chain of layers too, where it is one: see `layers`."""
         found = dict.fromkeys(self.looked_at)
         for link in links(self.circuit) or ():
-            names = link.rate, link.potential, link.downward
+            names = link.rate, link.potential, link.downward, link.sent
             found |= dict.fromkeys((link.group, name) for name in names)
         return replace(self, looked_at=tuple(found))
 
     def layers(self, network: Network, readout: Signals) -> Readout:
-        """What a readout says of the layers of a chain; of `with_layers`."""
-        found: list[tuple[Array, Array, Array]] = []
+        """What a readout says of the layers of a chain; of `with_layers`.
+
+        The rate of stochastic units is their mean.
+        """
+        found: list[tuple[Array, ...]] = []
+        stochastic = drawing(self.circuit, network)
         for i, link in enumerate(links(self.circuit) or (), start=1):
             place = self.circuit.place(link.group)
-            rate, potential, downward = (
+            drawn, potential, downward = (
                 readout.of[f"{place}.{name}"] for name in (link.rate, link.potential, link.downward)
             )
-            found.append((rate, network.slope(i, potential), downward))
+            rate = network.s(i, potential) if link.group in stochastic else drawn
+            found.append((rate, network.slope(i, potential), downward, drawn))
         return Readout(*zip(*found, strict=True))
 
     def chain(self, weights: CircuitWeights) -> Weights | None:
@@ -343,14 +356,15 @@ class Moment:
         layers = [s.post.layer for s in biased.synapses if s.post.population == group.population]
         if group.layer not in layers:
             return 0.0
-        posts = [s.post for s in biased.synapses]
-        return self.weights["b"][posts.index(group)]
+        at = [s.post for s in biased.synapses].index(group)
+        of, b = biased.synapses[at].convolution, self.weights["b"][at]
+        return b if of is None else convolution.everywhere(of, b)
 
     def _came(self, synapses: Synapses) -> Array:
         if synapses.pre is None:
             assert self.drive is not None, "a network with a state has an input"
             return self.drive.basal[f"{synapses.projection}{synapses.number}"]
-        weight = self.dynamics._weight(self.weights, synapses)
+        weight = self.dynamics.weight(self.weights, synapses)
         return _through(synapses, weight, self._sent(synapses.pre, synapses.sent))
 
     def _sent(self, group: Group, name: str) -> Float[Array, " n"]:
@@ -360,8 +374,12 @@ class Moment:
     def _evaluated(self, group: Group, name: str, of: Callable[[str], Any]) -> Any:
         return self._value(self.circuit.cell(group).right(name), group, of)
 
+    def drawn(self, group: Group) -> Array | None:
+        """What the cells of a group have drawn; None if nothing."""
+        return self._changed.get(f"{self.circuit.place(group)}.{DRAWN}")
+
     def _value(self, text: Expression, group: Group, of: Callable[[str], Any]) -> Any:
-        called = functions(self.circuit, self.network, group)
+        called = functions(self.circuit, self.network, group, self.drawn(group))
         return text({other: of(other) for other in sorted(text.names)}, called)
 
     # --- how states move --------------------------------------------------------------------
@@ -413,7 +431,7 @@ class Moment:
                 if synapses.dense or synapses.pre is None:
                     total = total + self._came(synapses)
                 else:
-                    weight = self.dynamics._weight(self.weights, synapses)
+                    weight = self.dynamics.weight(self.weights, synapses)
                     total = total + _through(synapses, weight, of(synapses.pre, synapses.sent))
             return total
 
@@ -457,34 +475,14 @@ class _Alone(Moment):
     def _came(self, synapses: Synapses) -> Array:
         if synapses.projection != "W":
             return jnp.zeros(self.circuit.size(synapses.post))
-        weight = self.dynamics._weight(self.weights, synapses)
+        weight = self.dynamics.weight(self.weights, synapses)
         return _through(synapses, weight, self._below)
-
-
-def functions(
-    circuit: Circuit, network: Network, group: Group | None
-) -> Mapping[str, Callable[..., Any]]:
-    """What the text of a group may call; that of the input elementary functions alone."""
-    if group is None:
-        return ELEMENTARY
-    i = group.layer + circuit.population[group.population].mirrors
-    i = min(max(i, 1), network.depth)
-
-    def inverse(h: Array) -> Array:
-        return network.activations[i - 1].inverse(h)
-
-    return ELEMENTARY | {
-        "s": lambda a: network.s(i, a),
-        "slope": lambda a: network.slope(i, a),
-        "s_inv": inverse,
-        "t": lambda a: network.decode(i, a),
-        "t_slope": lambda a: network.decode_slope(i, a),
-        "encode": lambda h, b: h if network.form == "autoencoder" else inverse(h) - b,
-    }
 
 
 def _through(synapses: Synapses, weight: Array | None, sent: Array) -> Array:
     """What synapses make of what is sent."""
     if weight is None:
         return sent
+    if synapses.convolution is not None:
+        return convolution.carried(synapses.convolution, weight, sent)
     return weight @ sent if synapses.dense else weight * sent

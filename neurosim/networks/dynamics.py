@@ -83,19 +83,23 @@ class Drive(eqx.Module):
 class Readout(NamedTuple):
     """What a state says of the layers 1 … L of a chain, each a tuple over them.
 
-    rate: what the neuron sends upwards, h_i. slope: s_i'(a_i). downward: what it sends downwards,
+    rate: the activity h_i of the neuron, of stochastic units their mean. drawn: of those what they
+    have drawn, of others the same. slope: s_i'(a_i). downward: what it sends downwards,
     before any encoding. Where a credit has a channel of its own, what that brings: teacher, the
     target h_i + teaching_i; apical, what g_i makes of the layer above, and its potential; carried,
-    of every feedback matrix the error that comes to it.
+    of every feedback matrix the error that comes to it; passed, where that comes through windows,
+    what went up before they chose.
     """
 
     rate: Layers
     slope: Layers
     downward: Layers
+    drawn: Layers = ()
     teacher: Layers = ()
     apical: Layers = ()
     apical_potential: Layers = ()
     carried: Layers = ()
+    passed: tuple[Array | None, ...] = ()
 
 
 class Dynamics(eqx.Module):

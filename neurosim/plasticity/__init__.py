@@ -41,6 +41,10 @@ FEEDBACK_RULES: dict[str, FeedbackRule] = {
         Deferred("neurosim.plasticity.signals:noise_injected"),
         "inverts around noisy targets of the layer above [D 17]",
     ),
+    "noisy-reconstruction": FeedbackRule(
+        Deferred("neurosim.plasticity.signals:noisy_reconstruction"),
+        "predicts the neuron's noisy activity from what the layer above makes of it [D 32, 36]",
+    ),
     "white-noise": FeedbackRule(
         Deferred("neurosim.plasticity.signals:white_noise"),
         "the same on white noise, towards the pseudo-inverse [T A.8, 4.7]",

@@ -25,7 +25,8 @@ from neurosim.levels.simulator import Phase
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights, Signals
 from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Layers, Network, Weights, tie
-from neurosim.networks.wirings import WIRINGS
+from neurosim.networks.vocabulary import DRAWN, functions
+from neurosim.networks.wirings import WIRINGS, shared
 from neurosim.plasticity import FeedbackRule
 from neurosim.plasticity.chains import among, chain_of, layer, part_of, replaced, with_layer
 from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
@@ -164,8 +165,16 @@ class ChannelLearning(eqx.Module):
         if self.credit.form is None:
             errors = map(self.passage.sent, readout.slope, teaching)
             sent = dict(enumerate(errors, start=1))
-            carried = tuple(sent[above] for _, above in WIRINGS[self.credit.wiring](network.depth))
-            return readout._replace(teacher=teacher, carried=carried)
+            wires = WIRINGS[self.credit.wiring](network.depth)
+            carried = tuple(sent[above] for _, above in wires)
+
+            def through(i: int, above: int) -> Array | None:
+                if self.credit.wiring != "layers":
+                    return None
+                return jax.vmap(network.passed, (None, None, 0))(chain, i, readout.rate[i - 1])
+
+            passed = tuple(through(*ends) for ends in wires)
+            return readout._replace(teacher=teacher, carried=carried, passed=passed)
         heard = range(1, len(chain.Q) + 1)
         potential = tuple(
             jax.vmap(network.apical, (None, None, 0))(chain, i, readout.rate[i]) for i in heard
@@ -270,9 +279,10 @@ class ChannelLearning(eqx.Module):
         more = (data,) if self.feedback.sees_data else ()
         given = network, chain, readout, self.noise, key, *more
         signals = asked("model.credit.rule", self.feedback.probe, PROBE, *given)
+        of = shared(self.credit.wiring, network.convolutions or (None,) * network.depth)
         return tuple(
-            t * apical_delta(s, q, self.decays[1])
-            for s, q, t in zip(signals, chain.Q, turn, strict=True)
+            t * apical_delta(s, q, self.decays[1], c)
+            for s, q, t, c in zip(signals, chain.Q, turn, of, strict=True)
         )
 
     # --- memory: there is none --------------------------------------------------------------
@@ -453,13 +463,19 @@ def _as_it_became(
     """What the rule of layer i looks at when the layers below have moved: the way to its old
     target from what they send now."""
     below, found = x, dict(readout.of)
+    synapses = dynamics.circuit.projection["W"].synapses
     for k, link in enumerate((links(dynamics.circuit) or ())[:i], start=1):
         place = dynamics.circuit.place(link.group)
         a = jax.vmap(network.potential, (None, None, 0))(weights, k, below)
-        below = network.s(k, a)
+        mean = network.s(k, a)
+        drawn = found.get(f"{place}.{DRAWN}")
+        called = functions(dynamics.circuit, network, link.group, drawn)
+        below = called["s"](a)
         found |= {f"{place}.{link.potential}": a, f"{place}.{link.rate}": below}
+        sent = {s.sent for s in synapses if s.pre == link.group} | {link.sent}  # by any name
+        found |= dict.fromkeys((f"{place}.{name}" for name in sent), network.sent(k, below))
     signals = readout._replace(of=found)
-    return _with(dynamics, signals, {i - 1: teacher[i - 1] - below})
+    return _with(dynamics, signals, {i - 1: teacher[i - 1] - mean})
 
 
 def _refresh(

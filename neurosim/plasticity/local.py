@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
@@ -24,15 +25,16 @@ from neurosim.credit import LOCAL, Credit
 from neurosim.errors import asked, of_shape
 from neurosim.functions.inverses import inverse, pseudo_inverse
 from neurosim.levels.simulator import Phase
+from neurosim.networks import convolution
 from neurosim.networks.circuit import (
     CircuitDynamics,
     CircuitWeights,
     Signals,
-    functions,
 )
 from neurosim.networks.dynamics import Dynamics, Readout
 from neurosim.networks.elementary import ELEMENTARY
 from neurosim.networks.network import Layers, Network
+from neurosim.networks.vocabulary import functions
 from neurosim.plasticity import FEEDBACK_RULES
 from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
 from neurosim.plasticity.signals import apical_delta
@@ -152,7 +154,8 @@ class LocalLearning(eqx.Module):
         ]
         whole = Readout((*sent, readout.rate[-1]), (), ())
         signals = probe(network, chain, whole, self.noise[projection.name], key)
-        return [apical_delta(s, q, 0.0) for s, q in zip(signals, chain.Q, strict=True)]
+        of = [synapses.convolution for synapses in projection.synapses]
+        return [apical_delta(s, q, 0.0, c) for s, q, c in zip(signals, chain.Q, of, strict=True)]
 
     # --- memory, online -----------------------------------------------------------------------
 
@@ -323,6 +326,13 @@ class Sides:
     ) -> Array:
         """Mean over the batch of post times pre; quantizer: of what every sample adds to it."""
         post, pre = self._post(synapses), self._pre(synapses)
+        if synapses.convolution is not None:
+            of, K = synapses.convolution, self.dynamics.weight(self.weights, synapses)
+            assert K is not None, "convolutions have weights"
+            if quantizer is None:
+                return convolution.change(of, K, post, pre)
+            each = jax.vmap(lambda one, other: convolution.change(of, K, one, other))
+            return jnp.mean(quantizer(each(post[:, None], pre[:, None])), axis=0)
         if quantizer is not None:
             return jnp.mean(quantizer(post[:, :, None] * pre[:, None, :]), axis=0)
         if synapses.dense:
@@ -334,10 +344,16 @@ class Sides:
     ) -> Array:
         """A bias is a synapse from a neuron that always sends 1."""
         if callable(self.projection.rule):
-            post = partial(self._asked, synapses.post)
             ones = jnp.ones((len(self.x), 1))
+
+            def post(text: str) -> Float[Array, "batch biases"]:
+                of, asked = synapses.convolution, self._asked(synapses.post, text)
+                return asked if of is None else convolution.shared(of, asked)
+
             return self._ruled(post, lambda _: ones, b[:, None])[:, 0]
         sent = self._post(synapses)
+        if synapses.convolution is not None:
+            sent = convolution.shared(synapses.convolution, sent)
         return jnp.mean(sent if quantizer is None else quantizer(sent), axis=0)
 
     def given(self, synapses: Synapses, W: Array) -> Array:

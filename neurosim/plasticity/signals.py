@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
+from neurosim.circuits.maps import Convolution
+from neurosim.networks import convolution
 from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Network, Weights
 
@@ -18,21 +20,35 @@ class Feedback(NamedTuple):
 
     pre: what arrives from layer i+1 (batch, n_{i+1}). predicted: the apical rate it evokes
     (batch, n_i). actual: what it should have evoked (batch, n_i). slope: the derivative of the
-    apical rate (batch, n_i).
+    apical rate (batch, n_i). passed: of errors through windows, what went up (batch, maps, rows,
+    columns).
     """
 
     pre: Float[Array, "batch pre"]
     predicted: Float[Array, "batch post"]
     actual: Float[Array, "batch post"]
     slope: Float[Array, "batch post"]
+    passed: Float[Array, "batch maps rows columns"] | None = None
 
 
 def apical_delta(
-    signal: Feedback, Q: Float[Array, "post pre"], decay: Scalar | float
-) -> Float[Array, "post pre"]:
-    """ΔQ_i = (t_i' ⊙ (actual − predicted)) pre^T − λ Q_i, batch means [T 6.26, A.8, A.9]."""
+    signal: Feedback,
+    Q: Float[Array, "..."],
+    decay: Scalar | float,
+    of: Convolution | None = None,
+) -> Float[Array, "..."]:
+    """ΔQ_i = (t_i' ⊙ (actual − predicted)) pre^T − λ Q_i, batch means [T 6.26, A.8, A.9].
+
+    of: the convolution whose kernel Q_i replaces, where it is one.
+    """
     error = signal.slope * (signal.actual - signal.predicted)
-    return error.T @ signal.pre / signal.pre.shape[0] - decay * Q
+    if of is None:
+        return error.T @ signal.pre / signal.pre.shape[0] - decay * Q
+
+    def product(K: Array) -> Array:
+        return jax.vmap(lambda e, u: convolution.down(of, K, e, u))(signal.pre, signal.passed)
+
+    return jax.linear_transpose(product, Q)(error / signal.pre.shape[0])[0] - decay * Q
 
 
 def reconstruction(
@@ -78,7 +94,7 @@ def there_and_back(
         h: Float[Array, " n_i"],
     ) -> tuple[Float[Array, " pre"], Float[Array, " n_i"], Float[Array, " n_i"]]:
         pre = network.encode(weights, i, network.f(weights, i + 1, h))
-        potential = weights.Q[i - 1] @ pre
+        potential = network.down(i, weights.Q[i - 1], pre)
         return pre, network.decode(i, potential), network.decode_slope(i, potential)
 
     pre, predicted, slope = jax.vmap(one)(actual)
@@ -105,8 +121,9 @@ def local_difference(
             return network.encode(weights, i, network.f(weights, i + 1, h))
 
         pre, Q = up(h), weights.Q[i - 1]
-        potential = Q @ pre
-        moved = network.decode(i, Q @ (pre + sigma * above)) - network.decode(i, potential)
+        potential = network.down(i, Q, pre)
+        noisy = network.down(i, Q, pre + sigma * above)
+        moved = network.decode(i, noisy) - network.decode(i, potential)
         return Feedback(
             pre=jnp.stack([(up(h + sigma * own) - pre) / sigma, above]),
             predicted=jnp.stack([jnp.zeros_like(h), 2 * moved / sigma]),
@@ -143,7 +160,7 @@ def noise_injected(
             above: Float[Array, " above"], i: int = i
         ) -> tuple[Float[Array, " pre"], Float[Array, " n_i"], Float[Array, " n_i"]]:
             pre = network.encode(weights, i, above)
-            potential = weights.Q[i - 1] @ pre
+            potential = network.down(i, weights.Q[i - 1], pre)
             slope = network.decode_slope(i, potential)
             returned, pull_back = jax.vjp(
                 lambda h: network.f(weights, i + 1, h), network.decode(i, potential)
@@ -152,6 +169,22 @@ def noise_injected(
 
         pre, missing, slope = jax.vmap(round_trip)(noisy)
         signals.append(Feedback(pre, jnp.zeros_like(missing), missing, slope))
+    return tuple(signals)
+
+
+def noisy_reconstruction(
+    network: Network, weights: Weights, readout: Readout, sigma: Scalar | float, key: PRNGKeyArray
+) -> tuple[Feedback, ...]:
+    """Descends ½‖g_i(f_{i+1}(h_i + σξ)) − (h_i + σξ)‖² [D 32, 36].
+
+    Nothing is differentiated but g_i, so that f_{i+1} may be discrete. Of stochastic units h_i is
+    what they have drawn.
+    """
+    signals = []
+    for i, layer_key in enumerate(jax.random.split(key, len(weights.Q)), start=1):
+        h = readout.drawn[i - 1]
+        noise = jax.random.normal(layer_key, h.shape, h.dtype)
+        signals.append(there_and_back(network, weights, i, h + sigma * noise))
     return tuple(signals)
 
 
@@ -173,14 +206,14 @@ def bidirectional(
     def one(x: Float[Array, " n_0"], label: Float[Array, " n_L"]) -> tuple[Feedback, ...]:
         h, slopes = {depth: label}, {0: jnp.ones_like(x)}
         for i in range(depth - 1, -1, -1):
-            potential = weights.Q[i] @ h[i + 1]
+            potential = network.down(i, weights.Q[i], h[i + 1])
             h[i] = network.s(i, potential) if i else potential
             if i:
                 slopes[i] = network.slope(i, potential)
         signals, missing = [], 2 * (x - h[0])
         for i in range(depth):
             signals.append(Feedback(h[i + 1], jnp.zeros_like(missing), missing, slopes[i]))
-            missing = weights.W[i] @ (slopes[i] * missing)
+            missing = network.across(weights, i + 1, slopes[i] * missing)
         return tuple(signals)
 
     return jax.vmap(one)(*data)
@@ -193,9 +226,10 @@ def adaptive(
 
     Through the layers that is the transpose of what W_{i+1} learns.
     """
+    pairs = zip(readout.rate[:-1], readout.carried, readout.passed, strict=True)
     return tuple(
-        Feedback(pre=error, predicted=jnp.zeros_like(h), actual=h, slope=jnp.ones_like(h))
-        for h, error in zip(readout.rate, readout.carried, strict=False)
+        Feedback(error, jnp.zeros_like(h), h, jnp.ones_like(h), passed)
+        for h, error, passed in pairs
     )
 
 
@@ -219,7 +253,7 @@ def difference_reconstruction(
         for k in range(network.depth - 1, i, -1):
             h = network.g(weights, k, h)
         pre = network.encode(weights, i, h)
-        return pre, weights.Q[i - 1] @ pre
+        return pre, network.down(i, weights.Q[i - 1], pre)
 
     for i, layer_key in enumerate(jax.random.split(key, network.depth - 1), start=1):
         h = readout.rate[i - 1]

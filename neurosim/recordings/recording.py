@@ -77,6 +77,12 @@ class Recording:
         found = ", ".join(f"{label} {text}" for label, text in self.rows)
         return f"<Recording of {self.spec.model.name}, {self.spec.name}: {found}; {self.path}>"
 
+    def _repr_html_(self) -> str:
+        """A table, which notebooks show."""
+        about = [("recording", f"{self.spec.model.name}, {self.spec.name}"), *self.rows]
+        about += [("wall time", wording.duration(self.wall_s)), ("trace", str(self.path))]
+        return wording.tabled(about)
+
     @property
     def rows(self) -> list[tuple[str, str]]:
         """What was measured, in words."""

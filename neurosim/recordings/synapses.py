@@ -60,6 +60,12 @@ class SynapticRecording:
         found = ", ".join(f"{label} {text}" for label, text in self.rows)
         return f"<SynapticRecording of {self.spec.name}: {found}; {self.path}>"
 
+    def _repr_html_(self) -> str:
+        """A table, which notebooks show."""
+        about = [("recording", self.spec.name), *self.rows]
+        about += [("wall time", wording.duration(self.wall_s)), ("trace", str(self.path))]
+        return wording.tabled(about)
+
     @property
     def rows(self) -> list[tuple[str, str]]:
         """What was measured, in words: from the lowest to the highest value over the sweeps."""

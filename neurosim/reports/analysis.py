@@ -114,6 +114,11 @@ def _analyze(about: Subject, starts: int) -> Analysis:
     unspoken = [f"{about.name}: {message}" for message in circuitry.unspoken(model, "equilibrium")]
     if unspoken:  # what is analysed is how equations without spikes rest
         raise InputError(unspoken)
+    if circuitry.circuit(model).convolves:
+        raise InputError(
+            f"{about.name}: has convolutions, and the theory of spectra, inverses and signals is "
+            "of dense weights; 'neurosim check' says what is in it, and 'inspect' what a run did"
+        )
     dynamics, network = assembly.dynamics(model).with_layers(), assembly.network(model)
     kinds, taught = ["none"], None
     credit = named(model.credit)

@@ -28,9 +28,10 @@ def outline(spec: ProtocolSpec) -> Outline:
     `sizes`, `states` and all `quantities`, and what their `spikes` carry: a list, empty without
     spikes, None where it cannot be told; `firing`, the `threshold`, `reset` and `refractory` of
     cells that spike by themselves, None of others. `projections`: their `wire`, whether they are
-    `dense`, the `shapes` of their weights (post, pre), None without weights, where they start
-    (`init`, `gain`), their `rule`: `post` and `pre`, a `name`, or None, what it has `remembered` by
-    the name in the rule, its `rate`, `decay` and `limit`, and whether there is a `bias`.
+    `dense`, the `shapes` of their weights (post, pre), or of a kernel, None without weights, where
+    they start (`init`, `gain`), their `convolution` between layers of maps (`kernel`, `pool` and
+    `stride`) or None, their `rule`: `post` and `pre`, a `name`, or None, what it has `remembered`
+    by the name in the rule, its `rate`, `decay` and `limit`, and whether there is a `bias`.
     `credit`: its `name`, the same of its feedback weights and what is asked of its channel; None
     where rules alone teach.
     `phases`: what each is `teaching`, which projections are `plastic`, which `parameters` it
@@ -90,7 +91,7 @@ def _credit(model: ModelSpec) -> dict[str, Any] | None:
     given = model.credit
     if given is None:
         return None
-    shapes = [[model.layers[i], model.layers[above]] for i, above in circuitry.channel(model)]
+    shapes = [list(shape) for shape in circuitry.channel_shapes(model)]
     return {
         "name": describe(given.name),
         "shapes": shapes,
@@ -110,15 +111,15 @@ def _projection(model: ModelSpec, projection: Projection) -> dict[str, Any]:
         rule = {"post": projection.post.text, "pre": projection.pre.text}
     elif projection.learns:
         rule = {"name": describe(projection.rule)}
-    shapes = [
-        [made.size(s.post), made.size(s.pre)] if s.dense else [made.size(s.post)]
-        for s in projection.synapses
-    ]
+    shapes = [list(made.weights(s)) for s in projection.synapses]
     return {
         "name": projection.name,
         "wire": projection.wire.text,
         "dense": projection.wire.dense,
         "shapes": shapes if projection.weighed else None,
+        "convolution": None
+        if given.kernel is None
+        else {"kernel": given.kernel, "pool": given.pool, "stride": given.stride},
         "init": circuitry.begins(model, projection.name) if projection.weighed else None,
         "gain": given.gain,
         "rule": rule,
@@ -197,6 +198,10 @@ def _reaching(projection: Mapping[str, Any]) -> Iterator[str]:
     sizes = wording.listed(["x".join(map(str, shape)) for shape in shapes])
     gain = "" if projection["gain"] == 1 else f" times {projection['gain']:g}"
     kind = "" if projection["dense"] else "one to one, "
+    shared = projection["convolution"]
+    if shared is not None:
+        pooled = f"the largest of {shared['pool']}x{shared['pool']}, " if shared["pool"] > 1 else ""
+        kind = f"between maps a convolution, {pooled}stride {shared['stride']}: "
     yield f"{wire}: {kind}{sizes}, from {' '.join(projection['init'].split())}{gain}"
     rule = projection["rule"]
     if rule is None:

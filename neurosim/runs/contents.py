@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from neurosim.building import ingredients
-from neurosim.circuits.description import Circuit
-from neurosim.circuits.populations import Group
 from neurosim.credit import named
 from neurosim.levels.spiking.calibration import currents
 from neurosim.models import circuitry
 from neurosim.places import layer_of, spelled
+from neurosim.runs.arrays import ends, weights
 from neurosim.runs.instants import phase_times
 from neurosim.runs.meanings import MEANINGS, described
 from neurosim.specs import ModelSpec, PhaseSpec, ProtocolSpec
@@ -367,61 +366,6 @@ class Contents:
             for group, when in kept
             for name, dims, text in self.weights
         ]
-
-
-def weights(model: ModelSpec) -> list[tuple[str, tuple[str, ...], str]]:
-    """Every array of weights, in the order of the leaves: its name, dimensions and what it is."""
-    made = circuitry.circuit(model)
-    found: dict[str, list[tuple[str, tuple[str, ...], str]]] = {}
-    for projection in made.projections:
-        if projection.weighed:
-            found[projection.name] = [
-                (
-                    f"{projection.name}{s.number}",
-                    (_end(made, s.post), _end(made, s.pre)) if s.dense else (_end(made, s.post),),
-                    f"weights of {projection.wire.text}",
-                )
-                for s in projection.synapses
-            ]
-    wires, each = circuitry.channel(model), circuitry.served(model)
-    if wires:
-        found[circuitry.CHANNEL] = [
-            (
-                f"{circuitry.CHANNEL}{i}",
-                (f"unit{i}", *([] if each is None else [f"synapse{i}"]), f"unit{above}"),
-                "weights of the channel",
-            )
-            for i, above in wires
-        ]
-    if made.biased is not None:
-        found["b"] = [
-            (f"b{s.post.layer}", (_end(made, s.post),), "biases") for s in made.biased.synapses
-        ]
-    for key, groups in made.values.items():
-        found[key] = [
-            (f"{key}{g.layer}", (_end(made, g),), "a parameter, cell by cell") for g in groups
-        ]
-    return [array for name in sorted(found) for array in found[name]]
-
-
-def ends(model: ModelSpec) -> dict[str, tuple[int, str]]:
-    """The dimensions of weights: how many units, and what they are."""
-    found = {f"unit{i}": (n, f"unit of layer {i}") for i, n in enumerate(model.layers)}
-    for (i, _), count in zip(circuitry.channel(model), circuitry.served(model) or [], strict=False):
-        found[f"synapse{i}"] = count, f"weight of a neuron of layer {i}, its bias last"
-    made = circuitry.circuit(model)
-    for group in made.groups:
-        place = made.place(group)
-        found[_end(made, group)] = made.size(group), f"unit of {spelled(place)}"
-    return found
-
-
-def _end(made: Circuit, group: Group | None) -> str:
-    """The dimension of one end of a projection: `unit2` of the first population of layer 2."""
-    if group is None:
-        return "unit0"
-    place = made.place(group)
-    return f"unit{group.layer}" if place == f"layer{group.layer}" else f"unit_{place}"
 
 
 def spiking(model: ModelSpec) -> dict[str, int]:

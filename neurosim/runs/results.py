@@ -1,6 +1,5 @@
 """What comes out of a run: numbers, and how they are shown."""
 
-import html
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,8 +69,7 @@ class Run:
             ("wall time", wording.duration(self.wall_s)),
             ("trace", str(self.path)),
         ]
-        cells = (f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows)
-        return f"<table>{''.join(cells)}</table>"
+        return wording.tabled(rows)
 
     def _rounded(self, phase: str) -> str:
         """How far the samples of a phase settled, where rounding is what ended all of them."""

@@ -20,8 +20,16 @@ from neurosim.specs.circuits import (
     named_credit,
 )
 from neurosim.specs.common import ByName, LearningRate, PlasticityRate, Spec, describe
-from neurosim.specs.models import ModelSpec
-from neurosim.specs.neurons import FORMULAS, ActivationField, ActivationSpec, NeuronsSpec
+from neurosim.specs.models import LayerField, ModelSpec
+from neurosim.specs.neurons import (
+    BINARY,
+    FLAT,
+    FORMULAS,
+    STOCHASTIC,
+    ActivationField,
+    ActivationSpec,
+    NeuronsSpec,
+)
 from neurosim.specs.protocols import (
     Count,
     EquilibriumSpec,
@@ -48,7 +56,10 @@ from neurosim.specs.synapses import (
 )
 
 __all__ = [
+    "BINARY",
+    "FLAT",
     "FORMULAS",
+    "STOCHASTIC",
     "ActivationField",
     "ActivationSpec",
     "ByName",
@@ -61,6 +72,7 @@ __all__ = [
     "CreditSpec",
     "CurveSpec",
     "EquilibriumSpec",
+    "LayerField",
     "LearningRate",
     "LongerField",
     "LongerSpec",

@@ -25,6 +25,7 @@ from neurosim.specs.common import (
     _read_rate,
     _write_rate,
 )
+from neurosim.specs.neurons import ActivationField
 from neurosim.units import Measured, Quantity, parse_any
 
 Optimizer = Literal["sgd", "momentum", "rmsprop", "adam"]
@@ -209,7 +210,10 @@ class ProjectionSpec(Spec):
     every layer from those of the task's teacher. post,
     pre: the rule, an expression over the cell on either side; or `rule`, by name or an object of a
     script. decay: λ. limit: how large a weight may become. bias: whether the post-synaptic cells
-    have biases that learn along; false says that what the text calls `bias` is 0.
+    have biases that learn along; false says that what the text calls `bias` is 0. kernel: the side
+    of the kernel by which it convolves between layers of maps. pool: the side of the windows of
+    which the largest value counts. stride: from window to window, or, without, from one position of
+    the kernel to the next.
     """
 
     wire: str
@@ -227,6 +231,9 @@ class ProjectionSpec(Spec):
     limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     optimizer: Optimizer = "sgd"
     bias: bool | None = None
+    kernel: Annotated[int, Field(ge=1)] | None = None
+    pool: Annotated[int, Field(ge=1)] = 1
+    stride: Annotated[int, Field(ge=1)] = 1
 
 
 class CreditSpec(Spec):
@@ -234,7 +241,9 @@ class CreditSpec(Spec):
 
     name: of `neurosim list rules`, or a `neurosim.credit.Credit`. What is not given follows from
     it. threshold: ε of the robust Sherman–Morrison update. refresh: the drift ‖W W⁻¹ − I‖ past
-    which an inverse is computed anew; √eps of the precision where not given.
+    which an inverse is computed anew; √eps of the precision where not given. encoder, decoder: of
+    maps of the autoencoder form, g(h) = decoder(Q encoder(h)); h itself, and s of the layer, where
+    not given.
 
     The rest is of credits that send errors down a learning channel [Baldi, Sadowski & Lu 2018].
     slope: false counts every slope below the output as 1, in the channel and in the rule of W.
@@ -268,6 +277,8 @@ class CreditSpec(Spec):
     update_bits: Annotated[int, Field(ge=1, le=64)] | None = None
     update_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2**-6
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    encoder: ActivationField | None = None
+    decoder: ActivationField | None = None
     per: Literal["neuron", "weight"] = "neuron"
 
 

@@ -1,9 +1,11 @@
 """A model: cells in populations, joined by projections."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer, WrapValidator
 
+from neurosim.circuits.maps import Maps
 from neurosim.specs.circuits import (
     CellSpec,
     CreditField,
@@ -14,6 +16,25 @@ from neurosim.specs.circuits import (
 from neurosim.specs.common import Spec
 from neurosim.specs.neurons import ActivationField, ActivationSpec, NeuronsSpec
 from neurosim.units import PositiveTime
+
+
+def _read_layer(value: Any, handler: Callable) -> int:
+    if not isinstance(value, list | tuple):
+        return handler(value)
+    if len(value) != 3 or not all(type(n) is int and n >= 1 for n in value):
+        raise ValueError(
+            f"{value} is no layer; expected a number of units, or maps, rows and columns such as "
+            "[64, 16, 16]"
+        )
+    return Maps(value)
+
+
+def _write_layer(value: int) -> Any:
+    return list(value.shape) if isinstance(value, Maps) else value
+
+
+LayerField = Annotated[int, Field(ge=1), WrapValidator(_read_layer), PlainSerializer(_write_layer)]
+"""How many units, or the shape of their maps."""
 
 
 class ModelSpec(Spec):
@@ -49,7 +70,7 @@ class ModelSpec(Spec):
     form: Literal["inverse", "autoencoder"] = "inverse"
     attenuation: str = "1"
     credit: CreditField | None = None
-    layers: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2)]
+    layers: Annotated[list[LayerField], Field(min_length=2)]
     activation: ActivationField = ActivationSpec(name="leaky-relu", slope=0.35)
     output_activation: ActivationField = ActivationSpec(name="linear")
     output: Literal["linear", "softmax"] = "linear"

@@ -20,14 +20,25 @@ FORMULAS = {
     "tanh": "s(a) = tanh a",
     "sigmoid": "s(a) = 1/(1 + exp(-a))",
     "softplus": "s(a) = log(1 + exp a)",
+    "sign": "s(a) = 1 for a > 0, 0 otherwise",
+    "bernoulli": "s(a) = 1 with probability 1/(1 + exp(-a)), 0 otherwise",
 }
-"""What the named transfer functions are; all of them have inverses."""
+"""What the named transfer functions are."""
+
+BINARY = ("sign", "bernoulli")
+"""Those that have no inverse."""
+
+FLAT = ("sign",)
+"""Those whose slope is 0 wherever they have one, so that nothing can be learned from it."""
+
+STOCHASTIC = ("bernoulli",)
+"""Those that draw: the same activity twice need not give the same answer."""
 
 
 class ActivationSpec(Spec):
     """A named transfer function; `slope` belongs to the leaky ReLU."""
 
-    name: Literal["linear", "leaky-relu", "tanh", "sigmoid", "softplus"]
+    name: Literal["linear", "leaky-relu", "tanh", "sigmoid", "softplus", "sign", "bernoulli"]
     slope: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @field_validator("slope")
@@ -51,19 +62,22 @@ class NeuronsSpec(Spec):
     """The neurons behind every unit at the spiking level.
 
     soma: what fires by single spikes; where events and bursts speak of two quantities, the neurons
-    are such. neurons: N a unit. base_rate, gain, max_rate: activity h is a rate of base_rate +
-    gain h, within (0, max_rate). tau_synapse: of what smooths spikes.
+    are such by chance, or `bursting-pyramidal` by what their membranes do. neurons: N a unit.
+    base_rate, gain, max_rate: activity h is a rate of base_rate + gain h, within (0, max_rate).
+    tau_synapse: of what smooths spikes.
     tau_membrane, refractory, membrane_noise: of integrate-and-fire somata (threshold 1, reset 0).
     base_probability, probability_gain: a burst probability is base + gain ĥ. burst_interval:
     between the spikes of a burst. burst_limit: inter-spike intervals below it make a burst.
     tau_burst: over which who receives them tells the fraction of events that are bursts.
+    currents: of `bursting-pyramidal`, into soma and dendrite: found together for a rate and a
+    probability, or each as if the other stayed at its base.
     """
 
     elsewhere: ClassVar[dict[str, str]] = {
         "leak": "a term of the cell's equations, such as - leak*soma"
     }
 
-    soma: Literal["poisson", "lif"] = "poisson"
+    soma: Literal["poisson", "lif", "bursting-pyramidal"] = "poisson"
     neurons: Annotated[int, Field(ge=1)] = 20
     base_rate: PositiveRate = 50.0
     gain: PositiveRate = 20.0
@@ -77,3 +91,4 @@ class NeuronsSpec(Spec):
     burst_interval: PositiveTime = 5e-3
     burst_limit: PositiveTime = 16e-3
     tau_burst: PositiveTime = 20e-3
+    currents: Literal["joint", "separate"] = "joint"

@@ -194,6 +194,7 @@ class ProtocolSpec(Spec):
     """What happens to a model: a task, stages of phases, and what is recorded.
 
     shuffle: whether every epoch has an order of its own; else samples come as the task has them.
+    test_draws: over how many draws the answers of stochastic units are averaged in tests.
     sweep: belongs to no run, and stands in none.
     """
 
@@ -205,6 +206,7 @@ class ProtocolSpec(Spec):
     plasticity: Literal["quasi-static", "online"] = "quasi-static"
     batch: Annotated[int, Field(ge=1)]
     shuffle: bool = True
+    test_draws: Count = 1
     model: ModelSpec
     task: Annotated[dict[str, Any], WrapValidator(_task), PlainSerializer(describe)]
     stages: Annotated[list[StageSpec], Field(min_length=1)]

@@ -26,8 +26,10 @@ TRANSFERS: dict[str, Transfer] = {
     "tanh": np.tanh,
     "sigmoid": lambda a: 0.5 * (1 + np.tanh(a / 2)),
     "softplus": lambda a: np.logaddexp(0, a),
+    "sign": lambda a: np.where(a > 0, 1.0, 0.0),
 }
-"""The transfer functions of `functions.activations` in numpy, so that teachers are float64."""
+"""The transfer functions of `functions.activations` in numpy, so that teachers are float64; but
+for those that draw, as a teacher says the same of the same input."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class StudentTeacher:
     biases; its output is the target. Each W_i is standard normal, redrawn until
     sigma_min sigma_max > `conditioning` (sigma_min over the min(n_i, n_{i-1}) singular values).
 
-    From the text (Meulemans 2020, sections 5.1.3 and 5.2.2): layers 6-6-6, 6-6-4 or 6-6-6-6-6-6,
+    From the text (Meulemans 2019, sections 5.1.3 and 5.2.2): layers 6-6-6, 6-6-4 or 6-6-6-6-6-6,
     leaky ReLU of slope 0.35 and linear output, the condition on Gaussian matrices with 0.4, 60
     mini-batches of 32 (= 1920 training samples; 120 of them with four hidden layers, and 2000
     mini-batches of one sample with exact inverses). From its released code: unit variance of
@@ -51,7 +53,8 @@ class StudentTeacher:
         train: number of training samples.
         test: number of test samples.
         activation: hidden transfer function s: `linear`, `leaky-relu` (slope 0.35), `tanh`,
-            `sigmoid` or `softplus`; `("leaky-relu", slope)`; or an elementwise numpy function.
+            `sigmoid`, `softplus` or `sign`; `("leaky-relu", slope)`; or an elementwise numpy
+            function.
         conditioning: the bound on sigma_min sigma_max, at least 0.
         gain: what the teacher's weights are multiplied by, after that; 1/sqrt(n) keeps outputs of
             layers of n units near 1.
@@ -68,7 +71,7 @@ class StudentTeacher:
     validation: float | None = None
 
     summary: ClassVar[str] = "regression onto a random teacher network"
-    source: ClassVar[str] = "Meulemans 2020 (thesis), sections 5.1.3 and 5.2.2"
+    source: ClassVar[str] = "Meulemans 2019, sections 5.1.3 and 5.2.2"
     shared: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -146,7 +149,7 @@ def near_teacher(
 ) -> tuple[np.ndarray, ...]:
     """Student weights W_i + distance·G/‖G‖_F with G Gaussian, in each layer on its own.
 
-    From the text (Meulemans 2020, section 5.1.3): every student matrix has Frobenius distance 8.0
+    From the text (Meulemans 2019, section 5.1.3): every student matrix has Frobenius distance 8.0
     from "the corresponding teacher weight matrices", about the mean distance of two random
     6 x 6 matrices. From its released code: the direction is Gaussian and redrawn until
     the student's sigma_min sigma_max > `conditioning`. Ours: the bound on the redraws.

@@ -1,5 +1,6 @@
 """What an analysis found: its result as frozen data, as plain data and in words."""
 
+import html
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -139,6 +140,10 @@ class Analysis:
 
     def __repr__(self) -> str:
         return f"<Analysis of {self.name}: layers {self.layers}, seed {self.seed}>"
+
+    def _repr_html_(self) -> str:
+        """What `in_words` says, which notebooks show."""
+        return f"<pre>{html.escape(in_words(self))}</pre>"
 
     @property
     def report(self) -> dict[str, Any]:

@@ -1,14 +1,16 @@
-"""The f–I curves of integrate-and-fire neurons, kept in the user's cache.
+"""Curves of neurons, kept in the user's cache.
 
-A curve depends on nothing but the neurons' parameters and the time step, and takes a while to
-measure.
+They depend on nothing but the neurons' parameters and the time step, and take a while to measure.
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -22,28 +24,62 @@ from neurosim.levels.spiking.calibration import (
     measure,
 )
 from neurosim.levels.spiking.neurons import Neurons
+from neurosim.levels.spiking.pyramids import Measured
 from neurosim.process import cache
+
+Arrays = dict[str, np.ndarray]
 
 
 def fi_curve(neurons: Neurons) -> Curve:
-    """The f–I curve of these neurons, measured once and then read from the cache."""
-    path = _cached(neurons)
+    """The f–I curve of integrate-and-fire neurons, measured once and then read from the cache."""
+    return Curve(**_kept(_cached(neurons), lambda: measure(neurons)._asdict()))
+
+
+def pyramidal_curves(neurons: Neurons) -> Measured:
+    """What two-compartment cells do over a grid of currents, measured once and then read."""
+    from neurosim.levels.spiking import pyramid_cells
+
+    assert neurons.cell is not None
+    parameters = {
+        "dt": neurons.dt,
+        "burst_limit": neurons.burst_limit,
+        "cell": repr(neurons.cell),
+        "passed": neurons.on_spike,
+        "measured": repr(pyramid_cells.SETTINGS),
+    }
+    path = _file("pyramids", parameters)
+    return Measured(**_kept(path, lambda: pyramid_cells.measure(neurons)._asdict()))
+
+
+def pyramidal(neurons: Neurons) -> Neurons:
+    """The same cells with how they are driven and heard.
+
+    Raises:
+        InputError: they cannot do what units would ask of them.
+    """
+    from neurosim.levels.spiking import pyramid_cells
+
+    return replace(neurons, working=pyramid_cells.working(neurons, pyramidal_curves(neurons)))
+
+
+def _kept(path: Path | None, measured: Callable[[], Arrays]) -> Arrays:
+    """Arrays from the cache, or as they are measured now, which are then kept there."""
     if path is None:
-        return measure(neurons)
+        return measured()
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
-            return Curve(kept["current"], kept["rate"])
+            return {name: kept[name] for name in kept.files}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        curve = measure(neurons)
+        arrays = measured()
     part = path.with_name(f".{path.name}.{os.getpid()}.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(part, current=curve.current, rate=curve.rate)
+        np.savez(part, allow_pickle=False, **arrays)
         os.replace(part, path)
     except OSError:  # a cache that cannot be written costs time, nothing else
         with suppress(OSError):
             part.unlink()
-    return curve
+    return arrays
 
 
 def _cached(neurons: Neurons) -> Path | None:
@@ -55,6 +91,10 @@ def _cached(neurons: Neurons) -> Path | None:
         "max_rate": neurons.max_rate,
         "measured": [CURRENTS, CELLS, SETTLING, DURATION],
     }
+    return _file("fi", parameters)
+
+
+def _file(kind: str, parameters: Mapping[str, Any]) -> Path | None:
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
     folder = cache.folder()
-    return folder / f"fi-{digest[:16]}.npz" if folder else None
+    return folder / f"{kind}-{digest[:16]}.npz" if folder else None

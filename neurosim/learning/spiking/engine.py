@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from neurosim.learning.engine import Engine
-from neurosim.learning.spiking.curves import fi_curve
+from neurosim.learning.spiking.curves import fi_curve, pyramidal
 from neurosim.learning.spiking.readings import Readings
 from neurosim.learning.spiking.signals import Learned, drift, learn, score, targets, taught
 from neurosim.learning.spiking.watch import Watch
@@ -28,7 +28,7 @@ from neurosim.levels.simulator import Batch, Examined, Metrics, Phase, RunState,
 from neurosim.levels.spiking.calibration import Curve, calibrated
 from neurosim.levels.spiking.compiling import compiler
 from neurosim.levels.spiking.machine import Machine
-from neurosim.levels.spiking.neurons import Neurons
+from neurosim.levels.spiking.neurons import PYRAMIDAL, Neurons
 from neurosim.networks.dynamics import Target
 from neurosim.plasticity.learning import nothing
 from neurosim.specs import SpikingSpec
@@ -73,14 +73,24 @@ class SpikingEngine:
         wanted = self.neurons.kind == "lif" and self.dynamics.circuit.ensembles
         return fi_curve(self.neurons) if wanted else None
 
+    @cached_property
+    def calibrated(self) -> Neurons:
+        """The neurons with what turns rates and probabilities into currents, where they need it.
+
+        Raises:
+            InputError: their cells cannot do what units would ask of them.
+        """
+        if self.curve is not None:
+            return calibrated(self.neurons, self.curve)
+        if self.neurons.kind == PYRAMIDAL:
+            return pyramidal(self.neurons)
+        return self.neurons
+
     @property
     def machine(self) -> Machine:
         """The network in Brian2, calibrated and built when it is first needed."""
         if self._built is None:
-            neurons = self.neurons
-            if self.curve is not None:
-                neurons = calibrated(neurons, self.curve)
-            self._built = self._made(neurons)
+            self._built = self._made(self.calibrated)
         return self._built
 
     def _made(self, neurons: Neurons) -> Machine:

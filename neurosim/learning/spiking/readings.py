@@ -98,9 +98,10 @@ class Readings:
         if not neurons.bursts:
             return machine.array(group, "spikes_say_smoothly")
         events, bursts = (machine.array(group, f"{kind}_trace") for kind in ("event", "burst"))
+        events = neurons.events_heard(events)
         if carrier == 0:
             return events - neurons.base_in_h
-        share = bursts / np.maximum(events, 1e-3 * neurons.base_in_h)
+        share = neurons.share_heard(bursts / np.maximum(events, neurons.least_heard))
         return (share - neurons.base_probability) / neurons.probability_gain
 
     def top(self, machine: Machine) -> np.ndarray:

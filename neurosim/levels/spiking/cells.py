@@ -68,7 +68,8 @@ class Guests:
     """What cells hold beside their own quantities.
 
     lines: of equations. brought: by input, texts that are added to it. numbers: by name, for the
-    namespace. start: of states. firing: in place of a threshold and a reset of their own.
+    namespace. start: of states. firing: in place of a threshold and a reset of their own. resets:
+    statements before those of the cells' own reset.
     """
 
     lines: Sequence[str] = ()
@@ -76,6 +77,7 @@ class Guests:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     start: Mapping[str, Any] = field(default_factory=dict)
     firing: Mapping[str, str] | None = None
+    resets: Sequence[str] = ()
 
 
 def made(
@@ -86,8 +88,12 @@ def made(
     steps: int,
     name: str = "cells",
     guests: Guests | None = None,
+    clock: b2.Clock | None = None,
 ) -> b2.NeuronGroup:
-    """The cells, with the stimuli and parameters that their equations name, as a group."""
+    """The cells, with the stimuli and parameters that their equations name, as a group.
+
+    clock: whose steps of dt they take; one of their own if not given.
+    """
     guests = guests or Guests()
     cell = lone.cell
     names = named(lone)
@@ -130,14 +136,17 @@ def made(
     # Numbers that stand in the namespace, not in the text: other ones compile nothing.
     numbers = {PREFIX + n: v for n, v in lone.parameters.items() if n not in lone.spreads}
     lines += [f"{PREFIX}{n} : 1 (constant)" for n in lone.spreads]
+    firing = _firing(lone, names) if guests.firing is None else dict(guests.firing)
+    if guests.resets:
+        firing["reset"] = "\n".join([*guests.resets, firing.get("reset", "")])
     group = b2.NeuronGroup(
         cells,
         "\n".join([*lines, *guests.lines]),
         method="heun" if lone.noisy else "rk4",
-        dt=dt * b2.second,
+        clock=clock or b2.Clock(dt * b2.second),
         name=name,
         namespace={**arrays, **numbers, **guests.numbers},
-        **(_firing(lone, names) if guests.firing is None else guests.firing),
+        **firing,
     )
     start = lone.start | {n: lone.parameters[n] for n in lone.spreads}
     start = {PREFIX + state: value for state, value in start.items()}
@@ -166,7 +175,7 @@ def _draw(group: b2.NeuronGroup, label: str, stimulus: Stimulus, dt: float) -> N
     setattr(group, f"{label}_stop", np.minimum(stimulus.stop, 1e300))
     setattr(group, label, "randn()")
     step = f"{label} = {kept!r}*{label} + {spread!r}*randn()"
-    group.run_regularly(step, dt=dt * b2.second, when="before_groups")
+    group.run_regularly(step, clock=group.clock, when="before_groups")
 
 
 def named(lone: LoneCell) -> dict[str, str]:

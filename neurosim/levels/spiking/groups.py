@@ -14,6 +14,7 @@ from neurosim.circuits.cells import SPIKES
 from neurosim.circuits.populations import Group, Synapses
 from neurosim.circuits.variables import came
 from neurosim.levels.spiking.brian import b2
+from neurosim.levels.spiking.pyramid_cells import group as pyramids
 from neurosim.levels.spiking.text import Simulated, Text
 
 LAST = 1 << 20
@@ -113,17 +114,21 @@ class Groups:
     def _neurons(self, group: Group) -> Any:
         units, neurons = self.units[group], self.text.spikes(group)
         assert neurons is not None, "only spiking groups have neurons"
-        cells = b2.NeuronGroup(
-            len(units) * neurons.count,
-            neurons.equations,
-            threshold=neurons.threshold,
-            reset=neurons.reset,
-            refractory=neurons.refractory * b2.second if neurons.kind == "lif" else False,
-            method="euler",
-            clock=self.clock,
-            namespace=neurons.namespace(b2),
-            name=f"cells_{self.circuit.place(group)}",
-        )
+        name, count = f"cells_{self.circuit.place(group)}", len(units) * neurons.count
+        if neurons.cell is not None:
+            cells = pyramids(neurons.cell, count, neurons.limit_steps, self.clock, name)
+        else:
+            cells = b2.NeuronGroup(
+                count,
+                neurons.equations,
+                threshold=neurons.threshold,
+                reset=neurons.reset,
+                refractory=neurons.refractory * b2.second if neurons.kind == "lif" else False,
+                method="euler",
+                clock=self.clock,
+                namespace=neurons.namespace(b2),
+                name=name,
+            )
         cells.state_updater.order = LAST
         unit = np.arange(len(cells)) // neurons.count
         for name in neurons.told:

@@ -107,8 +107,10 @@ class Machine:
             if neurons is None:
                 continue
             if neurons.bursts:
-                self._set(group, "event_trace", neurons.base_in_h)
-                self._set(group, "burst_trace", neurons.base_in_h * neurons.base_probability)
+                events = neurons.events_heard.inverse(neurons.base_in_h)
+                share = neurons.share_heard.inverse(neurons.base_probability)
+                self._set(group, "event_trace", events)
+                self._set(group, "burst_trace", neurons.base_in_h * share)
             assert rng is not None, "neurons start somewhere in their cycle"
             size = self.copies * self.circuit.size(group) * neurons.count
             for name, values in neurons.start(rng, size, self.brian.step).items():

@@ -7,7 +7,8 @@ A unit's activity h is carried by N neurons as deviations of their rate from a b
 clipped to what a neuron can fire. Poisson neurons fire at exactly that rate. Leaky
 integrate-and-fire neurons are driven by the current that makes them fire at it, read from their
 calibrated f–I curve. Event/burst neurons fire events at that rate, and make an event a burst with
-probability p = p_0 + γ_p ĥ.
+probability p = p_0 + γ_p ĥ. Two-compartment cells do both by what their membranes make of the
+currents they are given (`pyramids.py`).
 """
 
 from dataclasses import dataclass, field
@@ -15,13 +16,23 @@ from typing import Any
 
 import numpy as np
 
+from neurosim.circuits.lone_cells import LoneCell
+from neurosim.levels.spiking.pyramids import COLUMNS, INPUTS, Line, Working, on_spike
+
 LONG_AGO = -(1 << 30)
 """A time step before every spike."""
 
 LONG_BEFORE = -1e9
 """The same in seconds."""
 
-COUNTED = {"poisson": (), "lif": ("refractory",), "bursting": ("burst_interval", "burst_limit")}
+PYRAMIDAL = "bursting-pyramidal"
+
+COUNTED = {
+    "poisson": (),
+    "lif": ("refractory",),
+    "bursting": ("burst_interval", "burst_limit"),
+    PYRAMIDAL: ("burst_limit",),
+}
 """Kind → its times that are whole steps."""
 
 
@@ -29,8 +40,8 @@ COUNTED = {"poisson": (), "lif": ("refractory",), "bursting": ("burst_interval",
 class Neurons:
     """An ensemble of one unit; rates in Hz, times in s.
 
-    kind: `poisson`, `lif` or `bursting`. count: N. base_rate, gain: r_0 and γ. max_rate: the rate
-    is clipped to (0, max_rate). dt: of the simulation.
+    kind: `poisson`, `lif`, `bursting` or `bursting-pyramidal`. count: N. base_rate, gain: r_0 and
+    γ. max_rate: the rate is clipped to (0, max_rate). dt: of the simulation.
     tau_membrane, refractory, membrane_noise: of `lif`; the noise is the stationary deviation of
     the free membrane, with reset at 0 and threshold at 1.
     base_probability, probability_gain: p_0 and γ_p; burst_interval: between the two spikes of a
@@ -39,6 +50,8 @@ class Neurons:
     What is `COUNTED` is whole steps, at least one: rounded here, so that what waits for it and what
     makes up for the wait agree.
     current: of `lif`: the current that makes it fire at k times `table_step`.
+    cell: of `bursting-pyramidal`: its text and numbers. currents: whether those of both
+    compartments are found together. working: how it is driven and heard.
     """
 
     kind: str
@@ -56,6 +69,9 @@ class Neurons:
     burst_limit: float = 16e-3
     tau_burst: float = 20e-3
     current: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+    currents: str = "joint"
+    cell: LoneCell | None = field(default=None, repr=False)
+    working: Working | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in COUNTED[self.kind]:
@@ -65,7 +81,7 @@ class Neurons:
     @property
     def bursts(self) -> bool:
         """Whether these neurons multiplex."""
-        return self.kind == "bursting"
+        return self.kind in ("bursting", PYRAMIDAL)
 
     @property
     def per_spike(self) -> float:
@@ -76,6 +92,24 @@ class Neurons:
     def base_in_h(self) -> float:
         """The base rate in units of h."""
         return self.base_rate / self.gain
+
+    @property
+    def events_heard(self) -> Line:
+        """The rate of events, in units of h, over what of them is heard."""
+        if self.working is None:
+            return Line()
+        line = self.working.events
+        return Line(line.offset / self.gain, line.slope)
+
+    @property
+    def share_heard(self) -> Line:
+        """The burst probability over the ratio of what is heard of bursts to the rate of events."""
+        return Line() if self.working is None else self.working.share
+
+    @property
+    def least_heard(self) -> float:
+        """The rate of events that divides, in units of h, where fewer are heard."""
+        return self.base_in_h * (1e-3 if self.working is None else 0.1)
 
     @property
     def dead_time(self) -> float:
@@ -93,6 +127,8 @@ class Neurons:
         match self.kind:
             case "lif":
                 return f"drive = fi_current({rate} * second) : 1 (constant over dt)"
+            case "bursting-pyramidal":  # the current also depends on the burst probability
+                return f"event_rate_asked = {rate} : 1"
             case "bursting":  # events wait for the dead time, then come with this hazard
                 return (
                     f"event_rate = {rate} : 1\n"
@@ -103,9 +139,20 @@ class Neurons:
                 return f"drive = {rate} * {self.dt!r} : 1 (constant over dt)"
 
     def burst_drive(self, h: str) -> str:
-        """The burst probability of the unit."""
-        p = f"{self.base_probability!r} + {self.probability_gain!r} * {h}"
-        return f"burst_probability = clip({p}, 0, 1) : 1 (constant over dt)"
+        """The burst probability of the unit, or the current that makes it."""
+        p = f"clip({self.base_probability!r} + {self.probability_gain!r} * {h}, 0, 1)"
+        if self.kind != PYRAMIDAL:
+            return f"burst_probability = {p} : 1 (constant over dt)"
+        last = COLUMNS - 1
+        of_share = f"int(burst_probability_asked * {last} + 0.5)"
+        of_rate = f"int(event_rate_asked * {last / self.max_rate!r} + 0.5)"
+        somatic = f"somatic_current(event_rate_asked * second, {of_share})"
+        apical = f"apical_current(burst_probability_asked * second, {of_rate})"
+        return (
+            f"burst_probability_asked = {p} : 1\n"
+            f"drive = {somatic} : 1 (constant over dt)\n"
+            f"apical_drive = {apical} : 1 (constant over dt)"
+        )
 
     @property
     def equations(self) -> str:
@@ -166,10 +213,14 @@ class Neurons:
     @property
     def told(self) -> tuple[str, ...]:
         """What the unit tells its neurons."""
+        if self.kind == PYRAMIDAL:
+            return tuple(INPUTS)
         return ("drive", "burst_probability") if self.bursts else ("drive",)
 
     def namespace(self, b2: Any) -> dict[str, Any]:
         """What the equations call by name; b2: the Brian2 module."""
+        if self.working is not None:
+            return {"inf": np.inf, **self.working.tables(b2)}
         if self.kind != "lif":
             return {"inf": np.inf}
         return {
@@ -184,6 +235,8 @@ class Neurons:
 
     def start(self, rng: np.random.Generator, size: int, step: int) -> dict[str, np.ndarray]:
         """Where in their cycle neurons at the base rate are at time step `step`."""
+        if self.working is not None:
+            return self.working.start(rng, size, step)
         match self.kind:
             case "lif":
                 return {
@@ -217,6 +270,8 @@ class Neurons:
     @property
     def on_spike(self) -> str:
         """What a spike tells the unit. Bursts are detected from inter-spike intervals alone."""
+        if self.kind == PYRAMIDAL:
+            return on_spike(self.limit_steps, self.dt)
         if not self.bursts:
             return "spikes_post += 1\nspike_count_post += 1"
         return (

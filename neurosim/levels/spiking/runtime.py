@@ -8,13 +8,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from neurosim.errors import NeurosimWarning
 from neurosim.levels.spiking.brian import auto_target, b2, get_cython_cache_dir
-from neurosim.levels.spiking.groups import Groups
 from neurosim.process import cache
+
+if TYPE_CHECKING:
+    from neurosim.levels.spiking.groups import Groups
 
 # A network is some thirty programs, each compiled when it is first needed: a third faster than with
 # -O3, for a few percent of the speed they then have.
@@ -85,7 +88,7 @@ class Runtime:
         target: `cython`, `numpy`, or `auto`: Cython where there is a compiler.
     """
 
-    def __init__(self, made: Callable[[], Groups], target: str) -> None:
+    def __init__(self, made: "Callable[[], Groups]", target: str) -> None:
         self._target = use(target)
         groups = made()
         self._clock, self._dt, self._arrays = groups.clock, groups.dt, groups.arrays

@@ -248,15 +248,18 @@ class Text:
     def _bursting(self, neurons: Neurons, bursts: str) -> list[str]:
         """Events and bursts, the fraction of the one that is the other being what bursts say."""
         tau = f"({neurons.tau_burst!r} * second)"
+        events = neurons.events_heard.text(f"events * {neurons.per_spike!r}")
+        heard = neurons.events_heard.text("event_trace")
+        ratio = f"burst_trace / clip({heard}, {neurons.least_heard!r}, inf)"
         return [
             neurons.burst_drive(bursts),
             *(f"{name} : 1" for name in ("events", "bursts", "event_count", "burst_count")),
-            f"event_says = events * {neurons.per_spike!r} - {neurons.base_in_h!r} : 1",
+            f"event_says = {events} - {neurons.base_in_h!r} : 1",
             *self._filter("event_says"),
             f"devent_trace/dt = (events * {neurons.per_spike!r} - event_trace)/{tau} : 1",
             f"dburst_trace/dt = (bursts * {neurons.per_spike!r} - burst_trace)/{tau} : 1",
-            f"burst_says = (burst_trace / clip(event_trace, {neurons.base_in_h * 1e-3!r}, inf)"
-            f" - {neurons.base_probability!r}) / {neurons.probability_gain!r} : 1",
+            f"burst_says = ({neurons.share_heard.text(ratio)} - {neurons.base_probability!r})"
+            f" / {neurons.probability_gain!r} : 1",
         ]
 
     def _filter(self, said: str) -> list[str]:

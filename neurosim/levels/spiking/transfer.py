@@ -1,8 +1,20 @@
-"""Transfer functions in the language of Brian2: s, its derivative and its inverse, as text."""
+"""Transfer functions in the language of Brian2: s, its derivative and its inverse, as text.
+
+A stochastic unit stands for its mean: what it draws, its neurons draw, spike by spike.
+"""
 
 from math import inf
 
-from neurosim.functions.activations import Activation, LeakyReLU, Linear, Sigmoid, Softplus, Tanh
+from neurosim.functions.activations import (
+    Activation,
+    Bernoulli,
+    LeakyReLU,
+    Linear,
+    Sigmoid,
+    Sign,
+    Softplus,
+    Tanh,
+)
 
 MARGIN = 1e-2
 """How far estimated rates are kept inside the domain of an inverse that is bounded."""
@@ -17,10 +29,12 @@ def transfer(activation: Activation, a: str) -> str:
             return f"{a} * (int({a} > 0) + {slope!r} * int({a} <= 0))"
         case Tanh():
             return f"tanh({a})"
-        case Sigmoid():
+        case Sigmoid() | Bernoulli():
             return f"1 / (1 + exp(-({a})))"
         case Softplus():
             return f"log1p(exp(-abs({a}))) + clip({a}, 0, inf)"
+        case Sign():
+            return f"int({a} > 0)"
     raise TypeError(f"{activation} is not known to Brian2")
 
 
@@ -49,16 +63,19 @@ def derivative(activation: Activation, a: str) -> str:
             return f"int({a} > 0) + {slope!r} * int({a} <= 0)"
         case Tanh():
             return f"1 - tanh({a})**2"
-        case Sigmoid():
+        case Sigmoid() | Bernoulli():
             return f"1 / (1 + exp(-({a}))) / (1 + exp({a}))"
         case Softplus():
             return f"1 / (1 + exp(-({a})))"
+        case Sign():
+            return "0"
     raise TypeError(f"{activation} is not known to Brian2")
 
 
 def known(activation: Activation) -> bool:
     """Whether the expressions above exist."""
-    return isinstance(activation, Linear | LeakyReLU | Tanh | Sigmoid | Softplus)
+    kinds = Linear | LeakyReLU | Tanh | Sigmoid | Softplus | Sign | Bernoulli
+    return isinstance(activation, kinds)
 
 
 def within(activation: Activation, h: str) -> str:

@@ -1,0 +1,117 @@
+"""The mathematics of local goals against numerical minima of the same objectives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+from neurosim.theory.local_goals import alternated, discrimination, exclusive, objective
+from neurosim.theory.penalized_weights import (
+    Penalties,
+    backward_form,
+    closed_form,
+    descent,
+    penalized,
+    singular_values,
+)
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def drawn(seed):
+    rng = np.random.default_rng(seed)
+    classes = jnp.asarray(np.eye(3)[rng.integers(0, 3, 12)])
+    return jnp.asarray(rng.normal(size=(12, 5))), classes
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_exclusive_goals_are_the_best_of_all_assignments(seed):
+    q, classes = drawn(seed)
+    g = exclusive(q, classes, 0.2)
+    assert float(discrimination(g, classes)) == pytest.approx(0, abs=1e-12)
+    sparse = jnp.sign(q) * jnp.maximum(jnp.abs(q) - 0.2, 0)
+    for c in range(3):
+        other = sparse * classes[:, c : c + 1]
+        near = 0.5 * (q - g) ** 2 + 0.2 * abs(g), 0.5 * (q - other) ** 2 + 0.2 * abs(other)
+        assert jnp.all(near[0].sum(0) <= near[1].sum(0) + 1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_alternating_sweeps_never_raise_the_objective(seed):
+    q, classes = drawn(seed)
+    found = [objective(q, alternated(q, classes, 0.1, 2.0, k), classes, 0.1, 2.0) for k in range(6)]
+    assert np.all(np.diff(found) <= 1e-12)
+    assert found[-1] < found[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_without_coherence_the_closed_form_is_where_the_flow_rests(seed):
+    rng = np.random.default_rng(seed)
+    u = rng.normal(size=(30, 4))
+    M, N = jnp.asarray(u.T @ u / 30), jnp.asarray(rng.normal(size=(6, 4)))
+    penalties = Penalties(0.3, 0.0, 0.2, 0.0)
+    A = closed_form(M, N, penalties)
+    assert jnp.max(jnp.abs(descent(A, M, N, penalties))) < 1e-9
+
+
+def test_singular_values_solve_their_quartic():
+    d, m = jnp.array([0.0, 0.5, 4.0]), jnp.array([0.2, 1.0, 3.0])
+    s = singular_values(d, m, Penalties(0.0, 2.0, 0.7, 0.0))
+    slope = s - d + 4 * m * s * (m * s**2 - 1) - 1.4 / s
+    assert jnp.max(jnp.abs(slope)) < 1e-9
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
+def test_where_all_directions_weigh_the_same_the_closed_form_is_exact(shape):
+    rng = np.random.default_rng(sum(shape))
+    M, N = 0.7 * jnp.eye(shape[1]), jnp.asarray(rng.normal(size=shape))
+    penalties = Penalties(0.3, 0.5, 0.2, 0.0)
+    A = closed_form(M, N, penalties)
+    assert jnp.max(jnp.abs(descent(A, M, N, penalties))) < 1e-9
+    for _ in range(20):
+        other = A + 0.1 * jnp.asarray(rng.normal(size=shape))
+        assert penalized(other, M, N, penalties) > penalized(A, M, N, penalties)
+
+
+def test_descent_is_the_negative_gradient_of_the_objective():
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=(30, 4))
+    M, N, A = (jnp.asarray(a) for a in (u.T @ u, rng.normal(size=(6, 4)), rng.normal(size=(6, 4))))
+    penalties = Penalties(0.3, 0.5, 0.2, 0.0)
+    downhill, step = descent(A, M, N, penalties), 1e-6
+    for way in jnp.asarray(rng.normal(size=(5, 6, 4))):
+        ahead, behind = (penalized(A + s * way, M, N, penalties) for s in (step, -step))
+        slope = (ahead - behind) / (2 * step)
+        assert float(slope) == pytest.approx(-float(jnp.sum(downhill * way)), rel=1e-6)
+
+
+def test_weights_that_flow_come_to_the_closed_form():
+    """dA/dt = −∇ of the objective, by scipy, from weights of another kind."""
+    rng = np.random.default_rng(1)
+    u = rng.normal(size=(30, 3))
+    M, N = jnp.asarray(u.T @ u / 30), jnp.asarray(rng.normal(size=(4, 3)))
+    penalties = Penalties(0.3, 0.0, 0.2, 0.0)
+    A = closed_form(M, N, penalties)
+    flow = jax.jit(lambda a: descent(a.reshape(4, 3), M, N, penalties).ravel())
+    start = A.ravel() + 0.3 * rng.normal(size=12)
+    ended = solve_ivp(lambda _, a: flow(a), (0, 100), start, "LSODA", rtol=1e-10, atol=1e-12)
+    assert ended.y[:, -1] == pytest.approx(np.asarray(A.ravel()), abs=1e-7)
+
+
+def test_backward_weights_minimise_their_own_problem():
+    rng = np.random.default_rng(2)
+    y, pull = (jnp.asarray(rng.normal(size=(20, 3))) for _ in range(2))
+    u, e = (jnp.asarray(rng.normal(size=(20, 4))) for _ in range(2))
+    A = jnp.asarray(rng.normal(size=(4, 3)))
+
+    def problem(B):
+        fits = 0.5 * jnp.sum((u @ B.T - y) ** 2, 1) + jnp.sum(pull * (e @ B.T), 1)
+        return jnp.mean(fits) + 0.25 * jnp.sum((B - A.T) ** 2)
+
+    B = backward_form(y, u, pull, e, A, 0.5)
+    assert jnp.max(jnp.abs(jax.grad(problem)(B))) < 1e-12
