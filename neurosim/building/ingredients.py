@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def _channel(
         for (i, _), shape in zip(wires, circuitry.channel_shapes(model), strict=True)
     }
     where = str(located(folder, file))
-    arrays = weights_of(str(file), folder, seed, circuitry.names(model, str(file)))
+    arrays = weights_of(str(file), folder, seed, _names(model, str(file)))
     return weights_named(arrays, wanted, where)
 
 
@@ -141,7 +142,7 @@ def _from_files(
     for name, file in circuitry.files(model).items():
         if name not in made.projection:  # it connects nothing in a network of one layer
             continue
-        names = circuitry.names(model, file, model.projections[name].names)
+        names = _names(model, file, model.projections[name].names)
         where, arrays = str(located(folder, file)), weights_of(file, folder, seed, names)
         _refuse_unused(model, made, arrays, where)
         found[name] = _taken(made, made.projection[name], name, arrays, where)
@@ -149,6 +150,12 @@ def _from_files(
         if biased and any(re.fullmatch(r"b\d+", array) for array in arrays):
             found["b"] = _taken(made, made.projection[name], "b", arrays, where)
     return found
+
+
+def _names(model: ModelSpec, file: str, own: Mapping[str, str] | None = None) -> Mapping[str, str]:
+    """What arrays are called in a file, by our names: as is said of it, or of W for the same."""
+    common = model.projections.get("W")
+    return own or (common.names if common is not None and common.file == file else {})
 
 
 def _taken(

@@ -1,7 +1,7 @@
 """What the circuit of a model asks of the file, and of the protocol that uses it."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -278,12 +278,6 @@ def files(model: ModelSpec) -> dict[str, str]:
         if given.init == "file"
     }
     return {name: file for name, file in found.items() if file is not None}
-
-
-def names(model: ModelSpec, file: str, own: Mapping[str, str] | None = None) -> Mapping[str, str]:
-    """What arrays are called in a file, by our names: as is said of it, or of W for the same."""
-    common = model.projections.get("W")
-    return own or (common.names if common is not None and common.file == file else {})
 
 
 def _noise(asked: _Asked) -> Iterator[Problem]:
