@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
