@@ -251,6 +251,7 @@ TINY = {
 }
 
 
+@pytest.mark.long
 def test_a_run_is_the_same_however_it_is_looked_at(few, tmp_path):
     """Every presentation begins with cells in their cycle, whatever was before: one that is
     recorded, or comes after a resumption, is what it would be. No law says how such cells scatter.

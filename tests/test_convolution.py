@@ -278,6 +278,7 @@ def test_random_kernels_that_are_those_of_w_make_it_backprop():
     np.testing.assert_allclose(found["Q"][1], expected["W"][2].T, rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.long
 def test_what_each_sample_adds_to_a_kernel_is_quantized():
     asked = {"name": "backprop", "update_bits": 3, "update_scale": 0.01}
     quantized = Quantizer(3.0, 0.01)
@@ -329,6 +330,7 @@ def test_every_credit_moves_what_it_should(name):
     assert any(bool(np.abs(d).max()) for d in change.get("Q", ())) == learns
 
 
+@pytest.mark.long
 def test_the_rate_level_ends_where_neurons_rest(tmp_path):
     """Convolutions carry what is sent at every moment, whatever the level."""
     short = {"stages.0.epochs": None, "stages.0.presentations": 2, "record.presentations": 0}

@@ -6,6 +6,8 @@ from made_traces import made
 import neurosim as ns
 from neurosim import comparison
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):

@@ -19,6 +19,8 @@ import neurosim as ns
 from neurosim import wording
 from neurosim.reports.pages import LARGE
 
+pytestmark = pytest.mark.long
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
