@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 
 from neurosim.cli import app
 
-PAGES = sorted((ROOT / "docs/tutorials").glob("*.md"))
+PAGES = [
+    pytest.param(page, id=page.stem, marks=[pytest.mark.seldom] if "spikes" in page.stem else [])
+    for page in sorted((ROOT / "docs/tutorials").glob("*.md"))
+]
 
 
 def own_data(names):
@@ -42,8 +45,7 @@ def rates_and_spikes(names):
 
 
 @pytest.mark.long
-@pytest.mark.seldom
-@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+@pytest.mark.parametrize("page", PAGES)
 def test_tutorial(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").mkdir()

@@ -90,3 +90,9 @@ def path(where: str, value: Any) -> Path:
     if not isinstance(value, str | PathLike) or not str(value):
         raise _refuse(where, value, "a path")
     return Path(os.path.expanduser(value))
+
+
+def held(folder: Path) -> str:
+    """The names of the first few entries of a folder, for a message."""
+    names = sorted(path.name for path in folder.iterdir())
+    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else "nothing"

@@ -123,9 +123,8 @@ def _check_folder(folder: Path) -> None:
         )
     missing = [name for name in (*TRAIN, *TEST) if not os.path.isfile(folder / name)]
     if missing:
-        held = sorted(path.name for path in folder.iterdir())
-        shown = ", ".join(held[:8]) + (", …" if len(held) > 8 else "") if held else "nothing"
-        raise InputError(f"{folder}: holds {shown}; expected {', '.join(missing)} as well")
+        held = checks.held(folder)
+        raise InputError(f"{folder}: holds {held}; expected {', '.join(missing)} as well")
 
 
 def _records(

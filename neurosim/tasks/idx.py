@@ -179,9 +179,7 @@ def _find(folder: Path, name: str) -> Path:
             return path
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder; expected one with MNIST-format files")
-    held = sorted(path.name for path in folder.iterdir())
-    shown = ", ".join(held[:8]) + (", …" if len(held) > 8 else "") if held else "nothing"
-    raise InputError(f"{folder}: holds {shown}; expected {name} or {name}.gz")
+    raise InputError(f"{folder}: holds {checks.held(folder)}; expected {name} or {name}.gz")
 
 
 def _count(which: str, wanted: int | None, there: int) -> int:
