@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from neurosim.theory.local_goals import alternated, discrimination, exclusive, objective
-from neurosim.theory.penalized_weights import (
+from neurosim.functions.local_goals import alternated, discrimination, exclusive, objective
+from neurosim.functions.penalized_weights import (
     Penalties,
     backward_form,
     closed_form,

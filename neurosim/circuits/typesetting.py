@@ -14,8 +14,9 @@ TRANSFER = {
     "softplus": "log(1 + exp(a))",
     "sign": "int(a > 0)",
     "bernoulli": "int(rand() < 1/(1 + exp(-a)))",
+    "soft-threshold": "a - clip(a, -threshold, threshold)",
 }
-"""Transfer functions by name; `slope` is that of the leaky ReLU."""
+"""Transfer functions by name; `slope` is that of the leaky ReLU, `threshold` of the soft one."""
 
 STARTS = {
     "lecun": "normally distributed with variance $1/n$, for $n$ sending units",
@@ -59,12 +60,13 @@ def row(left: str, terms: Sequence[str], where: str = "", relation: str = "=") -
 
 
 def transfer_of(given: tuple[str | None, float | None]) -> str:
-    name, slope = given
+    name, value = given
     if name is None:
         return "a function of its own"
 
     def named(other: str) -> str:
-        return number(slope) if other == "slope" and slope is not None else symbol(other)
+        own = other in ("slope", "threshold") and value is not None
+        return number(value) if own else symbol(other)
 
     text = parse(TRANSFER[name], {"rand": 0})
     return f"$s(a) = {formula(text, named)}$"

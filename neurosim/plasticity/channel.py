@@ -14,23 +14,31 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Scalar
 
-from neurosim.circuits.chain import links
 from neurosim.circuits.populations import Projection
-from neurosim.circuits.tables import TEACHING
 from neurosim.credit import Credit
 from neurosim.credit.channel import Passage
+from neurosim.credit.local_goals import missed
 from neurosim.errors import InputError, arrived, asked, of_shape
 from neurosim.functions.quantization import Quantizer
 from neurosim.levels.simulator import Phase
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights, Signals
 from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Layers, Network, Weights, tie
-from neurosim.networks.vocabulary import DRAWN, functions
 from neurosim.networks.wirings import WIRINGS, shared
 from neurosim.plasticity import FeedbackRule
-from neurosim.plasticity.chains import among, chain_of, layer, part_of, replaced, with_layer
+from neurosim.plasticity.chains import (
+    among,
+    as_it_became,
+    chain_of,
+    layer,
+    part_of,
+    replaced,
+    taught_by,
+    with_layer,
+)
 from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
 from neurosim.plasticity.local import Sides
+from neurosim.plasticity.nodes import Nodes
 from neurosim.plasticity.rank_one import Pair, factors, refreshed, robust_update
 from neurosim.plasticity.redrawing import Redrawing
 from neurosim.plasticity.signals import apical_delta
@@ -85,7 +93,7 @@ class ChannelLearning(eqx.Module):
     the robust Sherman–Morrison update, and the drift past which an inverse is computed anew.
     passage: what becomes of errors on their way, where the credit sends some. redrawing: how random
     weights of the channel are drawn in every presentation. quantizer: of what every sample adds to
-    a forward weight.
+    a forward weight. nodes: of a credit that gives hidden layers goals of their own.
     """
 
     credit: Credit = eqx.field(static=True)
@@ -108,6 +116,7 @@ class ChannelLearning(eqx.Module):
     passage: Passage
     redrawing: Redrawing | None
     quantizer: Quantizer | None
+    nodes: Nodes | None
 
     def moment(
         self,
@@ -128,6 +137,8 @@ class ChannelLearning(eqx.Module):
             moves = (jnp.arange(1, depth + 1) == random_layer(key, depth)).astype(moves.dtype)
         elif self.credit.order == "output":
             moves = moves.at[:-1].set(0)
+        elif self.nodes is not None and key is not None:
+            moves = self.nodes.turns(key, depth)
         return Moment(factor, turn, moves, jnp.asarray(presentation))
 
     # --- teaching ---------------------------------------------------------------------------
@@ -142,9 +153,10 @@ class ChannelLearning(eqx.Module):
     ) -> Layers:
         """The teaching signals of the batch. keys: of samples, without which none are dropped."""
 
-        def one(now: Readout, y: Float[Array, " n_L"], key: PRNGKeyArray | None) -> Layers:
+        def one(now: Readout, y: Float[Array, "..."], key: PRNGKeyArray | None) -> Layers:
             passage = replace(self.passage, key=key)
-            more = () if self.credit.route is None else (passage,)
+            more: tuple[Any, ...] = () if self.credit.route is None else (passage,)
+            more = more if self.nodes is None else (self.nodes.goals,)
             given = network, chain, now, y, self.target_step, *more
             found = asked("model.credit", self.credit.assign, ASSIGN, *given)
             if not isinstance(found, tuple) or len(found) != len(now.rate):
@@ -155,6 +167,8 @@ class ChannelLearning(eqx.Module):
             layers = zip(found, now.rate, strict=True)
             return tuple(of_shape("model.credit", t, h.shape, ASSIGN) for t, h in layers)
 
+        if self.nodes is not None:  # whose goals are of the batch as a whole
+            return one(readout, labels, None)
         return jax.vmap(one)(readout, labels, keys)
 
     def taught(
@@ -204,13 +218,13 @@ class ChannelLearning(eqx.Module):
         teaching = self.teaching(network, chain, labels, layers)
         change = nothing(chain)
         if "W" in phase.plastic:
-            signals = _with(dynamics, readout, dict(enumerate(teaching)))
+            signals = taught_by(dynamics, readout, dict(enumerate(teaching)))
             for i in range(1, network.depth + 1):
                 made = self._forward(dynamics, network, weights, x, signals, parameters, i)
                 change = with_layer(change, i, tuple(moment.moves[i - 1] * d for d in made))
         if "Q" in phase.plastic:
             taught = self.taught(network, chain, layers, teaching)
-            made = self._feedback(network, chain, taught, key, moment.turn, (x, labels))
+            made = self._feedback(network, chain, taught, key, moment.turn, (x, labels), chain)
             change = change._replace(Q=made)
         return among(change, nothing(weights))
 
@@ -230,6 +244,8 @@ class ChannelLearning(eqx.Module):
         synapses, W = self.projection.synapses[i - 1], weights["W"][i - 1]
         own = callable(self.projection.rule)
         made = sides.given(synapses, W) if own else sides.change(synapses, self.quantizer)
+        if self.nodes is not None and i < network.depth:
+            made = self.nodes.forward(W, made, sides.side(self.projection.pre, synapses.pre))
         change = (made - self.decays[0] * W,)
         if not self.projection.bias:
             return change
@@ -255,7 +271,7 @@ class ChannelLearning(eqx.Module):
 
         def of_one(error: Float[Array, " batch"]) -> Float[Array, "n_i weights"]:
             teaching = jnp.broadcast_to(error[:, None], (len(x), network.sizes[i]))
-            taught = _with(dynamics, signals, {i - 1: teaching})
+            taught = taught_by(dynamics, signals, {i - 1: teaching})
             made = undecayed._forward(*given, taught, parameters, i)
             return jnp.concatenate([made[0], *(b[:, None] for b in made[1:])], axis=1)
 
@@ -272,8 +288,16 @@ class ChannelLearning(eqx.Module):
         key: PRNGKeyArray,
         turn: Float[Array, " Q"],
         data: tuple[Array, Array],
+        before: Weights,
     ) -> Layers:
-        """What the rule of Q makes of the activity. data: inputs and labels of the batch."""
+        """What the rule of Q makes of the activity.
+
+        data: inputs and labels of the batch. before: the weights under which it came about.
+        """
+        if self.feedback.solved:
+            assert self.nodes is not None, "checked at load"
+            found = missed(network, before, readout, data[1], self.nodes.goals)
+            return self.nodes.backward(chain, readout, found)
         if self.feedback.probe is None:
             return nothing(chain.Q)
         more = (data,) if self.feedback.sees_data else ()
@@ -324,14 +348,25 @@ class ChannelLearning(eqx.Module):
             weights = weights | {"W": within}
         if self.tied is None:
             return weights
-        return weights | {"Q": tie(Weights(weights["W"], (), ()), self.tied).Q}
+        reached = weights["W"][: len(weights["Q"]) + 1]
+        return weights | {"Q": tie(Weights(reached, (), ()), self.tied).Q}
 
     def begin(self, weights: CircuitWeights) -> Any:
-        """The optimisers' state at the start of a stage: of every forward layer, and of Q."""
+        """The optimisers' state at the start of a stage: of every forward layer, and of Q.
+
+        Of nodes, also the forward weights of the presentation before.
+        """
         forward, feedback = (OPTIMIZERS[name]() for name in self.optimizers)
         chain = part_of(weights, self.projection)
-        layers = range(1, len(chain.W) + 1)
-        return tuple(forward.init(layer(chain, i)) for i in layers), feedback.init(chain.Q)
+        states = tuple(forward.init(layer(chain, i)) for i in range(1, len(chain.W) + 1))
+        return states, feedback.init(chain.Q), () if self.nodes is None else weights["W"]
+
+    def available(self, weights: CircuitWeights, state: Any, moment: Moment) -> CircuitWeights:
+        """The weights that a batch goes through: of a node whose turn it is not, those before."""
+        if self.nodes is None:
+            return weights
+        pairs = zip(moment.moves, weights["W"], state[2], strict=True)
+        return weights | {"W": tuple(jnp.where(on > 0, new, old) for on, new, old in pairs)}
 
     def step(
         self, weights: CircuitWeights, change: CircuitWeights, state: Any, factor: Float[Array, ""]
@@ -343,7 +378,7 @@ class ChannelLearning(eqx.Module):
             moved, layer_state = self._move_layer(moved, i, layer(made, i), layer_state, factor)
             states.append(layer_state)
         moved, feedback_state = self._move_feedback(moved, made.Q, state[1], factor)
-        return self.constrain(among(moved, weights)), (tuple(states), feedback_state)
+        return self.constrain(among(moved, weights)), (tuple(states), feedback_state, state[2])
 
     def _move_layer(
         self, weights: Weights, i: int, change: Layers, state: Any, factor: Float[Array, ""]
@@ -394,11 +429,11 @@ class ChannelLearning(eqx.Module):
         chain, layers = chain_of(dynamics, weights), dynamics.layers(network, rest)
         teaching = self.teaching(network, chain, labels, layers, self.keys(key, ids))
         readout = self.taught(network, chain, layers, teaching)
-        signals = _with(dynamics, rest, dict(enumerate(teaching)))
+        signals = taught_by(dynamics, rest, dict(enumerate(teaching)))
         change, moved, states = nothing(chain), chain, list(state[0])
         for i in range(1, network.depth + 1) if "W" in plastic else ():
             if self.credit.order == "bottom-up":
-                signals = _as_it_became(dynamics, network, moved, i, x, rest, readout.teacher)
+                signals = as_it_became(dynamics, network, moved, i, x, rest, readout.teacher)
             now = among(moved, weights) if self.credit.order == "bottom-up" else weights
             asked_of = dynamics, network, now, x, signals, parameters
             if i <= len(chain.Q) and chain.Q[i - 1].ndim == 3:
@@ -416,14 +451,15 @@ class ChannelLearning(eqx.Module):
         if self.credit.exact:
             moved, drift = _refresh(moved, moment.presentation % DRIFT_EVERY == 0, self.refresh)
         feedback_state = state[1]
-        if "Q" in plastic and self.feedback.probe is not None:
-            feedback = self._feedback(network, moved, readout, key, moment.turn, (x, labels))
+        if "Q" in plastic and (self.feedback.probe is not None or self.feedback.solved):
+            given_of = readout, key, moment.turn, (x, labels)
+            feedback = self._feedback(network, moved, *given_of, chain)
             change = change._replace(Q=feedback)
             given_feedback = feedback, feedback_state, moment.factor
             moved, feedback_state = self._move_feedback(moved, *given_feedback)
         return Iteration(
             self.constrain(among(moved, weights)),
-            (tuple(states), feedback_state),
+            (tuple(states), feedback_state, () if self.nodes is None else weights["W"]),
             among(change, nothing(weights)),
             teaching,
             drift,
@@ -439,43 +475,6 @@ class ChannelLearning(eqx.Module):
         W, inverse = robust_update(pair, rate * u, v, self.threshold)
         b = replaced(weights.b, i, weights.b[i - 1] + rate * change[1]) if weights.b else ()
         return Weights(replaced(weights.W, i, W), b, replaced(weights.Q, i - 1, inverse))
-
-
-def _with(dynamics: CircuitDynamics, readout: Signals, teaching: dict[int, Array]) -> Signals:
-    """What rules look at, with the teaching of layers, counted from 0."""
-    chain = links(dynamics.circuit) or ()
-    brought = {
-        f"{dynamics.circuit.place(chain[k].group)}.{TEACHING}": signal
-        for k, signal in teaching.items()
-    }
-    return readout._replace(of=readout.of | brought)
-
-
-def _as_it_became(
-    dynamics: CircuitDynamics,
-    network: Network,
-    weights: Weights,
-    i: int,
-    x: Float[Array, "batch n_0"],
-    readout: Signals,
-    teacher: Layers,
-) -> Signals:
-    """What the rule of layer i looks at when the layers below have moved: the way to its old
-    target from what they send now."""
-    below, found = x, dict(readout.of)
-    synapses = dynamics.circuit.projection["W"].synapses
-    for k, link in enumerate((links(dynamics.circuit) or ())[:i], start=1):
-        place = dynamics.circuit.place(link.group)
-        a = jax.vmap(network.potential, (None, None, 0))(weights, k, below)
-        mean = network.s(k, a)
-        drawn = found.get(f"{place}.{DRAWN}")
-        called = functions(dynamics.circuit, network, link.group, drawn)
-        below = called["s"](a)
-        found |= {f"{place}.{link.potential}": a, f"{place}.{link.rate}": below}
-        sent = {s.sent for s in synapses if s.pre == link.group} | {link.sent}  # by any name
-        found |= dict.fromkeys((f"{place}.{name}" for name in sent), network.sent(k, below))
-    signals = readout._replace(of=found)
-    return _with(dynamics, signals, {i - 1: teacher[i - 1] - mean})
 
 
 def _refresh(

@@ -10,6 +10,7 @@ import numpy as np
 from neurosim.building import ingredients
 from neurosim.building.consistency import misfits
 from neurosim.building.loading import Protocol
+from neurosim.credit import named
 from neurosim.errors import InputError, NeurosimWarning
 from neurosim.runs.contents import Plan
 from neurosim.seeds import host_stream
@@ -64,6 +65,11 @@ def refuse_misfit(protocol: Protocol, first: Data) -> None:
     if spec.model.loss == "cross-entropy" and not first.classes:
         wrong.append(
             f"{protocol.where(('model', 'loss'))}: the cross-entropy needs a task of classes"
+        )
+    if named(spec.model.credit).nodes and not first.classes:
+        wrong.append(
+            f"{protocol.where(('model', 'credit'))}: goals keep classes apart, and the task has "
+            "none; expected one of classes, such as digits"
         )
     if wrong:
         raise InputError(wrong)

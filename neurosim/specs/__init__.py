@@ -14,6 +14,7 @@ from neurosim.specs.circuits import (
     PopulationField,
     PopulationSpec,
     ProjectionRate,
+    NodesSpec,
     ProjectionSpec,
     RateLaw,
     SpreadSpec,
@@ -22,9 +23,9 @@ from neurosim.specs.circuits import (
 from neurosim.specs.common import ByName, LearningRate, PlasticityRate, Spec, describe
 from neurosim.specs.models import LayerField, ModelSpec
 from neurosim.specs.neurons import (
-    BINARY,
     FLAT,
     FORMULAS,
+    SINGULAR,
     STOCHASTIC,
     ActivationField,
     ActivationSpec,
@@ -56,9 +57,9 @@ from neurosim.specs.synapses import (
 )
 
 __all__ = [
-    "BINARY",
     "FLAT",
     "FORMULAS",
+    "SINGULAR",
     "STOCHASTIC",
     "ActivationField",
     "ActivationSpec",

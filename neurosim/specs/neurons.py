@@ -22,10 +22,11 @@ FORMULAS = {
     "softplus": "s(a) = log(1 + exp a)",
     "sign": "s(a) = 1 for a > 0, 0 otherwise",
     "bernoulli": "s(a) = 1 with probability 1/(1 + exp(-a)), 0 otherwise",
+    "soft-threshold": "s(a) = sign(a) max(|a| - threshold, 0)",
 }
 """What the named transfer functions are."""
 
-BINARY = ("sign", "bernoulli")
+SINGULAR = ("sign", "bernoulli", "soft-threshold")
 """Those that have no inverse."""
 
 FLAT = ("sign",)
@@ -36,10 +37,20 @@ STOCHASTIC = ("bernoulli",)
 
 
 class ActivationSpec(Spec):
-    """A named transfer function; `slope` belongs to the leaky ReLU."""
+    """A named transfer function; `slope` belongs to the leaky ReLU, `threshold` to the soft one."""
 
-    name: Literal["linear", "leaky-relu", "tanh", "sigmoid", "softplus", "sign", "bernoulli"]
+    name: Literal[
+        "linear",
+        "leaky-relu",
+        "tanh",
+        "sigmoid",
+        "softplus",
+        "sign",
+        "bernoulli",
+        "soft-threshold",
+    ]
     slope: Annotated[float, Field(gt=0, le=1)] | None = None
+    threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     @field_validator("slope")
     @classmethod
@@ -47,6 +58,13 @@ class ActivationSpec(Spec):
         if slope is not None and info.data.get("name") not in ("leaky-relu", None):
             raise ValueError(f"{info.data['name']} has no slope; only leaky-relu has")
         return slope
+
+    @field_validator("threshold")
+    @classmethod
+    def _threshold_of_soft(cls, threshold: float | None, info: ValidationInfo) -> float | None:
+        if threshold is not None and info.data.get("name") not in ("soft-threshold", None):
+            raise ValueError(f"{info.data['name']} has no threshold; only soft-threshold has")
+        return threshold
 
 
 def _activation(value: Any, handler: Callable) -> Any:

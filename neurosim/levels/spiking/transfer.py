@@ -12,6 +12,7 @@ from neurosim.functions.activations import (
     Linear,
     Sigmoid,
     Sign,
+    SoftThreshold,
     Softplus,
     Tanh,
 )
@@ -35,6 +36,8 @@ def transfer(activation: Activation, a: str) -> str:
             return f"log1p(exp(-abs({a}))) + clip({a}, 0, inf)"
         case Sign():
             return f"int({a} > 0)"
+        case SoftThreshold(threshold=threshold):
+            return f"{a} - clip({a}, {-float(threshold)!r}, {float(threshold)!r})"
     raise TypeError(f"{activation} is not known to Brian2")
 
 
@@ -69,12 +72,14 @@ def derivative(activation: Activation, a: str) -> str:
             return f"1 / (1 + exp(-({a})))"
         case Sign():
             return "0"
+        case SoftThreshold(threshold=threshold):
+            return f"int(abs({a}) > {float(threshold)!r})"
     raise TypeError(f"{activation} is not known to Brian2")
 
 
 def known(activation: Activation) -> bool:
     """Whether the expressions above exist."""
-    kinds = Linear | LeakyReLU | Tanh | Sigmoid | Softplus | Sign | Bernoulli
+    kinds = Linear | LeakyReLU | Tanh | Sigmoid | Softplus | Sign | Bernoulli | SoftThreshold
     return isinstance(activation, kinds)
 
 
