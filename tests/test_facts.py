@@ -18,7 +18,7 @@ from neurosim.networks.dynamics import Target, rest
 from neurosim.networks.wirings import TIES, transposed
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
 from neurosim.runs.draws import data, weights
-from neurosim.specs import SINGULAR, FORMULAS, STOCHASTIC, ActivationSpec
+from neurosim.specs import FORMULAS, SINGULAR, STOCHASTIC, ActivationSpec
 from neurosim.tasks import digits
 
 MODELS = ["mixture", "mixture-two-phase", "mixture-dendrites", "multiplexing", "backprop"]

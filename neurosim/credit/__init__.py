@@ -186,7 +186,7 @@ CREDITS: dict[str, Credit] = {
     ),
     "local-goals": Credit(
         local_goals,
-        "goals of the layers' own, and how far their neighbors miss theirs [Kostadinov et al. 2019]",
+        "goals of hidden layers' own, and how far neighbors miss theirs [Kostadinov et al. 2019]",
         wiring="hidden",
         rule="penalized",
         feedback="tied",

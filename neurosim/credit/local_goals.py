@@ -4,8 +4,8 @@ Kostadinov, Razeghi & Voloshynovskiy 2019 [K]. A node is a hidden layer l with w
 response q_l = A_l u_{l−1} and sparse representation u_l = soft(q_l, λ₁) [K 4]. With g_l what it
 should be [K 12] and e_l = u_l − g_l by how much it is not [K 8],
 
-    ν_l = e_l + λ_f B_l e_{l+1} + λ_b A_l e_{l−1}                                          [K 10, 15]
-    y_l = soft(q_l − ν_l, λ₁)                                                                  [K 5]
+    ν_l = e_l + λ_f B_l e_{l+1} + λ_b A_l e_{l−1}                                         [K 10, 15]
+    y_l = soft(q_l − ν_l, λ₁)                                                                 [K 5]
 
 and weights fit q_l to y_l − κ ν_l, where κ is 1 in K 17. All arrays carry the batch first, as a
 goal is one of a batch. The output layer is no node: it reads the last one.

@@ -69,9 +69,7 @@ def credit_problems(spec: ProtocolSpec, circuit: Circuit) -> Iterator[Problem]:
             f"{called(model)} moves its weights step by step, one after the other; use "
             "'quasi-static'",
         )
-    if spec.level == "spiking" and (
-        credit.exact or credit.normalized or in_turn or credit.nodes
-    ):
+    if spec.level == "spiking" and (credit.exact or credit.normalized or in_turn or credit.nodes):
         yield (
             ("level",),
             f"{called(model)} computes with activities that spikes only estimate; it runs at the "

@@ -48,8 +48,8 @@ def node_problems(spec: ProtocolSpec, circuit: Circuit) -> Iterator[Problem]:
     if spec.batch < 2:
         yield (
             ("batch",),
-            f"{name} keeps the classes of a batch apart, of which one sample has one; expected 2 or "
-            "more",
+            f"{name} keeps the classes of a batch apart, of which one sample has one; expected 2 "
+            "or more",
         )
     if isinstance(model.credit.rule, str) and model.credit.rule not in FEEDBACK:
         yield (

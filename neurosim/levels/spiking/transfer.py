@@ -12,8 +12,8 @@ from neurosim.functions.activations import (
     Linear,
     Sigmoid,
     Sign,
-    SoftThreshold,
     Softplus,
+    SoftThreshold,
     Tanh,
 )
 
