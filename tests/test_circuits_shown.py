@@ -152,6 +152,7 @@ SHIPPED = {
     "target-propagation": "target-propagation",
     "difference-target-propagation": "difference-target-propagation-digits",
     "discrete-transmission": "discrete-transmission-digits",
+    "local-goals": "local-goals-n4g4",
     "stochastic-binary": "stochastic-binary-digits",
 }
 """Every model that ships → a protocol for it."""

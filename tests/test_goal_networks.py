@@ -44,7 +44,7 @@ def protocol(nodes=None, **changes):
         "record.presentations": 0,
         "record.samples": 4,
     }
-    return ns.load_protocol("local-goals-digits", given | changes)
+    return ns.load_protocol("local-goals-n4g4", given | changes)
 
 
 @eqx.filter_jit

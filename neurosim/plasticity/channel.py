@@ -346,7 +346,7 @@ class ChannelLearning(eqx.Module):
         if self.limit is not None:
             within = tuple(jnp.clip(w, -self.limit, self.limit) for w in weights["W"])
             weights = weights | {"W": within}
-        if self.tied is None:
+        if self.tied is None or "Q" not in weights:
             return weights
         reached = weights["W"][: len(weights["Q"]) + 1]
         return weights | {"Q": tie(Weights(reached, (), ()), self.tied).Q}

@@ -254,7 +254,7 @@ class NodesSpec(Spec):
     from_below: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     correction: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     conditioning: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
-    coherence: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    coherence: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
     log_det: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
     similarity: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
     active: Annotated[float, Field(gt=0, le=1)] = 1.0
