@@ -11,8 +11,10 @@ seed, which is held out; then the test samples are seen once, by other seeds.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -32,6 +34,7 @@ from neurosim.tasks.data import split
 
 CHOOSING, TESTING = [0], [1, 2, 3]
 STEPS, THRESHOLDS = (0.02, 0.1, 0.5), (0.02, 0.05, 0.1)
+OF_GRADIENT = (0.003, 0.01, 0.03)
 COSTS = (0.01, 0.1, 1.0)
 """C of the support vector machine, chosen on a fifth of the samples that it learns from."""
 
@@ -40,11 +43,15 @@ NODES = "model.credit.nodes"
 
 
 class Method(NamedTuple):
-    """A shipped protocol and what is changed there; published: accuracy on MNIST (%)."""
+    """A shipped protocol and what is changed there; published: accuracy on MNIST (%).
+
+    own: whether its step size is chosen for itself, and not taken from n4g4.
+    """
 
     net: str
     changes: dict[str, Any]
     published: float | None = None
+    own: bool = False
 
 
 ASYNCHRONOUS = {f"{NODES}.active": 0.5}
@@ -55,7 +62,9 @@ METHODS = {
     "n4g4, asynchronous": Method("n4g4", ASYNCHRONOUS, 98.57),
     "n6g6, asynchronous": Method("n6g6", ASYNCHRONOUS, 99.01),
     "n6g3, asynchronous": Method("n6g3", ASYNCHRONOUS, 98.91),
-    "n4g4, gradient steps": Method("n4g4", {"model.projections.W.rule": "penalized-gradient"}),
+    "n4g4, gradient steps": Method(
+        "n4g4", {"model.projections.W.rule": "penalized-gradient"}, own=True
+    ),
     "n4g4, weights fit y alone": Method("n4g4", {f"{NODES}.correction": 0.0}),
     "n4g4, weights fit y + ν": Method("n4g4", {f"{NODES}.correction": -1.0}),
     "n4g4, nothing heard of neighbors": Method(
@@ -101,7 +110,8 @@ class Setting(NamedTuple):
     def run(self, name: str, protocol: Any, seeds: list[int]) -> tuple[Any, list[Any]]:
         """The trace of a run, and the data of every seed."""
         out = self.out / f"{name.replace(',', '').replace(' ', '-')}.h5"
-        ns.run(protocol, seeds=seeds, out=out, force=True)
+        with suppress(ns.DivergedError):
+            ns.run(protocol, seeds=seeds, out=out, force=True)
         task = ingredients.task(protocol.spec, protocol.folder)
         return ns.open_trace(out), [task.draw(host_stream(seed, "task")) for seed in seeds]
 
@@ -126,7 +136,9 @@ def soft(q: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def read(train: np.ndarray, y: np.ndarray, test: np.ndarray, y_test: np.ndarray) -> float:
-    """The error (%) of a linear support vector machine on a representation."""
+    """The error (%) of a linear support vector machine on a representation; 100 without one."""
+    if not (np.isfinite(train).all() and np.isfinite(test).all()):
+        return 100.0
     scale = np.sqrt(np.mean(train**2)) + 1e-12
     train, test = train / scale, test / scale
     labels, of_test = y.argmax(1), y_test.argmax(1)
@@ -165,26 +177,23 @@ def looked(trace: Any, data: list[Any], threshold: float) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------- the methods
 
 
-def method(setting: Setting, name: str, of: Method, choice: tuple[float, float] | None) -> Any:
+def method(
+    setting: Setting, name: str, of: Method, steps: Sequence[float], thresholds: Sequence[float]
+) -> dict[str, Any]:
     """A method by the step size and threshold that do best on samples held out of training."""
 
-    def changed(step: float, threshold: float) -> dict[str, Any]:
-        return {"model.parameters.rho": step, "model.activation.threshold": threshold}
+    def protocol(step: float, threshold: float, held: bool) -> Any:
+        changes = {"model.parameters.rho": step, "model.activation.threshold": threshold}
+        return setting.protocol(of, held, changes)
 
-    tried = {}
-    if choice is None:
-        for threshold in THRESHOLDS:
-            for step in STEPS:
-                protocol = setting.protocol(of, True, changed(step, threshold))
-                found = looked(*setting.run(f"{name} held", protocol, CHOOSING), threshold)
-                tried[f"{step}, {threshold}"] = found["learned"][0]
-                print(f"  {step}, {threshold}: {found['learned'][0]:.1f}", flush=True)
-        step, threshold = map(float, min(tried, key=lambda key: tried[key]).split(", "))
-        choice = step, threshold
-    protocol = setting.protocol(of, False, changed(*choice))
-    trace, data = setting.run(name, protocol, TESTING)
-    found = looked(trace, data, choice[1])
-    return found | {"step": choice[0], "threshold": choice[1], "validation": tried}
+    choices, tried = list(product(steps, thresholds)), {}
+    for choice in choices if len(choices) > 1 else ():
+        run = setting.run(f"{name} held", protocol(*choice, True), CHOOSING)
+        tried[choice] = looked(*run, choice[1])["learned"][0]
+    step, threshold = min(tried, key=lambda c: tried[c]) if tried else choices[0]
+    found = looked(*setting.run(name, protocol(step, threshold, False), TESTING), threshold)
+    validation = {f"{s}, {t}": error for (s, t), error in tried.items()}
+    return found | {"step": step, "threshold": threshold, "validation": validation}
 
 
 def backprop(setting: Setting, net: str, threshold: float) -> dict[str, Any]:
@@ -270,14 +279,15 @@ def main(
         return found.get(name)
 
     kept("pixels", lambda: pixels(setting))
-    first = kept("n4g4", lambda: method(setting, "n4g4", METHODS["n4g4"], None))
+    first = kept("n4g4", lambda: method(setting, "n4g4", METHODS["n4g4"], STEPS, THRESHOLDS))
     if first is None:
         raise SystemExit("n4g4 comes first: its step and threshold are those of all")
-    choice = first["step"], first["threshold"]
+    threshold = [first["threshold"]]
     for name, of in METHODS.items():
-        kept(name, lambda name=name, of=of: method(setting, name, of, choice))
+        given = name, of, OF_GRADIENT if of.own else [first["step"]], threshold
+        kept(name, lambda given=given: method(setting, *given))
     for net in NETS[:2]:
-        kept(f"{net}, backprop", lambda net=net: backprop(setting, net, choice[1]))
+        kept(f"{net}, backprop", lambda net=net: backprop(setting, net, threshold[0]))
     for width in (64, 256):
         kept(f"time {width}", lambda width=width: timed(width))
     drawn({n: v for n, v in found.items() if "learned" in v}, found["pixels"], path)

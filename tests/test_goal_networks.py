@@ -55,13 +55,13 @@ def present(engine, states, batch, keys):
 class Presented:
     """Weights of a protocol before and after each of some presentations of a batch."""
 
-    def __init__(self, made, count=1, key=0):
-        spec = made.spec
+    def __init__(self, made, count=1, key=0, start=None):
+        spec, sizes = made.spec, made.spec.model.layers
         engine = assembly.engine(spec, spec.stages[0], count)
         rng = np.random.default_rng(1)
-        self.x = rng.standard_normal((BATCH, SIZES[0]))
+        self.x = rng.standard_normal((BATCH, sizes[0]))
         self.y = np.eye(3)[rng.integers(0, 3, BATCH)]
-        drawn = ingredients.weights(spec.model, 0, None, None)
+        drawn = start or ingredients.weights(spec.model, 0, None, None)
         states = engine.begin(assembly.stack([assembly.placed(drawn)]), 0, 1)
         batch = Batch(*(jnp.asarray(a)[None] for a in (self.x, self.y, np.arange(BATCH))))
         self.weights = [self._of(states)]
@@ -218,6 +218,36 @@ def test_nodes_whose_turn_it_is_not_stay_and_pass_on_by_their_weights_before():
             u.append(soft(u[-1] @ W[i].T))
         np.testing.assert_allclose(after[NODES], read_out(found, now, u[NODES]), atol=1e-12)
     assert stale  # or this would test nothing
+
+
+@pytest.mark.long
+def test_where_exact_steps_come_to_rest_the_flow_rests_too():
+    given = {
+        "model.layers": [4, 5, 6, 3],  # none larger than the next: solutions are exact
+        "model.activation.threshold": 0.3,
+        "task": {"name": "student-teacher", "layers": [4, 3], "train": BATCH, "test": 4},
+    }
+    exact = protocol({"goals": [2]}, **given, **{"model.parameters": {"rho": 0.5, "eta": 0.0}})
+    steps = Presented(exact, count=150).weights
+    rest = steps[-1]["W"]
+    for now, before in zip(rest, steps[-2]["W"], strict=True):
+        np.testing.assert_allclose(now, before, atol=1e-12)
+    assert np.max(abs(rest[1] - steps[0]["W"][1])) > 0.3
+    flow = given | {
+        "plasticity": "online",
+        "model.projections.W.rule": "penalized-gradient",
+        "model.projections.W.rate": ["1 Hz", "1 Hz", "0 Hz"],
+        "stages.0.phases.0.duration": "40 s",
+        "stages.0.phases.0.until": "duration",
+        "rate": {"scheme": "heun", "dt": "100 ms"},
+    }
+    made = protocol({"goals": [2]}, **flow)
+    still = Presented(made, start={"W": rest, "Q": [rest[1].T]}).weights[-1]["W"]
+    for a, b in zip(still, rest, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+    begun = steps[0]
+    moved = Presented(made, start=begun).weights[-1]["W"]
+    assert all(np.max(abs(a - b)) > 0.1 for a, b in zip(moved[:2], begun["W"][:2], strict=True))
 
 
 def test_turns_are_as_frequent_as_is_said_and_of_each_node_its_own():
