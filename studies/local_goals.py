@@ -74,6 +74,8 @@ METHODS = {
 }
 BACKPROP: dict[str, Any] = {
     "model.credit": "backprop",
+    "model.credit.rule": "fixed",
+    NODES: None,
     "model.projections.W.rule": "delta",
     "model.projections.W.rate": 0.1,
     "batch": 50,
@@ -204,8 +206,7 @@ def backprop(setting: Setting, net: str, threshold: float) -> dict[str, Any]:
 
     def protocol(pace: float, held: bool) -> Any:
         changes = {"stages.0.pace": pace, "model.activation.threshold": threshold}
-        made = setting.protocol(of, held, {**changes, "batch": 50, "stages.0.presentations": None})
-        return made
+        return setting.protocol(of, held, changes)
 
     for pace in (1 / 3, 1.0, 3.0):
         trace, data = setting.run(f"{net} backprop held", protocol(pace, True), CHOOSING)
@@ -303,6 +304,10 @@ def drawn(found: dict[str, Any], of_pixels: list[float], path: Path) -> None:
             errors.plot([np.mean(each[when])], [row], "|", ms=12, mew=2, color=colour)
     errors.axvline(np.mean(of_pixels), color="#D55E00", lw=1)
     errors.set(yticks=range(len(found)), yticklabels=list(reversed(found)))
+    ticks = (3, 5, 10, 20, 50, 100)
+    errors.set_xscale("log")
+    errors.set_xticks(ticks, labels=map(str, ticks))
+    errors.minorticks_off()
     errors.set_xlabel("test error of a linear support vector machine (%)")
     handles = [
         errors.plot([], [], "o", color=colour, label=label)[0]
@@ -317,6 +322,7 @@ def drawn(found: dict[str, Any], of_pixels: list[float], path: Path) -> None:
                 shares.plot(range(1, len(mean) + 1), mean, style, marker="o", ms=4, color=colour,
                             label=label)  # fmt: skip
     shares.set(xlabel="node", ylabel="share of activity in the served class", ylim=(0, 1))
+    shares.plot([], [], ":", color="#666666", label="before learning")
     shares.legend(fontsize=8)
     save(canvas, path.with_suffix(".png"))
 
