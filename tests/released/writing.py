@@ -2,10 +2,10 @@
 
     python tests/released/writing.py /home/example
 
-It writes into `tests/released/N/`, N being the version of the schema; once for every version, before
-the release that brings it. What is there is never written again. The traces say nothing of the
-machine but its processor; the folder, which must not be there yet, is where they say that they were
-written, and goes again.
+It writes into `tests/released/N/`, N being the version of the schema; once for every version,
+before a release brings it. What is there is never written again. The traces say nothing of the
+machine but its processor. The folder is where they say that they were written; it must not be there
+yet, and goes again.
 """
 
 import gzip
@@ -14,8 +14,7 @@ import socket
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tiny_runs import TINY
 
@@ -23,6 +22,8 @@ import neurosim as ns
 from neurosim.building.loading import load_protocol
 from neurosim.runs import loop
 from neurosim.traces import schema
+
+HERE = Path(__file__).parent
 
 SMALLER = {
     "model.layers": [2, 3, 2],
