@@ -9,6 +9,8 @@ c. Near a fixed point the states v, all z among them, follow
 whose stationary covariance P solves J P + P Jᵀ + B q Bᵀ + … = 0. What is recorded is y = C v + D ξ.
 Its mean over T scatters by its own ξ, by that of all others through v, and by both together. A
 target that was itself read from spikes stays wrong for the whole phase and shifts the fixed point.
+Synapses that do not pass every spike alike say c + ζ in place of c + ξ: ζ then moves the states, ξ
+is what is recorded, and where both meet stands the intensity of the one with the other.
 """
 
 from collections.abc import Mapping
@@ -92,6 +94,8 @@ class Scatter:
             empty where there are no spikes.
         taus: of what smooths single spikes or events, and bursts (s); 0 for nothing.
         aim: deviations of a fixed target from phase to phase; None where it is exact.
+        heard: of what synapses pass of it, where that is no count: its own intensity, and that of
+            it with the count.
 
     Raises:
         ValueError: the fixed point is unstable, so that no stationary scatter exists.
@@ -104,6 +108,7 @@ class Scatter:
         intensities: Mapping[Carried, Float[np.ndarray, " _"]],
         taus: tuple[float, float],
         aim: Float[np.ndarray, " n_L"] | None = None,
+        heard: Mapping[Carried, tuple[np.ndarray, np.ndarray]] | None = None,
     ) -> None:
         dynamics: Any = system.dynamics
         self.circuit: Circuit = dynamics.circuit
@@ -116,9 +121,13 @@ class Scatter:
         self.J, self.B, self._pushed = velocity
         if not np.linalg.eigvals(self.J).real.max() < 0:
             raise ValueError("an unstable fixed point has no stationary scatter")
-        # In the order in which noise is flattened.
-        self.q = np.concatenate([*(self.intensities[node] for node in sorted(silent)), []])
-        spread = self.B @ (self.q[:, None] * self.B.T)
+        heard = dict(heard or {})
+        told = {node: (q, *heard.get(node, (q, q))) for node, q in self.intensities.items()}
+        # In the order in which noise is flattened: counted, heard, and both.
+        self.q, passed, self._both = (
+            np.concatenate([*(told[node][k] for node in sorted(silent)), []]) for k in range(3)
+        )
+        spread = self.B @ (passed[:, None] * self.B.T)
         own = diffusion(dynamics, system.network, state)
         spread[np.arange(len(own)), np.arange(len(own))] += own
         self.P = solve_continuous_lyapunov(self.J, -spread)
@@ -143,7 +152,7 @@ class Scatter:
             variance += (aimed - C @ self._inverse @ self._pushed) ** 2 @ self.aim**2
         if not window:
             return np.sqrt(variance + np.einsum("ij,jk,ik->i", C, self.P, C))
-        M = self.P @ C.T + self.B @ (self.q[:, None] * D.T)
+        M = self.P @ C.T + self.B @ (self._both[:, None] * D.T)
         variance += 2 * np.einsum("ij,ji->i", C @ self._kernel(window), M) / window**2
         return np.sqrt(variance + D**2 @ self.q / window)
 
