@@ -110,7 +110,7 @@ class Scattering:
         """
         neurons = self.neurons
         if neurons.kind == PYRAMIDAL:
-            if "calibration" not in self.side.tree.children:
+            if not self._calibrated:
                 return Intensities(*3 * (np.full_like(level, np.nan),))
             signals = (level, other) if carrier == 0 else (other, level)
             return self._fluctuations.intensities(carrier, *signals)
@@ -124,6 +124,10 @@ class Scattering:
             p = np.clip(neurons.base_probability + gain * level, 0, 1)
             found = p * (1 - p) / (neurons.count * np.maximum(rate, FEWEST) * gain**2)
         return Intensities(found, found, found)
+
+    @property
+    def _calibrated(self) -> bool:
+        return "calibration" in self.side.tree.children
 
     @cached_property
     def _fluctuations(self) -> Fluctuations:
@@ -251,7 +255,7 @@ class Scattering:
 
     def _scattered(self, system: System, state: State, aim: np.ndarray | None) -> Scatter:
         now = self.dynamics.at(*system[1:], state)
-        counted, heard = {}, {}
+        counted, heard, mixed = {}, {}, {}
         for group, name, carrier in self._carried():
             own = np.asarray(now.whole(group, name))
             carried = self.circuit.population[group.population].carried or ()
@@ -259,7 +263,11 @@ class Scattering:
             found = self._intensities(carrier, own, more)
             counted[group, name] = found.counted
             heard[group, name] = found.heard, found.both
-        return Scatter(system, state, counted, self._taus, aim, heard)
+            if self.neurons.kind == PYRAMIDAL and self._calibrated:
+                signals = (own, more) if carrier == 0 else (more, own)
+                slopes = self._fluctuations.mixed(carrier, *signals)
+                mixed[group, name] = dict(zip(carried, slopes, strict=True))
+        return Scatter(system, state, counted, self._taus, aim, heard, mixed)
 
     def _answer(self, free: Scatter) -> np.ndarray:
         """How far what the network answers scatters in the window that it is read in."""

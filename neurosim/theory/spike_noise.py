@@ -40,14 +40,27 @@ Carried = tuple[Group, str]
 class Said(Moment):
     """All quantities of all groups, of which others receive what spikes say.
 
-    noise: ξ of everything that is carried. smooth: z of what synapses smooth.
+    noise: ξ of everything that is carried. smooth: z of what synapses smooth. mixed: how what is
+    heard of it changes with all that the same spikes carry, beyond what it is told of itself.
     """
 
     def __init__(
-        self, *moment: Any, noise: Mapping[Carried, Array], smooth: Mapping[Carried, Array]
+        self,
+        *moment: Any,
+        noise: Mapping[Carried, Array],
+        smooth: Mapping[Carried, Array],
+        mixed: Mapping[Carried, Mapping[str, Array]],
     ) -> None:
         super().__init__(*moment)
-        self.noise, self.smooth = noise, smooth
+        self.noise, self.smooth, self.mixed = noise, smooth, mixed
+
+    def heard(self, group: Group, name: str) -> Float[Array, " n"]:
+        """What is heard of a quantity that is carried, before anything is smoothed."""
+        said = self.whole(group, name) + self.noise[group, name]
+        for other, slope in self.mixed.get((group, name), {}).items():
+            told = self.whole(group, other)
+            said = said + slope * (told - jax.lax.stop_gradient(told))  # of its changes alone
+        return said
 
     def _sent(self, group: Group, name: str) -> Float[Array, " n"]:
         cell = self.circuit.cell(group)
@@ -56,7 +69,7 @@ class Said(Moment):
             if (group, name) in self.smooth:
                 return self.smooth[group, name]
             if (group, name) in self.noise:
-                return self(group, name) + self.noise[group, name]
+                return self.heard(group, name)
             if name in cell.states or name not in cell.defined:
                 return self(group, name)
             return self._evaluated(group, name, of)
@@ -96,6 +109,8 @@ class Scatter:
         aim: deviations of a fixed target from phase to phase; None where it is exact.
         heard: of what synapses pass of it, where that is no count: its own intensity, and that of
             it with the count.
+        mixed: of what others hear of it, how it changes with what the same spikes carry, by name,
+            beyond what it is told of itself.
 
     Raises:
         ValueError: the fixed point is unstable, so that no stationary scatter exists.
@@ -109,15 +124,15 @@ class Scatter:
         taus: tuple[float, float],
         aim: Float[np.ndarray, " n_L"] | None = None,
         heard: Mapping[Carried, tuple[np.ndarray, np.ndarray]] | None = None,
+        mixed: Mapping[Carried, Mapping[str, np.ndarray]] | None = None,
     ) -> None:
         dynamics: Any = system.dynamics
         self.circuit: Circuit = dynamics.circuit
         self.intensities, self.aim = dict(intensities), aim
         smoothed = smoothing(self.circuit, self.intensities, taus)
         silent = {node: jnp.zeros(len(q)) for node, q in self.intensities.items()}
-        velocity, self._readings = jax.tree.map(
-            lambda a: np.asarray(a, np.float64), _linear(system, state, silent, smoothed)
-        )
+        linear = _linear(system, state, silent, smoothed, mixed or {})
+        velocity, self._readings = jax.tree.map(lambda a: np.asarray(a, np.float64), linear)
         self.J, self.B, self._pushed = velocity
         if not np.linalg.eigvals(self.J).real.max() < 0:
             raise ValueError("an unstable fixed point has no stationary scatter")
@@ -176,7 +191,11 @@ def smoothing(
 
 @compiled
 def _linear(
-    system: System, state: State, silent: dict[Carried, Array], taus: dict[Carried, float]
+    system: System,
+    state: State,
+    silent: dict[Carried, Array],
+    taus: dict[Carried, float],
+    mixed: Mapping[Carried, Mapping[str, Any]],
 ) -> tuple[Linear, dict[str, Linear]]:
     """Velocities of states and of what is smoothed, behind them, and all that is recorded."""
     dynamics: Any = system.dynamics
@@ -190,14 +209,12 @@ def _linear(
         (states, smooth), xi = unravel(flat), unravel_noise(noise)
         aimed = drive if fixed is None else replace(drive, target=Target("fixed", value=target))
         given = dynamics, system.network, system.weights, aimed, states
-        now = Said(*given, noise=xi, smooth=smooth)
+        now = Said(*given, noise=xi, smooth=smooth, mixed=mixed)
         velocity = {
             name: tuple(now.velocity(name, k) for k in range(1, len(layers) + 1))
             for name, layers in states.items()
         }
-        smoothed = {
-            node: (now.whole(*node) + xi[node] - z) / taus[node] for node, z in smooth.items()
-        }
+        smoothed = {node: (now.heard(*node) - z) / taus[node] for node, z in smooth.items()}
         recorded = {f"{circuit.place(g)}.{n}": now.recorded(g, n) for g, n in circuit.observed}
         return ravel_pytree((velocity, smoothed))[0], recorded
 

@@ -19,6 +19,10 @@ FINE = 401
 """Currents along a line between its points."""
 
 
+STEP = 0.5
+"""Between activities over whose curves slopes are taken."""
+
+
 class Lines(NamedTuple):
     """How cells are heard: see `Working`."""
 
@@ -108,9 +112,7 @@ class Fluctuations:
     def intensities(self, carrier: int, event: np.ndarray, burst: np.ndarray) -> Intensities:
         """Of events (0) or bursts (1) of units of these activities, in units of the activity."""
         neurons = self._neurons
-        rate = np.clip(neurons.base_rate + neurons.gain * event, 0, neurons.max_rate)
-        share = np.clip(neurons.base_probability + neurons.probability_gain * burst, 0, 1)
-        driven = np.stack(self._driving(rate, share), axis=-1)
+        driven = self._at(event, burst)
         rates, covariance = self._rates(driven), self._covariance(driven)
         said = (self._of_events, self._of_bursts)[carrier](rates)
         counted, heard = (gradient / (neurons.gain, neurons.probability_gain)[carrier]
@@ -119,6 +121,33 @@ class Fluctuations:
             np.einsum("...i,...ij,...j->...", a, covariance, b) / neurons.count
             for a, b in ((counted, counted), (heard, heard), (counted, heard))
         ))  # fmt: skip
+
+    def mixed(self, carrier: int, event: np.ndarray, burst: np.ndarray) -> list[np.ndarray]:
+        """How what is heard of events (0) or bursts (1) changes with what units tell of both,
+        beyond what it is told of itself, in units of the activities."""
+        found = []
+        for other in (0, 1):
+            at = [np.stack([event, burst]) for _ in range(2)]
+            at[0][other] -= STEP
+            at[1][other] += STEP
+            before, after = (self._heard(carrier, *told) for told in at)
+            found.append((after - before) / (2 * STEP) - (carrier == other))
+        return found
+
+    def _heard(self, carrier: int, event: np.ndarray, burst: np.ndarray) -> np.ndarray:
+        neurons = self._neurons
+        _, _, depressing, facilitating = np.moveaxis(self._rates(self._at(event, burst)), -1, 0)
+        events = self._lines.events(depressing)
+        if carrier == 0:
+            return events / neurons.gain
+        return self._lines.share(facilitating / events) / neurons.probability_gain
+
+    def _at(self, event: np.ndarray, burst: np.ndarray) -> np.ndarray:
+        """Both currents of units of these activities."""
+        neurons = self._neurons
+        rate = np.clip(neurons.base_rate + neurons.gain * event, 0, neurons.max_rate)
+        share = np.clip(neurons.base_probability + neurons.probability_gain * burst, 0, 1)
+        return np.stack(self._driving(rate, share), axis=-1)
 
     def _of_events(self, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is counted and heard of events, differentiated by the rates of `Measured`."""
@@ -129,6 +158,7 @@ class Fluctuations:
     def _of_bursts(self, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same of bursts: of their share, and of the ratio that is heard in its place."""
         events, bursts, depressing, facilitating = np.moveaxis(rates, -1, 0)
+        events = np.maximum(events, 1e-9)
         counted, heard = np.zeros_like(rates), np.zeros_like(rates)
         counted[..., 0], counted[..., 1] = -bursts / events**2, 1 / events
         told, slope = self._lines.events(depressing), self._lines.share.slope
