@@ -18,7 +18,7 @@ import equinox as eqx
 import jax
 
 from neurosim.process import devices
-from neurosim.process.sharing import shared_out
+from neurosim.process.sharing import placed, shared_out
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,7 +58,11 @@ def _as_programs(
         shapes = tuple((a.shape, str(a.dtype)) for a in jax.tree.leaves(arrays))
         inside = any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(arrays))
         setting = jax.config.read("jax_enable_x64"), inside
-        sharing = () if whole is None or inside else devices.sharing()
+        sharing, by_seed = (), None
+        if whole is not None and not inside and (sharing := devices.sharing()):
+            given = signature(function).bind(*args, **more).arguments
+            by_seed = _by_seed(args, more, given, whole(given))
+            arrays = placed(arrays, by_seed, sharing)
         key = function, tuple(leaves), structure, shapes, setting, sharing
         if key not in _programs:
 
@@ -66,10 +70,7 @@ def _as_programs(
                 args, more = eqx.combine(arrays, others)
                 return function(*args, **more)
 
-            program: Callable[[Any], T] = alone
-            if whole is not None and sharing:
-                given = signature(function).bind(*args, **more).arguments
-                program = shared_out(alone, _by_seed(args, more, given, whole(given)), sharing)
+            program = shared_out(alone, by_seed, sharing) if sharing else alone
             program.__name__ = program.__qualname__ = getattr(function, "__name__", "program")
             if len(_programs) >= KEPT:
                 forget()

@@ -144,7 +144,9 @@ def prepare(protocol: Protocol, seeds: list[int]) -> tuple[Samples, list[Data]]:
     def place(name: str) -> jax.Array:
         arrays = [getattr(d, name) for d in drawn]
         stacked = arrays[0] if shared else np.stack(arrays)
-        return placed(jnp.asarray(stacked, jnp.result_type(float)), not shared, devices.sharing())
+        array = jnp.asarray(stacked, jnp.result_type(float))
+        several = devices.sharing()
+        return placed(array, not shared, several) if several else array
 
     samples = Samples(
         (place("x_train"), place("y_train")),
