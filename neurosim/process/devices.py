@@ -42,7 +42,7 @@ def on(device: str | None, count: int = 1) -> Iterator[None]:
             if found[0].platform == "cpu"
             else "give as many as there are, or fewer"
         )
-        raise InputError(f"{caller.option('devices', f'{count}')}: JAX has {there} here; {advice}")
+        raise InputError(f"{caller.option('devices', count)}: JAX has {there} here; {advice}")
     before = _SHARING.set(tuple(found[:count]) if count > 1 else ())
     try:
         with nullcontext() if device is None else jax.default_device(found[0]):

@@ -94,7 +94,7 @@ def sharing(spec: ProtocolSpec, seeds: list[int], count: int) -> int:
         InputError: so many cannot.
     """
     count = plain(count)
-    given = caller.option("devices", repr(count))
+    given = caller.option("devices", count)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise InputError(f"{given}: expected a whole number of at least 1")
     if count > 1 and spec.level == "spiking":
@@ -104,8 +104,7 @@ def sharing(spec: ProtocolSpec, seeds: list[int], count: int) -> int:
     if count > len(seeds):
         raise InputError(
             f"{given}: devices share the seeds of a run, which has {plural(len(seeds), 'seed')}; "
-            f"expected at most so many, or more seeds, such as "
-            f"{caller.option('seeds', f'0:{count}')}"
+            "expected at most as many, or more seeds"
         )
     return count
 
