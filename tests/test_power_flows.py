@@ -204,6 +204,7 @@ def test_what_is_known_of_the_model_is_said(changes, conserved, said):
         {"model.layers": [1, 2, 1]},
         {"model.output_activation": "power"},
         {"model.credit.dropout": 0.5},
+        {"model.credit.dropout": 0.5},
     ],
 )
 def test_of_other_networks_with_powers_nothing_is_said(changes):

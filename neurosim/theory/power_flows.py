@@ -275,8 +275,10 @@ def _gradient(flow: PowerFlow) -> Limit:
     def error(t: float) -> float:  # grows for t² > K
         return (t**2 - K) * t ** (2 * mu) - mu * wanted**2
 
-    least = math.sqrt(max(K, 0.0))
-    end = _crossed(error, least, [math.inf]) if wanted else least
-    assert end is not None, "it grows without bound"
+    found = math.sqrt(max(K, 0.0))
+    if wanted:
+        root = _crossed(error, found, [math.inf])
+        assert root is not None, "it grows without bound"
+        found = root
     words = "a2 s(a1) = α/β, on the hyperbola that the start is on [B 119]"
-    return _rest(flow, end, wanted / end**mu, words)
+    return _rest(flow, found, wanted / found**mu, words)
