@@ -278,3 +278,60 @@ def test_the_engine_flows_there(credit, tmp_path):
 def test_nothing_is_said_of_learning_that_is_another(changes):
     assert ns.analyze("learning-flow", starts=0).flow is not None
     assert ns.analyze(ns.load_protocol("learning-flow", changes), starts=0).flow is None
+
+
+def composed(flow, a1):
+    """P of a chain in terms of a_1, by the parabolas on which neighboring weights lie [B 48]."""
+    a = [layer.item() for layer in flow.A]
+    c = [each.item() for each in flow.channel]
+    upper = whole = a1
+    for i in range(len(a) - 1):
+        bend = c[i + 1] / (2 * c[i])
+        upper = bend * upper**2 + a[i + 1] - bend * a[i] ** 2
+        whole = whole * upper
+    return whole
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_chains_of_twelve_layers_end_at_the_first_root(seed):
+    """Of a polynomial of degree 4095: nothing on the way from the start is a fixed point."""
+    rng = np.random.default_rng([12, seed])
+    flow = scalar(rng.normal(size=12), rng.normal(size=11), rng.normal(), 1.3)
+    known = limit(flow)
+    assert "degree 4095" in known.words
+    assert abs(flow.moments.TI - known.product * flow.moments.II).item() < 1e-13
+    assert max(change for _, change in drift(flow, flow._replace(A=known.weights))) < 1e-13
+    begin, end = flow.A[0].item(), known.weights[0].item()
+    way = begin + (end - begin) * np.linspace(0, 1 - 1e-6, 200_001)
+    error = flow.moments.TI.item() - 1.3 * composed(flow, way)
+    assert (np.sign(error) == np.sign(error[0])).all()
+    assert np.sign(end - begin) == np.sign(flow.C[0].item() * error[0])
+
+
+def test_a_chain_of_twelve_layers_whose_weights_are_powers():
+    """With c_{i+1} = 2 c_i and a_{i+1} = a_i² P is a_1^4095, which ends at α/β."""
+    a = 0.9**2.0 ** np.arange(12)
+    known = limit(scalar(a, 2.0 ** np.arange(-11, 0), 3.0, 1.5))
+    expected = 2 ** (2.0 ** np.arange(12) / 4095)
+    np.testing.assert_allclose(np.ravel(known.weights), expected, rtol=1e-13)
+    far = limit(scalar(np.zeros(12), 2.0 ** np.arange(-11, 0), 3.0, 1.5))  # from the origin
+    np.testing.assert_allclose(np.ravel(far.weights), expected, rtol=1e-12)
+
+
+def test_deep_networks_are_flown_to_where_they_are_said_to_end():
+    rng = np.random.default_rng(3)
+    deaf = scalar(rng.normal(size=9), [0.4, 0.0, -1.2, 0.7, 0.0, 0.3, 1.1, -0.5], 1.0, 1.0)
+    for flow in (drawn((1,) * 10, rng), drawn((1, 2, 3, 3, 2, 3, 2, 1), rng), deaf):
+        known = limit(flow)
+        end = flown(flow, 40 / _slowest(flow._replace(A=known.weights)) + 100)
+        for one, other in zip(end.A, known.weights, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-7)
+
+
+@pytest.mark.long
+@pytest.mark.seldom
+def test_chains_of_any_length_are_analyzed():
+    given = ns.load_protocol("learning-flow", {"model.layers": [1] * 13, "model.credit": "rbp"})
+    found = ns.analyze(given, starts=0).flow
+    assert len(found.invariants) == 11
+    assert len(found.weights) == 12
