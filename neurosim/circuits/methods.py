@@ -37,7 +37,7 @@ class Methods(NamedTuple):
     """What a methods section is written from.
 
     units: SI units of parameters by key, where they have one. transfer: of the hidden layers and
-    the output, a name of `TRANSFER` (None for a function of a script) and its slope. noise: by
+    the output, a name of `TRANSFER` (None for a function of a script) and its number. noise: by
     compartment. credit: the name of what brings teaching, and what it brings; empty without.
     """
 

@@ -122,6 +122,7 @@ class Course(eqx.Module):
             numbers
         )
         state = self._rest(weights, batch)
+        weights = self._each(Course.drawn, weights, phase_keys[0])
         if self.online:
             given = phase_keys, moment, watch, courses
             weights, passed = self._flow(weights, state, batch, *given)
@@ -456,8 +457,16 @@ class Course(eqx.Module):
         earlier = tuple(zip(self.phases, left, strict=False))
         learning: Any = self.learning
         model = self.dynamics, self.network, weights
-        given = batch.x, batch.y, readout, earlier, key, moment
-        return learning.change(*model, *given, phase, self.changed(phase))
+        given = batch.x, batch.y, readout, earlier, key, moment, phase, self.changed(phase)
+        ids = (batch.ids,) if learning.credit.own_channel else ()
+        return learning.change(*model, *given, *ids)
+
+    def drawn(self, weights: Any, key: PRNGKeyArray) -> Any:
+        """The weights that a presentation begins with, of one seed; key: of its first phase."""
+        learning: Any = self.learning
+        return (
+            learning.drawn(self.dynamics, weights, key) if learning.credit.own_channel else weights
+        )
 
 
 def _of_a_sign(

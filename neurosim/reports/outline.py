@@ -272,7 +272,7 @@ def latex(protocol: Protocol) -> str:
 def _transfer(given: Any) -> tuple[str | None, float | None]:
     if not isinstance(given, ActivationSpec):
         return None, None
-    return given.name, given.slope
+    return given.name, given.number
 
 
 def _unit(protocol: Protocol, key: tuple[str, ...]) -> str | None:

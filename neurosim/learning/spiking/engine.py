@@ -21,7 +21,7 @@ from jaxtyping import Array, Int, Key, PRNGKeyArray
 from neurosim.learning.engine import Engine
 from neurosim.learning.spiking.curves import fi_curve, pyramidal, pyramidal_curves
 from neurosim.learning.spiking.readings import Readings
-from neurosim.learning.spiking.signals import Learned, drift, learn, score, targets, taught
+from neurosim.learning.spiking.signals import Learned, drawn, drift, learn, score, targets, taught
 from neurosim.learning.spiking.watch import Watch
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.simulator import Batch, Examined, Metrics, Phase, RunState, Spikes
@@ -148,8 +148,8 @@ class SpikingEngine:
         """All phases in turn, as a program of the machine; returns what it left behind."""
         x, y = np.asarray(batch.x), np.asarray(batch.y)
         key = jax.random.fold_in(key, state.presentation)
-        self._begin(state.weights, x, _seed(key))
-        weights = state.weights
+        weights = drawn(self.rules, state.weights, jax.random.fold_in(key, 0))
+        self._begin(weights, x, _seed(key))
         memory = self.rules.learning.blank(self.network, (self.copies,), jnp.result_type(float))
         output = np.zeros_like(y)
         passed: list[Any] = []
