@@ -157,6 +157,8 @@ def loaded(problem: Problem, model: Model, pace: float, frozen: bool, validate: 
         "record.presentations": 0,
         "record.variables": [],
     }
+    if model.protocol == "discrete-transmission-digits":  # whose populations name their layers
+        changes["model.populations.neuron.layers"] = list(range(2, len(problem.layers)))
     plain = ns.load_protocol(model.protocol, changes).spec
     raw = model.pixels and problem.task["name"] in ("digits", "idx")
     last, before = len(plain.stages) - 1, max(1, problem.epochs // 6)

@@ -8,7 +8,7 @@ import pytest
 import neurosim as ns
 from neurosim.learning.draws import of_a_sign
 
-RATE, SAMPLES = 0.1, 6
+RATE, SAMPLES = 1.0, 6
 
 
 def protocol(data, **changes):
