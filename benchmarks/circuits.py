@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ def circuits(device: str) -> list[Row]:
     return [*rows, *([_spikes()] if device == "cpu" else [])]
 
 
-def _made(layers: list[int]):
+def _made(layers: list[int]) -> Any:
     spec = load_model(MODEL, {"layers": layers, "parameters.mu": 0.3})
     dynamics = assembly.dynamics(spec)
     return dynamics, assembly.network(spec), assembly.weights(spec, 0, None, Path())
@@ -43,19 +44,19 @@ def _field(n: int, batch: int) -> Row:
     matrices = (*weights["W"][1:], *weights["Q"])  # W_1 x stands still
 
     @as_in_runs
-    def products(activities):
-        def once(_, activities):
+    def products(activities: Any) -> Any:
+        def once(_: Any, activities: Any) -> Any:
             return tuple(h @ m.T for h, m in zip(activities, matrices, strict=True))
 
         return jax.lax.fori_loop(0, EVALUATIONS, once, activities)
 
     @as_in_runs
-    def steps(x):
-        def one(x, state):
+    def steps(x: Any) -> Any:
+        def one(x: Any, state: Any) -> Any:
             drive = dynamics.drive(network, weights, x, Target("none"))
             return field(dynamics, network, weights, drive, state)
 
-        def once(_, state):
+        def once(_: Any, state: Any) -> Any:
             return jax.tree.map(lambda v, r: v + 1e-3 * r, state, jax.vmap(one)(x, state))
 
         start = jax.vmap(lambda x: rest(dynamics, network, x.dtype))(x)
@@ -103,7 +104,7 @@ def _spikes() -> Row:
     machine = Machine(dynamics, network, of, 5e-4, 32, tau_synapse=5e-3)
     x = np.random.default_rng(0).standard_normal((32, 6))
 
-    def program():
+    def program() -> Any:
         machine.reseed(1)
         machine.rest(np.random.default_rng(0))
         machine.write_weights(weights)

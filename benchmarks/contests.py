@@ -134,7 +134,8 @@ def raced(scripts: list[str], problem: Mapping[str, Any], repeats: int) -> dict[
         np.savez(told, **problem)
         there: dict[str, Contestant] = {}
         try:
-            first, found, seconds, peak = {}, {}, {name: [] for name in scripts}, {}
+            first, found, peak = {}, {}, {}
+            seconds: dict[str, list[float]] = {name: [] for name in scripts}
             for name in scripts:
                 there[name] = Contestant(name, told)
                 kept = Path(folder) / f"{name}.npz"

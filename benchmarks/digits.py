@@ -2,12 +2,12 @@
 
 Digits, 64-64-10, batches of 50, float32, the same splits. Every run is a fresh process with nothing
 compiled before, and its time is that of the whole process: start, imports, compilation, learning,
-test. How many epochs a rival needs was chosen on validation samples (`python digits.py`), once.
+test. All pass over the training samples thirty times, as quickstart does; what the rivals learn
+with is what their own examples use. Nothing is recorded in detail.
 """
 
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -30,17 +30,21 @@ class Rival(NamedTuple):
     told: dict[str, Any]
 
 
+EPOCHS = 30
+MUSEUM = {"epochs": EPOCHS, "act": "sigmoid", "eta": 1e-3}
+
 OURS = {
-    "neurosim, rate": Rival("digits_neurosim", {"level": "rate", "epochs": 30}),
-    "neurosim, equilibrium": Rival("digits_neurosim", {"level": "equilibrium", "epochs": 30}),
+    "neurosim, rate": Rival("digits_neurosim", {"level": "rate", "epochs": EPOCHS}),
+    "neurosim, equilibrium": Rival("digits_neurosim", {"level": "equilibrium", "epochs": EPOCHS}),
 }
 THEIRS = {
-    "NumPy loop": Rival("digits_numpy", {"epochs": 30}),
-    "PyTorch loop": Rival("digits_torch", {"epochs": 30}),
-    "ngc-learn": Rival("digits_ngclearn", {"epochs": 30, "act": "sigmoid", "eta": 1e-3}),
-    "jpc": Rival("digits_jpc", {"epochs": 30, "eta": 1e-3}),
+    "NumPy loop": Rival("digits_numpy", {"epochs": EPOCHS}),
+    "PyTorch loop": Rival("digits_torch", {"epochs": EPOCHS}),
+    "ngc-learn, as in its museum": Rival("digits_ngclearn", MUSEUM | {"scanned": False}),
+    "ngc-learn, an epoch as one scan": Rival("digits_ngclearn", MUSEUM | {"scanned": True}),
+    "jpc": Rival("digits_jpc", {"epochs": EPOCHS, "eta": 1e-3}),
 }
-SEEDS = 5
+SEEDS = 3
 
 
 class Learned(NamedTuple):
@@ -69,9 +73,9 @@ def digits(device: str, small: bool = False) -> list[Entry]:
                 del sides[name]
     within = 1.0 if small else ALLOWED
     for name in list(sides):
-        error = float(np.mean([run.error for run in learned[name]]))
-        if error > within:
-            found = GateError(f"errs on {error:.1%} of the test samples, {within:.1%} allowed")
+        missed = float(np.mean([run.error for run in learned[name]]))
+        if missed > within:
+            found = GateError(f"errs on {missed:.1%} of the test samples, {within:.1%} allowed")
             rows.append(Absent(f"digits: {name}", str(found)))
             del sides[name]
         else:
@@ -79,18 +83,23 @@ def digits(device: str, small: bool = False) -> list[Entry]:
     for ours in OURS.keys() & sides.keys():
         for theirs in THEIRS.keys() & sides.keys():
             above, below = (np.array([r.seconds for r in learned[of]]) for of in (theirs, ours))
-            limit = (">=", 1.0) if theirs in ("ngc-learn", "jpc") else None
+            limit = None if theirs.endswith("loop") else (">=", 1.0)
             rows.append(ratio(f"digits: {theirs} over {ours}", above, below, limit=limit))
     return rows
 
 
-def once(rival: Rival, seed: int, validation: float | None = None) -> Learned:
+def once(rival: Rival, seed: int) -> Learned:
     """One process from its start to its end, on the split of a seed."""
-    data = Digits(split_seed=seed, validation=validation).draw(np.random.default_rng(seed))
-    arrays = {"x": data.x_train, "y": data.y_train, "x_test": data.x_test, "y_test": data.y_test}
+    data = Digits(split_seed=seed).draw(np.random.default_rng(seed))
+    arrays: dict[str, Any] = {
+        "x": data.x_train,
+        "y": data.y_train,
+        "x_test": data.x_test,
+        "y_test": data.y_test,
+    }
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "problem.npz"
-        np.savez(told, **arrays, **rival.told, seed=seed, batch=50)
+        np.savez(told, **(arrays | rival.told | {"seed": seed, "batch": 50}))
         command = [interpreter(rival.script), str(RIVALS / f"{rival.script}.py"), str(told)]
         began = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, env=surroundings())
@@ -112,16 +121,3 @@ def _side(name: str, runs: list[Learned]) -> list[Row]:
         Row(f"digits: {name}, mean test error", float(np.mean(errors)), "% of samples"),
         Row(f"digits: {name}, peak memory", float(np.median(peaks)), "MB", None, None, peaks),
     ]
-
-
-def _choose() -> None:
-    """Mean error on validation samples, over seeds that are not measured."""
-    for name in sys.argv[1:] or THEIRS:
-        for epochs in (5, 10, 15, 20, 30, 40, 60):
-            rival = THEIRS[name]._replace(told=THEIRS[name].told | {"epochs": epochs})
-            errors = [once(rival, seed, 0.2).error for seed in range(100, 105)]
-            print(f"{name}, {epochs} epochs: {np.mean(errors):.2%}", flush=True)
-
-
-if __name__ == "__main__":
-    _choose()

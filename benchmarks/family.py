@@ -1,9 +1,12 @@
 """Target propagation: an epoch of every kind of method beside backprop's, and seeds as one axis."""
 
+from typing import Any
+
 import numpy as np
 from bench import Bench, protocol
 from measure import Row, duration, interleaved, ratio
 
+from neurosim.building.loading import Protocol
 from neurosim.runs.launch import computing
 from neurosim.tasks.data import Data
 
@@ -36,8 +39,8 @@ def family(device: str) -> list[Row]:
     return rows + _seeds(device)
 
 
-def _images(method: str):
-    own = {
+def _images(method: str) -> Protocol:
+    own: dict[str, Any] = {
         "model.credit": method,
         "model.layers": [784, 256, 256, 256 if method == "ao-sdtp" else 10],
         "model.auxiliary": 246 if method == "ao-sdtp" else 0,

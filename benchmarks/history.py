@@ -5,6 +5,7 @@ with all their repeats.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -55,7 +56,7 @@ def latest(row: Entry) -> dict[str, Any]:
 
 
 def append(
-    path: Path, moment: dict[str, Any], machine: dict[str, Any], parts: dict[str, list[Entry]]
+    path: Path, moment: dict[str, Any], machine: dict[str, Any], parts: dict[str, Sequence[Entry]]
 ) -> None:
     """Add an entry to a history, which may not be there yet."""
     rows = {part: [written(row) for row in entries] for part, entries in parts.items()}

@@ -41,11 +41,14 @@ def integration(device: str, small: bool = False) -> list[Entry]:
     some = {name: a[:CHECKED] if name == "x" else a for name, a in problem.items()}
     tight = solved("rate_scipy", some | TIGHT)
     rows: list[Entry] = []
-    for rival, wanted in ADAPTIVE.items():
-        given = problem | TOLERANCES | {"method": "RK45"}
-        rows += _pair(rival, given, tight, ALLOWED, repeats, None if small else wanted)
-    given = problem | TOLERANCES | {"method": "heun"}
-    return rows + _pair("rate_numpy", given, tight, 1e-2, repeats, None)
+    for apart, how in ((False, "batch as one system"), (True, "samples apart, as in runs")):
+        given = problem | TOLERANCES | {"method": "RK45", "scheme": "tsit5", "apart": apart}
+        for rival, wanted in ADAPTIVE.items():
+            pair = f"adaptive steps, {how}", rival
+            rows += _pair(*pair, given, tight, ALLOWED, repeats, None if small else wanted)
+    given = problem | TOLERANCES | {"scheme": "heun", "apart": True}
+    pair = "fixed steps, samples apart, as in runs", "rate_numpy"
+    return rows + _pair(*pair, given, tight, 1e-2, repeats, None)
 
 
 def _problem(n: int, batch: int) -> dict[str, Any]:
@@ -55,12 +58,13 @@ def _problem(n: int, batch: int) -> dict[str, Any]:
     with jax.enable_x64(True):
         drawn = assembly.weights(spec, 0, None, Path())
     weights = {f"{name}{i}": np.asarray(w) for name in "WQ" for i, w in enumerate(drawn[name])}
-    of = {"mu": spec.parameters["mu"], "tau": spec.parameters["tau_soma"]}
+    of: dict[str, Any] = {"mu": spec.parameters["mu"], "tau": spec.parameters["tau_soma"]}
     of |= {"slope": spec.activation.slope, "depth": 4, "duration": 0.2, "dt": STEP}
     return weights | of | {"x": np.random.default_rng(0).standard_normal((batch, n))}
 
 
 def _pair(
+    title: str,
     rival: str,
     given: dict[str, Any],
     tight: dict[str, np.ndarray],
@@ -69,8 +73,7 @@ def _pair(
     wanted: tuple[str, float] | None,
 ) -> list[Entry]:
     """neurosim beside one rival."""
-    name, how = rival.removeprefix("rate_"), "fixed" if rival == "rate_numpy" else "adaptive"
-    title = f"mixture, {how} steps"
+    name, title = rival.removeprefix("rate_"), f"mixture, {title}"
     try:
         taken = raced(["rate_neurosim", rival], given, repeats)
         off = {of: _error(there.solution, tight) for of, there in taken.items()}
@@ -87,7 +90,9 @@ def _pair(
     ):
         rows += _one(f"{title}: {label}", there, off[of])
     what = f"{title}: {name} over neurosim"
-    return [*rows, ratio(what, theirs.seconds, ours.seconds, limit=wanted)]
+    rows.append(ratio(what, theirs.seconds, ours.seconds, limit=wanted))
+    each = [there.seconds / there.solution["fields"] for there in (theirs, ours)]
+    return [*rows, ratio(f"{what}, per field", *each)]
 
 
 def _one(title: str, taken: Taken, error: float) -> list[Row]:
@@ -97,6 +102,7 @@ def _one(title: str, taken: Taken, error: float) -> list[Row]:
         Row(f"{title}, first run", taken.first, "s"),
         Row(f"{title}, peak memory", taken.peak, "MB"),
         Row(f"{title}, error", error, "h"),
+        Row(f"{title}, fields evaluated", float(taken.solution["fields"]), ""),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from bench import protocol
@@ -12,8 +13,8 @@ import neurosim as ns
 SEEDS = range(5, 15)
 """Each with a split of the data of its own; none chose a rate."""
 
-DEEP = {"model.layers": [64, 32, 32, 10]}
-CASES = {
+DEEP: dict[str, Any] = {"model.layers": [64, 32, 32, 10]}
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "backprop-digits": ("backprop-digits", {}),
     "quickstart, rate": ("quickstart", {}),
     "quickstart, equilibrium": ("quickstart", {"level": "equilibrium"}),
@@ -46,8 +47,8 @@ def learning(device: str) -> list[Row]:
                     )
                 )
                 continue
-        error = 100 * np.array(run.metrics["test_error"], float)
-        lived = error[np.isfinite(error)]
+        missed = 100 * np.array(run.metrics["test_error"], float)
+        lived = missed[np.isfinite(missed)]
         rows += [
             Row(f"{title}: mean test error", float(lived.mean()), "%", float(lived.min())),
             Row(f"{title}: worst seed", float(lived.max()), "%"),

@@ -118,7 +118,7 @@ def machine(device: str) -> dict[str, Any]:
     return {
         "device": jax.devices(device)[0].device_kind,
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "platform": platform.platform(terse=True),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
     }

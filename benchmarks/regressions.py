@@ -20,6 +20,7 @@ FEWEST = 5
 
 COSTS = ("s", "ms", "MB", "J")
 SPEEDS = ("1/s", "Gflop/s")
+RATIOS = ("x", "%", "×")
 
 
 class Change(NamedTuple):
@@ -41,21 +42,26 @@ class Change(NamedTuple):
 def changes(before: Measurement, after: Measurement) -> list[Change]:
     """All quantities that can be compared; ratios alone if the machines differ."""
     same = _kind(before) == _kind(after)
-    pairs = []
+    pairs: list[tuple[str, Row, Row, bool]] = []
     for part in before.parts.keys() & after.parts.keys():
         old, new = before.parts[part], after.parts[part]
         for what in old.keys() & new.keys():
-            pair = old[what], new[what]
-            if (better := _better(*pair)) and (same or _ratio(pair[0])):
-                pairs.append((f"{part}: {what}", *pair, better))
+            here, there = old[what], new[what]
+            if isinstance(here, Absent) or isinstance(there, Absent):
+                continue
+            if (better := _better(here, there)) and (same or here.unit in RATIOS):
+                pairs.append((f"{part}: {what}", here, there, better == "more"))
     if not pairs:
         return []
-    worse = [_p(old, new, "less" if up else "greater") for _, old, new, up in _ways(pairs)]
-    well = [_p(old, new, "greater" if up else "less") for _, old, new, up in _ways(pairs)]
-    worse, well = (list(false_discovery_control(p)) for p in (worse, well))
+    worse, better = (
+        false_discovery_control(
+            [_p(old, new, "less" if up == badly else "greater") for _, old, new, up in pairs]
+        )
+        for badly in (True, False)
+    )
     found = [
         _change(what, old, new, up, p, q)
-        for (what, old, new, up), p, q in zip(_ways(pairs), worse, well, strict=True)
+        for (what, old, new, up), p, q in zip(pairs, worse, better, strict=True)
     ]
     return sorted(found, key=lambda change: change.p)
 
@@ -77,23 +83,13 @@ def _kind(entry: Measurement) -> tuple:
     return tuple(entry.machine.get(name) for name in ("device", "processor", "cores"))
 
 
-def _ratio(row: Row) -> bool:
-    return row.unit in ("x", "%", "×")
-
-
-def _better(old: Row | Absent, new: Row | Absent) -> str:
+def _better(old: Row, new: Row) -> str:
     """Whether more or less is better, "" where neither is or the two cannot be compared."""
-    if isinstance(old, Absent) or isinstance(new, Absent) or old.unit != new.unit:
-        return ""
-    if min(len(old.repeats), len(new.repeats)) < FEWEST:
+    if old.unit != new.unit or min(len(old.repeats), len(new.repeats)) < FEWEST:
         return ""
     if new.limit is not None:
         return "more" if new.limit[0] == ">=" else "less"
     return "less" if new.unit in COSTS else "more" if new.unit in SPEEDS else ""
-
-
-def _ways(pairs: list[tuple[str, Row, Row, str]]) -> list[tuple[str, Row, Row, bool]]:
-    return [(what, old, new, better == "more") for what, old, new, better in pairs]
 
 
 def _p(old: Row, new: Row, alternative: str) -> float:

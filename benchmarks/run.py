@@ -8,7 +8,7 @@ numbers of two entries differ by more than chance, and ends with exit code 1 if 
 import inspect
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +32,7 @@ from spiking import against_brian, spiking
 from throughput import throughput
 from whole import compilation, memory, quickstart, recording, shapes, variants
 
-PARTS: dict[str, Callable[..., list[Entry]]] = {
+PARTS: dict[str, Callable[..., Sequence[Entry]]] = {
     "field": field_rates,
     "circuits": circuits,
     "epoch": epochs,
@@ -114,7 +114,7 @@ def main(
         history.append(past, began, machine(device), done)
 
 
-def _sized(part: Callable[..., list[Entry]]) -> bool:
+def _sized(part: Callable[..., Sequence[Entry]]) -> bool:
     return "small" in inspect.signature(part).parameters
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bench import protocol
 
@@ -31,7 +32,7 @@ def main(count: str, device: str) -> None:
         for number in range(int(count)):
             layers = [6, 7 + number, 6]
             shape = {"task.layers": layers, "model.layers": layers}
-            changes = {"model.projections.W.init": "lecun", "level": "equilibrium"}
+            changes: dict[str, Any] = {"model.projections.W.init": "lecun", "level": "equilibrium"}
             changes |= {"model.projections.Q.init": "pinv(W[i+1])"}
             changes |= {"equilibrium.max_newton": 0}  # which takes longest to compile
             given = protocol("student-teacher", small | shape | changes)

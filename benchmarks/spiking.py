@@ -41,7 +41,8 @@ LIMITS = {
 
 def network(sizes: tuple[int, ...]) -> tuple[CircuitDynamics, Network]:
     """Mixing somata of sigmoid units, with feedback in autoencoder form."""
-    changes = {"layers": list(sizes), "activation": "sigmoid", "output_activation": "sigmoid"}
+    changes: dict[str, Any] = {"layers": list(sizes)}
+    changes |= {"activation": "sigmoid", "output_activation": "sigmoid"}
     changes |= {"form": "autoencoder", "parameters.mu": 0.2, "output": "linear"}
     model = load_model("mixture-dendrites", changes | {"loss": "half-squared"})
     return assembly.dynamics(model), assembly.network(model)
@@ -99,9 +100,15 @@ def _accuracy() -> list[Row]:
         for seed in SEEDS:
             weights, x = weights_of(sizes, seed, COPIES)
             expected = _rates(sizes, weights, x)
-            tallies = []
+            tallies: list[list[np.ndarray]] = []
 
-            def program(machine=machine, weights=weights, x=x, seed=seed, tallies=tallies):
+            def program(
+                machine: Any = machine,
+                weights: Any = weights,
+                x: Any = x,
+                seed: Any = seed,
+                tallies: Any = tallies,
+            ) -> Any:
                 started(machine, weights, x, seed)
                 for _ in range(5):
                     yield 500
@@ -128,7 +135,8 @@ def _accuracy() -> list[Row]:
         ]
         if kind == "poisson":
             slopes += [(count * w, r) for w, r in rmse.items()]
-    slope = float(np.polyfit(*np.log(np.array(slopes)).T, 1)[0])
+    sizes_of, errors_of = np.log(np.array(slopes)).T
+    slope = float(np.polyfit(sizes_of, errors_of, 1)[0])
     rows.append(Row("poisson: slope of the rmse over N T", slope, ""))
     return rows
 
@@ -137,7 +145,7 @@ def _rates(sizes: tuple[int, ...], weights: CircuitWeights, x: np.ndarray) -> np
     """The settled rates of the rate model, (copies, all units)."""
     dynamics, net = network(sizes)
 
-    def solve(x):
+    def solve(x: Any) -> Any:
         drive = dynamics.drive(net, weights, x, Target("none"))
         level = Rate("heun", 1e-3, False, 1e-6, 1e-9, 1e-3)
         state = rest(dynamics, net, jnp.float64)
@@ -154,7 +162,7 @@ def _cost() -> list[Row]:
     for kind, limit in (("poisson", ("<=", 0.4)), ("lif", None)):
         machine = machine_of(sizes, ensemble(kind, 20), 32)
 
-        def program(steps, machine=machine):
+        def program(steps: Any, machine: Any = machine) -> Any:
             started(machine, weights, x, 0)
             yield steps
 
@@ -219,7 +227,7 @@ def _processor() -> float:
 def _second(machine: Machine, weights: CircuitWeights, x: np.ndarray) -> float:
     """Processor seconds of a simulated second, starting apart, here and in child processes."""
 
-    def program(steps):
+    def program(steps: Any) -> Any:
         started(machine, weights, x, 0)
         yield steps
         machine.tally()

@@ -33,7 +33,8 @@ def quickstart(device: str) -> list[Row]:
         wall, cpu = _commands(["--level", level], device, repeats=3)
         rows.append(duration(f"quickstart, {level}, cold", wall, "s", limits[0]))
         rows.append(duration(f"quickstart, {level}, cold: processor time", cpu, "s", limits[1]))
-        limit = None if WARM[level] is None else ("<=", WARM[level])
+        warm = WARM[level]
+        limit = None if warm is None else ("<=", warm)
         wall, cpu = _commands(["--level", level], device, repeats=3, kept=True)
         rows.append(duration(f"quickstart, {level}, warm", wall, "s", limit))
         rows.append(duration(f"quickstart, {level}, warm: processor time", cpu, "s"))
@@ -80,7 +81,7 @@ def recording(device: str) -> list[Row]:
     rows.append(duration("quickstart, compiled, nothing in detail", taken["bare"], "s"))
     rows.append(duration("of that an epoch, with its test", taken["bare"] / 30))
     rows.append(excess("recording, compiled", taken["shipped"], taken["bare"], limit))
-    costs = {"shipped": [], "bare": []}
+    costs: dict[str, list[float]] = {"shipped": [], "bare": []}
     for _ in range(3):
         costs["shipped"].append(_commands([], device, 1)[1][0])
         costs["bare"].append(_commands(["--set", "record.presentations=0"], device, 1)[1][0])

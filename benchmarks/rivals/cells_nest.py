@@ -1,7 +1,7 @@
 """Adaptive exponential neurons under a step of current, by NEST."""
 
 import numpy as np
-from serving import Problem, Solution, needed, serve
+from serving import Problem, Solution, Solve, needed, serve
 
 nest = needed("nest")
 
@@ -21,7 +21,7 @@ CONSTANTS = {
 """pF, nS, mV, ms and pA, as of `models/neurons/adex.toml`."""
 
 
-def make(given: Problem):
+def make(given: Problem) -> Solve:
     """Build, simulate, read the spike times (s)."""
     step, end = 1e3 * given["dt"], 1e3 * given["duration"]
 

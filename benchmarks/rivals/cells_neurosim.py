@@ -1,9 +1,9 @@
 """Adaptive exponential neurons under a step of current, by neurosim in Brian2."""
 
-from serving import Problem, Solution, serve
+from serving import Problem, Solution, Solve, serve
 
 
-def make(given: Problem):
+def make(given: Problem) -> Solve:
     """From a checked protocol to spike times (s)."""
     import numpy as np
 

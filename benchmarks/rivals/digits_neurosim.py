@@ -1,4 +1,4 @@
-"""Quickstart by neurosim, as a script runs it; with its trace, on the split that is told."""
+"""Quickstart by neurosim, as a script runs it, on the split that is told."""
 
 import sys
 import tempfile
@@ -12,6 +12,7 @@ import neurosim as ns
 with np.load(sys.argv[1]) as given:
     seed, level, epochs = int(given["seed"]), str(given["level"]), int(given["epochs"])
     changes = {"level": level, "precision": "float32", "stages.0.epochs": epochs}
+    changes |= {"record.presentations": 0}
 protocol = ns.load_protocol("quickstart", changes | {"seed": seed, "task.split_seed": seed})
 with tempfile.TemporaryDirectory() as folder:
     run = ns.run(protocol, out=Path(folder) / "trace.h5", device="cpu")

@@ -1,26 +1,30 @@
 """Predictive coding of digits by ngc-learn, as its museum builds the network (`pc_discrim`).
 
 Rate cells, Gaussian error cells and Hebbian synapses with Adam, T steps of inference a
-presentation. The processes that the library compiles are scanned over steps and over an epoch,
-which is the fastest way we found to run them.
+presentation. Either as the museum runs it, one call of a compiled process a step; or with these
+processes scanned over steps and over an epoch, the fastest way we found.
 """
 
 import contextlib
 import io
+from typing import Any
 
 import numpy as np
-from racing import orders, race
+from racing import Predict, orders, race
 from serving import Problem, needed
 
 jax = needed("jax")
 with contextlib.redirect_stdout(io.StringIO()):
     ngclearn = needed("ngclearn")
 
-T, TAU, ETA = 20, 20.0, 1e-3
+T, TAU = 20, 20.0
 """Of the museum's script."""
 
+State = dict[str, Any]
+"""Compartments by name."""
 
-def learn(given: Problem):
+
+def learn(given: Problem) -> Predict:
     """Weights of 64-64-10 sigmoid units."""
     from jax import numpy as jnp
     from jax import random
@@ -62,16 +66,15 @@ def learn(given: Problem):
         evolve = ngclearn.MethodProcess("evolve")
         evolve >> W1.evolve >> W2.evolve
 
-    def values(process):
+    def values(process: Any) -> Any:
         return jnp.array(process.pack_keywords(t=0.0, dt=1.0))
 
-    def forward(state, x):
+    def forward(state: State, x: Any) -> tuple[Any, Any, Any]:
         a = x @ state[W1.weights.target] + state[W1.biases.target]
         h = z1.fx(a)
         return a, h, h @ state[W2.weights.target] + state[W2.biases.target]
 
-    def present(state, shown):
-        x, y = shown
+    def begun(state: State, x: Any, y: Any) -> State:
         a, h, out = forward(state, x)
         error = y - out
         told = [
@@ -79,17 +82,29 @@ def learn(given: Problem):
             (E2.weights, state[W2.weights.target].T),
             (e1.dmu, 0 * a), (e1.dtarget, 0 * a), (e2.dmu, error), (e2.dtarget, -error),
         ]  # fmt: skip
-        state = state | {compartment.target: value for compartment, value in told}
+        return state | {compartment.target: value for compartment, value in told}
 
-        def step(state, _):
+    begin = jax.jit(begun)
+
+    def present(state: State, shown: tuple[Any, Any]) -> tuple[State, None]:
+        x, y = shown
+
+        def step(state: State, _: None) -> tuple[State, None]:
             held = state | {z0.j.target: x, z2.j.target: y}
             return advance.run.compiled(held, values(advance))[0], None
 
-        state, _ = jax.lax.scan(step, state, None, length=T)
+        state, _ = jax.lax.scan(step, begun(state, x, y), None, length=T)
         return evolve.run.compiled(state, values(evolve))[0], None
 
+    def step_by_step(state: State, x: Any, y: Any) -> State:
+        state = begin(state, x, y)
+        for _ in range(T):
+            held = state | {z0.j.target: x, z2.j.target: y}
+            state, _ = advance.run(state=held, t=0.0, dt=1.0, update=False)
+        return evolve.run(state=state, t=0.0, dt=1.0, update=False)[0]
+
     @jax.jit
-    def epoch(state, order):
+    def epoch(state: State, order: Any) -> State:
         return jax.lax.scan(present, state, (x_all[order], y_all[order]))[0]
 
     x_all, y_all = (jnp.asarray(given[name], jnp.float32) for name in ("x", "y"))
@@ -98,7 +113,11 @@ def learn(given: Problem):
     for W in (W1, W2):  # of one shape before and after learning, as scans want it
         state[W.dBiases.target] = jnp.zeros_like(W.biases.get())
     for order in orders(given, given["epochs"]):
-        state = epoch(state, jnp.asarray(order))
+        if given["scanned"]:
+            state = epoch(state, jnp.asarray(order))
+            continue
+        for batch in order:
+            state = step_by_step(state, x_all[batch], y_all[batch])
     return lambda x: np.asarray(forward(state, jnp.asarray(x, jnp.float32))[2])
 
 

@@ -1,7 +1,7 @@
 """Quickstart's learning as a straightforward loop in NumPy: the same equations, steps and rates."""
 
 import numpy as np
-from racing import orders, race
+from racing import Predict, orders, race
 from serving import Problem
 
 SLOPE, MU, TARGET_STEP, STEP, STEPS = 0.35, 0.1, 5.0, 0.5, 60
@@ -10,15 +10,22 @@ SLOPE, MU, TARGET_STEP, STEP, STEPS = 0.35, 0.1, 5.0, 0.5, 60
 FORWARD, FEEDBACK, SIGMA, FINAL = 0.2, 0.05, 1.0, 0.1
 
 
-def leaky(a):
+def leaky(a: np.ndarray) -> np.ndarray:
     """Leaky rectification."""
     return np.where(a >= 0, a, np.float32(SLOPE) * a)
 
 
-def phase(basal, W2, Q, target, h1, h2):
+def phase(
+    basal: np.ndarray,
+    W2: np.ndarray,
+    Q: np.ndarray,
+    target: np.ndarray | None,
+    h1: np.ndarray,
+    h2: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Heun's steps of both layers."""
 
-    def rates(h1, h2):
+    def rates(h1: np.ndarray, h2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         top = h2 if target is None else target
         return (
             (1 - MU) * basal + MU * (h2 @ Q.T) - h1,
@@ -32,7 +39,7 @@ def phase(basal, W2, Q, target, h1, h2):
     return h1, h2
 
 
-def learn(given: Problem):
+def learn(given: Problem) -> Predict:
     """The two phases and the updates after them, presentation by presentation."""
     rng = np.random.default_rng(given["seed"])
     x_all, y_all = (given[name].astype(np.float32) for name in ("x", "y"))
@@ -44,8 +51,8 @@ def learn(given: Problem):
         x, y = x_all[batch], y_all[batch]
         drive = x @ W1.T
         basal = leaky(drive)
-        rest = (np.zeros((len(x), n), np.float32) for n in (64, 10))
-        free1, free2 = phase(basal, W2, Q, None, *rest)
+        h1, h2 = (np.zeros((len(x), n), np.float32) for n in (64, 10))
+        free1, free2 = phase(basal, W2, Q, None, h1, h2)
         odds = np.exp(free2 - free2.max(axis=1, keepdims=True))
         target = free2 - TARGET_STEP * (odds / odds.sum(axis=1, keepdims=True) - y)
         h1, h2 = phase(basal, W2, Q, target, free1, free2)
@@ -61,7 +68,7 @@ def learn(given: Problem):
     return lambda x: leaky(x @ W1.T) @ W2.T
 
 
-def orthogonal(rng, rows, columns):
+def orthogonal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
     """Orthonormal rows or columns."""
     q, _ = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     return (q if rows >= columns else q.T).astype(np.float32)

@@ -1,5 +1,7 @@
 """Quickstart's learning as a straightforward loop in PyTorch: the same equations, steps, rates."""
 
+from typing import Any
+
 import numpy as np
 from digits_numpy import (
     FEEDBACK,
@@ -13,16 +15,16 @@ from digits_numpy import (
     TARGET_STEP,
     orthogonal,
 )
-from racing import orders, race
+from racing import Predict, orders, race
 from serving import Problem, needed
 
 torch = needed("torch")
 
 
-def phase(basal, W2, Q, target, h1, h2):
+def phase(basal: Any, W2: Any, Q: Any, target: Any, h1: Any, h2: Any) -> tuple[Any, Any]:
     """Heun's steps of both layers."""
 
-    def rates(h1, h2):
+    def rates(h1: Any, h2: Any) -> tuple[Any, Any]:
         top = h2 if target is None else target
         return (
             (1 - MU) * basal + MU * (h2 @ Q.T) - h1,
@@ -37,7 +39,7 @@ def phase(basal, W2, Q, target, h1, h2):
 
 
 @torch.inference_mode()
-def learn(given: Problem):
+def learn(given: Problem) -> Predict:
     """The two phases and the updates after them, presentation by presentation."""
     rng = np.random.default_rng(given["seed"])
     generator = torch.Generator().manual_seed(given["seed"])

@@ -11,9 +11,12 @@ from collections.abc import Callable
 import numpy as np
 from serving import Problem, plain, say
 
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Inputs → outputs, the largest of which is the answer."""
 
-def race(learn: Callable[[Problem], Callable[[np.ndarray], np.ndarray]]) -> None:
-    """Learn and be tested. learn: the problem → inputs → outputs, whose largest is the answer."""
+
+def race(learn: Callable[[Problem], Predict]) -> None:
+    """Learn and be tested. learn: the problem → how the network that has learned it predicts."""
     with np.load(sys.argv[1]) as given:
         problem = {name: plain(given[name]) for name in given.files}
     predict = learn(problem)

@@ -1,10 +1,10 @@
 """A free phase of the mixture network as a loop of Heun's steps in NumPy."""
 
 from mixture import field_of
-from serving import Problem, Solution, serve
+from serving import Problem, Solution, Solve, serve
 
 
-def make(given: Problem):
+def make(given: Problem) -> Solve:
     """Steps of dt, two fields each."""
     import numpy as np
 
@@ -17,7 +17,7 @@ def make(given: Problem):
             first = field(h)
             second = field([v + dt * k for v, k in zip(h, first, strict=True)])
             h = [v + dt / 2 * (a + b) for v, a, b in zip(h, first, second, strict=True)]
-        return {f"h{i}": v for i, v in enumerate(h)}
+        return {f"h{i}": v for i, v in enumerate(h)} | {"fields": 2 * round(given["duration"] / dt)}
 
     return solve
 

@@ -4,18 +4,18 @@ from itertools import pairwise
 
 import numpy as np
 from mixture import field_of
-from serving import Problem, Solution, needed, serve
+from serving import Problem, Solution, Solve, needed, serve
 
 integrate = needed("scipy.integrate")
 
 
-def make(given: Problem):
+def make(given: Problem) -> Solve:
     """Explicit Runge–Kutta 5(4), or 8(5,3) where the problem asks for it."""
     field = field_of(given)
     sizes = [given[f"W{i}"].shape[0] for i in range(given["depth"])]
     edges, samples = np.cumsum([0, *sizes]), len(given["x"])
 
-    def flat(t, y):
+    def flat(t: float, y: np.ndarray) -> np.ndarray:
         y = y.reshape(-1, samples)
         states = [y[a:b].T for a, b in pairwise(edges)]
         return np.concatenate([rate.T for rate in field(states)]).ravel()
@@ -32,7 +32,9 @@ def make(given: Problem):
         )
         assert found.success, found.message
         y = found.y[:, -1].reshape(-1, samples)
-        return {f"h{i}": y[a:b].T for i, (a, b) in enumerate(pairwise(edges))}
+        return {f"h{i}": y[a:b].T for i, (a, b) in enumerate(pairwise(edges))} | {
+            "fields": found.nfev
+        }
 
     return solve
 

@@ -1,13 +1,15 @@
 """A free phase of the mixture network by torchdiffeq's `odeint`, all samples as one system."""
 
+from typing import Any
+
 import numpy as np
-from serving import Problem, Solution, needed, serve
+from serving import Problem, Solution, Solve, needed, serve
 
 torch = needed("torch")
 torchdiffeq = needed("torchdiffeq")
 
 
-def make(given: Problem):
+def make(given: Problem) -> Solve:
     """Dormand–Prince 5(4), the default of the library, without gradients."""
     leaky = torch.nn.functional.leaky_relu
     depth, mu, tau, slope = (given[name] for name in ("depth", "mu", "tau", "slope"))
@@ -15,7 +17,11 @@ def make(given: Problem):
     Q = [torch.from_numpy(given[f"Q{i}"]) for i in range(depth - 1)]
     basal = (1 - mu) * leaky(torch.from_numpy(given["x"]) @ W[0].T, slope)
 
-    def field(t, h):
+    count = 0
+
+    def field(t: Any, h: tuple[Any, ...]) -> tuple[Any, ...]:
+        nonlocal count
+        count += 1
         rates = []
         for i in range(depth):
             drive = basal if i == 0 else (1 - mu) * (h[i - 1] @ W[i].T)
@@ -32,11 +38,13 @@ def make(given: Problem):
     times = torch.tensor([0.0, given["duration"]], dtype=torch.float64)
 
     def solve() -> Solution:
+        nonlocal count
+        count = 0
         with torch.inference_mode():
             found = torchdiffeq.odeint(
                 field, start, times, rtol=given["rtol"], atol=given["atol"], method="dopri5"
             )
-        return {f"h{i}": np.asarray(h[-1]) for i, h in enumerate(found)}
+        return {f"h{i}": np.asarray(h[-1]) for i, h in enumerate(found)} | {"fields": count}
 
     return solve
 

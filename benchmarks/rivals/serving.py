@@ -21,6 +21,9 @@ Problem = dict[str, Any]
 Solution = dict[str, Any]
 """What a run found, by name."""
 
+Solve = Callable[[], Solution]
+"""A run."""
+
 
 def needed(name: str) -> Any:
     """A module by name; where it is missing, the process says so and ends."""
@@ -31,7 +34,7 @@ def needed(name: str) -> Any:
         raise SystemExit(0) from None
 
 
-def serve(make: Callable[[Problem], Callable[[], Solution]]) -> None:
+def serve(make: Callable[[Problem], Solve]) -> None:
     """Answer until standard input ends. make: the problem → what solves it once."""
     with np.load(sys.argv[1]) as given:
         solve = make({name: plain(given[name]) for name in given.files})
