@@ -20,14 +20,15 @@ EVALUATIONS, REPEATS = 40, 30
 MODEL = "mixture-two-phase"
 
 
-def circuits(device: str) -> list[Row]:
+def circuits(device: str, small: bool = False) -> list[Row]:
     """All of it."""
     rows = []
     with jax.default_device(jax.devices(device)[0]):
         with jax.enable_x64(False):
-            for n in (256, 512):
-                rows += [_field(n, batch) for batch in (128, 256)]
-        rows += [_depth(level) for level in ("rate", "equilibrium")]
+            for n in (8,) if small else (256, 512):
+                rows += [_field(n, batch) for batch in ((4,) if small else (128, 256))]
+        for level in ("rate",) if small else ("rate", "equilibrium"):
+            rows.append(_depth(level, 3 if small else 10))
     return [*rows, *([_spikes()] if device == "cpu" else [])]
 
 
@@ -69,12 +70,11 @@ def _field(n: int, batch: int) -> Row:
     return ratio(what, taken["products"], taken["field"], "%", (">=", 90.0))
 
 
-def _depth(level: str) -> Row:
-    """Processor seconds to compile presentations of ten layers over those of two."""
-    two, ten = (_compiling(level, depth) for depth in (2, 10))
-    return Row(
-        f"circuit, {level} level: compiling 10 layers over 2", ten / two, "×", None, ("<=", 1.5)
-    )
+def _depth(level: str, layers: int) -> Row:
+    """Processor seconds to compile presentations of so many layers over those of two."""
+    two, more = (_compiling(level, depth) for depth in (2, layers))
+    what = f"circuit, {level} level: compiling {layers} layers over 2"
+    return Row(what, more / two, "×", None, ("<=", 1.5))
 
 
 def _compiling(level: str, depth: int) -> float:

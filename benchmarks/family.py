@@ -26,17 +26,18 @@ class Images:
         return Data(x, y, x[:100], y[:100], classes=True)
 
 
-def family(device: str) -> list[Row]:
+def family(device: str, small: bool = False) -> list[Row]:
     """784-256-256-10, tanh and softmax, RMSprop, batches of 50, float32; seeds of 6-6-6."""
-    given = {method: _images(method) for method in METHODS}
+    methods = METHODS[:2] if small else METHODS
+    given = {method: _images(method) for method in methods}
     with computing(given["backprop"].spec, device):
         benches = {method: Bench(p, [0]) for method, p in given.items()}
         taken = interleaved({m: bench.epoch() for m, bench in benches.items()}, REPEATS)
     rows = [duration(f"784-256-256-10, 10 000 images, {m}", s, "s") for m, s in taken.items()]
-    for method in METHODS[1:]:
+    for method in methods[1:]:
         limit = ("<=", 3.0) if method in LIMITED else None
         rows.append(ratio(f"{method} over backprop", taken[method], taken["backprop"], limit=limit))
-    return rows + _seeds(device)
+    return rows if small else rows + _seeds(device)
 
 
 def _images(method: str) -> Protocol:

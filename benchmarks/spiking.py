@@ -85,10 +85,12 @@ def ensemble(kind: str, count: int) -> Neurons:
     return calibrated(neurons, fi_curve(neurons)) if kind == "lif" else neurons
 
 
-def spiking(device: str) -> list[Row]:
+def spiking(device: str, small: bool = False) -> list[Row]:
     """Accuracy over five weight sets, and processor seconds per simulated second."""
     with jax.enable_x64(True):
-        return [*_accuracy(), *_cost(), *_standalone()]
+        if small:
+            return _cost(("poisson",), 4, (20, 40))
+        return [*_accuracy(), *_cost(("poisson", "lif"), 32, (2000, 8000)), *_standalone()]
 
 
 def _accuracy() -> list[Row]:
@@ -155,12 +157,13 @@ def _rates(sizes: tuple[int, ...], weights: CircuitWeights, x: np.ndarray) -> np
     return np.concatenate([*state["pyramidal.soma"], *state["output.soma"]], axis=1)
 
 
-def _cost() -> list[Row]:
-    """Of 32 copies of 18 units of 20 neurons; starting a run apart."""
+def _cost(kinds: tuple[str, ...], copies: int, lengths: tuple[int, int]) -> list[Row]:
+    """Of copies of 18 units of 20 neurons; starting a run apart. lengths: steps of two runs."""
     sizes, rows = (6, 6, 6, 6), []
-    weights, x = weights_of(sizes, 0, 32)
-    for kind, limit in (("poisson", ("<=", 0.4)), ("lif", None)):
-        machine = machine_of(sizes, ensemble(kind, 20), 32)
+    weights, x = weights_of(sizes, 0, copies)
+    for kind in kinds:
+        limit = ("<=", 0.4) if kind == "poisson" else None
+        machine = machine_of(sizes, ensemble(kind, 20), copies)
 
         def program(steps: Any, machine: Any = machine) -> Any:
             started(machine, weights, x, 0)
@@ -168,14 +171,18 @@ def _cost() -> list[Row]:
 
         machine.run(program(200), 200)
         spent = []
-        for steps in (2000, 8000):
+        for steps in lengths:
             began = time.process_time()
             machine.run(program(steps), steps)
             spent.append(time.process_time() - began)
-        second = (spent[1] - spent[0]) / 3
+        second = (spent[1] - spent[0]) / ((lengths[1] - lengths[0]) * DT)
         rows += [
-            Row(f"{kind}, 32 x 18 x 20: processor s per s", second, "s", None, limit),
-            Row(f"{kind}, 32 x 18 x 20: starting a run", spent[0] - second, "s"),
+            Row(f"{kind}, {copies} x 18 x 20: processor s per s", second, "s", None, limit),
+            Row(
+                f"{kind}, {copies} x 18 x 20: starting a run",
+                spent[0] - lengths[0] * DT * second,
+                "s",
+            ),
         ]
     return rows
 
