@@ -85,7 +85,9 @@ def located(folder: Path, name: Any) -> Path:
     return folder / os.path.expanduser(str(name))
 
 
-def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> dict[str, list[np.ndarray]]:
+def weights(
+    model: ModelSpec, seed: int, data: Data | None, folder: Path
+) -> dict[str, list[np.ndarray]]:
     """The initial weights of one seed by projection, in float64.
 
     With those of a credit's channel, biases `b`, and parameters that every cell has its own of.
@@ -197,11 +199,11 @@ def _refuse_unused(
 
 
 def _near_teacher(
-    model: ModelSpec, made: Circuit, name: str, data: Data, rng: np.random.Generator
+    model: ModelSpec, made: Circuit, name: str, data: Data | None, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Weights of a projection at a distance from those of the task's teacher [T 5.1.3]."""
     where = f"projections.{name}.init: 'near-teacher' needs"
-    if data.teacher is None:
+    if data is None or data.teacher is None:
         raise InputError(f"{where} a task with a teacher network, such as student-teacher")
     expected = [w.shape for w in data.teacher]
     if shapes(made, made.projection[name]) != expected:
