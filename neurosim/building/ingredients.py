@@ -101,7 +101,7 @@ def weights(
         name: (circuitry.begins(model, name), projection.gain)
         for name, projection in model.projections.items()
     }
-    given = _from_files(model, made, seed, folder)
+    given = from_files(model, seed, folder)
     for name, (kind, _) in begins.items():
         if kind == "near-teacher":
             given[name] = _near_teacher(model, made, name, data, stream(name))
@@ -136,10 +136,13 @@ STREAMS = {"W": "weights", "Q": "feedback"}
 """The random streams of projections that have another name than they; of others it is theirs."""
 
 
-def _from_files(
-    model: ModelSpec, made: Circuit, seed: int, folder: Path
-) -> dict[str, list[np.ndarray]]:
-    """The weights of projections that start from files, and biases where such a file has some."""
+def from_files(model: ModelSpec, seed: int, folder: Path) -> dict[str, list[np.ndarray]]:
+    """The weights of projections that start from files, and biases where such a file has some.
+
+    Raises:
+        InputError: files that cannot be read, or hold something else.
+    """
+    made = circuitry.circuit(model)
     found: dict[str, list[np.ndarray]] = {}
     for name, file in circuitry.files(model).items():
         if name not in made.projection:  # it connects nothing in a network of one layer

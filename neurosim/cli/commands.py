@@ -21,6 +21,7 @@ from neurosim.cli.console import Output, serving
 from neurosim.cli.exchange import diff, export
 from neurosim.cli.options import (
     Device,
+    Devices,
     Force,
     Json,
     Level,
@@ -124,6 +125,7 @@ def run(
     out: Out = None,
     changes: Set = None,
     device: Device = None,
+    devices: Devices = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -135,7 +137,7 @@ def run(
         from neurosim.building.loading import Protocol
 
         if not isinstance(loaded, Protocol):
-            of_network("run", seeds=seeds, device=device, **{"from": start})
+            of_network("run", seeds=seeds, device=device, devices=devices, **{"from": start})
             record(output, loaded, out, force)
             return
         from neurosim.building.loading import trace_path
@@ -147,7 +149,8 @@ def run(
         with progression.display(loaded.spec.name, quiet) as progress:
             heard = _importing_meanwhile(progress)
             given: dict[str, Any] = {"seeds": ensemble, "start": start, "out": trace}
-            done = launch.run(loaded, **given, force=force, device=device, progress=heard)
+            given |= {"device": device, "devices": devices or 1}
+            done = launch.run(loaded, **given, force=force, progress=heard)
         _finish(output, done, figure)
 
 
@@ -203,6 +206,7 @@ def sweep(
 def resume(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The trace of a run that stopped.")],
     device: Device = None,
+    devices: Devices = None,
     force: Annotated[
         bool, typer.Option("--force", help="Go on although something is no longer what it was.")
     ] = False,
@@ -215,7 +219,8 @@ def resume(
         from neurosim.runs import resumption
 
         with progression.display(stem(file), quiet) as progress:
-            done = resumption.resume(file, force=force, device=device, progress=progress)
+            given: dict[str, Any] = {"device": device, "devices": devices}
+            done = resumption.resume(file, force=force, **given, progress=progress)
         _finish(output, done, beside(file, ".png"))
 
 

@@ -15,7 +15,7 @@ from neurosim.process.progression import Progress, shown
 from neurosim.process.stopping import delivering
 from neurosim.runs.contents import Contents
 from neurosim.runs.environment import environment, fingerprint
-from neurosim.runs.launch import computing, initial_weights, prepare
+from neurosim.runs.launch import computing, initial_weights, prepare, sharing
 from neurosim.runs.loop import Loop, Setting
 from neurosim.runs.positions import Position, load, position_from
 from neurosim.runs.recorder import Recorder
@@ -36,6 +36,7 @@ def resume(
     *,
     force: bool = False,
     device: str | None = None,
+    devices: int | None = None,
     progress: bool | Callable[[Progress], None] | None = None,
 ) -> Run:
     """Go on with the run whose trace is `path`; the result is that of a run without a break.
@@ -43,7 +44,7 @@ def resume(
     protocol: what it runs, where its file is not enough because a script gave it objects. force: go
     on although the protocol, its model or data, a version or the machine is another, of which the
     trace takes note; and though another host wrote it, which only you know does so no more.
-    device, progress: as in `run`.
+    device, progress: as in `run`. devices: so too, but as many as it began with if not given.
 
     Raises:
         InputError: it is complete, still running, damaged or has no checkpoint; or something is no
@@ -56,10 +57,11 @@ def resume(
     saved = load(path)
     origin: Mapping[str, Any] = saved.about["origin"]
     current = protocol or _protocol(path, origin)
+    count = int(origin["environment"].get("devices", 1)) if devices is None else devices
     with (
         delivering() as request,
         shown(progress, current.spec.name) as display,
-        computing(current.spec, device),
+        computing(current.spec, device, sharing(current.spec, origin["seeds"], count)),
     ):
         differing = [
             *_keys(origin["protocol"], current.spec.model_dump(mode="json", exclude_none=True)),
