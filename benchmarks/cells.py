@@ -8,6 +8,7 @@ import numpy as np
 from measure import Row, excess, interleaved
 
 from neurosim.building.cells import load_cell_protocol
+from neurosim.levels.keeping import Forgetful
 from neurosim.levels.spiking import cells
 
 COUNT, DURATION, DT, REPEATS = 1000, 1.0, 1e-4, 5
@@ -32,7 +33,18 @@ def ours() -> Callable[[], Any]:
     changes: dict[str, Any] = {"model.use": "adex", "stimuli": [stimulus], "copies": COUNT}
     protocol = load_cell_protocol("current-clamp", changes | {"duration": f"{DURATION} s"})
     times = np.arange(round(DURATION / DT) + 1) * DT
-    given = protocol.cell, protocol.stimuli(), COUNT, DT, times, ["v"], [0], 0, "cython"
+    given = (
+        protocol.cell,
+        protocol.stimuli(),
+        COUNT,
+        DT,
+        times,
+        ["v"],
+        [0],
+        0,
+        "cython",
+        Forgetful(),
+    )
     return lambda: cells.record(*given)
 
 
