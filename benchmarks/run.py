@@ -14,7 +14,7 @@ import jax
 import typer
 from cells import single_cells
 from circuits import circuits
-from epoch import epochs, overhead, seeds
+from epoch import SHARED, epochs, overhead, seeds
 from family import family
 from field import field_rates
 from learning import learning
@@ -48,6 +48,7 @@ def main(
 ) -> None:
     """Run the benchmarks, with nothing compiled before."""
     jax.config.update("jax_enable_compilation_cache", False)
+    jax.config.update("jax_num_cpu_devices", SHARED)  # before JAX begins
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # of the processes that parts start
     for name in only or []:
         if name not in PARTS:
