@@ -32,6 +32,7 @@ def resume(
     *,
     force: bool = False,
     device: str | None = None,
+    devices: int | None = None,
     progress: bool | Callable[[Progress], None] | None = None,
 ) -> Run | Recording | SynapticRecording:
     """Go on with the run or the recording whose trace is `path`, to the bits of one without a
@@ -40,7 +41,8 @@ def resume(
     protocol: what a run runs, where its file is not enough because a script gave it objects. force:
     go on although the protocol, its model or data, a version or the machine is another, of which
     the trace of a run takes note; and though another host wrote it, which only you know does so no
-    more. device, progress: of a run, as in `run`.
+    more. device, progress: of a run, as in `run`. devices: so too, but as many as it began with if
+    not given.
 
     Raises:
         InputError: it is complete, still running, damaged or has no checkpoint; or something is no
@@ -53,7 +55,8 @@ def resume(
         return _recorded(path, saved, force)
     if os.path.exists(path) and records_cell(path):
         raise InputError(f"{path}: cannot be resumed: it is complete; nothing is left to do")
-    return resumption.resume(path, protocol, force=force, device=device, progress=progress)
+    given: Any = {"device": device, "devices": devices, "progress": progress}
+    return resumption.resume(path, protocol, force=force, **given)
 
 
 def _recorded(path: Path, saved: Checkpoint, force: bool) -> Recording | SynapticRecording:
