@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from neurosim.networks.circuit import CircuitWeights
 from neurosim.networks.dynamics import Target
 
 
+@runtime_checkable
 class Copies(Protocol):
     """`Machine` of Brian2, which says what each call means, and `Scan` of JAX."""
 
