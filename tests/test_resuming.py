@@ -98,6 +98,21 @@ CASES = {
         },
         "",
     ),
+    "spikes in JAX": (
+        {
+            "level": "spiking",
+            "precision": "float32",
+            "model.spiking.neurons": 3,
+            "model.spiking.soma": "poisson",
+            "spiking.engine": "jax",
+            "spiking.dt": "1 ms",
+            "spiking.window": "20 ms",
+            "stages.0.phases.0.duration": "40 ms",
+            "stages.0.phases.1.duration": "40 ms",
+            "record.every": "10 ms",
+        },
+        "",
+    ),
 }
 
 

@@ -7,11 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from chains import circuit, forward
-from small_spikes import FAMILIES
+from small_spikes import FAMILIES, SMALL, arrays
+
+import neurosim as ns
 
 from neurosim.functions.activations import Linear, Tanh
 from neurosim.functions.losses import Loss
-from neurosim.levels.spiking.generators import WORDS
+from neurosim.levels.spiking.calibration import Curve, calibrated, currents
+from neurosim.levels.spiking.generators import WORDS, generator
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.levels.spiking.scan import Scan
@@ -88,13 +91,17 @@ SIZES, LENGTHS = (4, 5, 3), (90, 70)
 CASES = {
     "poisson": ("dendrites", Neurons("poisson", 6, 50.0, 40.0, 150.0, DT)),
     "bursting": ("multiplexing", Neurons("bursting", 8, 15.0, 5.0, 35.0, DT)),
-    "lif": (
-        "dendrites",
-        # Any curve will do; this one is that of a neuron without noise.
-        Neurons("lif", 6, 50.0, 40.0, 150.0, DT, membrane_noise=0.0),
-    ),
+    "lif": ("dendrites", Neurons("lif", 6, 50.0, 40.0, 150.0, DT, membrane_noise=0.0)),
     "noisy lif": ("dendrites", Neurons("lif", 6, 50.0, 40.0, 150.0, DT, membrane_noise=0.2)),
 }
+
+
+def noiseless(neurons):
+    """The closed form of the f-I curve of integrate-and-fire neurons without noise."""
+    current = currents(neurons)
+    fires = np.maximum(current, 1 + 1e-9)
+    charging = neurons.tau_membrane * np.log(fires / (fires - 1))
+    return Curve(current, np.where(current > 1, 1 / (neurons.refractory + charging), 0))
 
 
 def drawn_weights(seed=0):
@@ -111,9 +118,7 @@ def test_with_the_same_draws_the_spikes_are_the_same(case):
     """Every spike, and all that units hold, at every step; in a free phase and a taught one."""
     family, neurons = CASES[case]
     if neurons.kind == "lif":
-        rates = neurons.table_step * np.arange(round(150 / neurons.table_step) + 2)
-        current = [neurons.noiseless_current(r) if r > 10 else 0.0 for r in rates]
-        neurons = dataclasses.replace(neurons, current=np.array(current))
+        neurons = calibrated(neurons, noiseless(neurons))  # any curve will do
     model = FAMILIES[family](SIZES, bias=True)
     network = Network(SIZES, (Tanh(), Linear()), "inverse", Loss("half-squared", "linear"))
     spiking = dict.fromkeys(model.circuit.population, neurons)
@@ -134,3 +139,53 @@ def test_with_the_same_draws_the_spikes_are_the_same(case):
             np.testing.assert_allclose(
                 scan.array(group, name), brian.array(group, name), rtol=0, atol=1e-9, err_msg=name
             )
+
+
+# -------------------------------------------------------------------------------- whole runs
+
+QUIET = {"model.spiking.soma": "lif", "model.spiking.membrane_noise": 0.0}
+FOLLOWING = {"model.layers": [6, 6, 6], "stages.0.phases.1.duration": None}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "changes"),
+    [
+        ("quickstart", {}),
+        pytest.param("mixture-single-phase", FOLLOWING, marks=pytest.mark.long),
+        pytest.param(
+            "online-plasticity",
+            {"model.layers": [6, 6, 6]},
+            marks=[pytest.mark.long, pytest.mark.seldom],
+        ),
+    ],
+)
+def test_runs_without_chance_are_those_of_brian2(protocol, changes, tmp_path, monkeypatch):
+    """Neurons without noise that begin alike: records, spikes and what is learned from them.
+
+    Targets that are set once, or follow the output; weights that move between phases or all along.
+    """
+    monkeypatch.setattr("neurosim.learning.spiking.engine.fi_curve", noiseless)
+    runs = {}
+    for engine in ("brian2", "jax"):
+        given = {name: v for name, v in (SMALL | QUIET | changes).items() if v is not None}
+        given |= {"spiking.engine": engine, "spiking.target": "numpy"}
+        if engine == "jax":
+            del given["spiking.target"]
+        loaded = ns.load_protocol(protocol)
+        for number in range(len(loaded.spec.stages[0].phases)):
+            given[f"stages.0.phases.{number}.duration"] = "60 ms"
+        if len(loaded.spec.stages[0].phases) == 1:
+            given.pop("stages.0.phases.1.duration", None)
+        loaded = ns.load_protocol(protocol, given)
+        runs[engine] = ns.run(loaded, out=tmp_path / f"{engine}.h5").path
+    one, other = arrays(runs["brian2"]), arrays(runs["jax"])
+    assert one.keys() == other.keys()
+    assert one["spikes/layer1/timestamps"].size > 100
+    assert not np.array_equal(one["weights/W1"][0], one["weights/W1"][1])
+    for name, values in one.items():
+        if values.dtype.kind == "f":
+            np.testing.assert_allclose(values, other[name], rtol=0, atol=1e-8, err_msg=name)
+        else:
+            np.testing.assert_array_equal(values, other[name], err_msg=name)
+    report = ns.compare(runs["brian2"], runs["jax"])
+    assert report["verdict"]["agree"]
