@@ -158,7 +158,7 @@ def tiny(tmp_path):
     return Runner(tmp_path, {"level": "equilibrium"})
 
 
-LONG = {"online", "spiking"}
+LONG = {"online", "spiking", "spikes in JAX"}
 SELDOM = {
     "adaptive steps, adam", "noise, float32", "bursts against a phase before",
     "two ways of feedback, events and bursts",

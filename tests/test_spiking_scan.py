@@ -10,11 +10,10 @@ from chains import circuit, forward
 from small_spikes import FAMILIES, SMALL, arrays
 
 import neurosim as ns
-
 from neurosim.functions.activations import Linear, Tanh
 from neurosim.functions.losses import Loss
 from neurosim.levels.spiking.calibration import Curve, calibrated, currents
-from neurosim.levels.spiking.generators import WORDS, generator
+from neurosim.levels.spiking.generators import WORDS, begun, generator
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.levels.spiking.scan import Scan
@@ -141,6 +140,63 @@ def test_with_the_same_draws_the_spikes_are_the_same(case):
             )
 
 
+# -------------------------------------------------------------------------------- statistics
+
+CELLS = 2000
+
+
+def trains(neurons, steps, h, bursts=None):
+    """Whether each of `CELLS` neurons spiked, (steps, units, neurons), and what units heard."""
+    made = generator(neurons, jnp.float64)
+    shape = len(h), neurons.count
+    cells = begun(neurons.start(np.random.default_rng(0), np.prod(shape), 0), shape, jnp.float64)
+    told = made.told(jnp.asarray(h), None if bursts is None else jnp.asarray(bursts))
+
+    def step(cells, k):
+        drawn = made.drawn(jax.random.fold_in(jax.random.key(0), k), shape, jnp.float64)
+        cells, spiked, heard = made.step(cells, told, drawn, k)
+        return cells, (spiked, heard)
+
+    _, found = jax.jit(lambda cells: jax.lax.scan(step, cells, jnp.arange(steps, dtype=jnp.int32)))(
+        cells
+    )
+    return jax.tree.map(np.asarray, found)
+
+
+def test_counts_of_poisson_neurons_scatter_as_binomial_ones():
+    """Mean and variance of the counts of independent neurons, within four of their own errors."""
+    rates, steps = np.array([4.0, 50.0, 150.0]), 500
+    neurons = Neurons("poisson", CELLS, 50.0, 20.0, 150.0, DT)
+    spiked, heard = trains(neurons, steps, (rates - 50) / 20)
+    np.testing.assert_array_equal(heard["spikes"], spiked.sum(2))
+    counts, p = spiked.sum(0), rates * DT
+    variance = steps * p * (1 - p)
+    fourth = variance * (1 + 3 * (steps - 2) * p * (1 - p))
+    of_mean = np.sqrt(variance / CELLS)
+    of_variance = np.sqrt((fourth - variance**2 * (CELLS - 3) / (CELLS - 1)) / CELLS)
+    assert np.all(np.abs(counts.mean(1) - steps * p) < 4 * of_mean)
+    assert np.all(np.abs(counts.var(1, ddof=1) - variance) < 4 * of_variance)
+    total = counts.sum(1)  # and of the whole ensemble, neurons being independent
+    assert np.all(np.abs(total - CELLS * steps * p) < 4 * np.sqrt(CELLS * variance))
+
+
+def test_events_come_at_the_rate_and_burst_with_the_probability_asked_for():
+    """Events wait for their dead time, so that their counts scatter less than Poisson's."""
+    rates, shares, steps = np.array([8.0, 15.0, 32.0]), np.array([0.5, 0.2, 0.8]), 1500
+    neurons = Neurons("bursting", CELLS, 15.0, 5.0, 35.0, DT, probability_gain=0.2)
+    spiked, heard = trains(neurons, steps, (rates - 15) / 5, (shares - 0.5) / 0.2)
+    events, bursts = (heard[name][300:].sum(0) for name in ("events", "bursts"))
+    assert np.all(np.abs(events / (CELLS * 1.2) - rates) < 4 * np.sqrt(events) / (CELLS * 1.2))
+    of_share = np.sqrt(shares * (1 - shares) / events)
+    assert np.all(np.abs(bursts / events - shares) < 4 * of_share + DT * rates / events)
+    at, _, neuron = np.nonzero(spiked[:, :1])
+    order = np.lexsort((at, neuron))
+    intervals = np.diff(at[order])[np.diff(neuron[order]) == 0]
+    within = intervals[intervals < neurons.limit_steps]
+    assert set(within) == {neurons.interval_steps}  # the two spikes of a burst
+    assert min(intervals[intervals > neurons.interval_steps]) >= neurons.limit_steps + 1
+
+
 # -------------------------------------------------------------------------------- whole runs
 
 QUIET = {"model.spiking.soma": "lif", "model.spiking.membrane_noise": 0.0}
@@ -189,3 +245,36 @@ def test_runs_without_chance_are_those_of_brian2(protocol, changes, tmp_path, mo
             np.testing.assert_array_equal(values, other[name], err_msg=name)
     report = ns.compare(runs["brian2"], runs["jax"])
     assert report["verdict"]["agree"]
+
+
+# ---------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("protocol", "changes", "message"),
+    [
+        (
+            "spiking-multiplexing",
+            {"model.spiking.soma": "bursting-pyramidal"},
+            r"spiking\.engine: 'jax' does not compute the two-compartment cells of "
+            r"model\.spiking\.soma = 'bursting-pyramidal'; expected 'brian2', or 'poisson'",
+        ),
+        ("quickstart", {"spiking.engine": "nest"}, r"unknown engine 'nest' \(allowed: brian2, jax"),
+    ],
+)
+def test_what_jax_cannot_do_is_refused(protocol, changes, message):
+    given = {"level": "spiking", "spiking.engine": "jax"} | changes
+    with pytest.raises(ns.InputError, match=message):
+        ns.load_protocol(protocol, given)
+
+
+@pytest.mark.parametrize("key", ["engine", "spiking.engine"])
+def test_recordings_are_refused(key):
+    with pytest.raises(ns.InputError, match="computed by Brian2 alone, as by engine = 'brian2'"):
+        ns.record("f-i-curve", {key: "jax"})
+
+
+def test_a_target_of_brian2_is_not_used():
+    given = {"level": "spiking", "spiking.engine": "jax", "spiking.target": "numpy"}
+    with pytest.warns(ns.NeurosimWarning, match=r"spiking\.target.*spiking\.engine = 'brian2'"):
+        ns.load_protocol("quickstart", given)
