@@ -14,6 +14,7 @@ import jax
 import typer
 from cells import single_cells
 from circuits import circuits
+from engines import engines
 from epoch import epochs, overhead, seeds
 from family import family
 from field import field_rates
@@ -37,6 +38,7 @@ PARTS: dict[str, Callable[[str], list[Row]]] = {
     "shapes": shapes,
     "learning": learning,
     "spiking": spiking,
+    "engines": engines,
     "cells": single_cells,
 }
 

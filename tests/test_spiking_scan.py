@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from chains import circuit, forward
-from small_spikes import FAMILIES, SMALL, arrays
+from small_spikes import FAMILIES, SMALL, arrays, small
 
 import neurosim as ns
 from neurosim.functions.activations import Linear, Tanh
@@ -18,6 +18,7 @@ from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.levels.spiking.scan import Scan
 from neurosim.networks.network import Network, Weights
+from neurosim.process import compiled
 
 DT, COPIES, SEED = 1e-3, 3, 7
 
@@ -140,6 +141,24 @@ def test_with_the_same_draws_the_spikes_are_the_same(case):
             )
 
 
+def test_numbers_are_arguments_of_what_is_compiled():
+    """Other parameters, steps, durations and neurons of the same kind run the same program."""
+    network = Network(SIZES, (Tanh(), Linear()), "inverse", Loss("half-squared", "linear"))
+    spikes = []
+    for dt, mu, rate in ((1e-3, 0.2, 50.0), (5e-4, 0.3, 40.0)):
+        model = FAMILIES["dendrites"](SIZES, bias=True)
+        values = {n: jnp.asarray(v, float) for n, v in (model.parameters | {"mu": mu}).items()}
+        model = dataclasses.replace(model, parameters=values)
+        neurons = Neurons("poisson", 4, rate, 40.0, 150.0, dt)
+        of = dict.fromkeys(model.circuit.population, neurons)
+        scan = Scan(model, network, of, dt, COPIES, tau_synapse=dt * 10)
+        before = len(compiled._programs)
+        played(scan, *drawn_weights(), (20 + round(100 * mu), 30))
+        spikes.append(sum(v.sum() for v in scan.tally().values()))
+    assert len(compiled._programs) == before
+    assert spikes[0] != spikes[1]
+
+
 # -------------------------------------------------------------------------------- statistics
 
 CELLS = 2000
@@ -207,7 +226,9 @@ FOLLOWING = {"model.layers": [6, 6, 6], "stages.0.phases.1.duration": None}
     ("protocol", "changes"),
     [
         ("quickstart", {}),
-        pytest.param("mixture-single-phase", FOLLOWING, marks=pytest.mark.long),
+        pytest.param(
+            "mixture-single-phase", FOLLOWING, marks=[pytest.mark.long, pytest.mark.seldom]
+        ),
         pytest.param(
             "online-plasticity",
             {"model.layers": [6, 6, 6]},
@@ -245,6 +266,20 @@ def test_runs_without_chance_are_those_of_brian2(protocol, changes, tmp_path, mo
             np.testing.assert_array_equal(values, other[name], err_msg=name)
     report = ns.compare(runs["brian2"], runs["jax"])
     assert report["verdict"]["agree"]
+
+
+@pytest.mark.long
+def test_a_run_is_the_same_whatever_is_recorded_and_however_it_is_cut(tmp_path, monkeypatch):
+    found = []
+    for seconds, recorded in ((0.0, [0, 2]), (1e3, [])):
+        monkeypatch.setattr("neurosim.runs.loop.CHUNK_SECONDS", seconds)
+        given = {"spiking.engine": "jax", "record.presentations": recorded}
+        given |= {"spiking.target": "auto", "precision": "float32"}
+        found.append(arrays(small(tmp_path / f"{len(found)}.h5", given).path))
+    whole, bare = found
+    for name in ("weights/W1", "weights/W2", "metrics/loss", "evaluation/loss"):
+        np.testing.assert_array_equal(whole[name], bare[name], err_msg=name)
+    assert not np.array_equal(whole["weights/W1"][0], whole["weights/W1"][1])
 
 
 # ---------------------------------------------------------------------------------- refusals
