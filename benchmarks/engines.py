@@ -33,14 +33,14 @@ FEW = 50
 TURNS = 4
 
 
-def engines(device: str) -> list[Row]:
+def engines(device: str, small: bool = False) -> list[Row]:
     """Of every kind of neuron and shape: both engines, taken in turns, and that they agree.
 
     JAX computes in float32, as protocols do that say nothing, and Brian2 in float64.
     """
-    rows = []
-    for kind in ("poisson", "lif", "bursting"):
-        for name, shape in SHAPES.items():
+    rows: list[Row] = []
+    for kind in ("poisson",) if small else ("poisson", "lif", "bursting"):
+        for name, shape in list(SHAPES.items())[: 1 if small else None]:
             rows += _turns(f"{kind}, {name}", kind, *shape)
     return rows
 
@@ -74,9 +74,9 @@ def _turns(
     for engine, seconds in spent.items():
         rate = work / np.array(seconds)
         what = f"{name}: {engine}, million neurons x steps a second"
-        yield Row(what, float(np.median(rate)), "")
+        yield Row(what, float(np.median(rate)), "", repeats=tuple(rate))
     ratios = np.array(spent["Brian2 (Cython)"]) / np.array(spent["JAX"])
-    yield Row(f"{name}: JAX over Brian2", float(np.median(ratios)), "x")
+    yield Row(f"{name}: JAX over Brian2", float(np.median(ratios)), "x", repeats=tuple(ratios))
     yield Row(f"{name}: spikes of JAX over those of Brian2", apart, "")
 
 
