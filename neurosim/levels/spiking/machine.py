@@ -13,11 +13,9 @@ from neurosim.levels.spiking.groups import Groups
 from neurosim.levels.spiking.neurons import LONG_BEFORE, Neurons
 from neurosim.levels.spiking.runtime import Program, Runtime
 from neurosim.levels.spiking.standalone import Standalone
-from neurosim.levels.spiking.text import Simulated
+from neurosim.levels.spiking.text import COUNTED, Simulated
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights
 from neurosim.networks.network import Network
-
-COUNTED = ("spike_count", "event_count", "burst_count")
 
 
 class Machine:
@@ -37,6 +35,8 @@ class Machine:
     Raises:
         InputError: `standalone` without a compiler.
     """
+
+    follow = None
 
     def __init__(
         self,

@@ -211,6 +211,11 @@ class Neurons:
         return self.dt * max(1, round(self.max_rate / 4096 / self.dt))
 
     @property
+    def table_parts(self) -> int:
+        """Of `table_step`, to which Brian2 rounds a rate before it takes the entry below."""
+        return int(2 ** np.ceil(np.log2(8 * round(self.table_step / self.dt))))
+
+    @property
     def told(self) -> tuple[str, ...]:
         """What the unit tells its neurons."""
         if self.kind == PYRAMIDAL:
