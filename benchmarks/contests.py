@@ -51,7 +51,7 @@ class Contestant:
 
     def __init__(self, script: str, problem: Path) -> None:
         began = time.perf_counter()
-        self.complaints = tempfile.TemporaryFile("w+")
+        self.complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115, it lives as long as the process
         self.process = subprocess.Popen(
             [interpreter(script), str(RIVALS / f"{script}.py"), str(problem)],
             stdin=subprocess.PIPE,
