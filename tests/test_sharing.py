@@ -1,4 +1,4 @@
-"""Devices share the seeds of a run; a processor passes for two of them."""
+"""Devices share the seeds of a run, threads what they compute: how far numbers depend on them."""
 
 import subprocess
 import sys
@@ -6,9 +6,12 @@ import sys
 import jax
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 from tiny_runs import TINY, same
 
 import neurosim as ns
+from neurosim.process import devices
+from neurosim.runs.environment import cores
 
 ROUNDING = 1e-12
 """Some thousand roundings of numbers near one: what two devices may differ by from one.
@@ -101,3 +104,52 @@ def test_devices_that_cannot_share_are_refused(tmp_path, given, said):
         ns.run(tmp_path / "tiny.toml", out=tmp_path / "a.h5", **given)
     assert said in str(error.value)
     assert not (tmp_path / "a.h5").exists()
+
+
+THREADS = """
+import os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[1])])
+import numpy as np
+import neurosim as ns
+
+x, y = np.random.default_rng(0).standard_normal((100, 784)), np.arange(100) % 10
+np.savez("data.npz", x=x, y=y, x_test=x, y_test=y)
+changes = {
+    "task": {"name": "arrays", "path": "data.npz"},
+    "model.layers": [784, 512, 10],
+    "precision": "float64",
+    "batch": 50,
+    "stages.0.epochs": 1,
+    "record.presentations": 0,
+    "equilibrium.max_newton": 0,
+}
+protocol = ns.load_protocol("quickstart", changes)
+ns.run(protocol, level="equilibrium", out=f"{sys.argv[1]}.h5")
+"""
+
+
+def test_one_thread_factorizes():
+    """Whatever number the process has, so that large matrices are the same on other machines."""
+
+    def threads():
+        return {entry["num_threads"] for entry in threadpool_info() if entry["user_api"] == "blas"}
+
+    with threadpool_limits(2, "blas"):
+        before = threads()
+        with devices.numbers(x64=True):
+            assert threads() == {1}
+        assert threads() == before == {2}
+
+
+@pytest.mark.long
+@pytest.mark.seldom
+@pytest.mark.skipif(
+    len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2,
+    reason="one core cannot be compared with two",
+)
+def test_one_core_and_two_learn_the_same_last_digit(tmp_path):
+    """Where weights are so large that LAPACK would share them out: 512 × 784 differed."""
+    for number in ("1", "2"):
+        command = [sys.executable, "-W", "ignore", "-c", THREADS, number]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    assert max(differences("1.h5", "2.h5", tmp_path)) == 0

@@ -426,7 +426,9 @@ def test_two_recordings_with_synapses_are_held_against_each_other(tmp_path):
     assert "over the sweeps:" in words and "stdp.weight  after" in words
     assert "shift (ms)" in [axes.get_xlabel() for axes in comparison_figure(found).axes]
     ns.record("spontaneous", {"duration": "50 ms", "target": "numpy"}, out=paths[2])
-    with pytest.raises(ns.InputError, match=r"0.h5: is .* with synapses between them, and .*2.h5 of ce"):
+    with pytest.raises(
+        ns.InputError, match=r"0.h5: is .* with synapses between them, and .*2.h5 of ce"
+    ):
         ns.compare(paths[2], paths[0])
 
 

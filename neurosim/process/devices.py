@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import jax
+from threadpoolctl import threadpool_limits
 
 from neurosim import wording
 from neurosim.errors import InputError
@@ -93,15 +94,18 @@ def _seen(device: str | None) -> list[jax.Device]:
 def numbers(x64: bool) -> Iterator[None]:
     """In which a protocol decides what JAX computes, whatever the user's settings of JAX are.
 
-    Draws are Threefry's, as JAX has them by default, without an offset of seeds. Products of
-    matrices have the precision of their entries: by default a GPU rounds those of float32 to the
-    ten bits of TF32, which learning signals as small differences do not survive.
+    Draws are Threefry's, as JAX has them by default, without an offset of seeds. NumPy, and JAX on
+    a processor, factorize and invert on one thread: of several the number shows in the last digits
+    of large matrices, such as weights that start orthogonal. Products of matrices have the
+    precision of their entries: by default a GPU rounds those of float32 to the ten bits of TF32,
+    which learning signals as small differences do not survive.
     """
     config: Any = jax.config
     offset = config.jax_random_seed_offset
     config.update("jax_random_seed_offset", 0)
     try:
         with (
+            threadpool_limits(1, "blas"),
             jax.enable_x64(x64),
             jax.default_prng_impl("threefry2x32"),
             jax.threefry_partitionable(True),
