@@ -23,14 +23,14 @@ SHARED = 2
 SHOWN = ("quickstart", "multiplexing-digits", "backprop-digits")
 
 
-def epochs(device: str) -> list[Row]:
+def epochs(device: str, small: bool = False) -> list[Row]:
     """28 presentations of 50 samples, 64-64-10, from the weights that two epochs left.
 
     Quickstart has the limits; float64 is what it ships with.
     """
     rows = []
-    for precision in ("float64", "float32"):
-        for level in ("equilibrium", "rate"):
+    for precision in ("float32",) if small else ("float64", "float32"):
+        for level in ("equilibrium",) if small else ("equilibrium", "rate"):
             given = [
                 protocol(name, {"level": level, "precision": precision, "stages.0.epochs": 30})
                 for name in SHOWN
@@ -56,7 +56,7 @@ def timed(protocols: list[Protocol], device: str) -> list[np.ndarray]:
         return list(interleaved(calls, REPEATS).values())
 
 
-def overhead(device: str) -> list[Row]:
+def overhead(device: str, small: bool = False) -> list[Row]:
     """An epoch at the rate level against the same steps written by hand in JAX.
 
     Both phases last their full 60 steps here, so that both do the same work; that they end with
@@ -64,7 +64,7 @@ def overhead(device: str) -> list[Row]:
     neither at residuals nor for settling.
     """
     rows = []
-    for precision in ("float64", "float32"):
+    for precision in ("float64",) if small else ("float64", "float32"):
         whole = {f"stages.0.phases.{k}.until": "duration" for k in (0, 1)}
         given = protocol("quickstart", {"precision": precision} | whole)
         with computing(given.spec, device):

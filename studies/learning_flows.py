@@ -14,7 +14,7 @@ import neurosim as ns
 from neurosim.figures import save
 from neurosim.theory.learning_flows import Flow, Moments, velocity
 from neurosim.theory.learning_limits import limit
-from neurosim.theory.power_flows import PowerMoments, drift_without_slope
+from neurosim.theory.power_flows import PowerFlow, PowerMoments, drift_without_slope
 from neurosim.theory.power_flows import limit as power_limit
 
 BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -31,13 +31,6 @@ COURSES = {
 
 SHOWN = 2
 """The seed whose courses are drawn, of all networks the same."""
-
-UNSLOPED = """
-dbasal/dt = (forward - basal)/tau_basal
-rate      = basal**mu
-heard     = feedback
-"""
-"""Of the hidden cell of the model `power`, without the slope in what it hears."""
 
 
 def chain(a1: float, a2: float, c1: float | None = 1.0) -> Flow:
@@ -118,17 +111,16 @@ def powers(folder: Path) -> None:
     canvas = Figure(figsize=(8, 3.4), layout="constrained", dpi=110)
     axes = canvas.subplots(1, 2)
     m = PowerMoments.of(x, y, 2.0)
-    for title, cell, color in (("with f'", None, BLUE), ("without f'", UNSLOPED, RED)):
+    for title, slope, color in (("with f'", True, BLUE), ("without f'", False, RED)):
         given: dict[str, Any] = {
             "model.use": "power",
+            "model.credit": {"name": "srbp", "sparse": 1, "slope": slope},  # c_1 = 1
             "batch": 24,
             "task": {"name": "arrays", "path": str(data.resolve())},
-            "stages.0.phases.0.teaching": "clamped",
             "stages.0.phases.0.duration": "40 s",
             "record.every": "1 s",
         }
-        given |= {} if cell is None else {"model.cells.hidden.equations": cell}
-        path = folder / f"power-{'with' if cell is None else 'without'}.h5"
+        path = folder / f"power-{'with' if slope else 'without'}.h5"
         ns.run(ns.load_protocol("learning-flow", given), out=path, force=True)
         with h5py.File(path) as file:
             time = file["courses/time"][:] / 1e3
@@ -136,9 +128,11 @@ def powers(folder: Path) -> None:
         axes[0].plot(time, a1, color=color, label=title)
         axes[1].plot(time, a2 * a1**2, color=color)
         print(f"power, {title}: a1 {a1[-1]:.6f}, moving at {a1[-1] - a1[-2]:.5f} per s")
-    end, speed = power_limit(1.0, 1.0, 1.0, 2.0, m), drift_without_slope(1.0, m)
-    print(f"in theory: a1 {end[0]:.6f} with f', {speed:.5f} per s without")
-    axes[0].axhline(end[0], color="black", lw=0.6, ls=":")
+    weights, speed = power_limit(PowerFlow(1, 1, 1, 2, True, m)).weights, drift_without_slope(1, m)
+    assert weights is not None, "theorem 12"
+    end = weights[0].item()
+    print(f"in theory: a1 {end:.6f} with f', {speed:.5f} per s without")
+    axes[0].axhline(end, color="black", lw=0.6, ls=":")
     axes[1].axhline(m.alpha / m.beta, color="black", lw=0.6, ls=":")
     axes[0].set(xlabel="time (s)", ylabel="$a_1$")
     axes[1].set(xlabel="time (s)", ylabel=r"$a_2 a_1^\mu$, and $\alpha/\beta$")

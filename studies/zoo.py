@@ -87,8 +87,11 @@ class Model(NamedTuple):
     pixels: bool = False
 
 
-def credit(name: str, rate: float, learned: bool) -> Model:
-    """A method of the target-propagation family, or of random feedback, with softmax outputs."""
+def credit(name: str, rate: float, learned: float | None = None) -> Model:
+    """A method of the target-propagation family, or of random feedback, with softmax outputs.
+
+    learned: the rate of its feedback weights; None where they stay as they are.
+    """
     changes: dict[str, Any] = {
         "model.credit": name,
         "model.output": "softmax",
@@ -98,10 +101,10 @@ def credit(name: str, rate: float, learned: bool) -> Model:
         "schedule.final": 0.1,
         "record.decomposition": False,
     }
-    if not learned:
+    if learned is None:
         changes["stages.0.phases.0.plastic"] = ["forward"]
     else:
-        changes["model.credit.rate"] = 0.05
+        changes["model.credit.rate"] = learned
     return Model("target-propagation", rate, changes)
 
 
@@ -113,12 +116,16 @@ LEARNED = {
 
 MODELS = {
     "backprop": Model("backprop-digits", 0.3),
-    "random feedback": credit("rbp", 0.3, False),
-    "DTP": credit("dtp", 1.0, True),
-    "DTP, approximate inverses": credit("dtp-ai", 2.0, True),
-    "DTP, fixed feedback": credit("dtp-fixed", 1.0, False),
-    "DTP, noise to the output": credit("dtp-drl", 1.0, True),
-    "DTP, noise in two layers": credit("dtp-ldrl", 1.0, True),
+    "random feedback": credit("rbp", 0.3),
+    "skipped backprop": credit("sbp", 0.3),
+    "skipped random feedback": credit("srbp", 0.3),
+    "adaptive feedback": credit("arbp", 0.3, 0.3),
+    "skipped adaptive feedback": credit("asrbp", 0.3, 0.3),
+    "DTP": credit("dtp", 1.0, 0.05),
+    "DTP, approximate inverses": credit("dtp-ai", 2.0, 0.05),
+    "DTP, fixed feedback": credit("dtp-fixed", 1.0),
+    "DTP, noise to the output": credit("dtp-drl", 1.0, 0.05),
+    "DTP, noise in two layers": credit("dtp-ldrl", 1.0, 0.05),
     "DTP, RMSprop": Model("difference-target-propagation-digits", 0.001),
     "DTP, discrete transmission": Model("discrete-transmission-digits", 0.001),
     "DTP, stochastic binary units": Model("stochastic-binary-digits", 0.001),
@@ -150,6 +157,8 @@ def loaded(problem: Problem, model: Model, pace: float, frozen: bool, validate: 
         "record.presentations": 0,
         "record.variables": [],
     }
+    if model.protocol == "discrete-transmission-digits":  # whose populations name their layers
+        changes["model.populations.neuron.layers"] = list(range(2, len(problem.layers)))
     plain = ns.load_protocol(model.protocol, changes).spec
     raw = model.pixels and problem.task["name"] in ("digits", "idx")
     last, before = len(plain.stages) - 1, max(1, problem.epochs // 6)

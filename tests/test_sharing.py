@@ -143,10 +143,7 @@ def test_one_thread_factorizes():
 
 @pytest.mark.long
 @pytest.mark.seldom
-@pytest.mark.skipif(
-    len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2,
-    reason="one core cannot be compared with two",
-)
+@pytest.mark.skipif(cores() < 2, reason="one core cannot be compared with two")
 def test_one_core_and_two_learn_the_same_last_digit(tmp_path):
     """Where weights are so large that LAPACK would share them out: 512 × 784 differed."""
     for number in ("1", "2"):

@@ -81,7 +81,7 @@ def run(
             """The trace, with what is known before the first presentation."""
             recorder = Recorder.create(path, protocol, contents, about, weights, force)
             if curve is not None:
-                recorder.calibration(curve.rate)
+                recorder.calibration(curve)
             return recorder
 
         return loop.run(loop.start(), begin, request)
