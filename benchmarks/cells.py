@@ -9,6 +9,7 @@ from contests import AbsentError, GateError, raced
 from measure import Absent, Entry, Row, duration, excess, interleaved, ratio
 
 from neurosim.building.cells import load_cell_protocol
+from neurosim.levels.keeping import Forgetful
 from neurosim.levels.spiking import cells
 
 COUNT, DURATION, DT, REPEATS = 1000, 1.0, 1e-4, 5
@@ -42,7 +43,8 @@ def ours(count: int) -> Callable[[], Any]:
     changes: dict[str, Any] = {"model.use": "adex", "stimuli": [stimulus], "copies": count}
     protocol = load_cell_protocol("current-clamp", changes | {"duration": f"{DURATION} s"})
     times = np.arange(round(DURATION / DT) + 1) * DT
-    given = protocol.cell, protocol.stimuli(), count, DT, times, ["v"], [0], 0, "cython"
+    observed: Any = (times, ["v"], [0], 0, "cython", Forgetful())
+    given = protocol.cell, protocol.stimuli(), count, DT, *observed
     return lambda: cells.record(*given)
 
 

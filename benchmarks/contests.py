@@ -51,11 +51,12 @@ class Contestant:
 
     def __init__(self, script: str, problem: Path) -> None:
         began = time.perf_counter()
+        self.complaints = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [interpreter(script), str(RIVALS / f"{script}.py"), str(problem)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.complaints,
             text=True,
             env=surroundings(),
         )
@@ -88,14 +89,13 @@ class Contestant:
 
     def close(self) -> None:
         """End the process."""
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+        for stream in (self.process.stdin, self.process.stdout, self.complaints):
             if stream is not None:
                 stream.close()
         self.process.wait(timeout=60)
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
-        assert self.process.stderr is not None
         for line in self.process.stdout:
             if not line.startswith("{"):
                 continue  # what a library says of itself
@@ -103,7 +103,8 @@ class Contestant:
             if "absent" in answer:
                 raise AbsentError(answer["absent"])
             return answer
-        raise RuntimeError(self.process.stderr.read()[-2000:])
+        self.complaints.seek(0)
+        raise RuntimeError(self.complaints.read()[-2000:])
 
 
 def interpreter(script: str) -> str:

@@ -44,7 +44,7 @@ THEIRS = {
     "ngc-learn, an epoch as one scan": Rival("digits_ngclearn", MUSEUM | {"scanned": True}),
     "jpc": Rival("digits_jpc", {"epochs": EPOCHS, "eta": 1e-3}),
 }
-SEEDS = 3
+SEEDS = 5
 
 
 class Learned(NamedTuple):

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import numpy as np
 from neurosim.process.compiled import options
 
 FOLDER = Path(__file__).parent
+RIVALS = ("torch", "torchdiffeq", "ngclearn", "nest-simulator", "jpc")
 
 
 class Row(NamedTuple):
@@ -114,11 +115,12 @@ def child(script: str, *arguments: str) -> dict[str, Any]:
 
 def machine(device: str) -> dict[str, Any]:
     """What the numbers were measured with."""
-    packages = ("neurosim", "jax", "jaxlib", "diffrax", "equinox", "optimistix", "numpy")
+    ours = ("neurosim", "jax", "jaxlib", "diffrax", "equinox", "optimistix", "numpy", "scipy")
+    packages = (*ours, "brian2", *(name for name in RIVALS if _installed(name)))
     return {
         "device": jax.devices(device)[0].device_kind,
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": _cores(),
         "platform": platform.platform(terse=True),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
     }
@@ -134,6 +136,21 @@ def moment() -> dict[str, Any]:
         "commit": git.stdout.strip(),
         "load": os.getloadavg()[0],
     }
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -94,7 +94,8 @@ def main(
     if cores is not None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     jax.config.update("jax_enable_compilation_cache", False)
-    jax.config.update("jax_num_cpu_devices", SHARED)  # before JAX begins
+    if "seeds" in names:
+        jax.config.update("jax_num_cpu_devices", SHARED)  # before JAX begins
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # of the processes that parts start
     path = folder / f"results-{device}.json"
     kept = json.loads(path.read_text())["parts"] if path.exists() else {}

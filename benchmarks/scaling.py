@@ -20,7 +20,7 @@ SIZES = {
     "batch": (32, 64, 128, 256),
     "run length": (8, 16, 32, 64),
 }
-SMALL = {axis: (2, 4) for axis in SIZES}
+SMALL = {"width": (2, 4), "run length": (2, 4)}
 WANTED = {"width": ("<=", 2.0)}
 """Everything else is to grow linearly at the most."""
 
@@ -46,24 +46,13 @@ def scaling(device: str, small: bool = False) -> list[Entry]:
 
 def _bench(axis: str, size: int, small: bool) -> tuple[Any, int]:
     """The protocol in which one thing has this size, and how many presentations are timed."""
-    of: dict[str, int] = (
-        {"width": 8, "depth": 2, "batch": 4} if small else {"width": 64, "depth": 3, "batch": 50}
-    )
-    of |= {axis: size}
+    width, depth, batch = (8, 2, 4) if small else (64, 3, 50)
+    of = {"width": width, "depth": depth, "batch": batch} | {axis: size}
     layers = [of["width"]] * (of["depth"] + 1)
     count = size if axis == "run length" else 4
-    task: dict[str, Any] = {
-        "name": "student-teacher",
-        "layers": layers,
-        "train": 64 * of["batch"],
-        "test": 8,
-    }
-    model: dict[str, Any] = {
-        "use": "mixture-two-phase",
-        "layers": layers,
-        "output": "linear",
-        "loss": "squared",
-    }
+    task: dict[str, Any] = {"name": "student-teacher", "layers": layers}
+    task |= {"train": 64 * of["batch"], "test": 8}
+    model: dict[str, Any] = {"layers": layers, "output": "linear", "loss": "squared"}
     model |= {"projections.W.rate": 1e-6, "projections.Q.init": "xavier"}
     changes: dict[str, Any] = {"task": task, "batch": of["batch"], "precision": "float32"}
     changes |= {f"model.{key}": value for key, value in model.items()}

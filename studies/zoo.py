@@ -78,13 +78,15 @@ class Model(NamedTuple):
     """A model as a shipped protocol has it, and what is changed there.
 
     W: the rate of its forward weights, by layer or of all. pixels: whether images come as rates
-    between 0 and 1, and not standardised.
+    between 0 and 1, and not standardised. smooth: whether there is a gradient, which signs and
+    draws have not.
     """
 
     protocol: str
     W: float | str
     changes: dict[str, Any] = {}  # noqa: RUF012 (never changed)
     pixels: bool = False
+    smooth: bool = True
 
 
 def credit(name: str, rate: float, learned: float | None = None) -> Model:
@@ -127,8 +129,8 @@ MODELS = {
     "DTP, noise to the output": credit("dtp-drl", 1.0, 0.05),
     "DTP, noise in two layers": credit("dtp-ldrl", 1.0, 0.05),
     "DTP, RMSprop": Model("difference-target-propagation-digits", 0.001),
-    "DTP, discrete transmission": Model("discrete-transmission-digits", 0.001),
-    "DTP, stochastic binary units": Model("stochastic-binary-digits", 0.001),
+    "DTP, discrete transmission": Model("discrete-transmission-digits", 0.001, smooth=False),
+    "DTP, stochastic binary units": Model("stochastic-binary-digits", 0.001, smooth=False),
     "two-phase mixture": Model("quickstart", 0.2),
     "multiplexing": Model("multiplexing-digits", 10.0),
     "microcircuit": Model("microcircuit-digits", "eta*(4*2.5**(L - 1))**int(i < 2)"),
@@ -144,6 +146,14 @@ MODELS = {
 }
 
 
+def sized(model: Model, layers: list[int]) -> dict[str, Any]:
+    """The changes that give a model these layers."""
+    found: dict[str, Any] = {"model.layers": layers}
+    if model.protocol == "discrete-transmission-digits":  # its populations name theirs
+        found["model.populations.neuron.layers"] = list(range(2, len(layers)))
+    return found
+
+
 def loaded(problem: Problem, model: Model, pace: float, frozen: bool, validate: bool) -> Any:
     """The protocol of a run.
 
@@ -152,13 +162,11 @@ def loaded(problem: Problem, model: Model, pace: float, frozen: bool, validate: 
     changes = model.changes | {
         "level": "equilibrium",
         "task": problem.task,
-        "model.layers": problem.layers,
+        **sized(model, problem.layers),
         "model.projections.W.rate": f"({model.W})*int(L < i + 1)" if frozen else model.W,
         "record.presentations": 0,
         "record.variables": [],
     }
-    if model.protocol == "discrete-transmission-digits":  # whose populations name their layers
-        changes["model.populations.neuron.layers"] = list(range(2, len(problem.layers)))
     plain = ns.load_protocol(model.protocol, changes).spec
     raw = model.pixels and problem.task["name"] in ("digits", "idx")
     last, before = len(plain.stages) - 1, max(1, problem.epochs // 6)
@@ -293,7 +301,7 @@ def at_levels(model: Model) -> dict[str, Any]:
     plain = ns.load_protocol(model.protocol, model.changes).spec
     changes = model.changes | {
         "precision": "float64",
-        "model.layers": PROBLEMS["digits"].layers,
+        **sized(model, PROBLEMS["digits"].layers),
         "task": PROBLEMS["digits"].task | ({"standardise": False} if model.pixels else {}),
         "model.projections.W.rate": model.W,
         "record.presentations": 0,
@@ -333,7 +341,7 @@ def measure() -> None:
         own = known.setdefault(title, {"angles": {}})
         named = {task: Path(of[title]["path"]) for task, of in found.items() if title in of}
         tested = {task: path for task, path in named.items() if path.exists()}
-        for task, path in tested.items():
+        for task, path in tested.items() if model.smooth else ():
             seen = own["angles"].get(task, {})
             if seen.get("path") == str(path) or ns.inspect(path)["status"] != "complete":
                 continue

@@ -1,11 +1,9 @@
 """Learning as an ODE: what linear networks conserve and where they end."""
 
-from itertools import pairwise
-
 import h5py
 import numpy as np
 import pytest
-from scipy.integrate import solve_ivp
+from flown_networks import drawn, flown, scalar, slowest
 
 import neurosim as ns
 from neurosim.theory.findings import in_words
@@ -19,48 +17,6 @@ from neurosim.theory.learning_flows import (
     velocity,
 )
 from neurosim.theory.learning_limits import limit
-
-
-def drawn(sizes, rng, gradient=False, identity=False):
-    """A random network and random moments, or those of an autoencoder of white data."""
-    A = tuple(rng.normal(size=(n, m)) for m, n in pairwise(sizes))
-    C = tuple(rng.normal(size=(n, sizes[-1])) for n in sizes[1:-1])
-    x = rng.normal(size=(40, sizes[0]))
-    y = x @ rng.normal(size=(sizes[0], sizes[-1])) + 0.1 * rng.normal(size=(40, sizes[-1]))
-    moments = Moments(np.eye(sizes[0]), np.eye(sizes[0])) if identity else Moments.of(x, y)
-    return Flow(A, None if gradient else C, moments)
-
-
-def scalar(a, c, alpha, beta):
-    """A chain of given weights."""
-    of = lambda values: tuple(np.array([[float(v)]]) for v in values)  # noqa: E731
-    return Flow(of(a), None if c is None else of(c), Moments(*of([alpha, beta])))
-
-
-def flown(flow, until=200.0):
-    """Where scipy's own solver brings the weights."""
-    sizes = [a.size for a in flow.A]
-
-    def packed(weights):
-        return np.concatenate([w.ravel() for w in weights])
-
-    def given(z):
-        parts = np.split(z, np.cumsum(sizes)[:-1])
-        return flow._replace(
-            A=tuple(p.reshape(a.shape) for p, a in zip(parts, flow.A, strict=True))
-        )
-
-    solved = solve_ivp(
-        lambda _, z: packed(velocity(given(z))),
-        (0, until),
-        packed(flow.A),
-        method="LSODA",
-        rtol=1e-11,
-        atol=1e-13,
-    )
-    assert solved.success, solved.message
-    return given(solved.y[:, -1])
-
 
 CASES = {  # of theorems 2, 3, 4, 5 and 6, and of the same with several layers or outputs
     "theorem 2": (1, 1, 1),
@@ -82,28 +38,11 @@ def test_a_random_channel_ends_at_the_closed_form(case, seed):
     error = flow.moments.TI - known.product @ flow.moments.II
     heard = error if flow.sizes[-1] == 1 else flow.C[0] @ error
     assert np.abs(heard).max() < 1e-12, "a fixed point to rounding"
-    rate = _slowest(flow._replace(A=known.weights))
+    rate = slowest(flow._replace(A=known.weights))
     end = flown(flow, until=2000 + 40 / rate)  # near misses of other roots hold it up for long
     assert max(change for _, change in drift(flow, end)) < 1e-8  # of a solver at 1e-11
     for a, b in zip(end.A, known.weights, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-7)
-
-
-def _slowest(flow):
-    """The slowest decay at a fixed point, of directions that decay."""
-    shapes = [a.shape for a in flow.A]
-    z = np.concatenate([a.ravel() for a in flow.A])
-
-    def field(z):
-        parts = np.split(z, np.cumsum([n * m for n, m in shapes])[:-1])
-        A = tuple(p.reshape(s) for p, s in zip(parts, shapes, strict=True))
-        return np.concatenate([v.ravel() for v in velocity(flow._replace(A=A))])
-
-    steps = 1e-6 * np.eye(len(z))
-    J = np.stack([(field(z + h) - field(z - h)) / 2e-6 for h in steps], axis=1)
-    decays = -np.linalg.eigvals(J).real
-    assert decays.min() > -1e-6, "what is reached is stable"
-    return decays[decays > 1e-6].min()
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 1, 1, 1), (1, 4, 1)])
@@ -323,7 +262,7 @@ def test_deep_networks_are_flown_to_where_they_are_said_to_end():
     deaf = scalar(rng.normal(size=9), [0.4, 0.0, -1.2, 0.7, 0.0, 0.3, 1.1, -0.5], 1.0, 1.0)
     for flow in (drawn((1,) * 10, rng), drawn((1, 2, 3, 3, 2, 3, 2, 1), rng), deaf):
         known = limit(flow)
-        end = flown(flow, 40 / _slowest(flow._replace(A=known.weights)) + 100)
+        end = flown(flow, 40 / slowest(flow._replace(A=known.weights)) + 100)
         for one, other in zip(end.A, known.weights, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-7)
 

@@ -1,5 +1,7 @@
 """Adaptive exponential neurons under a step of current, by neurosim in Brian2."""
 
+from typing import Any
+
 from serving import Problem, Solution, Solve, serve
 
 
@@ -8,6 +10,7 @@ def make(given: Problem) -> Solve:
     import numpy as np
 
     from neurosim.building.cells import load_cell_protocol
+    from neurosim.levels.keeping import Forgetful
     from neurosim.levels.spiking import cells
 
     count, duration, dt = given["count"], given["duration"], given["dt"]
@@ -17,8 +20,9 @@ def make(given: Problem) -> Solve:
     times = np.arange(round(duration / dt) + 1) * dt
 
     def solve() -> Solution:
-        told = protocol.cell, protocol.stimuli(), count, dt, times, ["v"], [0], 0, "cython"
-        return {"times": cells.record(*told)[1][0]}
+        seen: Any = (times, ["v"], [0], 0, "cython", Forgetful())
+        found = cells.record(protocol.cell, protocol.stimuli(), count, dt, *seen)
+        return {"times": found[1][0]}
 
     return solve
 

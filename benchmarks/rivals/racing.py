@@ -4,12 +4,11 @@ Usage of every script beside this one that is named digits_…: python SCRIPT PR
 one line of JSON when it has learned: the test error, and the peak of its memory.
 """
 
-import resource
 import sys
 from collections.abc import Callable
 
 import numpy as np
-from serving import Problem, plain, say
+from serving import Problem, peak, plain, say
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Inputs → outputs, the largest of which is the answer."""
@@ -26,8 +25,7 @@ def race(learn: Callable[[Problem], Predict]) -> None:
 
 def finish(error: float) -> None:
     """Say how it went."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    say(error=error, peak=peak)
+    say(error=error, peak=peak())
 
 
 def orders(problem: Problem, epochs: int) -> np.ndarray:

@@ -7,10 +7,10 @@ one line a run: empty, or the path of a file that the solution goes to. Answers 
 
 import importlib
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,11 +45,21 @@ def serve(make: Callable[[Problem], Solve]) -> None:
         say(
             seconds=time.perf_counter() - clock,
             processors=time.process_time() - processors,
-            peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+            peak=peak(),
         )
         if path := line.strip():
             np.savez(path, **solution)
             say(kept=path)
+
+
+def peak() -> float:
+    """MB that this process held at the most, on Linux.
+
+    Not what `getrusage` says, which begins with what the process held that started this one.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (kilobytes,) = [line.split()[1] for line in lines if line.startswith("VmHWM")]
+    return int(kilobytes) * 1024 / 1e6
 
 
 def plain(array: np.ndarray) -> Any:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neurosim.cli.cells import check_cell, of_network, record
+from neurosim.cli.cells import check_cell, of_network, record, recorded
 from neurosim.cli.console import Output, serving
 from neurosim.cli.exchange import diff, export
 from neurosim.cli.options import (
@@ -213,15 +213,19 @@ def resume(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run that was stopped or killed, as if it had never been."""
+    """Go on with a run or recording that was stopped or killed, as if it had never been."""
     with Output(as_json, quiet) as output:
         from neurosim.process import progression
-        from neurosim.runs import resumption
+        from neurosim.recordings import resumption
+        from neurosim.runs.results import Run
 
         with progression.display(stem(file), quiet) as progress:
             given: dict[str, Any] = {"device": device, "devices": devices}
             done = resumption.resume(file, force=force, **given, progress=progress)
-        _finish(output, done, beside(file, ".png"))
+        if isinstance(done, Run):
+            _finish(output, done, beside(file, ".png"))
+        else:
+            recorded(output, done, beside(file, ".png"))
 
 
 def _importing_meanwhile(progress: Callable[[Any], None] | bool) -> Callable[[Any], None]:

@@ -64,13 +64,13 @@ def resume(
         computing(current.spec, device, sharing(current.spec, origin["seeds"], count)),
     ):
         differing = [
-            *_keys(origin["protocol"], current.spec.model_dump(mode="json", exclude_none=True)),
-            *_keys(origin["environment"], environment(current.spec.level)),
+            *altered(origin["protocol"], current.spec.model_dump(mode="json", exclude_none=True)),
+            *altered(origin["environment"], environment(current.spec.level)),
         ]
         samples, drawn = prepare(current, origin["seeds"])
         if fingerprint(drawn) != origin["data"]:
             differing.append("the data of the task")
-        _accept(path, differing, force)
+        accept(path, differing, force)
         weights = initial_weights(current, origin["seeds"], drawn)
         loop = Loop(Setting(current, origin["seeds"], path, samples, weights, origin, display))
         position = position_from(saved, loop.start().states, loop.plan)
@@ -114,20 +114,20 @@ def _protocol(path: Path, origin: Mapping[str, Any]) -> Protocol:
     return Protocol(spec, Path(origin["folder"]), Sources(()), origin["overrides"])
 
 
-def _keys(before: Any, now: Any, key: str = "") -> Iterator[str]:
+def altered(before: Any, now: Any, key: str = "") -> Iterator[str]:
     """The leaves in which two pieces of plain data differ, with both values."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name in sorted({*before, *now}):
-            yield from _keys(before.get(name), now.get(name), f"{key}.{name}" if key else name)
+            yield from altered(before.get(name), now.get(name), f"{key}.{name}" if key else name)
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         for n, pair in enumerate(zip(before, now, strict=True)):
-            yield from _keys(*pair, f"{key}.{n}")
+            yield from altered(*pair, f"{key}.{n}")
     elif before != now:
         old, new = ("nothing" if value is None else repr(value) for value in (before, now))
         yield f"{key}: was {old}, is {new}"
 
 
-def _accept(path: Path, differing: list[str], force: bool) -> None:
+def accept(path: Path, differing: list[str], force: bool) -> None:
     """Refuse to go on with something else, or warn of it if told to."""
     if not differing:
         return
