@@ -7,13 +7,15 @@
 dendrites of their cells are driven more and less. `signals` runs the protocol `bursting-xor`
 without learning, over sizes of ensembles and windows, and takes the cosine between the teaching
 signal of the hidden layer, its burst probability in the learning phase less that in the free one,
-and the rate model's under the same weights. `learning` trains over seeds, beside networks whose
+and the rate model's under the same weights; `scatter` holds what presentations of it differ by
+against what `compare` expects of spikes. `learning` trains over seeds, beside networks whose
 hidden layer keeps its first weights; `burstprop` does so by burst-dependent plasticity, the
 protocol `burstprop-xor`. Writes traces, `bursting-network.png` and `results.json` to
 `outputs/bursting-network/`.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +25,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import neurosim as ns
+from neurosim.comparison.expectations import Place
+from neurosim.comparison.scattering import Scattering
+from neurosim.comparison.sides import Side
 from neurosim.figures import save
+from neurosim.traces.reader import studying
+from neurosim.traces.scenes import Trace
 
 OUT = Path("outputs/bursting-network")
 PROTOCOL, BURSTPROP = "bursting-xor", "burstprop-xor"
@@ -52,8 +59,8 @@ BURSTPROP_FROZEN = {"model.projections.W.rate": [0.0, 8.0]}
 SETTINGS = ((50, 0.4), (200, 0.2), (200, 0.4))
 """Neurons of an ensemble and windows (s); phases begin 200 ms before."""
 
-REPEATS = 8
-"""Presentations under the same weights, which differ in their spikes."""
+REPEATS, MANY = 8, 32
+"""Presentations under the same weights, which differ in their spikes: of signals, of scatter."""
 
 SMOOTHING = 8
 LATE = 20
@@ -212,6 +219,47 @@ def signals(seeds: int, force: bool) -> dict[str, Any]:
     return found
 
 
+# ------------------------------------------------------------------------------------- scatter
+
+
+def scatter(seeds: int, force: bool) -> dict[str, Any]:
+    """Deviations over presentations under the same weights, and those that `compare` expects."""
+    found: dict[str, Any] = {}
+    for neurons, window in ((50, 0.4), (200, 0.4)):
+        count = {"stages.0.presentations": MANY, "record.presentations": MANY}
+        given = still(neurons, window) | count | {"spiking.target": "standalone"}
+        path = OUT / f"scatter-{neurons}-{window:g}.h5"
+        recorded(path, given, "spiking", 1, force)
+        with studying(path) as tree:
+            side = Side(Trace(path, tree))
+            rows = list(scattered(side, Scattering(side)))
+        for row in rows:
+            print(f"N {neurons:4} T {window:g} {row['phase']:8} layer {row['layer']} "
+                  f"{row['variable']:12} {row['measured']:.4f}, expected {row['expected']:.4f}",
+                  flush=True)  # fmt: skip
+        found[f"{neurons}, {window:g} s"] = rows
+    return found
+
+
+def scattered(side: Side, law: Scattering) -> Iterator[dict[str, Any]]:
+    """Of every layer, phase and quantity: root mean squares over samples and units."""
+    shown = [side.presentation(n) for n in range(MANY)]
+    inputs = [side.shown(n) for n in range(MANY)]
+    first = inputs[0][0]
+    order = [((x[:, None] - first) ** 2).sum(-1).argmin(0) for x, _ in inputs]
+    for layer in (1, 2):
+        for phase, of in enumerate(shown[0].phases):
+            for name in ("event_rate", "burst_signal"):
+                said = [s.ends[layer][name][o, phase] for s, o in zip(shown, order, strict=True)]
+                at = Place(shown[0], layer, phase, order[0])
+                expected = law.deviation(at, name, np.mean(said, axis=0), side.window)
+                yield {
+                    "layer": layer, "phase": of.name, "variable": name,
+                    "measured": float(np.sqrt(np.var(said, axis=0, ddof=1).mean())),
+                    "expected": float(np.sqrt(np.mean(expected**2))),
+                }  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------ learning
 
 
@@ -328,6 +376,7 @@ TITLES = {
 PARTS = {
     "plasticity": plasticity,
     "signals": signals,
+    "scatter": scatter,
     "learning": learning,
     "burstprop": burstprop,
 }

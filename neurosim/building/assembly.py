@@ -105,8 +105,11 @@ def dynamics(model: ModelSpec) -> CircuitDynamics:
     return found if model.credit is None else found.with_layers()
 
 
-def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Any:
-    """The initial weights of one seed, drawn in float64, in the default precision."""
+def weights(model: ModelSpec, seed: int, data: Data | None, folder: Path) -> Any:
+    """The initial weights of one seed, drawn in float64, in the default precision.
+
+    data: needed where weights start from what they are to learn.
+    """
     return placed(ingredients.weights(model, seed, data, folder))
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Scalar
 
+from neurosim.learning.draws import of_a_sign
 from neurosim.levels import flow, online
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.online import Plastic, read_batch
@@ -268,7 +269,7 @@ class Course(eqx.Module):
             own = jax.vmap(lambda k, number=number: jax.random.fold_in(k, number))(keys)
             size = (circuit.size(group),)
             found[f"{circuit.place(group)}.{name}"] = jax.vmap(
-                lambda k, m=mean, s=spread, n=size: _of_a_sign(k, m, s, n, dtype)
+                lambda k, m=mean, s=spread, n=size: of_a_sign(k, m, s, n, dtype)
             )(own)
         return replace(drive, changed=found)
 
@@ -467,15 +468,6 @@ class Course(eqx.Module):
         return (
             learning.drawn(self.dynamics, weights, key) if learning.credit.own_channel else weights
         )
-
-
-def _of_a_sign(
-    key: PRNGKeyArray, mean: Scalar | float, spread: Scalar | float, shape: tuple[int], dtype: Any
-) -> Float[Array, " n"]:
-    """Gaussian numbers of the sign of their mean, of both where it is 0."""
-    least = jnp.where(mean == 0, -jnp.inf, -jnp.abs(mean) / jnp.maximum(spread, 1e-30))
-    drawn = jax.random.truncated_normal(key, least.astype(dtype), jnp.inf, shape, dtype)
-    return mean + jnp.where(mean < 0, -spread, spread) * drawn
 
 
 def _seen_at(times: tuple[float, ...], own: tuple[float, ...], ended: Passed) -> Passed:

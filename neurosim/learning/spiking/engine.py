@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from neurosim.learning.engine import Engine
-from neurosim.learning.spiking.curves import fi_curve, pyramidal
+from neurosim.learning.spiking.curves import fi_curve, pyramidal, pyramidal_curves
 from neurosim.learning.spiking.readings import Readings
 from neurosim.learning.spiking.signals import Learned, drawn, drift, learn, score, targets, taught
 from neurosim.learning.spiking.watch import Watch
@@ -28,7 +28,8 @@ from neurosim.levels.simulator import Batch, Examined, Metrics, Phase, RunState,
 from neurosim.levels.spiking.calibration import Curve, calibrated
 from neurosim.levels.spiking.compiling import compiler
 from neurosim.levels.spiking.machine import Machine
-from neurosim.levels.spiking.neurons import PYRAMIDAL, Neurons
+from neurosim.levels.spiking.neurons import Neurons
+from neurosim.levels.spiking.pyramids import Calibration
 from neurosim.networks.dynamics import Target
 from neurosim.plasticity.learning import nothing
 from neurosim.specs import SpikingSpec
@@ -68,10 +69,16 @@ class SpikingEngine:
         self._built: Machine | None = None
 
     @cached_property
-    def curve(self) -> Curve | None:
-        """The f–I curve of integrate-and-fire neurons."""
-        wanted = self.neurons.kind == "lif" and self.dynamics.circuit.ensembles
-        return fi_curve(self.neurons) if wanted else None
+    def curve(self) -> Curve | Calibration | None:
+        """What calibrates neurons that spikes of their own membranes make."""
+        if not self.dynamics.circuit.ensembles:
+            return None
+        match self.neurons.kind:
+            case "lif":
+                return fi_curve(self.neurons)
+            case "bursting-pyramidal":
+                return pyramidal_curves(self.neurons)
+        return None
 
     @cached_property
     def calibrated(self) -> Neurons:
@@ -80,10 +87,11 @@ class SpikingEngine:
         Raises:
             InputError: their cells cannot do what units would ask of them.
         """
-        if self.curve is not None:
-            return calibrated(self.neurons, self.curve)
-        if self.neurons.kind == PYRAMIDAL:
-            return pyramidal(self.neurons)
+        match self.curve:
+            case Calibration(rates=measured):
+                return pyramidal(self.neurons, measured)
+            case Curve() as curve:
+                return calibrated(self.neurons, curve)
         return self.neurons
 
     @property
