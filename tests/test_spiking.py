@@ -31,17 +31,7 @@ def machine_of(target, *given):
     return Scan(*given) if target == "jax" else Machine(*given, target=target)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """Calibrations are kept for the tests, and only for them."""
-    base = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(base))
+pytestmark = pytest.mark.usefixtures("double_throughout", "own_cache")
 
 
 # ------------------------------------------------------------------------------------ the bridge

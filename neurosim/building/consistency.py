@@ -193,6 +193,11 @@ def _ensemble_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     model, given = spec.model, spec.model.spiking
     where = ("model", "spiking")
     longest, made = 1 / given.max_rate, ingredients.neurons(spec)
+    if given.interneurons and given.soma != PYRAMIDAL:
+        yield (
+            (*where, "interneurons"),
+            f"divide what is heard of the bursts of {PYRAMIDAL!r} cells; got soma = {given.soma!r}",
+        )
     if given.soma == PYRAMIDAL and not model.bursting:
         yield (
             (*where, "soma"),

@@ -230,7 +230,12 @@ class Text:
         tau = f"({neurons.tau_burst!r} * second)"
         events = neurons.events_heard.text(f"events * {neurons.per_spike!r}")
         heard = neurons.events_heard.text("event_trace")
-        ratio = f"burst_trace / clip({heard}, {neurons.least_heard!r}, inf)"
+        divided, more = heard, []
+        if neurons.dividing is not None:
+            fast = f"({neurons.events_heard.text('fast_trace')}) * {neurons.gain!r}"
+            pulses = f"events * {neurons.per_spike!r}"
+            divided, more = "inhibition", neurons.dividing.lines(pulses, fast, tau)
+        ratio = f"burst_trace / clip({divided}, {neurons.least_heard!r}, inf)"
         return [
             neurons.burst_drive(bursts),
             *(f"{name} : 1" for name in ("events", "bursts", "event_count", "burst_count")),
@@ -240,6 +245,7 @@ class Text:
             f"dburst_trace/dt = (bursts * {neurons.per_spike!r} - burst_trace)/{tau} : 1",
             f"burst_says = ({neurons.share_heard.text(ratio)} - {neurons.base_probability!r})"
             f" / {neurons.probability_gain!r} : 1",
+            *more,
         ]
 
     def _filter(self, said: str) -> list[str]:
