@@ -18,13 +18,7 @@ from neurosim.credit import named
 from neurosim.credit.channel import Passage
 from neurosim.credit.local_goals import Goals
 from neurosim.errors import asked, of_shape
-from neurosim.functions.activations import (
-    ACTIVATIONS,
-    Activation,
-    Elementwise,
-    LeakyReLU,
-    SoftThreshold,
-)
+from neurosim.functions.activations import ACTIVATIONS, Activation, Elementwise
 from neurosim.functions.losses import Loss
 from neurosim.functions.penalized_weights import Penalties
 from neurosim.functions.quantization import Quantizer
@@ -59,9 +53,8 @@ from neurosim.tasks.data import Data
 def activation(given: Any) -> Activation:
     """An activation from its description, from an object, or from a plain function."""
     if isinstance(given, ActivationSpec):
-        if given.threshold is not None:
-            return SoftThreshold(_on_device(given.threshold))
-        return LeakyReLU(given.slope) if given.slope else ACTIVATIONS[given.name]()
+        own = () if given.number is None else (given.number,)
+        return ACTIVATIONS[given.name](*own)
     _tried("model.activation", given)
     made = given if hasattr(given, "derivative") else Elementwise(given)
     if made.domain is not None:
@@ -116,8 +109,11 @@ def dynamics(model: ModelSpec) -> CircuitDynamics:
     return found if model.credit is None else found.with_layers()
 
 
-def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Any:
-    """The initial weights of one seed, drawn in float64, in the default precision."""
+def weights(model: ModelSpec, seed: int, data: Data | None, folder: Path) -> Any:
+    """The initial weights of one seed, drawn in float64, in the default precision.
+
+    data: needed where weights start from what they are to learn.
+    """
     return placed(ingredients.weights(model, seed, data, folder))
 
 
@@ -325,7 +321,7 @@ def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
         moving = moving.with_layers()
     return Engine(
         dynamics=_as_arguments(moving),
-        network=network(protocol.model),
+        network=_as_arguments(network(protocol.model)),
         level=_as_arguments(level(protocol)),
         phases=phases,
         learning=_as_arguments(learning(protocol, stage)),

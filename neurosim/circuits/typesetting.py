@@ -12,11 +12,13 @@ TRANSFER = {
     "tanh": "tanh(a)",
     "sigmoid": "1/(1 + exp(-a))",
     "softplus": "log(1 + exp(a))",
+    "power": "a*abs(a)**(exponent - 1)",
     "sign": "int(a > 0)",
     "bernoulli": "int(rand() < 1/(1 + exp(-a)))",
     "soft-threshold": "a - clip(a, -threshold, threshold)",
 }
-"""Transfer functions by name; `slope` is that of the leaky ReLU, `threshold` of the soft one."""
+"""Transfer functions by name; `slope` is that of the leaky ReLU, `exponent` that of the power,
+`threshold` that of the soft threshold."""
 
 STARTS = {
     "lecun": "normally distributed with variance $1/n$, for $n$ sending units",
@@ -60,13 +62,12 @@ def row(left: str, terms: Sequence[str], where: str = "", relation: str = "=") -
 
 
 def transfer_of(given: tuple[str | None, float | None]) -> str:
-    name, value = given
+    name, own = given
     if name is None:
         return "a function of its own"
 
     def named(other: str) -> str:
-        own = other in ("slope", "threshold") and value is not None
-        return number(value) if own else symbol(other)
+        return number(own) if other != "a" and own is not None else symbol(other)
 
     text = parse(TRANSFER[name], {"rand": 0})
     return f"$s(a) = {formula(text, named)}$"

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from neurosim.functions.activations import soft_threshold
+from neurosim.functions.activations import SoftThreshold, soft_threshold
 from neurosim.functions.local_goals import alternated, exclusive
 from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Layers, Network, Weights
@@ -60,7 +60,7 @@ def missed(
 ) -> Missed:
     """What the nodes miss; now: of a batch. labels: one-hot."""
     nodes = range(1, network.depth)
-    thresholds = {i: network.activations[i - 1].threshold for i in nodes}
+    thresholds = {i: _threshold(network, i) for i in nodes}
     errors = {i: _error(i, thresholds[i], now, labels, goals) for i in nodes}
     corrections, deviations = [], []
     for i in nodes:
@@ -72,6 +72,13 @@ def missed(
         corrections.append(nu)
         deviations.append(soft_threshold(q - nu, thresholds[i]) - q)
     return Missed(tuple(errors.values()), tuple(corrections), tuple(deviations))
+
+
+def _threshold(network: Network, i: int) -> Scalar | float:
+    """λ₁ of node i."""
+    s = network.activations[i - 1]
+    assert isinstance(s, SoftThreshold), "checked at load"
+    return s.threshold
 
 
 def _error(

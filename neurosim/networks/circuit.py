@@ -28,6 +28,7 @@ from neurosim.networks.dynamics import (
 )
 from neurosim.networks.elementary import ELEMENTARY
 from neurosim.networks.network import Layers, Network, Weights
+from neurosim.networks.products import through
 from neurosim.networks.vocabulary import DRAWN, drawing, functions
 
 CircuitWeights = dict[str, Layers]
@@ -233,8 +234,8 @@ class CircuitDynamics(Dynamics):
             )
             rate = network.s(i, potential) if link.group in stochastic else drawn
             found.append((rate, network.slope(i, potential), downward, drawn, potential))
-        *first, potentials = zip(*found, strict=True)
-        return Readout(*first, potential=potentials)
+        rates, slopes, sent, draws, potentials = zip(*found, strict=True)
+        return Readout(rates, slopes, sent, draws, potential=potentials)
 
     def chain(self, weights: CircuitWeights) -> Weights | None:
         if not self.circuit.chain:
@@ -486,4 +487,4 @@ def _through(synapses: Synapses, weight: Array | None, sent: Array) -> Array:
         return sent
     if synapses.convolution is not None:
         return convolution.carried(synapses.convolution, weight, sent)
-    return weight @ sent if synapses.dense else weight * sent
+    return through(weight, sent) if synapses.dense else weight * sent

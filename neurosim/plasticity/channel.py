@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.circuits.populations import Projection
 from neurosim.credit import Credit
@@ -26,22 +26,14 @@ from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Layers, Network, Weights, tie
 from neurosim.networks.wirings import WIRINGS, shared
 from neurosim.plasticity import FeedbackRule
-from neurosim.plasticity.chains import (
-    among,
-    as_it_became,
-    chain_of,
-    layer,
-    part_of,
-    replaced,
-    taught_by,
-    with_layer,
-)
+from neurosim.plasticity.chains import among, chain_of, layer, part_of, replaced, with_layer
 from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
 from neurosim.plasticity.local import Sides
 from neurosim.plasticity.nodes import Nodes
-from neurosim.plasticity.rank_one import Pair, factors, refreshed, robust_update
+from neurosim.plasticity.rank_one import Pair, factors, refreshed_layers, robust_update
 from neurosim.plasticity.redrawing import Redrawing
 from neurosim.plasticity.signals import apical_delta
+from neurosim.plasticity.teaching import as_it_became, with_teaching
 
 ASSIGN = "assign(network, weights, now, label, step) -> one teaching signal a layer, as a tuple"
 PROBE = "probe(network, weights, readout, sigma, key) -> one Feedback a feedback matrix"
@@ -211,22 +203,45 @@ class ChannelLearning(eqx.Module):
         moment: Moment,
         phase: Phase,
         changed: Mapping[str, Any],
+        ids: Int[Array, " batch"] | None = None,
     ) -> CircuitWeights:
-        """What the rules make of the rest of a phase, all weights at once."""
+        """What the rules make of the signals of a phase, all weights at once.
+
+        ids: the samples' places in the data set, without which none are dropped.
+        """
         parameters = self.parameters | dict(changed)
         chain, layers = chain_of(dynamics, weights), dynamics.layers(network, readout)
-        teaching = self.teaching(network, chain, labels, layers)
+        keys = None if ids is None else self.keys(key, ids)
+        teaching = self.teaching(network, chain, labels, layers, keys)
+        taught = self.taught(network, chain, layers, teaching)
         change = nothing(chain)
         if "W" in phase.plastic:
-            signals = taught_by(dynamics, readout, dict(enumerate(teaching)))
+            signals = with_teaching(dynamics, readout, dict(enumerate(teaching)))
             for i in range(1, network.depth + 1):
-                made = self._forward(dynamics, network, weights, x, signals, parameters, i)
+                asked_of = dynamics, network, weights, x, signals, parameters
+                made = self._made(*asked_of, taught, i)
                 change = with_layer(change, i, tuple(moment.moves[i - 1] * d for d in made))
         if "Q" in phase.plastic:
-            taught = self.taught(network, chain, layers, teaching)
             made = self._feedback(network, chain, taught, key, moment.turn, (x, labels), chain)
             change = change._replace(Q=made)
         return among(change, nothing(weights))
+
+    def _made(
+        self,
+        dynamics: CircuitDynamics,
+        network: Network,
+        weights: CircuitWeights,
+        x: Float[Array, "batch n_0"],
+        signals: Signals,
+        parameters: Mapping[str, Any],
+        taught: Readout,
+        i: int,
+    ) -> Layers:
+        """What the rule of W makes of layer i, whatever the channel serves."""
+        asked_of = dynamics, network, weights, x, signals, parameters
+        if i <= len(weights.get("Q", ())) and weights["Q"][i - 1].ndim == 3:
+            return self._served(*asked_of, taught.carried[i - 1], i)
+        return self._forward(*asked_of, i)
 
     def _forward(
         self,
@@ -245,6 +260,7 @@ class ChannelLearning(eqx.Module):
         own = callable(self.projection.rule)
         made = sides.given(synapses, W) if own else sides.change(synapses, self.quantizer)
         if self.nodes is not None and i < network.depth:
+            assert self.projection.pre is not None, "a rule has both sides"
             made = self.nodes.forward(W, made, sides.side(self.projection.pre, synapses.pre))
         change = (made - self.decays[0] * W,)
         if not self.projection.bias:
@@ -271,7 +287,7 @@ class ChannelLearning(eqx.Module):
 
         def of_one(error: Float[Array, " batch"]) -> Float[Array, "n_i weights"]:
             teaching = jnp.broadcast_to(error[:, None], (len(x), network.sizes[i]))
-            taught = taught_by(dynamics, signals, {i - 1: teaching})
+            taught = with_teaching(dynamics, signals, {i - 1: teaching})
             made = undecayed._forward(*given, taught, parameters, i)
             return jnp.concatenate([made[0], *(b[:, None] for b in made[1:])], axis=1)
 
@@ -398,6 +414,17 @@ class ChannelLearning(eqx.Module):
         rates = zip(weights.Q, self.feedback_rates, steps, strict=True)
         return weights._replace(Q=tuple(q + factor * r * d for q, r, d in rates)), state
 
+    def drawn(
+        self, dynamics: CircuitDynamics, weights: CircuitWeights, key: PRNGKeyArray
+    ) -> CircuitWeights:
+        """The weights that a presentation begins with, random ones of the channel drawn anew.
+
+        key: of the first phase of the presentation.
+        """
+        if self.redrawing is None:
+            return weights
+        return weights | {"Q": self.redrawing(chain_of(dynamics, weights), key)}
+
     def keys(self, key: PRNGKeyArray, ids: Int[Array, " batch"]) -> Key[Array, " batch"] | None:
         """Of every sample, for what its channel drops; None where it drops nothing."""
         if self.passage.dropout is None:
@@ -424,22 +451,16 @@ class ChannelLearning(eqx.Module):
         """
         parameters = self.parameters | dict(changed)
         x, labels, rest, ids = shown
-        if self.redrawing is not None:
-            weights = weights | {"Q": self.redrawing(chain_of(dynamics, weights), key)}
         chain, layers = chain_of(dynamics, weights), dynamics.layers(network, rest)
         teaching = self.teaching(network, chain, labels, layers, self.keys(key, ids))
         readout = self.taught(network, chain, layers, teaching)
-        signals = taught_by(dynamics, rest, dict(enumerate(teaching)))
+        signals = with_teaching(dynamics, rest, dict(enumerate(teaching)))
         change, moved, states = nothing(chain), chain, list(state[0])
         for i in range(1, network.depth + 1) if "W" in plastic else ():
             if self.credit.order == "bottom-up":
                 signals = as_it_became(dynamics, network, moved, i, x, rest, readout.teacher)
             now = among(moved, weights) if self.credit.order == "bottom-up" else weights
-            asked_of = dynamics, network, now, x, signals, parameters
-            if i <= len(chain.Q) and chain.Q[i - 1].ndim == 3:
-                made = self._served(*asked_of, readout.carried[i - 1], i)
-            else:
-                made = self._forward(*asked_of, i)
+            made = self._made(dynamics, network, now, x, signals, parameters, readout, i)
             made = tuple(moment.moves[i - 1] * d for d in made)
             change = with_layer(change, i, made)
             if self.credit.exact and i > 1:
@@ -449,11 +470,13 @@ class ChannelLearning(eqx.Module):
                 moved, states[i - 1] = self._move_layer(moved, i, *given)
         drift = jnp.full((), jnp.nan, x.dtype)
         if self.credit.exact:
-            moved, drift = _refresh(moved, moment.presentation % DRIFT_EVERY == 0, self.refresh)
+            moved, drift = refreshed_layers(
+                moved, moment.presentation % DRIFT_EVERY == 0, self.refresh
+            )
         feedback_state = state[1]
         if "Q" in plastic and (self.feedback.probe is not None or self.feedback.solved):
-            given_of = readout, key, moment.turn, (x, labels)
-            feedback = self._feedback(network, moved, *given_of, chain)
+            asked_of = network, moved, readout, key, moment.turn, (x, labels)
+            feedback = self._feedback(*asked_of, chain)
             change = change._replace(Q=feedback)
             given_feedback = feedback, feedback_state, moment.factor
             moved, feedback_state = self._move_feedback(moved, *given_feedback)
@@ -475,15 +498,3 @@ class ChannelLearning(eqx.Module):
         W, inverse = robust_update(pair, rate * u, v, self.threshold)
         b = replaced(weights.b, i, weights.b[i - 1] + rate * change[1]) if weights.b else ()
         return Weights(replaced(weights.W, i, W), b, replaced(weights.Q, i - 1, inverse))
-
-
-def _refresh(
-    weights: Weights, look: Bool[Array, ""], limit: Scalar | float
-) -> tuple[Weights, Float[Array, ""]]:
-    """The weights with inverses that drifted too far computed anew; the largest drift."""
-    Q, drifts = [], []
-    for W, inverse in zip(weights.W[1:], weights.Q, strict=True):
-        pair, drift = refreshed(Pair(W, inverse), look, limit)
-        Q.append(pair.inverse)
-        drifts.append(drift)
-    return weights._replace(Q=tuple(Q)), jnp.max(jnp.stack(drifts))

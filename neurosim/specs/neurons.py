@@ -20,6 +20,7 @@ FORMULAS = {
     "tanh": "s(a) = tanh a",
     "sigmoid": "s(a) = 1/(1 + exp(-a))",
     "softplus": "s(a) = log(1 + exp a)",
+    "power": "s(a) = a^exponent for a > 0, -(-a)^exponent otherwise",
     "sign": "s(a) = 1 for a > 0, 0 otherwise",
     "bernoulli": "s(a) = 1 with probability 1/(1 + exp(-a)), 0 otherwise",
     "soft-threshold": "s(a) = sign(a) max(|a| - threshold, 0)",
@@ -37,7 +38,8 @@ STOCHASTIC = ("bernoulli",)
 
 
 class ActivationSpec(Spec):
-    """A named transfer function; `slope` belongs to the leaky ReLU, `threshold` to the soft one."""
+    """A named transfer function and its number: `slope` of the leaky ReLU, `exponent` of the power,
+    `threshold` of the soft threshold."""
 
     name: Literal[
         "linear",
@@ -45,11 +47,13 @@ class ActivationSpec(Spec):
         "tanh",
         "sigmoid",
         "softplus",
+        "power",
         "sign",
         "bernoulli",
         "soft-threshold",
     ]
     slope: Annotated[float, Field(gt=0, le=1)] | None = None
+    exponent: Annotated[float, Field(gt=0, le=16)] | None = None
     threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     @field_validator("slope")
@@ -59,12 +63,25 @@ class ActivationSpec(Spec):
             raise ValueError(f"{info.data['name']} has no slope; only leaky-relu has")
         return slope
 
+    @field_validator("exponent")
+    @classmethod
+    def _exponent_of_power(cls, exponent: float | None, info: ValidationInfo) -> float | None:
+        if exponent is not None and info.data.get("name") not in ("power", None):
+            raise ValueError(f"{info.data['name']} has no exponent; only power has")
+        return exponent
+
     @field_validator("threshold")
     @classmethod
     def _threshold_of_soft(cls, threshold: float | None, info: ValidationInfo) -> float | None:
         if threshold is not None and info.data.get("name") not in ("soft-threshold", None):
             raise ValueError(f"{info.data['name']} has no threshold; only soft-threshold has")
         return threshold
+
+    @property
+    def number(self) -> float | None:
+        """The one number that a transfer function may have; None where it was not given."""
+        own = {"power": self.exponent, "soft-threshold": self.threshold}
+        return own.get(self.name, self.slope)
 
 
 def _activation(value: Any, handler: Callable) -> Any:
@@ -88,7 +105,8 @@ class NeuronsSpec(Spec):
     between the spikes of a burst. burst_limit: inter-spike intervals below it make a burst.
     tau_burst: over which who receives them tells the fraction of events that are bursts.
     currents: of `bursting-pyramidal`, into soma and dendrite: found together for a rate and a
-    probability, or each as if the other stayed at its base.
+    probability, or each as if the other stayed at its base. interneurons: of the same, how many of
+    a unit divide what others hear of its bursts; without any a line does.
     """
 
     elsewhere: ClassVar[dict[str, str]] = {
@@ -110,3 +128,4 @@ class NeuronsSpec(Spec):
     burst_limit: PositiveTime = 16e-3
     tau_burst: PositiveTime = 20e-3
     currents: Literal["joint", "separate"] = "joint"
+    interneurons: Annotated[int, Field(ge=0)] = 0

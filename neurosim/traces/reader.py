@@ -16,7 +16,7 @@ import numpy as np
 
 from neurosim.archives import DEFLATE_RATIO
 from neurosim.errors import InputError
-from neurosim.traces import liveness
+from neurosim.traces import liveness, schema
 from neurosim.traces.layout import CHUNK_BYTES
 from neurosim.traces.naming import located
 from neurosim.traces.superblock import SIGNATURE
@@ -229,6 +229,7 @@ def reading(path: Path) -> Iterator[h5py.File]:
                 raise InputError(
                     f"{path}: is HDF5 but no neurosim trace: it has no attribute neurosim_version"
                 )
+            schema.accept(path, file.attrs)
             _refuse_boundless(path, file)
             yield file
     except _READ_ERRORS as error:

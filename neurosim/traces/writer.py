@@ -16,7 +16,7 @@ import numpy as np
 
 from neurosim.errors import DivergedError, InputError, NeurosimError, unknown
 from neurosim.process import caller
-from neurosim.traces import superblock
+from neurosim.traces import schema, superblock
 from neurosim.traces.amending import LIBVER, amend
 from neurosim.traces.checkpoint import Checkpoint
 from neurosim.traces.layout import (
@@ -294,7 +294,7 @@ def _create(
     image = io.BytesIO()
     with h5py.File(image, "w", libver=LIBVER, track_order=True) as file:
         file.attrs.update(attributes)
-        file.attrs.update({"status": "running"} | identity())
+        file.attrs.update({schema.ATTRIBUTE: schema.VERSION, "status": "running"} | identity())
         scales = create_axes(file, axes)
         for variable in variables:
             create_variable(file, scales, variable)
