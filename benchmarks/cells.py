@@ -5,7 +5,7 @@ from typing import Any
 
 import brian2 as b2
 import numpy as np
-from contests import AbsentError, GateError, raced
+from contests import GateError, raced
 from measure import Absent, Entry, Row, duration, excess, interleaved, ratio
 
 from neurosim.building.cells import load_cell_protocol
@@ -67,11 +67,14 @@ def against_nest(device: str, small: bool = False) -> list[Entry]:
     count, repeats = (10, 1) if small else (COUNT, REPEATS)
     title = f"{count} adaptive neurons, {DURATION:g} s"
     given = {"count": count, "duration": DURATION, "dt": DT}
+    sides = {"neurosim": ("cells_neurosim", given), "NEST": ("cells_nest", given)}
+    taken, absent = raced(sides, repeats)
+    if absent:
+        return [Absent(f"{title}: {name}", why) for name, why in absent.items()]
+    ours, theirs = taken["neurosim"], taken["NEST"]
     try:
-        taken = raced(["cells_neurosim", "cells_nest"], given, repeats)
-        ours, theirs = taken["cells_neurosim"], taken["cells_nest"]
         agreed(ours.solution["times"], theirs.solution["times"], 1e-3)
-    except (AbsentError, GateError) as error:
+    except GateError as error:
         return [Absent(f"{title}: NEST", str(error))]
     rows: list[Entry] = []
     for name, there in (("neurosim", ours), ("NEST", theirs)):

@@ -51,7 +51,7 @@ class Contestant:
 
     def __init__(self, script: str, problem: Path) -> None:
         began = time.perf_counter()
-        self.complaints = tempfile.TemporaryFile("w+")
+        self.complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115, it lives as long as the process
         self.process = subprocess.Popen(
             [interpreter(script), str(RIVALS / f"{script}.py"), str(problem)],
             stdin=subprocess.PIPE,
@@ -128,34 +128,41 @@ def solved(script: str, problem: Mapping[str, Any]) -> dict[str, np.ndarray]:
         return _read(found)
 
 
-def raced(scripts: list[str], problem: Mapping[str, Any], repeats: int) -> dict[str, Taken]:
-    """All of them in turns, round after round."""
+def raced(
+    sides: Mapping[str, tuple[str, Mapping[str, Any]]], repeats: int
+) -> tuple[dict[str, Taken], dict[str, str]]:
+    """All of them in turns, round after round. sides: the script of each, and its problem.
+
+    Returns what each took, and why some are not here.
+    """
+    first, found, peak, absent = {}, {}, {}, {}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    there: dict[str, Contestant] = {}
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder) / "problem.npz"
-        np.savez(told, **problem)
-        there: dict[str, Contestant] = {}
+        told, kept = Path(folder) / "problem.npz", Path(folder) / "found.npz"
         try:
-            first, found, peak = {}, {}, {}
-            seconds: dict[str, list[float]] = {name: [] for name in scripts}
-            for name in scripts:
-                there[name] = Contestant(name, told)
-                kept = Path(folder) / f"{name}.npz"
+            for name, (script, problem) in sides.items():
+                np.savez(told, **problem)
+                try:
+                    there[name] = Contestant(script, told)
+                except AbsentError as error:
+                    absent[name] = str(error)
+                    continue
                 first[name] = there[name].run(kept)["seconds"]
                 found[name] = _read(kept)
             for _ in range(repeats):
-                for name in scripts:
-                    answer = there[name].run()
+                for name, contestant in there.items():
+                    answer = contestant.run()
                     seconds[name].append(answer["seconds"])
                     peak[name] = answer["peak"]
         finally:
             for contestant in there.values():
                 contestant.close()
-    return {
-        name: Taken(
-            there[name].start, first[name], np.array(seconds[name]), peak[name], found[name]
-        )
-        for name in scripts
+    taken = {
+        name: Taken(contestant.start, first[name], np.array(seconds[name]), peak[name], found[name])
+        for name, contestant in there.items()
     }
+    return taken, absent
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

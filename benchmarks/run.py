@@ -21,6 +21,7 @@ from circuits import circuits
 from contests import INTERPRETERS
 from digits import digits
 from energy import energy
+from engines import engines
 from epoch import SHARED, epochs, overhead, seeds
 from family import family
 from field import field_rates
@@ -47,6 +48,7 @@ PARTS: dict[str, Callable[..., Sequence[Entry]]] = {
     "shapes": shapes,
     "learning": learning,
     "spiking": spiking,
+    "engines": engines,
     "cells": single_cells,
     "integration": integration,
     "digits": digits,

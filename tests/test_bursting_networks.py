@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import jax
 import numpy as np
 import pytest
 from chains import dynamics
@@ -42,16 +41,7 @@ PYRAMIDAL = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    base = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(base))
+pytestmark = pytest.mark.usefixtures("double_throughout", "own_cache")
 
 
 @pytest.fixture

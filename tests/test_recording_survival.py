@@ -128,7 +128,7 @@ def test_a_signal_leaves_a_trace_that_can_be_read_and_goes_on(tmp_path, monkeypa
     with ns.open_trace(broken) as trace:
         assert trace.attrs["status"] == "interrupted"
         seen = np.isfinite(trace["recording/intensity"].values).all((0, 1))
-        assert seen[:3].all() and not seen[-1]
+        assert seen[0] and not seen[-1]
         assert not json.loads(trace.attrs["summary"])["sweeps"]
     monkeypatch.setattr("neurosim.recordings.resumption.alive", lambda writer: None)
     said = call("resume", broken)

@@ -62,8 +62,8 @@ def differences(one, other, path):
                     yield np.nanmax(np.abs(array.values - b[f"{group}/{name}"].values), initial=0)
 
 
-def run(script, path, limit):
-    command = [sys.executable, "-W", "ignore", "-c", script]
+def run(script, path, limit, *arguments):
+    command = [sys.executable, "-W", "ignore", "-c", script, *arguments]
     done = subprocess.run(command, cwd=path, capture_output=True, text=True, timeout=limit)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -143,13 +143,9 @@ def test_one_thread_factorizes():
 
 @pytest.mark.long
 @pytest.mark.seldom
-@pytest.mark.skipif(
-    len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2,
-    reason="one core cannot be compared with two",
-)
+@pytest.mark.skipif(cores() < 2, reason="one core cannot be compared with two")
 def test_one_core_and_two_learn_the_same_last_digit(tmp_path):
     """Where weights are so large that LAPACK would share them out: 512 × 784 differed."""
     for number in ("1", "2"):
-        command = [sys.executable, "-W", "ignore", "-c", THREADS, number]
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
+        run(THREADS, tmp_path, 300, number)
     assert max(differences("1.h5", "2.h5", tmp_path)) == 0

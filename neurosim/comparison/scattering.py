@@ -113,7 +113,7 @@ class Scattering:
             if not self._calibrated:
                 return Intensities(*3 * (np.full_like(level, np.nan),))
             signals = (level, other) if carrier == 0 else (other, level)
-            return self._fluctuations.intensities(carrier, *signals)
+            return self.fluctuations.intensities(carrier, *signals)
         event = level if carrier == 0 else other
         rate = np.clip(neurons.base_rate + neurons.gain * event, 0, neurons.max_rate)
         if carrier == 0:
@@ -130,7 +130,7 @@ class Scattering:
         return "calibration" in self.side.tree.children
 
     @cached_property
-    def _fluctuations(self) -> Fluctuations:
+    def fluctuations(self) -> Fluctuations:
         """Of two-compartment cells, by the calibration that the trace holds."""
         kept = self.side.tree["calibration"]
         rates = Measured(*np.moveaxis(kept["rate"].values, -1, 0))
@@ -265,7 +265,7 @@ class Scattering:
             heard[group, name] = found.heard, found.both
             if self.neurons.kind == PYRAMIDAL and self._calibrated:
                 signals = (own, more) if carrier == 0 else (more, own)
-                slopes = self._fluctuations.mixed(carrier, *signals)
+                slopes = self.fluctuations.mixed(carrier, *signals)
                 mixed[group, name] = dict(zip(carried, slopes, strict=True))
         return Scatter(system, state, counted, self._taus, aim, heard, mixed)
 

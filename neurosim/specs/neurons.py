@@ -86,7 +86,8 @@ class NeuronsSpec(Spec):
     between the spikes of a burst. burst_limit: inter-spike intervals below it make a burst.
     tau_burst: over which who receives them tells the fraction of events that are bursts.
     currents: of `bursting-pyramidal`, into soma and dendrite: found together for a rate and a
-    probability, or each as if the other stayed at its base.
+    probability, or each as if the other stayed at its base. interneurons: of the same, how many of
+    a unit divide what others hear of its bursts; without any a line does.
     """
 
     elsewhere: ClassVar[dict[str, str]] = {
@@ -108,3 +109,4 @@ class NeuronsSpec(Spec):
     burst_limit: PositiveTime = 16e-3
     tau_burst: PositiveTime = 20e-3
     currents: Literal["joint", "separate"] = "joint"
+    interneurons: Annotated[int, Field(ge=0)] = 0

@@ -21,8 +21,10 @@ from neurosim.levels.spiking.calibration import (
     DURATION,
     SETTLING,
     Curve,
+    calibrated,
     measure,
 )
+from neurosim.levels.spiking.interneurons import Dividing
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.levels.spiking.pyramids import Calibration, Measured
 from neurosim.process import cache
@@ -64,7 +66,11 @@ def pyramidal(neurons: Neurons, measured: Measured) -> Neurons:
     """
     from neurosim.levels.spiking import pyramid_cells
 
-    return replace(neurons, working=pyramid_cells.working(neurons, measured))
+    found = replace(neurons, working=pyramid_cells.working(neurons, measured))
+    if not neurons.interneurons:
+        return found
+    inhibitory = neurons.inhibitory
+    return replace(found, dividing=Dividing.of(calibrated(inhibitory, fi_curve(inhibitory))))
 
 
 def _kept(path: Path | None, measured: Callable[[], Arrays]) -> Arrays:

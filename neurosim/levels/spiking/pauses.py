@@ -41,7 +41,8 @@ def run(network: b2.Network, steps: int, dt: float, every: float, keep: Keep) ->
             return True
         network.run((steps - done) * dt * b2.second, namespace={})
         if round(network.t_ / dt) < steps:
-            network.t_ = np.asarray(network.t_).item()  # where it stopped, and not the clock that goes on
+            # Where it stopped, in place of the clock that goes on.
+            network.t_ = np.asarray(network.t_).item()
             network.store(NAME)
             if not keep.save(network._stored_state[NAME]):
                 return False

@@ -85,10 +85,13 @@ def known(activation: Activation) -> bool:
     return isinstance(activation, kinds)
 
 
+def kept(activation: Activation) -> tuple[float, float]:
+    """Between which bounds rates are kept, inside the domain of s⁻¹."""
+    low, high = activation.domain or (-inf, inf)
+    return low + MARGIN, high - MARGIN
+
+
 def within(activation: Activation, h: str) -> str:
     """h kept inside the domain of s⁻¹."""
-    low, high = activation.domain or (-inf, inf)
-    if low == -inf and high == inf:
-        return h
-    top = f"{high - MARGIN!r}" if high < inf else "inf"
-    return f"clip({h}, {low + MARGIN!r}, {top})"
+    low, high = kept(activation)
+    return h if (low, high) == (-inf, inf) else f"clip({h}, {low!r}, {high!r})"
