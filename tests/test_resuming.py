@@ -383,3 +383,27 @@ def test_control_c_finishes_the_chunk_and_twice_stops_at_once(heard, tiny, tmp_p
     tiny.run("whole.h5")
     ns.resume(trace)
     same(tmp_path / "whole.h5", trace)
+
+
+def test_a_run_out_of_memory_keeps_what_it_had_and_goes_on_when_there_is_more(tiny, monkeypatch):
+    from neurosim.runs.loop import Loop
+
+    whole = ns.run("tiny.toml", level="equilibrium", out="whole.h5").path
+    advance, calls = Loop.advance, []
+
+    def short(self, *given):
+        calls.append(1)
+        if len(calls) == 5:
+            raise MemoryError("Unable to allocate 9.00 TiB")
+        return advance(self, *given)
+
+    monkeypatch.setattr(Loop, "advance", short)
+    words = "does not fit into memory: Unable to allocate 9.00 TiB; make layers"
+    with pytest.raises(InputError, match=words) as said:
+        ns.run("tiny.toml", level="equilibrium", out="cut.h5")
+    assert said.value.exit_code == 2
+    assert said.value.__notes__ == [
+        "cut.h5 holds all up to there; go on with: neurosim resume cut.h5"
+    ]
+    assert ns.inspect("cut.h5")["presentations"]["done"] == 4
+    same(whole, ns.resume("cut.h5").path)
