@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from neurosim.building import assembly
 from neurosim.building.loading import Protocol, load_protocol
-from neurosim.learning.engine import Engine
 from neurosim.levels.simulator import RunState
 from neurosim.runs.instants import phase_times
 from neurosim.runs.launch import prepare
@@ -26,7 +25,7 @@ class Bench:
         self.samples, drawn = prepare(protocol, seeds)
         self.batches = self.samples.size // spec.batch
         stage = spec.stages[0]
-        self.engine: Engine = assembly.engine(spec, stage, (stage.epochs or 1) * self.batches)
+        self.engine = assembly.engine(spec, stage, (stage.epochs or 1) * self.batches)
         self.weights = assembly.stack(
             [
                 assembly.weights(spec.model, seed, data, protocol.folder)

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,18 +20,19 @@ EVALUATIONS, REPEATS = 40, 30
 MODEL = "mixture-two-phase"
 
 
-def circuits(device: str) -> list[Row]:
+def circuits(device: str, small: bool = False) -> list[Row]:
     """All of it."""
     rows = []
     with jax.default_device(jax.devices(device)[0]):
         with jax.enable_x64(False):
-            for n in (256, 512):
-                rows += [_field(n, batch) for batch in (128, 256)]
-        rows += [_depth(level) for level in ("rate", "equilibrium")]
+            for n in (8,) if small else (256, 512):
+                rows += [_field(n, batch) for batch in ((4,) if small else (128, 256))]
+        for level in ("rate",) if small else ("rate", "equilibrium"):
+            rows.append(_depth(level, 3 if small else 10))
     return [*rows, *([_spikes()] if device == "cpu" else [])]
 
 
-def _made(layers: list[int]):
+def _made(layers: list[int]) -> Any:
     spec = load_model(MODEL, {"layers": layers, "parameters.mu": 0.3})
     dynamics = assembly.dynamics(spec)
     return dynamics, assembly.network(spec), assembly.weights(spec, 0, None, Path())
@@ -43,19 +45,19 @@ def _field(n: int, batch: int) -> Row:
     matrices = (*weights["W"][1:], *weights["Q"])  # W_1 x stands still
 
     @as_in_runs
-    def products(activities):
-        def once(_, activities):
+    def products(activities: Any) -> Any:
+        def once(_: Any, activities: Any) -> Any:
             return tuple(h @ m.T for h, m in zip(activities, matrices, strict=True))
 
         return jax.lax.fori_loop(0, EVALUATIONS, once, activities)
 
     @as_in_runs
-    def steps(x):
-        def one(x, state):
+    def steps(x: Any) -> Any:
+        def one(x: Any, state: Any) -> Any:
             drive = dynamics.drive(network, weights, x, Target("none"))
             return field(dynamics, network, weights, drive, state)
 
-        def once(_, state):
+        def once(_: Any, state: Any) -> Any:
             return jax.tree.map(lambda v, r: v + 1e-3 * r, state, jax.vmap(one)(x, state))
 
         start = jax.vmap(lambda x: rest(dynamics, network, x.dtype))(x)
@@ -68,12 +70,11 @@ def _field(n: int, batch: int) -> Row:
     return ratio(what, taken["products"], taken["field"], "%", (">=", 90.0))
 
 
-def _depth(level: str) -> Row:
-    """Processor seconds to compile presentations of ten layers over those of two."""
-    two, ten = (_compiling(level, depth) for depth in (2, 10))
-    return Row(
-        f"circuit, {level} level: compiling 10 layers over 2", ten / two, "×", None, ("<=", 1.5)
-    )
+def _depth(level: str, layers: int) -> Row:
+    """Processor seconds to compile presentations of so many layers over those of two."""
+    two, more = (_compiling(level, depth) for depth in (2, layers))
+    what = f"circuit, {level} level: compiling {layers} layers over 2"
+    return Row(what, more / two, "×", None, ("<=", 1.5))
 
 
 def _compiling(level: str, depth: int) -> float:
@@ -103,7 +104,7 @@ def _spikes() -> Row:
     machine = Machine(dynamics, network, of, 5e-4, 32, tau_synapse=5e-3)
     x = np.random.default_rng(0).standard_normal((32, 6))
 
-    def program():
+    def program() -> Any:
         machine.reseed(1)
         machine.rest(np.random.default_rng(0))
         machine.write_weights(weights)

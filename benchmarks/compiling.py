@@ -44,7 +44,7 @@ def main(name: str, changes: str, device: str) -> None:
         engine = bench.engine
         data = (bench.samples.train, bench.samples.axis)
         first = bench.orders[:, 0]
-        calls = {
+        calls: dict[str, Callable[[], Any]] = {
             "evaluate": lambda: engine.evaluate(
                 bench.weights, bench.samples.test, bench.samples.axis, bench.keys
             ),
@@ -54,7 +54,7 @@ def main(name: str, changes: str, device: str) -> None:
             ),
         }
         for label, call in calls.items():
-            _, made = timed(lambda call=call: jax.block_until_ready(call()))
+            _, made = timed(lambda call=call: jax.block_until_ready(call()))  # type: ignore[misc]
             spent[label] = {"total": made}
     print(json.dumps(spent))
 

@@ -1,5 +1,7 @@
 """How long an epoch of digits takes once compiled, beside backprop and beside plain JAX."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from bench import Bench, protocol
@@ -7,6 +9,7 @@ from measure import Row, duration, interleaved, ratio
 from plain import plain_epoch
 
 from neurosim.building.loading import Protocol
+from neurosim.process import devices
 from neurosim.runs.launch import computing
 
 REPEATS = 20
@@ -14,17 +17,20 @@ WANTED = {"equilibrium": ("<=", 8.0), "rate": ("<=", 45.0)}
 MANY = {5: None, 15: ("<=", 3.0), 100: ("<=", 12.0)}
 """Seeds that run side by side, and what they may cost over one."""
 
+SHARED = 2
+"""Devices that share the seeds of an ensemble, of a processor parts of it."""
+
 SHOWN = ("quickstart", "multiplexing-digits", "backprop-digits")
 
 
-def epochs(device: str) -> list[Row]:
+def epochs(device: str, small: bool = False) -> list[Row]:
     """28 presentations of 50 samples, 64-64-10, from the weights that two epochs left.
 
     Quickstart has the limits; float64 is what it ships with.
     """
     rows = []
-    for precision in ("float64", "float32"):
-        for level in ("equilibrium", "rate"):
+    for precision in ("float32",) if small else ("float64", "float32"):
+        for level in ("equilibrium",) if small else ("equilibrium", "rate"):
             given = [
                 protocol(name, {"level": level, "precision": precision, "stages.0.epochs": 30})
                 for name in SHOWN
@@ -50,7 +56,7 @@ def timed(protocols: list[Protocol], device: str) -> list[np.ndarray]:
         return list(interleaved(calls, REPEATS).values())
 
 
-def overhead(device: str) -> list[Row]:
+def overhead(device: str, small: bool = False) -> list[Row]:
     """An epoch at the rate level against the same steps written by hand in JAX.
 
     Both phases last their full 60 steps here, so that both do the same work; that they end with
@@ -58,7 +64,7 @@ def overhead(device: str) -> list[Row]:
     neither at residuals nor for settling.
     """
     rows = []
-    for precision in ("float64", "float32"):
+    for precision in ("float64",) if small else ("float64", "float32"):
         whole = {f"stages.0.phases.{k}.until": "duration" for k in (0, 1)}
         given = protocol("quickstart", {"precision": precision} | whole)
         with computing(given.spec, device):
@@ -78,8 +84,9 @@ def overhead(device: str) -> list[Row]:
 
 
 def seeds(device: str) -> list[Row]:
-    """Several seeds as one array axis against one."""
+    """Several seeds as one array axis against one, on one device and shared out to several."""
     rows = []
+    several = len(jax.devices(device)) >= SHARED
     for level in ("equilibrium", "rate"):
         given = protocol("quickstart", {"level": level})
         with computing(given.spec, device):
@@ -87,9 +94,24 @@ def seeds(device: str) -> list[Row]:
             for bench in benches.values():
                 bench.learn(2)
             calls = {str(count): bench.epoch() for count, bench in benches.items()}
+            if several:
+                calls |= {f"{n} shared": _shared(calls[str(n)], device) for n in MANY}
             taken = interleaved(calls, REPEATS // 2)
         rows.append(duration(f"epoch of 1 seed, {level}", taken["1"]))
         for count, limit in MANY.items():
             what = f"{count} seeds over 1, {level}"
             rows.append(ratio(what, taken[str(count)], taken["1"], limit=limit))
+            if several:
+                what = f"{count} seeds on {SHARED} devices over 1, {level}"
+                rows.append(ratio(what, taken[f"{count} shared"], taken["1"], limit=limit))
     return rows
+
+
+def _shared(call: Callable[[], tuple], device: str) -> Callable[[], tuple]:
+    """The same, of which every device has a part of the seeds."""
+
+    def on_several() -> tuple:
+        with devices.on(device, SHARED):
+            return call()
+
+    return on_several

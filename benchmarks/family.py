@@ -1,9 +1,12 @@
 """Target propagation: an epoch of every kind of method beside backprop's, and seeds as one axis."""
 
+from typing import Any
+
 import numpy as np
 from bench import Bench, protocol
 from measure import Row, duration, interleaved, ratio
 
+from neurosim.building.loading import Protocol
 from neurosim.runs.launch import computing
 from neurosim.tasks.data import Data
 
@@ -23,21 +26,22 @@ class Images:
         return Data(x, y, x[:100], y[:100], classes=True)
 
 
-def family(device: str) -> list[Row]:
+def family(device: str, small: bool = False) -> list[Row]:
     """784-256-256-10, tanh and softmax, RMSprop, batches of 50, float32; seeds of 6-6-6."""
-    given = {method: _images(method) for method in METHODS}
+    methods = METHODS[:2] if small else METHODS
+    given = {method: _images(method) for method in methods}
     with computing(given["backprop"].spec, device):
         benches = {method: Bench(p, [0]) for method, p in given.items()}
         taken = interleaved({m: bench.epoch() for m, bench in benches.items()}, REPEATS)
     rows = [duration(f"784-256-256-10, 10 000 images, {m}", s, "s") for m, s in taken.items()]
-    for method in METHODS[1:]:
+    for method in methods[1:]:
         limit = ("<=", 3.0) if method in LIMITED else None
         rows.append(ratio(f"{method} over backprop", taken[method], taken["backprop"], limit=limit))
-    return rows + _seeds(device)
+    return rows if small else rows + _seeds(device)
 
 
-def _images(method: str):
-    own = {
+def _images(method: str) -> Protocol:
+    own: dict[str, Any] = {
         "model.credit": method,
         "model.layers": [784, 256, 256, 256 if method == "ao-sdtp" else 10],
         "model.auxiliary": 246 if method == "ao-sdtp" else 0,

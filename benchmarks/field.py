@@ -1,6 +1,7 @@
 """How close the vector fields come to the matrix products they consist of."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +25,12 @@ SHAPES = {
 WANTED = {"cpu": (">=", 65.0), "gpu": (">=", 70.0)}
 
 
-def field_rates(device: str) -> list[Row]:
+def field_rates(device: str, small: bool = False) -> list[Row]:
     """The floating-point rate of four layers of n units, counting the matrix products only."""
     rows = []
     with jax.default_device(jax.devices(device)[0]), devices.numbers(x64=False):
         for name in ("mixture-two-phase", "multiplexing"):
-            for n, batch in SHAPES[device]:
+            for n, batch in ((8, 4),) if small else SHAPES[device]:
                 rows += _one(name, n, batch, WANTED[device])
     return rows
 
@@ -45,19 +46,19 @@ def _one(name: str, n: int, batch: int, wanted: tuple[str, float]) -> list[Row]:
     # W_1 x stands still during a phase; the other layers and the apical ones move.
     matrices = (*weights["W"][1:], *weights["Q"])
 
-    def drive(weights, x):
+    def drive(weights: Any, x: Any) -> Any:
         return dynamics.drive(network, weights, x, Target("none"))
 
     @as_in_runs
-    def products(matrices, activities):
-        def once(_, activities):
+    def products(matrices: Any, activities: Any) -> Any:
+        def once(_: Any, activities: Any) -> Any:
             return tuple(h @ m.T for h, m in zip(activities, matrices, strict=True))
 
         return jax.lax.fori_loop(0, EVALUATIONS, once, activities)
 
     @as_in_runs
-    def bare(weights, x):
-        def once(_, state):
+    def bare(weights: Any, x: Any) -> Any:
+        def once(_: Any, state: Any) -> Any:
             rates = jax.vmap(lambda x, s: field(dynamics, network, weights, drive(weights, x), s))
             return jax.tree.map(lambda v, r: v + dt * r, state, rates(x, state))
 
@@ -65,8 +66,8 @@ def _one(name: str, n: int, batch: int, wanted: tuple[str, float]) -> list[Row]:
         return jax.lax.fori_loop(0, EVALUATIONS, once, start)
 
     @as_in_runs
-    def solve(weights, x):
-        def one(x):
+    def solve(weights: Any, x: Any) -> Any:
+        def one(x: Any) -> Any:
             problem = Problem(dynamics, network, weights, drive(weights, x), 0.1, x)
             start = rest(dynamics, network, x.dtype)
             return level.settle(problem, start, Span(EVALUATIONS // 2 * dt, stop=False))[0]

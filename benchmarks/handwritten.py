@@ -30,7 +30,11 @@ def network(
         "step": dt,
     }
     depth = len(sizes) - 1
-    units, cells, told, basal, apical = [], [], [], [], []
+    units: list[Any] = []
+    cells: list[Any] = []
+    told: list[Any] = []
+    basal: list[Any] = []
+    apical: list[Any] = []
     for i in range(1, depth + 1):
         fed_back = "s_apical" if i < depth else "taught * target + (1 - taught) * soma"
         equations = f"""

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import numpy as np
 from neurosim.process.compiled import options
 
 FOLDER = Path(__file__).parent
+RIVALS = ("torch", "torchdiffeq", "ngclearn", "nest-simulator", "jpc")
 
 
 class Row(NamedTuple):
@@ -25,6 +26,7 @@ class Row(NamedTuple):
 
     value: the median over repeats. best: the same from the fastest repeat of everything, which
     other work on the machine disturbs least. limit: what is wanted, as ("<=" or ">=", number).
+    repeats: what was measured, one by one, for tests of whether it has changed.
     """
 
     what: str
@@ -32,6 +34,7 @@ class Row(NamedTuple):
     unit: str
     best: float | None = None
     limit: tuple[str, float] | None = None
+    repeats: tuple[float, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -42,6 +45,16 @@ class Row(NamedTuple):
         judged = self.value if self.best is None or not self.unit.endswith("s") else self.best
         met = judged <= number if sign == "<=" else judged >= number
         return "met" if met else "missed"
+
+
+class Absent(NamedTuple):
+    """What was not measured, and why."""
+
+    what: str
+    why: str
+
+
+Entry = Row | Absent
 
 
 def as_in_runs(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,23 +75,35 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[st
     return {name: np.array(taken) for name, taken in seconds.items()}
 
 
-def duration(what: str, seconds: np.ndarray, unit: str = "ms", limit=None) -> Row:
+def duration(
+    what: str, seconds: np.ndarray, unit: str = "ms", limit: tuple[str, float] | None = None
+) -> Row:
     """A time as a row."""
-    scale = {"ms": 1e3, "s": 1.0}[unit]
-    return Row(what, float(np.median(seconds)) * scale, unit, float(seconds.min()) * scale, limit)
+    scaled = seconds * {"ms": 1e3, "s": 1.0}[unit]
+    return Row(what, float(np.median(scaled)), unit, float(scaled.min()), limit, tuple(scaled))
 
 
-def ratio(what: str, above: np.ndarray, below: np.ndarray, unit: str = "x", limit=None) -> Row:
+def ratio(
+    what: str,
+    above: np.ndarray,
+    below: np.ndarray,
+    unit: str = "x",
+    limit: tuple[str, float] | None = None,
+) -> Row:
     """A quotient of two interleaved times as a row: the median over rounds, and of the minima."""
     scale = 100.0 if unit == "%" else 1.0
-    median = float(np.median(above / below)) * scale
-    return Row(what, median, unit, float(above.min() / below.min()) * scale, limit)
+    each = above / below * scale
+    best = float(above.min() / below.min()) * scale
+    return Row(what, float(np.median(each)), unit, best, limit, tuple(each))
 
 
-def excess(what: str, above: np.ndarray, below: np.ndarray, limit=None) -> Row:
+def excess(
+    what: str, above: np.ndarray, below: np.ndarray, limit: tuple[str, float] | None = None
+) -> Row:
     """By how much one interleaved time exceeds another, in percent of the other, as a row."""
-    median = float(np.median(above / below)) - 1
-    return Row(what, 100 * median, "%", 100 * (float(above.min() / below.min()) - 1), limit)
+    each = 100 * (above / below - 1)
+    best = 100 * (float(above.min() / below.min()) - 1)
+    return Row(what, float(np.median(each)), "%", best, limit, tuple(each))
 
 
 def child(script: str, *arguments: str) -> dict[str, Any]:
@@ -90,11 +115,12 @@ def child(script: str, *arguments: str) -> dict[str, Any]:
 
 def machine(device: str) -> dict[str, Any]:
     """What the numbers were measured with."""
-    packages = ("neurosim", "jax", "jaxlib", "diffrax", "equinox", "optimistix", "numpy")
+    ours = ("neurosim", "jax", "jaxlib", "diffrax", "equinox", "optimistix", "numpy", "scipy")
+    packages = (*ours, "brian2", *(name for name in RIVALS if _installed(name)))
     return {
         "device": jax.devices(device)[0].device_kind,
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": _cores(),
         "platform": platform.platform(terse=True),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
     }
@@ -110,6 +136,21 @@ def moment() -> dict[str, Any]:
         "commit": git.stdout.strip(),
         "load": os.getloadavg()[0],
     }
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _processor() -> str:

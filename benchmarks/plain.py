@@ -1,6 +1,7 @@
 """The quickstart written by hand in plain JAX: what its arithmetic costs without neurosim."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,28 +17,28 @@ def plain_epoch(spec: ProtocolSpec, bench: Bench) -> Callable[[], CircuitWeights
     Only what quickstart needs: two layers of neurons, leaky ReLU, softmax, frozen targets,
     dendrites without time constants, white-noise feedback plasticity, a linear schedule.
     """
-    model, rate = spec.model, spec.rate
-    assert rate is not None
+    model: Any = spec.model  # whose numbers are there and alone: quickstart's
+    rate: Any = spec.rate
     mu, tau = (model.parameters[name] for name in ("mu", "tau_soma"))
     step, dt = model.target_step, rate.dt / tau
     W, Q = (model.projections[name] for name in "WQ")
     forward = [W.rate.of_layer(i) for i in (1, 2)]
     feedback, sigma, forgetting = Q.rate.of_layer(1), Q.noise, Q.decay
     slope = model.activation.slope
-    durations = [phase.duration for phase in spec.stages[0].phases]
-    count = bench.engine.presentations
+    durations = [phase.duration or 0.0 for phase in spec.stages[0].phases]
+    count = bench.batches * (spec.stages[0].epochs or 1)
     shared = bench.samples.axis is None  # else every seed has data of its own
     x_all, y_all = (a if shared else a[0] for a in bench.samples.train)
     order, key = bench.orders[0], bench.keys[0]
 
-    def s(a):
+    def s(a: Any) -> Any:
         return jnp.where(a >= 0, a, slope * a)
 
-    def d(a):
+    def d(a: Any) -> Any:
         return jnp.where(a >= 0, 1.0, slope)
 
-    def phase(basal, W2, Q, target, state, steps):
-        def rates(state):
+    def phase(basal: Any, W2: Any, Q: Any, target: Any, state: Any, steps: Any) -> Any:
+        def rates(state: Any) -> Any:
             h1, h2 = state
             top = h2 if target is None else target
             a = h1 @ W2.T
@@ -46,14 +47,14 @@ def plain_epoch(spec: ProtocolSpec, bench: Bench) -> Callable[[], CircuitWeights
                 dt * ((1 - mu) * a + mu * top - h2),
             )
 
-        def heun(_, state):
+        def heun(_: Any, state: Any) -> Any:
             k0 = rates(state)
             k1 = rates(tuple(v + k for v, k in zip(state, k0, strict=True)))
             return tuple(v + (a + b) / 2 for v, a, b in zip(state, k0, k1, strict=True))
 
         return jax.lax.fori_loop(0, steps, heun, state)
 
-    def present(number, weights):
+    def present(number: Any, weights: Any) -> Any:
         W1, W2, Q = weights
         x, y = x_all[order[number]], y_all[order[number]]
         factor = 1 - (1 - spec.schedule.final) * number / count
@@ -76,13 +77,13 @@ def plain_epoch(spec: ProtocolSpec, bench: Bench) -> Callable[[], CircuitWeights
         )
 
     @jax.jit
-    def epoch(weights):
+    def epoch(weights: Any) -> Any:
         return jax.lax.fori_loop(0, len(order), present, weights)
 
     start = tuple(a[0] for a in (*bench.weights["W"], *bench.weights["Q"]))
     return lambda: _grouped(epoch(start))
 
 
-def _grouped(arrays):
+def _grouped(arrays: Any) -> Any:
     W1, W2, Q = arrays
     return {"W": (W1, W2), "Q": (Q,)}

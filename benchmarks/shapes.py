@@ -9,12 +9,13 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bench import protocol
 
 import neurosim as ns
 
-EVERY = 20
+LOOKS = 10
 
 
 def resident() -> float:
@@ -24,19 +25,19 @@ def resident() -> float:
 
 
 def main(count: str, device: str) -> None:
-    """Run as many shapes and print the memory after every twentieth."""
-    found = []
+    """Run as many shapes and print the memory after every tenth part of them."""
+    found, every = [], max(1, int(count) // LOOKS)
     small = {"batch": 10, "task.train": 50, "task.test": 10, "stages.0.epochs": 1}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(int(count)):
             layers = [6, 7 + number, 6]
             shape = {"task.layers": layers, "model.layers": layers}
-            changes = {"model.projections.W.init": "lecun", "level": "equilibrium"}
+            changes: dict[str, Any] = {"model.projections.W.init": "lecun", "level": "equilibrium"}
             changes |= {"model.projections.Q.init": "pinv(W[i+1])"}
             changes |= {"equilibrium.max_newton": 0}  # which takes longest to compile
             given = protocol("student-teacher", small | shape | changes)
             ns.run(given, out=Path(folder) / "trace.h5", force=True, device=device)
-            if (number + 1) % EVERY == 0:
+            if (number + 1) % every == 0:
                 gc.collect()
                 found.append(resident())
                 print(number + 1, round(found[-1]), "MB", file=sys.stderr, flush=True)

@@ -25,41 +25,45 @@ WARM = {"rate": 5.0, "equilibrium": None}
 """Wanted seconds of the clock, with all programs kept."""
 
 
-def quickstart(device: str) -> list[Row]:
+def quickstart(device: str, small: bool = False) -> list[Row]:
     """`neurosim run quickstart` in a process of its own, at both levels, cold and warm."""
     rows = []
+    if small:
+        arguments = ["--level", "equilibrium", "--set", "stages.0.epochs=1"]
+        return [duration("quickstart, an epoch", _commands(arguments, device, 1)[0], "s")]
     for level, wanted in COLD.items():
         limits = [None if seconds is None else ("<=", seconds) for seconds in wanted]
         wall, cpu = _commands(["--level", level], device, repeats=3)
         rows.append(duration(f"quickstart, {level}, cold", wall, "s", limits[0]))
         rows.append(duration(f"quickstart, {level}, cold: processor time", cpu, "s", limits[1]))
-        limit = None if WARM[level] is None else ("<=", WARM[level])
+        warm = WARM[level]
+        limit = None if warm is None else ("<=", warm)
         wall, cpu = _commands(["--level", level], device, repeats=3, kept=True)
         rows.append(duration(f"quickstart, {level}, warm", wall, "s", limit))
         rows.append(duration(f"quickstart, {level}, warm: processor time", cpu, "s"))
     return rows
 
 
-def variants(device: str) -> list[Row]:
+def variants(device: str, small: bool = False) -> list[Row]:
     """Five values of mu with five seeds each in one script, with nothing kept."""
     began = time.perf_counter()
-    child("variants.py", device)
+    child("variants.py", device, *(["1"] if small else []))
     seconds = np.array([time.perf_counter() - began])
     return [duration("5 mu x 5 seeds x 3 epochs, equilibrium, cold", seconds, "s", ("<=", 40.0))]
 
 
-def shapes(device: str) -> list[Row]:
+def shapes(device: str, small: bool = False) -> list[Row]:
     """The most that a process holds over 200 networks of different shapes, by halves of them.
 
     The most, since memory rises until programs are dropped, and falls.
     """
-    held = child("shapes.py", "200", device)["resident"]
+    held = child("shapes.py", "2" if small else "200", device)["resident"]
     first, second = max(held[: len(held) // 2]), max(held[len(held) // 2 :])
     grown = Row("growth over the second 100", second - first, "MB", None, ("<=", 50.0))
     return [Row("held over 100 shapes, at most", first, "MB", None), grown]
 
 
-def recording(device: str) -> list[Row]:
+def recording(device: str, small: bool = False) -> list[Row]:
     """Quickstart as shipped against the same without detailed records.
 
     Compiled: the second and later runs of one process. From the start: processes of their own.
@@ -67,20 +71,24 @@ def recording(device: str) -> list[Row]:
     rows = []
     limit = ("<=", 10.0)
     with tempfile.TemporaryDirectory() as folder:
-        shipped, bare = protocol("quickstart"), protocol("quickstart", {"record.presentations": 0})
+        short = {"stages.0.epochs": 1} if small else {}
+        shipped = protocol("quickstart", short)
+        bare = protocol("quickstart", short | {"record.presentations": 0})
         path = Path(folder) / "trace.h5"
         taken = interleaved(
             {
                 "shipped": lambda: ns.run(shipped, out=path, force=True, device=device).wall_s,
                 "bare": lambda: ns.run(bare, out=path, force=True, device=device).wall_s,
             },
-            repeats=5,
+            repeats=1 if small else 5,
         )
     rows.append(duration("quickstart, compiled, as shipped", taken["shipped"], "s"))
     rows.append(duration("quickstart, compiled, nothing in detail", taken["bare"], "s"))
     rows.append(duration("of that an epoch, with its test", taken["bare"] / 30))
     rows.append(excess("recording, compiled", taken["shipped"], taken["bare"], limit))
-    costs = {"shipped": [], "bare": []}
+    if small:
+        return rows
+    costs: dict[str, list[float]] = {"shipped": [], "bare": []}
     for _ in range(3):
         costs["shipped"].append(_commands([], device, 1)[1][0])
         costs["bare"].append(_commands(["--set", "record.presentations=0"], device, 1)[1][0])
@@ -91,15 +99,18 @@ def recording(device: str) -> list[Row]:
     return rows
 
 
-def memory(device: str) -> list[Row]:
+def memory(device: str, small: bool = False) -> list[Row]:
     """Peak memory of 50 epochs less that of 5: what a run keeps must not grow with its length."""
-    peaks = {n: [child("footprint.py", str(n), device)["peak"] for _ in range(3)] for n in (5, 50)}
-    few, many = np.array(peaks[5]), np.array(peaks[50])
+    lengths, repeats = ((1, 2), 1) if small else ((5, 50), 3)
+    few, many = (
+        np.array([child("footprint.py", str(n), device)["peak"] for _ in range(repeats)])
+        for n in lengths
+    )
     return [
-        Row("peak of 5 epochs", float(np.median(few)), "MB", float(few.min())),
-        Row("peak of 50 epochs", float(np.median(many)), "MB", float(many.min())),
+        Row(f"peak of {lengths[0]} epochs", float(np.median(few)), "MB", float(few.min())),
+        Row(f"peak of {lengths[1]} epochs", float(np.median(many)), "MB", float(many.min())),
         Row(
-            "growth over 45 epochs",
+            f"growth over {lengths[1] - lengths[0]} epochs",
             float(np.median(many) - np.median(few)),
             "MB",
             None,
@@ -108,7 +119,7 @@ def memory(device: str) -> list[Row]:
     ]
 
 
-def compilation(device: str) -> list[Row]:
+def compilation(device: str, small: bool = False) -> list[Row]:
     """Processor seconds before the first presentation, of tracing and of compiling.
 
     The clock is not used: compiling keeps one core busy, and others may be taken.
@@ -124,8 +135,9 @@ def compilation(device: str) -> list[Row]:
         "multiplexing-digits, rate": ("multiplexing-digits", {}),
         "backprop-digits": ("backprop-digits", {}),
     }
-    for title, (name, changes) in cases.items():
-        rounds = [child("compiling.py", name, json.dumps(changes), device) for _ in range(3)]
+    for title, (name, changes) in list(cases.items())[-1 if small else 0 :]:
+        given = name, json.dumps(changes), device
+        rounds = [child("compiling.py", *given) for _ in range(1 if small else 3)]
         total = np.zeros(len(rounds))
         for part, steps in rounds[0].items():
             for step in steps:

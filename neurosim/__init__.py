@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from neurosim.exports.blocks import to_neo
     from neurosim.exports.tables import to_tables
     from neurosim.recordings.recording import Recording, record
+    from neurosim.recordings.resumption import resume
     from neurosim.recordings.synapses import SynapticRecording
     from neurosim.reports.analysis import analyze
     from neurosim.reports.catalogue import catalog
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from neurosim.reports.references import cite
     from neurosim.runs.launch import run
     from neurosim.runs.results import Run
-    from neurosim.runs.resumption import resume
     from neurosim.sweeps.launch import sweep
     from neurosim.traces.reader import open_trace
     from neurosim.traces.repairing import repair
@@ -53,7 +53,7 @@ _LAZY = {
     "record": "neurosim.recordings.recording",
     "repair": "neurosim.traces.repairing",
     "report": "neurosim.reports.pages",
-    "resume": "neurosim.runs.resumption",
+    "resume": "neurosim.recordings.resumption",
     "run": "neurosim.runs.launch",
     "sweep": "neurosim.sweeps.launch",
     "to_neo": "neurosim.exports.blocks",

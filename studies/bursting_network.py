@@ -7,13 +7,15 @@
 dendrites of their cells are driven more and less. `signals` runs the protocol `bursting-xor`
 without learning, over sizes of ensembles and windows, and takes the cosine between the teaching
 signal of the hidden layer, its burst probability in the learning phase less that in the free one,
-and the rate model's under the same weights. `learning` trains over seeds, beside networks whose
+and the rate model's under the same weights; `scatter` holds what presentations of it differ by
+against what `compare` expects of spikes. `learning` trains over seeds, beside networks whose
 hidden layer keeps its first weights; `burstprop` does so by burst-dependent plasticity, the
 protocol `burstprop-xor`. Writes traces, `bursting-network.png` and `results.json` to
 `outputs/bursting-network/`.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +25,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import neurosim as ns
+from neurosim.comparison.expectations import Place
+from neurosim.comparison.scattering import Scattering
+from neurosim.comparison.sides import Side
 from neurosim.figures import save
+from neurosim.traces.reader import studying
+from neurosim.traces.scenes import Trace
 
 OUT = Path("outputs/bursting-network")
 PROTOCOL, BURSTPROP = "bursting-xor", "burstprop-xor"
@@ -49,11 +56,21 @@ SIGNALS = ("bursting cells", "by chance", "bursting cells, 20 ms")
 
 FROZEN = {"model.projections.W.rate": [0.0, 0.2]}
 BURSTPROP_FROZEN = {"model.projections.W.rate": [0.0, 8.0]}
+BURSTPROP_CELLS = {
+    "model.spiking.soma": "bursting-pyramidal",
+    "model.spiking.base_rate": "3 Hz",
+    "model.spiking.gain": "8 Hz",
+    "model.spiking.max_rate": "12 Hz",
+    "model.spiking.base_probability": 0.4,
+    "model.spiking.probability_gain": 0.6,
+}
+"""Of a soma whose events go up to 12 Hz."""
+
 SETTINGS = ((50, 0.4), (200, 0.2), (200, 0.4))
 """Neurons of an ensemble and windows (s); phases begin 200 ms before."""
 
-REPEATS = 8
-"""Presentations under the same weights, which differ in their spikes."""
+REPEATS, MANY = 8, 32
+"""Presentations under the same weights, which differ in their spikes: of signals, of scatter."""
 
 SMOOTHING = 8
 LATE = 20
@@ -212,6 +229,86 @@ def signals(seeds: int, force: bool) -> dict[str, Any]:
     return found
 
 
+def sizes(seeds: int, force: bool) -> dict[str, Any]:
+    """The same of one presentation: of ensembles four times as large, and where 50 spiking
+    interneurons a unit divide what is heard of its bursts."""
+    found: dict[str, Any] = {}
+    for neurons, interneurons in ((200, 0), (800, 0), (200, 50)):
+        once = {"stages.0.presentations": 1, "record.presentations": 1}
+        given = still(neurons, 0.4) | once | {"model.spiking.interneurons": interneurons}
+        paths = [
+            recorded(OUT / f"sizes-{neurons}-{interneurons}-{level}.h5", given, level, seeds, force)
+            for level in ("equilibrium", "spiking")
+        ]
+        pair = differences(paths[0], "traces", 1), differences(paths[1], "estimates", 1)
+        signal = list(zip(*in_order(*pair), strict=True))
+        row = {
+            "single": [float(cosine(exact[0], heard[0])) for exact, heard in signal],
+            "returned": returned(paths[1]),
+            "forward": forward(*paths),
+        }
+        told = ", ".join(f"{k} {np.mean(v):.2f} {np.round(v, 2)}" for k, v in row.items())
+        print(f"N {neurons:4}, {interneurons:2} interneurons, T 0.4, one presentation: {told}",
+              flush=True)  # fmt: skip
+        found[f"{neurons}, {interneurons}"] = row
+    return found
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.floating[Any]:
+    """Of two signals."""
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+# ------------------------------------------------------------------------------------- scatter
+
+
+def scatter(seeds: int, force: bool) -> dict[str, Any]:
+    """Deviations over presentations under the same weights, and those that `compare` expects."""
+    found: dict[str, Any] = {}
+    for neurons, window in ((50, 0.4), (200, 0.4)):
+        count = {"stages.0.presentations": MANY, "record.presentations": MANY}
+        given = still(neurons, window) | count | {"spiking.target": "standalone"}
+        path = OUT / f"scatter-{neurons}-{window:g}.h5"
+        recorded(path, given, "spiking", 1, force)
+        with studying(path) as tree:
+            side = Side(Trace(path, tree))
+            law = Scattering(side)
+            rows = list(scattered(side, law))
+            base = [law.fluctuations.intensities(k, np.zeros(1), np.zeros(1)) for k in (0, 1)]
+            cells = law.neurons
+        for row in rows:
+            print(f"N {neurons:4} T {window:g} {row['phase']:8} layer {row['layer']} "
+                  f"{row['variable']:12} {row['measured']:.4f}, expected {row['expected']:.4f}",
+                  flush=True)  # fmt: skip
+        chance = cells.base_rate, cells.base_probability * (1 - cells.base_probability)
+        chance = chance[0] / cells.gain**2, chance[1] / cells.base_rate / cells.probability_gain**2
+        for name, one, exact in zip(("events", "bursts"), base, chance, strict=True):
+            print(f"{name} at the base, over Poisson's and chance's: counted "
+                  f"{one.counted[0] * cells.count / exact:.2f}, heard "
+                  f"{one.heard[0] * cells.count / exact:.2f}", flush=True)  # fmt: skip
+        found[f"{neurons}, {window:g} s"] = rows
+    return found
+
+
+def scattered(side: Side, law: Scattering) -> Iterator[dict[str, Any]]:
+    """Of every layer, phase and quantity: root mean squares over samples and units."""
+    shown = [side.presentation(n) for n in range(MANY)]
+    inputs = [side.shown(n) for n in range(MANY)]
+    first = inputs[0][0]
+    order = [((x[:, None] - first) ** 2).sum(-1).argmin(0) for x, _ in inputs]
+    for layer in (1, 2):
+        for phase, of in enumerate(shown[0].phases):
+            for name in ("event_rate", "burst_signal"):
+                said = [s.ends[layer][name][o, phase] for s, o in zip(shown, order, strict=True)]
+                at = Place(shown[0], layer, phase, order[0])
+                expected = law.deviation(at, name, np.mean(said, axis=0), side.window)
+                yield {
+                    "layer": layer, "phase": of.name, "variable": name,
+                    "measured": float(np.sqrt(np.var(said, axis=0, ddof=1).mean())),
+                    "expected": float(np.sqrt(np.mean(expected**2))),
+                }  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------ learning
 
 
@@ -226,6 +323,7 @@ def learning(seeds: int, force: bool) -> dict[str, Any]:
 def burstprop(seeds: int, force: bool) -> dict[str, Any]:
     """Burst-dependent plasticity: the same."""
     runs = {
+        "bursting cells": (BURSTPROP_CELLS, "spiking"),
         "by chance": ({}, "spiking"),
         "rates": ({}, "equilibrium"),
         "rates, frozen": (BURSTPROP_FROZEN, "equilibrium"),
@@ -328,6 +426,8 @@ TITLES = {
 PARTS = {
     "plasticity": plasticity,
     "signals": signals,
+    "sizes": sizes,
+    "scatter": scatter,
     "learning": learning,
     "burstprop": burstprop,
 }

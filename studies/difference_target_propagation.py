@@ -1,14 +1,19 @@
 """Difference target propagation beyond smooth networks, after Lee et al. 2015, with its baselines.
 
-    python studies/difference_target_propagation.py FOLDER    # images in the format of MNIST
-    python studies/difference_target_propagation.py           # the same on scikit-learn's digits
+    python studies/difference_target_propagation.py learn digits
+    python studies/difference_target_propagation.py learn mnist --folder FOLDER
+    python studies/difference_target_propagation.py learn fashion
+    python studies/difference_target_propagation.py page        # tables of what was found, a figure
 
-One procedure for all: the rates of W and Q are multiplied by the same pace, chosen among three as
-the one with the least error on a fifth of the training samples of one seed, which is held out. Then
-the test samples are seen once, by three other seeds.
+One procedure for all: the rates of W and Q are multiplied by the same pace, the one with the least
+mean error on a fifth of the training samples, held out, over two seeds. Five paces are tried: 1/3,
+1 and 3, then twice one beside the best, beyond it where it lies at the edge; and more as long as it
+does. Then the test samples are seen once, by three other seeds.
 """
 
 import json
+import math
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -19,8 +24,15 @@ from matplotlib.figure import Figure
 import neurosim as ns
 from neurosim.figures import save
 
-PACES = (1 / 3, 1.0, 3.0)
-CHOOSING, TESTING = [0], [1, 2, 3]
+OUT = Path("outputs/difference-target-propagation")
+RESULTS = Path("docs/difference-target-propagation")
+"""Of what was found, so that a further row does not need all others again."""
+
+FIRST, TRIALS = (1 / 3, 1.0, 3.0), 5
+CHOOSING, TESTING = [0, 1], [2, 3, 4]
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts its files."""
+
 SIZES = {
     "difference-target-propagation": ([64] * 8, [240] * 7),
     "discrete-transmission": ([64, 64], [500, 500]),
@@ -35,16 +47,34 @@ BACKPROP: dict[str, Any] = {
 FROZEN = BACKPROP | {"model.projections.W.rate": [0.0, 0.001, 0.001]}
 
 
+class Problem(NamedTuple):
+    """A task and for how long its samples are shown; images are the first so many of a folder."""
+
+    title: str
+    epochs: int
+    train: int | None = None
+    test: int | None = None
+
+
+PROBLEMS = {
+    "digits": Problem("digits", 15),
+    "mnist": Problem("MNIST, 5000 images", 4, 5000, 2000),
+    "fashion": Problem("Fashion-MNIST, 5000 images", 4, 5000, 2000),
+}
+
+
 class Method(NamedTuple):
     """A shipped model and what is changed there; what the text reports on MNIST (%).
 
     graded: whether it learns in a network that sends graded activity and is tested with signs.
+    draws: over how many the answers are averaged when the whole has been learned.
     """
 
     model: str
     changes: dict[str, Any]
     published: float | None
     graded: bool = False
+    draws: int = 1
 
 
 DEEP, DISCRETE, STOCHASTIC = SIZES
@@ -59,29 +89,41 @@ METHODS = {
     "discrete: backprop, W1 fixed": Method(DISCRETE, FROZEN, None),
     "discrete: backprop through graded": Method(DISCRETE, BACKPROP, None, True),
     "discrete: backprop, slope of the sign 1": Method(DISCRETE, BACKPROP, None),
-    "stochastic: DTP": Method(STOCHASTIC, {}, 1.51),
-    "stochastic: biased gradient": Method(STOCHASTIC, BACKPROP, 1.71),
+    "stochastic: DTP": Method(STOCHASTIC, {}, 1.51, draws=100),
+    "stochastic: biased gradient": Method(STOCHASTIC, BACKPROP, 1.71, draws=100),
 }
 
 
-def loaded(method: Method, folder: Path | None, pace: float, epochs: int, held: bool) -> Any:
-    """The protocol of a run. held: whether it is tested on a part of the training samples."""
-    small, large = SIZES[method.model]
-    task: dict[str, Any] = {"name": "digits"}
+def loaded(
+    method: Method,
+    task: str,
+    folder: Path | None,
+    pace: float,
+    held: bool,
+    more: dict[str, Any] | None = None,
+) -> Any:
+    """The protocol of a run. held: whether it is tested on a part of the training samples.
+
+    more: further changes.
+    """
+    problem, (small, large) = PROBLEMS[task], SIZES[method.model]
+    samples: dict[str, Any] = {"name": "digits"}
     if folder is not None:
-        task = {"name": "idx", "path": str(folder.resolve())}
+        samples = {"name": "idx", "path": str(folder.resolve())}
+        samples |= {"train": problem.train, "test": problem.test}
     hidden, ends = (small, [64, 10]) if folder is None else (large, [784, 10])
     changes = method.changes | {
-        "task": task | ({"validation": 0.2} if held else {}),
+        "task": samples | ({"validation": 0.2} if held else {}),
         "model.layers": [ends[0], *hidden, ends[1]],
-        "batch": 50 if folder is None else 100,
-        "stages.0.epochs": epochs,
+        "batch": 50,
+        "stages.0.epochs": problem.epochs,
         "stages.0.pace": pace,
         "record.presentations": 0,
+        "test_draws": 1,
     }
     if method.graded:
         changes["model.cells.discrete.equations"] = _graded(method.model)
-    return ns.load_protocol(f"{method.model}-digits", changes)
+    return ns.load_protocol(f"{method.model}-digits", changes | (more or {}))
 
 
 def _graded(model: str) -> str:
@@ -91,61 +133,116 @@ def _graded(model: str) -> str:
 
 
 def errors(
-    method: Method, folder: Path | None, pace: float, epochs: int, held: bool, out: Path
+    method: Method, task: str, folder: Path | None, pace: float, held: bool, out: Path
 ) -> list[float]:
     """Fractions of samples that are classified wrongly at the end, by seed; 1 of what diverged."""
     seeds = CHOOSING if held else TESTING
-    protocol = loaded(method, folder, pace, epochs, held)
+    protocol, last = loaded(method, task, folder, pace, held), -1
     with suppress(ns.DivergedError):
-        ns.run(protocol, seeds=seeds, out=out, force=True)
-    if method.graded:
+        ns.run(protocol, seeds=seeds, out=out, force=True, progress=False)
+    if method.graded or method.draws > 1:  # another test of what was learned
         changes = {"model.projections.W.init": "file", "model.projections.W.file": str(out)}
-        still = method._replace(graded=False, changes=method.changes | changes)
-        protocol = loaded(still, folder, 1e-30, 1, held)
-        out = out.with_stem(f"{out.stem}-discrete")
-        ns.run(protocol, seeds=seeds, out=out, force=True)
-    found = ns.open_trace(out)["evaluation/error"].values.reshape(-1, len(seeds))
-    return [float(e) if e == e else 1.0 for e in found[0 if method.graded else -1]]
+        changes |= {"stages.0.epochs": None, "stages.0.presentations": 1}
+        changes |= {"test_draws": method.draws}
+        protocol = loaded(method._replace(graded=False), task, folder, pace, held, changes)
+        out, last = out.with_stem(f"{out.stem}-again"), 0
+        ns.run(protocol, seeds=seeds, out=out, force=True, progress=False)
+    with ns.open_trace(out) as trace:
+        found = trace["evaluation/error"].values.reshape(-1, len(seeds))
+    return [float(e) if e == e else 1.0 for e in found[last]]
 
 
-def main(
-    folder: Annotated[Path | None, typer.Argument()] = None,
-    epochs: int = 10,
-    only: str = "",
-    out: Path = Path("outputs/difference-target-propagation"),
-) -> None:
+def chosen(score: Callable[[float], float]) -> tuple[float, dict[float, float]]:
+    """The best pace, and the scores of all that were tried; see the procedure above."""
+    tried = {pace: score(pace) for pace in FIRST}
+    while True:
+        paces = sorted(tried)
+        at = min(range(len(paces)), key=lambda k: (tried[paces[k]], paces[k]))
+        inside = 0 < at < len(paces) - 1
+        if inside and len(tried) >= TRIALS:
+            return paces[at], tried
+        if inside:
+            beside = min(paces[at - 1], paces[at + 1], key=lambda pace: tried[pace])
+            new = math.sqrt(paces[at] * beside)
+        else:
+            new = paces[at] / 3 if at == 0 else paces[at] * 3
+        tried[new] = score(new)
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.callback()
+def main() -> None:
+    """Difference target propagation beyond smooth networks."""
+
+
+@app.command()
+def learn(task: str, folder: Annotated[Path | None, typer.Option()] = None, only: str = "") -> None:
     """Every method whose name contains `only`; what is there already is kept."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{'digits' if folder is None else 'images'}.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    folder = FASHION if task == "fashion" and folder is None else folder
+    if task != "digits" and (folder is None or not folder.is_dir()):
+        print(f"skipped: no folder {folder}; expected one with files in the format of MNIST")
+        return
+    for path in (OUT, RESULTS):
+        path.mkdir(parents=True, exist_ok=True)
+    file = RESULTS / f"{task}.json"
     for name, method in METHODS.items():
+        found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
         if only not in name or name in found:
             continue
-        given = method, folder
-        trace = out / f"{path.stem}-{name.replace(':', '').replace(' ', '-')}.h5"
-        tried = {p: errors(*given, p, epochs, True, trace)[0] for p in PACES}
-        pace = min(tried, key=lambda p: tried[p])
-        tested = errors(*given, pace, epochs, False, trace)
-        found[name] = {"pace": pace, "validation": list(tried.values()), "test": tested}
-        path.write_text(json.dumps(found, indent=1) + "\n")
-        mean = 100 * sum(tested) / len(tested)
-        print(f"{name:42}{mean:6.2f} % (published {method.published}), pace {pace:.2g}", flush=True)
-    drawn({n: found[n] for n in METHODS if n in found}, out / f"{path.stem}.png")
+        trace = OUT / f"{task}-{name.replace(':', '').replace(' ', '-')}.h5"
+
+        def score(pace: float, method: Method = method, trace: Path = trace) -> float:
+            held = errors(method, task, folder, pace, True, trace)
+            return sum(held) / len(held)
+
+        pace, tried = chosen(score)
+        tested = errors(method, task, folder, pace, False, trace)
+        scores = {f"{p:.3g}": tried[p] for p in sorted(tried)}
+        found[name] = {"pace": pace, "validation": scores, "test": tested}
+        file.write_text(json.dumps(found, indent=1) + "\n")
+        print(f"{name}: pace {pace:.3g} of {scores}, test {tested}", flush=True)
 
 
-def drawn(found: dict[str, Any], path: Path) -> None:
-    """Test errors of every method, a dot a seed, and their mean."""
-    canvas = Figure(figsize=(7, 0.4 + 0.32 * len(found)), layout="constrained", dpi=130)
-    axes = canvas.subplots()
-    for row, name in enumerate(reversed(found)):
-        test = [100 * e for e in found[name]["test"]]
-        colour = "#0072B2" if "DTP" in name else "#888888"
-        axes.plot(test, [row] * len(test), "o", ms=4, color=colour, alpha=0.6)
-        axes.plot([sum(test) / len(test)], [row], "|", ms=12, mew=2, color=colour)
-    axes.set(yticks=range(len(found)), yticklabels=list(reversed(found)), xlabel="test error (%)")
-    axes.set_xlim(left=0)
+@app.command()
+def page(out: Path = OUT / "difference-target-propagation.png") -> None:
+    """Print tables of what was found, and draw a figure."""
+    files = {task: RESULTS / f"{task}.json" for task in PROBLEMS}
+    found = {task: json.loads(f.read_text()) for task, f in files.items() if f.exists()}
+    for task, of in found.items():
+        print(f"\n{PROBLEMS[task].title}:\n\n| method | test error | seeds | pace | published |")
+        print("| --- | --- | --- | --- | --- |")
+        for name, method in METHODS.items():
+            if name in of:
+                test = [100 * e for e in of[name]["test"]]
+                each = ", ".join(f"{e:.1f}" for e in test)
+                known = "" if method.published is None else method.published
+                mean, pace = sum(test) / len(test), of[name]["pace"]
+                print(f"| {name} | {mean:.1f} | {each} | {pace:.2g} | {known} |")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    drawn(found, out)
+
+
+def drawn(found: dict[str, dict[str, Any]], path: Path) -> None:
+    """Test errors of every method, a dot a seed, and their mean; a panel a task."""
+    names = list(reversed(METHODS))
+    size = 3.2 + 2.6 * len(found), 0.6 + 0.3 * len(names)
+    canvas = Figure(figsize=size, layout="constrained", dpi=130)
+    panels = canvas.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    for axes, (task, of) in zip(panels, found.items(), strict=True):
+        for row, name in enumerate(names):
+            if name not in of:
+                continue
+            test = [100 * e for e in of[name]["test"]]
+            color = "#0072B2" if "DTP" in name else "#888888"
+            axes.plot(test, [row] * len(test), "o", ms=4, color=color, alpha=0.6)
+            axes.plot([sum(test) / len(test)], [row], "|", ms=12, mew=2, color=color)
+        axes.set(yticks=range(len(names)), yticklabels=names, xlabel="test error (%)")
+        axes.set_title(PROBLEMS[task].title, fontsize=9)
+        axes.set_xlim(left=0)
     save(canvas, path)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

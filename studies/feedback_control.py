@@ -1,13 +1,14 @@
 """Deep feedback control: what it learns of digits, and what reaches the lower layers.
 
-    python studies/feedback_control.py              # both, some minutes on two cores
+    python studies/feedback_control.py              # all, some minutes on two cores
     python studies/feedback_control.py depth
+    python studies/feedback_control.py orthogonal   # the same, of orthogonal weights
 
 `digits` trains over seeds with feedback that is learned from noise, with feedback that is given and
 kept, with hidden layers that are not taught, and by backprop, with the rates that a part of the
 training data chose (`--choose` tries them again). `depth` measures the teaching signals of networks
 with one to four hidden layers before they learn, beside those of the two-phase mixture. Writes
-traces, `depth.png` and `results.json` to `outputs/feedback-control/`.
+traces, `depth.png`, `orthogonal.png` and `results.json` to `outputs/feedback-control/`.
 """
 
 import json
@@ -133,12 +134,13 @@ METHODS = {
     "control, given": ("feedback control, Q of transposes", "#E69F00", "s--"),
     "mixture": ("two-phase mixture", "#0072B2", "o-"),
 }
+STARTS = {"depth": "xavier", "orthogonal": "orthogonal"}
+"""First weights of either part; of the former transposes are no inverses."""
 SHARED = {
     "precision": "float64",
     "batch": SHOWN,
     "model.activation": {"name": "leaky-relu", "slope": SLOPE},
     "model.target_step": STEP,
-    "model.projections.W.init": "xavier",  # of which transposes are no inverses
     "record.presentations": [0],
     "record.samples": SHOWN,
 }
@@ -161,10 +163,10 @@ def layers(depth: int) -> list[int]:
     return [64, *[WIDTH] * depth, 10]
 
 
-def shown(method: str, depth: int, seeds: int) -> list[dict[str, Any]]:
+def shown(part: str, method: str, depth: int, seeds: int) -> list[dict[str, Any]]:
     """Of every seed the states and weights of one presentation to a network before it learns."""
-    path = OUT / f"depth-{method.replace(', ', '-')}-{depth}.h5"
-    given = SHARED | {"model.layers": layers(depth)}
+    path = OUT / f"{part}-{method.replace(', ', '-')}-{depth}.h5"
+    given = SHARED | {"model.layers": layers(depth), "model.projections.W.init": STARTS[part]}
     if method == "mixture":
         protocol = ns.load_protocol("quickstart", given | MIXED)
         ns.run(protocol, seeds=range(seeds), out=path, force=True)
@@ -177,7 +179,7 @@ def shown(method: str, depth: int, seeds: int) -> list[dict[str, Any]]:
     given |= KEPT | {"model.projections.Q.file": str((OUT / "transposes.npz").absolute())}
     found = []
     for seed in range(seeds):  # a file of weights is the same for all seeds of a run
-        W = seen(OUT / f"depth-mixture-{depth}.h5", depth, seed)["W"]
+        W = seen(OUT / f"{part}-mixture-{depth}.h5", depth, seed)["W"]
         Q, above = {}, np.eye(10)
         for i in range(depth, 0, -1):
             above = W[i].T @ above
@@ -253,12 +255,12 @@ def angle(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.median(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
 
 
-def depth(seeds: int, force: bool) -> dict[str, Any]:
+def depth(part: str, seeds: int) -> dict[str, Any]:
     """Signals of every method, depth, seed and layer."""
     found: dict[str, Any] = {}
     for method in ("mixture", "control, given", "control, learned"):
         for hidden in DEPTHS:
-            every = shown(method, hidden, seeds)
+            every = shown(part, method, hidden, seeds)
             rows = [list(signals(found_of, method, hidden)) for found_of in every]
             found.setdefault(method, {})[hidden] = rows
             for i in range(hidden + 1):
@@ -304,15 +306,17 @@ def picture(found: dict[str, Any]) -> Figure:
 
 
 def main(
-    parts: Annotated[list[str] | None, typer.Argument(help="digits, depth; both if none.")] = None,
+    parts: Annotated[
+        list[str] | None, typer.Argument(help="digits, depth, orthogonal; all if none.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
     choose: Annotated[bool, typer.Option(help="Try rates on a part of the training data.")] = False,
     force: Annotated[bool, typer.Option(help="Train again what has been trained.")] = False,
 ) -> None:
     """Run the study."""
-    known = ("digits", "depth")
+    known = ("digits", *STARTS)
     if strange := [part for part in parts or () if part not in known]:
-        raise typer.BadParameter(f"{strange[0]!r}; expected digits or depth")
+        raise typer.BadParameter(f"{strange[0]!r}; expected digits, depth or orthogonal")
     OUT.mkdir(parents=True, exist_ok=True)
     results = OUT / "results.json"
     found = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
@@ -320,9 +324,8 @@ def main(
         if part == "digits":
             found["digits"] = digits(seeds, choose, force)
         else:
-            measured = depth(seeds, force)
-            save(picture(measured), OUT / "depth.png")
-            found["depth"] = measured
+            found[part] = depth(part, seeds)
+            save(picture(found[part]), OUT / f"{part}.png")
     results.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 

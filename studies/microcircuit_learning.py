@@ -2,17 +2,19 @@
 
     python studies/microcircuit_learning.py learn       # ten seeds, one and two hidden layers
     python studies/microcircuit_learning.py collapse    # rates of W and of interneurons
+    python studies/microcircuit_learning.py online      # what a slow prediction is worth
     python studies/microcircuit_learning.py spikes      # how far spikes are from rates
     python studies/microcircuit_learning.py published   # the bars and the random teacher
     python studies/microcircuit_learning.py mnist FOLDER    # images in the format of MNIST
     python studies/microcircuit_learning.py figure
 
-`learn` reports errors on the test split under the settings of the protocol. `collapse` holds out a
-fifth of the training samples and never sees the test samples. All write to `outputs/microcircuit/`;
-`figure` draws what they found.
+`learn` reports errors on the test split under the settings of the protocol. `collapse` and `online`
+hold out a fifth of the training samples and never see the test samples. All write to
+`outputs/microcircuit/`; `figure` draws what they found.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +211,38 @@ def final(
     with ns.open_trace(path) as trace:
         gone, errors = trace["diverged_at"].values >= 0, trace["evaluation/error"].values[-1]
     return [None if lost else float(e) for lost, e in zip(gone, errors, strict=True)]
+
+
+SLOW = re.compile(r"dpredicted/dt = (.*) - (.*)\*predicted")
+"""The line of a cell by which what the dendrite predicts follows it as the soma does."""
+
+
+@app.command()
+def online(seeds: int = 5, epochs: int = 6) -> None:
+    """Held-out errors of online learning, with predictions that lag, with prompt ones, and waiting.
+
+    Where plasticity waits, predictions are prompt and it opens 40 ms after a sample has come.
+    """
+    OUT.mkdir(parents=True, exist_ok=True)
+    model = ns.load_model("microcircuit-online")
+    prompt = {
+        f"model.cells.{name}.equations": SLOW.sub(r"predicted     = (\1)/\2", cell.equations)
+        for name, cell in model.cells.items()
+    }
+    shown = {"until": "duration", "teaching": "clamped"}
+    open_late = [
+        shown | {"name": "closed", "duration": "40 ms"},
+        shown | {"name": "open", "duration": "60 ms", "plastic": ["W", "I", "A"]},
+    ]
+    for title, changes in {
+        "predictions that lag": {},
+        "prompt predictions": prompt,
+        "prompt, plastic after 40 ms": prompt | {"stages.0.phases": open_late},
+    }.items():
+        held = {"record.presentations": 0, "task.validation": 0.2, "stages.0.epochs": epochs}
+        path = OUT / f"online-{title.replace(' ', '-').replace(',', '')}.h5"
+        errors = final("microcircuit-online", held | changes, range(seeds), path, "cpu")
+        print(f"{title}: {said(errors)}", flush=True)
 
 
 SPIKES: dict[str, Any] = {

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 from learning_channels import PUBLISHED, drawn, in_words, measured
-from learning_flows import SHOWN, courses, powers, vector_fields
+from learning_flows import SHOWN, architectures, courses, powers, vector_fields
 
 OUT = Path("outputs/random-feedback")
 
@@ -43,8 +43,9 @@ def channel_figure(out: Path = Path("docs/learning-channels.png")) -> None:
 def ode(
     seeds: Annotated[int, typer.Option(min=SHOWN + 1, help="Starts of every network.")] = 8,
 ) -> None:
-    """Vector fields, courses of weights to their limits, a power without its slope."""
+    """Architectures, vector fields, weights on their way, a power without its slope."""
     OUT.mkdir(parents=True, exist_ok=True)
+    architectures(OUT)
     vector_fields(OUT)
     courses(OUT, seeds)
     powers(OUT)

@@ -78,17 +78,22 @@ class Model(NamedTuple):
     """A model as a shipped protocol has it, and what is changed there.
 
     W: the rate of its forward weights, by layer or of all. pixels: whether images come as rates
-    between 0 and 1, and not standardised.
+    between 0 and 1, and not standardised. smooth: whether there is a gradient, which signs and
+    draws have not.
     """
 
     protocol: str
     W: float | str
     changes: dict[str, Any] = {}  # noqa: RUF012 (never changed)
     pixels: bool = False
+    smooth: bool = True
 
 
-def credit(name: str, rate: float, learned: bool) -> Model:
-    """A method of the target-propagation family, or of random feedback, with softmax outputs."""
+def credit(name: str, rate: float, learned: float | None = None) -> Model:
+    """A method of the target-propagation family, or of random feedback, with softmax outputs.
+
+    learned: the rate of its feedback weights; None where they stay as they are.
+    """
     changes: dict[str, Any] = {
         "model.credit": name,
         "model.output": "softmax",
@@ -98,10 +103,10 @@ def credit(name: str, rate: float, learned: bool) -> Model:
         "schedule.final": 0.1,
         "record.decomposition": False,
     }
-    if not learned:
+    if learned is None:
         changes["stages.0.phases.0.plastic"] = ["forward"]
     else:
-        changes["model.credit.rate"] = 0.05
+        changes["model.credit.rate"] = learned
     return Model("target-propagation", rate, changes)
 
 
@@ -113,15 +118,19 @@ LEARNED = {
 
 MODELS = {
     "backprop": Model("backprop-digits", 0.3),
-    "random feedback": credit("rbp", 0.3, False),
-    "DTP": credit("dtp", 1.0, True),
-    "DTP, approximate inverses": credit("dtp-ai", 2.0, True),
-    "DTP, fixed feedback": credit("dtp-fixed", 1.0, False),
-    "DTP, noise to the output": credit("dtp-drl", 1.0, True),
-    "DTP, noise in two layers": credit("dtp-ldrl", 1.0, True),
+    "random feedback": credit("rbp", 0.3),
+    "skipped backprop": credit("sbp", 0.3),
+    "skipped random feedback": credit("srbp", 0.3),
+    "adaptive feedback": credit("arbp", 0.3, 0.3),
+    "skipped adaptive feedback": credit("asrbp", 0.3, 0.3),
+    "DTP": credit("dtp", 1.0, 0.05),
+    "DTP, approximate inverses": credit("dtp-ai", 2.0, 0.05),
+    "DTP, fixed feedback": credit("dtp-fixed", 1.0),
+    "DTP, noise to the output": credit("dtp-drl", 1.0, 0.05),
+    "DTP, noise in two layers": credit("dtp-ldrl", 1.0, 0.05),
     "DTP, RMSprop": Model("difference-target-propagation-digits", 0.001),
-    "DTP, discrete transmission": Model("discrete-transmission-digits", 0.001),
-    "DTP, stochastic binary units": Model("stochastic-binary-digits", 0.001),
+    "DTP, discrete transmission": Model("discrete-transmission-digits", 0.001, smooth=False),
+    "DTP, stochastic binary units": Model("stochastic-binary-digits", 0.001, smooth=False),
     "two-phase mixture": Model("quickstart", 0.2),
     "multiplexing": Model("multiplexing-digits", 10.0),
     "microcircuit": Model("microcircuit-digits", "eta*(4*2.5**(L - 1))**int(i < 2)"),
@@ -137,6 +146,14 @@ MODELS = {
 }
 
 
+def sized(model: Model, layers: list[int]) -> dict[str, Any]:
+    """The changes that give a model these layers."""
+    found: dict[str, Any] = {"model.layers": layers}
+    if model.protocol == "discrete-transmission-digits":  # its populations name theirs
+        found["model.populations.neuron.layers"] = list(range(2, len(layers)))
+    return found
+
+
 def loaded(problem: Problem, model: Model, pace: float, frozen: bool, validate: bool) -> Any:
     """The protocol of a run.
 
@@ -145,7 +162,7 @@ def loaded(problem: Problem, model: Model, pace: float, frozen: bool, validate: 
     changes = model.changes | {
         "level": "equilibrium",
         "task": problem.task,
-        "model.layers": problem.layers,
+        **sized(model, problem.layers),
         "model.projections.W.rate": f"({model.W})*int(L < i + 1)" if frozen else model.W,
         "record.presentations": 0,
         "record.variables": [],
@@ -284,7 +301,7 @@ def at_levels(model: Model) -> dict[str, Any]:
     plain = ns.load_protocol(model.protocol, model.changes).spec
     changes = model.changes | {
         "precision": "float64",
-        "model.layers": PROBLEMS["digits"].layers,
+        **sized(model, PROBLEMS["digits"].layers),
         "task": PROBLEMS["digits"].task | ({"standardise": False} if model.pixels else {}),
         "model.projections.W.rate": model.W,
         "record.presentations": 0,
@@ -324,7 +341,7 @@ def measure() -> None:
         own = known.setdefault(title, {"angles": {}})
         named = {task: Path(of[title]["path"]) for task, of in found.items() if title in of}
         tested = {task: path for task, path in named.items() if path.exists()}
-        for task, path in tested.items():
+        for task, path in tested.items() if model.smooth else ():
             seen = own["angles"].get(task, {})
             if seen.get("path") == str(path) or ns.inspect(path)["status"] != "complete":
                 continue

@@ -65,7 +65,11 @@ CIRCUITS = [
     bundled("models")["segregated-dendrites"],
 ]
 
-ASKS_FOR_FILES = {"segregated-dendrites-mnist", "convolution-cifar10"}
+ASKS_FOR_FILES = {
+    "segregated-dendrites-mnist",
+    "convolution-cifar10",
+    "difference-target-propagation-cifar10",
+}
 """The shipped protocols whose images a user has."""
 
 THREE = """

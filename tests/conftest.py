@@ -162,3 +162,19 @@ def few_mappings():
 
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(scope="module")
+def double_throughout():
+    """Numbers of JAX have 64 bits in a whole module, and in what its fixtures make."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def own_cache(tmp_path_factory, monkeypatch):
+    """Calibrations are kept for the tests, and only for them."""
+    base = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(base))

@@ -193,7 +193,7 @@ def test_a_wrong_model_of_another_kind_is_refused_in_words(folder, content):
         (
             "parameters.mu = 0.2",
             'projections.W.init = "file"\nprojections.W.file = "no.npz"',
-            ":6: model: ",
+            ":10: model.projections.W.file: ",
         ),
     ],
 )
@@ -215,13 +215,13 @@ LONG = "ä" * 1000
         ({"name": LONG}, "cannot name a trace"),
         ({"stages.0.name": "a\0"}, "override stages.0.name: .* holds a null character"),
         ({"model.use": LONG}, "no such model file"),
-        ({"task": {"name": "idx", "path": LONG}}, "override task: .*: no such folder"),
+        ({"task": {"name": "idx", "path": LONG}}, "override task.path: .*: no such folder"),
         (
             {"task": {"name": "idx", "path": "~nobodyelse/x"}},
-            "override task: .*nobodyelse/x: no such folder",
+            "override task.path: .*nobodyelse/x: no such folder",
         ),
-        ({"task": {"name": "arrays", "path": LONG}}, "override task: .*: cannot be read"),
-        ({"task": {"name": "arrays", "path": "a\0"}}, "override task: .*: cannot be read"),
+        ({"task": {"name": "arrays", "path": LONG}}, "override task.path: .*: cannot be read"),
+        ({"task": {"name": "arrays", "path": "a\0"}}, "override task.path: .*: cannot be read"),
     ],
 )
 def test_names_that_no_system_takes_are_refused(folder, changes, said):

@@ -68,12 +68,6 @@ def place(layer):
 
 
 @pytest.fixture
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
-@pytest.fixture
 def made(tmp_path):
     """Runs one presentation of eight samples, or more; returns (weights before, after, x, y)."""
 

@@ -365,6 +365,108 @@ def test_what_is_dropped_for_a_sample_is_its_own(tmp_path):
     assert not np.array_equal(alone == 0, teaching([9], jax.random.key(2)) == 0)
 
 
+# ------------------------------------------------------- weights that flow, and neurons that spike
+
+
+BRIEF = 1e-3
+"""A presentation (s) so short that weights flow by its length times what they learn at once."""
+
+FLOWING = {
+    "plasticity": "online",
+    "model.projections.W.rate": "1 Hz",
+    "model.spiking.soma": "poisson",
+    "stages.0.phases.0.until": "duration",
+    "stages.0.phases.0.duration": f"{1e3 * BRIEF} ms",
+    "rate.dt": "1 ms",
+}
+
+SPIKING = {
+    "level": "spiking",
+    "model.spiking.soma": "poisson",
+    "model.spiking.neurons": 4,
+    "spiking.target": "numpy",
+    "spiking.dt": "1 ms",
+    "spiking.window": "30 ms",
+    "spiking.presentations": 1,
+    "spiking.test": 1,
+    "stages.0.phases.0.duration": "60 ms",
+}
+
+ONE = {"batch": 1}
+"""Of one sample, whose neurons the channel serves or not."""
+
+
+@pytest.mark.parametrize(
+    "credit",
+    [
+        {"name": "rbp", "dropout": 0.5, "redrawn": True, "signs": "congruent"},
+        pytest.param({"name": "srbp", "per": "weight"}, marks=pytest.mark.long),
+    ],
+)
+def test_while_weights_flow_the_channel_of_a_presentation_is_what_it_is_at_once(tmp_path, credit):
+    """Neurons are silent, and weights drawn, for as long as a batch is shown."""
+    once = ran(tmp_path, credit)[2:]
+    flowing = ran(tmp_path, credit, **FLOWING)[2:]
+    for name in ("W1", "W2", "b1", "b2"):
+        made, flown = once[1][name] - once[0][name], flowing[1][name] - flowing[0][name]
+        assert np.abs(made).max() > 1e-3
+        np.testing.assert_allclose(flown / BRIEF, made / 0.1, rtol=0.02, atol=1e-4)
+    for name in ("Q1", "Q2"):
+        np.testing.assert_allclose(flowing[1][name], once[1][name], rtol=1e-12)
+        assert ("redrawn" in credit) == bool((flowing[1][name] != flowing[0][name]).any())
+
+
+def silent(before, after):
+    """The neurons of both hidden layers whose weights did not move."""
+    return [(after[n] == before[n]).all(axis=1) for n in ("W1", "W2")]
+
+
+@pytest.mark.long
+@pytest.mark.seldom
+def test_at_the_rate_level_the_same_neurons_are_silent_all_along(tmp_path):
+    credit = {"name": "rbp", "dropout": 0.5, "redrawn": True}
+    once = ran(tmp_path, credit, **ONE)[2:]
+    flowing = FLOWING | ONE | {"level": "rate", "stages.0.phases.0.duration": "50 ms"}
+    flown = ran(tmp_path, credit, **flowing)[2:]
+    for one, other in zip(silent(*once), silent(*flown), strict=True):
+        assert 0 < one.sum() < len(one)
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(flown[1]["Q1"], once[1]["Q1"], rtol=1e-12)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "plasticity", ["quasi-static", pytest.param("online", marks=pytest.mark.seldom)]
+)
+def test_spikes_are_taught_by_the_same_draws(tmp_path, plasticity):
+    """Which neurons the channel drops, and which weights it has, hang on the seed alone."""
+    credit = {"name": "rbp", "dropout": 0.5, "redrawn": True, "signs": "congruent"}
+    once = ran(tmp_path, credit, **ONE)[2:]
+    spikes = SPIKING | ONE | (FLOWING if plasticity == "online" else {})
+    spikes["stages.0.phases.0.duration"] = "60 ms"
+    spiked = ran(tmp_path, credit, **spikes)[2:]
+    for one, other in zip(silent(*once), silent(*spiked), strict=True):
+        assert 0 < one.sum() < len(one)
+        np.testing.assert_array_equal(one, other)
+    for name in ("Q1", "Q2"):
+        np.testing.assert_allclose(spiked[1][name], once[1][name], rtol=1e-12)
+
+
+@pytest.mark.long
+def test_spikes_with_a_channel_per_weight(tmp_path):
+    """ΔW_ij over Σ_k C_ijk (T − O)_k is s_i' h_j of the one sample, of rank 1; the errors are those
+    that the output learns from."""
+    _, _, before, after = ran(tmp_path, {"name": "srbp", "per": "weight"}, **SPIKING, **ONE)
+    moved = {name: after[name] - before[name] for name in ("W1", "W2", "b3")}
+    for i in (1, 2):
+        C = before[f"Q{i}"][:, :-1]
+        heard = moved[f"W{i}"] / (C @ moved["b3"])
+        sizes = np.linalg.svd(heard, compute_uv=False)
+        assert sizes[0] > 1e-3
+        assert sizes[1] < 1e-10 * sizes[0]
+        np.testing.assert_array_equal(after[f"Q{i}"], before[f"Q{i}"])
+
+
 # ------------------------------------------------------------------------------------- what cannot
 
 
@@ -404,12 +506,6 @@ def test_channels_that_cannot_be_are_refused(tmp_path, own, message):
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"level": "spiking"}, "dropout is known to neurons that rest or move as rates"),
-        (
-            {"plasticity": "online", "model.projections.W.rate": "1 Hz"},
-            "dropout is of presentations after which weights move once; use plasticity = "
-            "'quasi-static'",
-        ),
         ({"model.projections.W.rule": lambda post, pre, W: W, "model.credit.update_bits": 3},
          "update_bits: quantises what every sample adds to a weight, and a rule of a script says"),
     ],

@@ -151,6 +151,7 @@ SHIPPED = {
     "power": "learning-flow",
     "target-propagation": "target-propagation",
     "difference-target-propagation": "difference-target-propagation-digits",
+    "denoising-autoencoder": "denoising-autoencoder-digits",
     "discrete-transmission": "discrete-transmission-digits",
     "stochastic-binary": "stochastic-binary-digits",
 }

@@ -1,14 +1,11 @@
 """Learning as an ODE: what linear networks conserve and where they end."""
 
-from itertools import pairwise
-
 import h5py
 import numpy as np
 import pytest
-from scipy.integrate import solve_ivp
+from flown_networks import drawn, flown, scalar, slowest
 
 import neurosim as ns
-from neurosim.theory import power_flows
 from neurosim.theory.findings import in_words
 from neurosim.theory.learning_flows import (
     Flow,
@@ -20,48 +17,6 @@ from neurosim.theory.learning_flows import (
     velocity,
 )
 from neurosim.theory.learning_limits import limit
-
-
-def drawn(sizes, rng, gradient=False, identity=False):
-    """A random network and random moments, or those of an autoencoder of white data."""
-    A = tuple(rng.normal(size=(n, m)) for m, n in pairwise(sizes))
-    C = tuple(rng.normal(size=(n, sizes[-1])) for n in sizes[1:-1])
-    x = rng.normal(size=(40, sizes[0]))
-    y = x @ rng.normal(size=(sizes[0], sizes[-1])) + 0.1 * rng.normal(size=(40, sizes[-1]))
-    moments = Moments(np.eye(sizes[0]), np.eye(sizes[0])) if identity else Moments.of(x, y)
-    return Flow(A, None if gradient else C, moments)
-
-
-def scalar(a, c, alpha, beta):
-    """A chain of given weights."""
-    of = lambda values: tuple(np.array([[float(v)]]) for v in values)  # noqa: E731
-    return Flow(of(a), None if c is None else of(c), Moments(*of([alpha, beta])))
-
-
-def flown(flow, until=200.0):
-    """Where scipy's own solver brings the weights."""
-    sizes = [a.size for a in flow.A]
-
-    def packed(weights):
-        return np.concatenate([w.ravel() for w in weights])
-
-    def given(z):
-        parts = np.split(z, np.cumsum(sizes)[:-1])
-        return flow._replace(
-            A=tuple(p.reshape(a.shape) for p, a in zip(parts, flow.A, strict=True))
-        )
-
-    solved = solve_ivp(
-        lambda _, z: packed(velocity(given(z))),
-        (0, until),
-        packed(flow.A),
-        method="LSODA",
-        rtol=1e-11,
-        atol=1e-13,
-    )
-    assert solved.success, solved.message
-    return given(solved.y[:, -1])
-
 
 CASES = {  # of theorems 2, 3, 4, 5 and 6, and of the same with several layers or outputs
     "theorem 2": (1, 1, 1),
@@ -83,28 +38,11 @@ def test_a_random_channel_ends_at_the_closed_form(case, seed):
     error = flow.moments.TI - known.product @ flow.moments.II
     heard = error if flow.sizes[-1] == 1 else flow.C[0] @ error
     assert np.abs(heard).max() < 1e-12, "a fixed point to rounding"
-    rate = _slowest(flow._replace(A=known.weights))
+    rate = slowest(flow._replace(A=known.weights))
     end = flown(flow, until=2000 + 40 / rate)  # near misses of other roots hold it up for long
     assert max(change for _, change in drift(flow, end)) < 1e-8  # of a solver at 1e-11
     for a, b in zip(end.A, known.weights, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-7)
-
-
-def _slowest(flow):
-    """The slowest decay at a fixed point, of directions that decay."""
-    shapes = [a.shape for a in flow.A]
-    z = np.concatenate([a.ravel() for a in flow.A])
-
-    def field(z):
-        parts = np.split(z, np.cumsum([n * m for n, m in shapes])[:-1])
-        A = tuple(p.reshape(s) for p, s in zip(parts, shapes, strict=True))
-        return np.concatenate([v.ravel() for v in velocity(flow._replace(A=A))])
-
-    steps = 1e-6 * np.eye(len(z))
-    J = np.stack([(field(z + h) - field(z - h)) / 2e-6 for h in steps], axis=1)
-    decays = -np.linalg.eigvals(J).real
-    assert decays.min() > -1e-6, "what is reached is stable"
-    return decays[decays > 1e-6].min()
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 1, 1, 1), (1, 4, 1)])
@@ -271,6 +209,7 @@ def test_the_engine_flows_there(credit, tmp_path):
         {"model.credit": {"name": "srbp", "error_bits": 3}},
         {"model.credit": {"name": "srbp", "update_bits": 3}},
         {"model.credit": {"name": "asrbp", "rate": "1 Hz"}},
+        {"model.activation": "tanh"},
         {"batch": 32},
         {"plasticity": "quasi-static", "model.projections.W.rate": 0.1},
     ],
@@ -280,76 +219,58 @@ def test_nothing_is_said_of_learning_that_is_another(changes):
     assert ns.analyze(ns.load_protocol("learning-flow", changes), starts=0).flow is None
 
 
-def test_theorem_12_a_power_with_its_slope_comes_to_rest():
-    rng = np.random.default_rng(2)
-    for mu in (1.0, 1.5, 2.0, 3.0):
-        x, (a1, a2, c1) = rng.uniform(0.5, 1.5, 30), rng.uniform(0.2, 1.0, 3)
-        y = 1.2 * x + 0.1 * rng.normal(size=30)
-        m = power_flows.PowerMoments.of(x, y, mu)
-
-        def field(_, a, mu=mu, c1=c1, m=m):  # B 114
-            error = m.alpha - m.beta * a[1] * a[0] ** mu
-            return [a[0] ** (mu - 1) * c1 * mu * error, a[0] ** mu * error]
-
-        end = solve_ivp(field, (0, 200), [a1, a2], method="LSODA", rtol=1e-11, atol=1e-13).y[:, -1]
-        known = power_flows.limit(a1, a2, c1, mu, m)
-        np.testing.assert_allclose(end, known, atol=1e-7)
-        before, after = (power_flows.invariant(*a, c1, mu) for a in ((a1, a2), end))
-        np.testing.assert_allclose(before, after, atol=1e-8)
+def composed(flow, a1):
+    """P of a chain in terms of a_1, by the parabolas on which neighboring weights lie [B 48]."""
+    a = [layer.item() for layer in flow.A]
+    c = [each.item() for each in flow.channel]
+    upper = whole = a1
+    for i in range(len(a) - 1):
+        bend = c[i + 1] / (2 * c[i])
+        upper = bend * upper**2 + a[i + 1] - bend * a[i] ** 2
+        whole = whole * upper
+    return whole
 
 
-def test_the_gradient_flow_of_a_power_conserves_b_119_and_reaches_the_best_output():
+@pytest.mark.parametrize("seed", range(4))
+def test_chains_of_twelve_layers_end_at_the_first_root(seed):
+    """Of a polynomial of degree 4095: nothing on the way from the start is a fixed point."""
+    rng = np.random.default_rng([12, seed])
+    flow = scalar(rng.normal(size=12), rng.normal(size=11), rng.normal(), 1.3)
+    known = limit(flow)
+    assert "degree 4095" in known.words
+    assert abs(flow.moments.TI - known.product * flow.moments.II).item() < 1e-13
+    assert max(change for _, change in drift(flow, flow._replace(A=known.weights))) < 1e-13
+    begin, end = flow.A[0].item(), known.weights[0].item()
+    way = begin + (end - begin) * np.linspace(0, 1 - 1e-6, 200_001)
+    error = flow.moments.TI.item() - 1.3 * composed(flow, way)
+    assert (np.sign(error) == np.sign(error[0])).all()
+    assert np.sign(end - begin) == np.sign(flow.C[0].item() * error[0])
+
+
+def test_a_chain_of_twelve_layers_whose_weights_are_powers():
+    """With c_{i+1} = 2 c_i and a_{i+1} = a_i² P is a_1^4095, which ends at α/β."""
+    a = 0.9**2.0 ** np.arange(12)
+    known = limit(scalar(a, 2.0 ** np.arange(-11, 0), 3.0, 1.5))
+    expected = 2 ** (2.0 ** np.arange(12) / 4095)
+    np.testing.assert_allclose(np.ravel(known.weights), expected, rtol=1e-13)
+    far = limit(scalar(np.zeros(12), 2.0 ** np.arange(-11, 0), 3.0, 1.5))  # from the origin
+    np.testing.assert_allclose(np.ravel(far.weights), expected, rtol=1e-12)
+
+
+def test_deep_networks_are_flown_to_where_they_are_said_to_end():
     rng = np.random.default_rng(3)
-    for mu in (1.0, 1.5, 2.0, 3.0):
-        x, (a1, a2) = rng.uniform(0.5, 1.5, 30), rng.uniform(0.2, 1.0, 2)
-        m = power_flows.PowerMoments.of(x, 1.2 * x + 0.1 * rng.normal(size=30), mu)
-
-        def field(_, a, mu=mu, m=m):  # B 118
-            error = m.alpha - m.beta * a[1] * a[0] ** mu
-            return [mu * a[1] * a[0] ** (mu - 1) * error, a[0] ** mu * error]
-
-        end = solve_ivp(field, (0, 200), [a1, a2], method="LSODA", rtol=1e-11, atol=1e-13).y[:, -1]
-        before, after = (power_flows.gradient_invariant(*a, mu) for a in ((a1, a2), end))
-        np.testing.assert_allclose(before, after, atol=1e-8)
-        np.testing.assert_allclose(end[1] * end[0] ** mu, m.alpha / m.beta, atol=1e-8)
-
-
-POWER = {
-    "level": "equilibrium",
-    "precision": "float64",
-    "plasticity": "online",
-    "batch": 24,
-    "model.use": "power",
-}
+    deaf = scalar(rng.normal(size=9), [0.4, 0.0, -1.2, 0.7, 0.0, 0.3, 1.1, -0.5], 1.0, 1.0)
+    for flow in (drawn((1,) * 10, rng), drawn((1, 2, 3, 3, 2, 3, 2, 1), rng), deaf):
+        known = limit(flow)
+        end = flown(flow, 40 / slowest(flow._replace(A=known.weights)) + 100)
+        for one, other in zip(end.A, known.weights, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-7)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("slope", [True, False])
-def test_the_power_model_needs_its_slope(slope, tmp_path):
-    """B 113 and 114 by the engine: rest at the root of B 117, or a_1 that runs away at a constant
-    speed while the output is as good as it can be."""
-    rng = np.random.default_rng(1)
-    x = rng.uniform(0.5, 1.5, 24)
-    y = 1.2 * x + 0.3
-    np.savez(tmp_path / "data.npz", x=x[:, None], y=y, x_test=x[:, None], y_test=y)
-    given = dict(POWER) | {"task": {"name": "arrays", "path": str(tmp_path / "data.npz")}}
-    phase = {"teaching": "clamped", "duration": "40 s"}
-    given |= {f"stages.0.phases.0.{k}": v for k, v in phase.items()}
-    given |= {"record.every": "4 s"}
-    if not slope:
-        given["model.cells.hidden.equations"] = (
-            "dbasal/dt = (forward - basal)/tau_basal\nrate = basal**mu\nheard = feedback"
-        )
-    path = tmp_path / "power.h5"
-    ns.run(ns.load_protocol("learning-flow", given), out=path)
-    with h5py.File(path) as file:
-        a1, a2 = (file[f"courses/W{i}"][0, :, 0, 0] for i in (1, 2))
-    m = power_flows.PowerMoments.of(x, y, 2.0)
-    if slope:
-        known = power_flows.limit(1.0, 1.0, 1.0, 2.0, m)
-        np.testing.assert_allclose([a1[-1], a2[-1]], known, atol=1e-9)
-        return
-    speed = power_flows.drift_without_slope(1.0, m)
-    assert abs(speed) > 1e-2
-    np.testing.assert_allclose((a1[-1] - a1[-2]) / 4, speed, rtol=1e-2)
-    np.testing.assert_allclose(a2[-1] * a1[-1] ** 2, m.alpha / m.beta, rtol=1e-2)
+@pytest.mark.seldom
+def test_chains_of_any_length_are_analyzed():
+    given = ns.load_protocol("learning-flow", {"model.layers": [1] * 13, "model.credit": "rbp"})
+    found = ns.analyze(given, starts=0).flow
+    assert len(found.invariants) == 11
+    assert len(found.weights) == 12

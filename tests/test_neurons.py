@@ -331,6 +331,14 @@ def test_a_threshold_alone_is_for_the_spiking_level(tmp_path, level):
         ns.analyze(tmp_path / "model.toml")
 
 
+def test_they_spike_in_brian2_alone(tmp_path):
+    message = (
+        r"spiking\.engine: 'jax' does not compute cells with a threshold of their own, as neuron"
+    )
+    with pytest.raises(InputError, match=message):
+        protocol(tmp_path, LEAKY, **{"spiking.engine": "jax"})
+
+
 def test_states_begin_where_the_file_says(tmp_path):
     """v = 3 decays to 0 with 20 ms; after 50 ms e^{-2.5} is left, or what Euler's steps leave."""
     text = LEAKY.replace('reset      = "v = 0"', "start = { v = 3 }").replace('"v > 1"', '"v > 9"')

@@ -16,11 +16,13 @@ from jax.interpreters import partial_eval
 import neurosim as ns
 from neurosim.building import assembly
 from neurosim.credit import CREDITS
-from neurosim.functions.activations import Linear, Tanh
+from neurosim.credit.channel import Passage
+from neurosim.functions.activations import LeakyReLU, Linear, Tanh
 from neurosim.functions.losses import Loss
 from neurosim.levels.simulator import Batch
 from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Network, Weights
+from neurosim.plasticity.rank_one import Pair, robust_update
 
 
 def equations(jaxpr):
@@ -59,6 +61,54 @@ def counted(program, *given):
         elif name == "mul" and all(prod(shape) < size for shape in shapes) and size > 1:
             found["times"] += size  # an outer product, written with axes of length 1
     return found
+
+
+def all_counted(program, *given):
+    """The same with what is done element by element; numbers alone do not count."""
+    found = counted(program, *given)
+    for equation in equations(jax.make_jaxpr(program)(*given).jaxpr):
+        shapes = [v.aval.shape for v in equation.invars]
+        size = prod(equation.outvars[0].aval.shape)
+        whole = size > 1 and any(prod(shape) == size for shape in shapes)
+        if whole and equation.primitive.name == "mul":
+            found["times"] += size
+        elif whole and equation.primitive.name in ("add", "sub"):
+            found["plus"] += size
+    return dict(found)
+
+
+# ------------------------------------------------------------------------- single operations
+
+
+def products(n):
+    """Operations of table 4.1, (multiplications, additions)."""
+    return {
+        "matrix and vector": (n**2, n * (n - 1)),
+        "outer": (n**2, 0),
+        "inner": (n, n - 1),
+        "elements": (n, 0),
+        "sum of matrices": (0, n**2),
+        "leaky ReLU": (n, 0),
+    }
+
+
+@pytest.mark.parametrize("n", [3, 8])
+def test_what_programs_are_made_of_costs_what_table_4_1_says(n):
+    """The potential of a layer, its transfer function and an error times its slope; and the update
+    of a matrix and its inverse, which has one share of all and one division more."""
+    of, a, W = products(n), jnp.ones(n), jnp.eye(n)
+    network = Network((n, n), (LeakyReLU(),), "inverse", Loss("half-squared", "linear"))
+    for name, program, given in (
+        ("matrix and vector", lambda W, h: network.potential(Weights((W,), (), ()), 1, h), (W, a)),
+        ("leaky ReLU", LeakyReLU(), (a,)),
+        ("elements", Passage().sent, (a, a)),
+    ):
+        found = Counter(all_counted(program, *given))
+        assert (found["times"], found["plus"]) == of[name]
+    found = all_counted(lambda W, u, v: robust_update(Pair(W, W), u, v, 0.5), W, a, a)
+    parts = ["matrix and vector"] * 2 + ["inner"] + ["outer"] * 2 + ["sum of matrices"] * 2
+    times, plus = (sum(of[part][k] for part in parts) for k in (0, 1))
+    assert found == {"times": times + n**2, "plus": plus}
 
 
 # ------------------------------------------------------------------- a layer of the presentation

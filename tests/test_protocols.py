@@ -35,6 +35,10 @@ SHORT = {
         {"stages.0.epochs": None, "stages.0.presentations": 60},
         0.6,
     ),
+    "denoising-autoencoder-digits": (  # in sweeps alone, as "sleep"
+        {"stages.0.epochs": None, "stages.0.presentations": 60, "equilibrium.max_newton": 0},
+        0.6,
+    ),
     "stochastic-binary-digits": ({"stages.0.epochs": None, "stages.0.presentations": 300}, 0.9),
     "online-plasticity": ({"stages.0.epochs": None, "stages.0.presentations": 40}, 0.9),
     # As rates; what they learn as spikes takes minutes: studies/spiking_learning.py.

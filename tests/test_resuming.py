@@ -98,6 +98,21 @@ CASES = {
         },
         "",
     ),
+    "spikes in JAX": (
+        {
+            "level": "spiking",
+            "precision": "float32",
+            "model.spiking.neurons": 3,
+            "model.spiking.soma": "poisson",
+            "spiking.engine": "jax",
+            "spiking.dt": "1 ms",
+            "spiking.window": "20 ms",
+            "stages.0.phases.0.duration": "40 ms",
+            "stages.0.phases.1.duration": "40 ms",
+            "record.every": "10 ms",
+        },
+        "",
+    ),
 }
 
 
@@ -143,7 +158,7 @@ def tiny(tmp_path):
     return Runner(tmp_path, {"level": "equilibrium"})
 
 
-LONG = {"online", "spiking"}
+LONG = {"online", "spiking", "spikes in JAX"}
 SELDOM = {
     "adaptive steps, adam", "noise, float32", "bursts against a phase before",
     "two ways of feedback, events and bursts",

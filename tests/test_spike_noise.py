@@ -25,6 +25,16 @@ NETWORK = Network((2, 3, 2), (Linear(),) * 2, "inverse", Loss("half-squared", "l
 W2 = np.array([[1.2, -0.8, 0.5], [0.3, 0.9, -1.1]])
 Q1 = np.linalg.pinv(W2)
 WEIGHTS = {"W": (np.ones((3, 2)), W2), "Q": (Q1,), "b": (np.zeros(3), np.zeros(2))}
+PLACES = {
+    name: {"layers": where, "spikes": ["event_rate", "burst_signal"]}
+    for name, where in {"pyramidal": "hidden", "output": "output"}.items()
+}
+READ = [(f"layer{i}", name) for name in ("event_rate", "burst_signal") for i in (1, 2)]
+CARRIED = {
+    (group, name): q
+    for name, of in (("event_rate", UP), ("burst_signal", DOWN))
+    for group, q in zip((HIDDEN, OUTPUT), of, strict=True)
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -33,12 +43,12 @@ def double_precision():
         yield
 
 
-def scatter(family, intensities, target, aim=None, feedback=1.0, **changes):
+def scatter(family, intensities, target, aim=None, feedback=1.0, passed=(), **changes):
     dynamics = assembly.dynamics(model(family, layers=[2, 3, 2], **changes))
     weights = WEIGHTS | {"Q": (jnp.asarray(feedback * Q1),)}
     drive = dynamics.drive(NETWORK, weights, jnp.zeros(2), target)
     system = System(dynamics, NETWORK, weights, drive)
-    return Scatter(system, rest(dynamics, NETWORK, float), intensities, (TAU, TAU), aim)
+    return Scatter(system, rest(dynamics, NETWORK, float), intensities, (TAU, TAU), aim, *passed)
 
 
 def simulated(step, aim):
@@ -90,17 +100,31 @@ def test_events_and_bursts_scatter_as_simulated():
         v["p2"] += DT / TAU * (down[1] - v["p2"])
         return seen
 
-    stand = {"pyramidal": "hidden", "output": "output"}
-    places = {
-        name: {"layers": where, "spikes": ["event_rate", "burst_signal"]}
-        for name, where in stand.items()
-    }
-    carried = {(g, "event_rate"): q for g, q in zip((HIDDEN, OUTPUT), UP, strict=True)}
-    carried |= {(g, "burst_signal"): q for g, q in zip((HIDDEN, OUTPUT), DOWN, strict=True)}
-    found = scatter("multiplexing", carried, Target("none"), populations=places)
-    read = [(f"layer{i}", name) for name in ("event_rate", "burst_signal") for i in (1, 2)]
-    for (place, variable), counted in zip(read, simulated(step, 0.0), strict=True):
+    found = scatter("multiplexing", CARRIED, Target("none"), populations=PLACES)
+    for (place, variable), counted in zip(READ, simulated(step, 0.0), strict=True):
         np.testing.assert_allclose(found.deviation(place, variable, WINDOW), counted, rtol=0.16)
+
+
+def test_what_synapses_do_not_pass_alike_scatters_as_simulated():
+    """Twice the noise of events is heard, and 0.4 of what bursts say beside it."""
+
+    def step(v, xi, _):
+        up, down = (v["b1"] + xi[0], v["b2"] + xi[1]), (v["a1"] + xi[2], v["b2"] + xi[3])
+        seen = [*up, *down]
+        v["b2"] += DT / 0.01 * (v["e1"] @ W2.T - v["b2"])
+        v["a1"] += DT / 0.02 * (v["p2"] @ Q1.T - v["a1"])
+        v["e1"] += DT / TAU * (v["b1"] + 2 * xi[0] + 0.4 * v["a1"] - v["e1"])
+        v["p2"] += DT / TAU * (down[1] - v["p2"])
+        return seen
+
+    node = HIDDEN, "event_rate"
+    passed = {node: (4 * UP[0], 2 * UP[0])}, {node: {"burst_signal": np.full(3, 0.4)}}
+    given = "multiplexing", CARRIED, Target("none")
+    found = scatter(*given, passed=passed, populations=PLACES)
+    for (place, variable), counted in zip(READ, simulated(step, 0.0), strict=True):
+        np.testing.assert_allclose(found.deviation(place, variable, WINDOW), counted, rtol=0.16)
+    alike = scatter(*given, populations=PLACES).deviation("layer2", "event_rate", WINDOW)
+    assert np.abs(found.deviation("layer2", "event_rate", WINDOW) / alike - 1).min() > 0.2
 
 
 def test_a_unit_that_hears_no_spikes_scatters_as_it_counts():

@@ -17,24 +17,21 @@ from neurosim.levels.rate import Rate
 from neurosim.levels.spiking.calibration import calibrated
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.neurons import Neurons
+from neurosim.levels.spiking.scan import Scan
 from neurosim.models.initialisers import feedback_weights
 from neurosim.networks.dynamics import Target, field, rest
 from neurosim.networks.network import Network, Weights
 
 DT = 5e-4
+SELDOM = [pytest.mark.long, pytest.mark.seldom]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def double_precision():
-    with jax.enable_x64(True):
-        yield
+def machine_of(target, *given):
+    """Copies of a network in Brian2, compiled to a target, or in JAX."""
+    return Scan(*given) if target == "jax" else Machine(*given, target=target)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """Calibrations are kept for the tests, and only for them."""
-    base = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(base))
+pytestmark = pytest.mark.usefixtures("double_throughout", "own_cache")
 
 
 # ------------------------------------------------------------------------------------ the bridge
@@ -97,8 +94,14 @@ def test_brian_integrates_the_same_rate_equations(family, activation, form):
             np.testing.assert_allclose(machine.state(group, name), layer, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("compartment", ["soma", "basal", "apical"])
-def test_noise_in_a_compartment_is_that_of_the_closed_form(compartment):
+@pytest.mark.parametrize(
+    ("compartment", "target"),
+    [
+        *(("soma", "numpy"), ("basal", "numpy"), ("apical", "numpy")),
+        pytest.param("apical", "jax", marks=SELDOM),
+    ],
+)
+def test_noise_in_a_compartment_is_that_of_the_closed_form(compartment, target):
     """Of deviation σ under its Euler steps of τ/4, which noise of √(2/τ) would make 7 % too large.
 
     It is the same in no two units or copies.
@@ -108,7 +111,7 @@ def test_noise_in_a_compartment_is_that_of_the_closed_form(compartment):
     sigma, dt, tau = 0.3, 1e-3, 0.004
     taus = dict.fromkeys(("tau_soma", "tau_basal", "tau_apical"), tau)
     noisy = dynamics("mixture-dendrites", network.sizes, {compartment: sigma}, mu=0.2, **taus)
-    machine = Machine(noisy, network, {}, dt, 300, target="numpy")
+    machine = machine_of(target, noisy, network, {}, dt, 300)
     seen = []
 
     def program():
@@ -160,10 +163,10 @@ def rates_of(weights, x, times):
     return [np.asarray(h) for h in jax.jit(jax.vmap(solve))(jnp.asarray(x))]
 
 
-def counted(neurons, weights, x, steps, seed):
+def counted(neurons, weights, x, steps, seed, target="numpy"):
     """Spike counts of every layer up to the given steps: (times, copies, units)."""
     spiking = dict.fromkeys(SOMA.circuit.population, neurons)
-    machine = Machine(SOMA, SIGMOIDS, spiking, DT, COPIES, target="numpy")
+    machine = machine_of(target, SOMA, SIGMOIDS, spiking, DT, COPIES)
     seen = []
 
     def program():
@@ -182,9 +185,15 @@ def counted(neurons, weights, x, steps, seed):
 
 
 @pytest.mark.parametrize(
-    ("kind", "limit"), [("poisson", 0.045), pytest.param("lif", 0.017, marks=pytest.mark.long)]
+    ("kind", "target", "limit"),
+    [
+        ("poisson", "numpy", 0.045),
+        pytest.param("lif", "numpy", 0.017, marks=pytest.mark.long),
+        pytest.param("poisson", "jax", 0.045, marks=SELDOM),
+        pytest.param("lif", "jax", 0.017, marks=SELDOM),
+    ],
 )
-def test_spikes_carry_the_rates_of_the_rate_model(kind, limit):
+def test_spikes_carry_the_rates_of_the_rate_model(kind, target, limit):
     """6-6-6, mu 0.2, N = 20, a window of 0.25 s: over five weight sets."""
     neurons = Neurons(kind, 20, 1.0, 98.0, 100.0, DT)
     if kind == "lif":
@@ -193,7 +202,7 @@ def test_spikes_carry_the_rates_of_the_rate_model(kind, limit):
     for seed in range(5):
         weights, x = drawn(seed)
         expected = rates_of(weights, x, [1.0])
-        counts = counted(neurons, weights, x, [500, 1000], seed)
+        counts = counted(neurons, weights, x, [500, 1000], seed, target)
         for h, count in zip(expected, counts, strict=True):
             found = ((count[1] - count[0]) / (20 * 0.25) - 1.0) / 98.0
             errors.append(found - h[:, 0])
@@ -309,7 +318,12 @@ def test_dead_times_of_any_step_leave_the_rate_as_asked(dt):
 
 
 @pytest.mark.parametrize(
-    "target", ["numpy", pytest.param("standalone", marks=[compiled, pytest.mark.long])]
+    "target",
+    [
+        "numpy",
+        pytest.param("standalone", marks=[compiled, pytest.mark.long]),
+        pytest.param("jax", marks=SELDOM),
+    ],
 )
 def test_events_and_bursts_carry_two_signals(target):
     """Rates of events and fractions of bursts are the potentials' and do not mix."""
@@ -329,7 +343,7 @@ def test_events_and_bursts_carry_two_signals(target):
     weights = {"W": (np.eye(4), np.eye(4)), "Q": (np.eye(4),)}
     copies = 12
     spiking = dict.fromkeys(bursting.circuit.population, neurons)
-    machine = Machine(bursting, network, spiking, DT, copies, target=target)
+    machine = machine_of(target, bursting, network, spiking, DT, copies)
     x = np.tile([-2.0, -0.5, 0.5, 2.0], (copies, 1))
     target = np.linspace(-2, 2, copies)[:, None] * np.ones(4)
     tallies = []

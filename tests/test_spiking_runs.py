@@ -18,18 +18,7 @@ from neurosim.levels.spiking.machine import Machine
 from neurosim.networks.network import Network
 from neurosim.runs import draws
 
-
-@pytest.fixture(autouse=True, scope="module")
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """Calibrations are kept for the tests, and only for them."""
-    base = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(base))
+pytestmark = pytest.mark.usefixtures("double_throughout", "own_cache")
 
 
 @pytest.fixture(scope="module")

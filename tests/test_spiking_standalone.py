@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 
-import jax
 import numpy as np
 import pytest
 from chains import forward
@@ -18,18 +17,7 @@ from neurosim.levels.spiking import compiling
 from neurosim.levels.spiking.machine import Machine
 from neurosim.networks.network import Network
 
-
-@pytest.fixture(autouse=True, scope="module")
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """Calibrations are kept for the tests, and only for them."""
-    base = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(base))
+pytestmark = pytest.mark.usefixtures("double_throughout", "own_cache")
 
 
 @pytest.mark.long

@@ -12,6 +12,8 @@ from wired_recordings import PASSIVE, by_recursion, made_to_spike, recorder
 import neurosim as ns
 from neurosim.building.shipped import bundled
 from neurosim.building.synapses import load_synaptic_protocol
+from neurosim.comparison import hold, in_words
+from neurosim.figures.pairs import comparison_figure
 from neurosim.recordings.populations import events, in_bins
 from neurosim.specs.toml import read
 from neurosim.traces.reader import Arrays
@@ -379,9 +381,7 @@ def test_a_recording_is_drawn_inspected_and_checked(tmp_path, monkeypatch):
     shown = json.loads(said("inspect", trace, "--json"))
     assert shown["sweeps"] == report["sweeps"]
     assert "Payeur et al. 2021" in said("inspect", trace)
-    assert "with synapses between them, which are not compared" in said(
-        "compare", trace, trace, code=2
-    )
+    assert "they agree" in said("compare", trace, trace, "--out", tmp_path / "same.png")
     assert "is a recording of a cell" in said("analyze", trace, code=2)
     with ns.open_trace(trace) as tree:
         assert dict(tree["recording/by_events/v"].sizes) == {"sweep": 1, "cell": 1, "time": 601}
@@ -399,6 +399,37 @@ def test_a_recording_is_drawn_inspected_and_checked(tmp_path, monkeypatch):
     assert all(name in listed for name in bundled("synapses"))
     message = str(error_of(ns.run, "stdp-window"))
     assert "neurosim.record('stdp-window')" in message
+
+
+def test_two_recordings_with_synapses_are_held_against_each_other(tmp_path):
+    """Weights potentiated four times as much, by a₊ exp(−Δ/τ₊) of the rule."""
+    shifts = {"cells.after.spikes.shift": ["-10 ms", "5 ms", "10 ms"], "target": "numpy"}
+    paths = [tmp_path / f"{k}.h5" for k in range(3)]
+    for path, more in zip(paths, ({}, {"synapses.stdp.parameters.a_plus": 0.02}), strict=False):
+        ns.record("stdp-window", shifts | more, out=path)
+    found = hold(*paths[:2])
+    report = found.report
+    gaps = (0.02 - 0.005) * np.exp(-np.array([np.inf, 5, 10]) / 20)
+    before, after = report["weights"]
+    assert (before["rmse"], before["verdict"]) == (0, "agree")
+    assert after["rmse"] == pytest.approx(np.sqrt(np.mean(gaps**2)), rel=1e-6)
+    assert (after["when"], after["count_a"], after["verdict"]) == ("after", 3, "differ")
+    rows = {row["variable"]: row for row in report["potentials"]}
+    assert set(rows) == {"stdp.weight", "stdp.before_pre", "stdp.after_post"}
+    assert rows["stdp.weight"]["largest"] == pytest.approx(gaps.max(), rel=1e-6)
+    assert rows["stdp.before_pre"]["verdict"] == "agree"
+    curve = report["curve"]["stdp.weight"]
+    np.testing.assert_allclose(np.subtract(curve["b"], curve["a"]), gaps, atol=1e-9)
+    assert [row["population"] for row in report["spikes"]] == ["before", "after"]
+    assert report["verdict"]["agree"] is False
+    words = in_words(report)
+    assert "over the sweeps:" in words and "stdp.weight  after" in words
+    assert "shift (ms)" in [axes.get_xlabel() for axes in comparison_figure(found).axes]
+    ns.record("spontaneous", {"duration": "50 ms", "target": "numpy"}, out=paths[2])
+    with pytest.raises(
+        ns.InputError, match=r"0.h5: is .* with synapses between them, and .*2.h5 of ce"
+    ):
+        ns.compare(paths[2], paths[0])
 
 
 def said(*arguments, code=0):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import neurosim as ns
 from neurosim.errors import InputError
 from neurosim.tasks import Arrays, Cifar10, IdxFolder
 from neurosim.tasks.idx import read_idx
@@ -42,6 +43,42 @@ def test_cifar10_takes_the_first_images(cifar10_folder):
     assert part.y_train.argmax(axis=1).tolist() == [0, 1, 2, 3, 1, 2] and len(part.x_test) == 1
     with pytest.raises(InputError, match=r"cifar10: test: got 5; expected at most the 4 in the"):
         Cifar10(cifar10_folder, test=5).draw(rng())
+
+
+def test_the_input_can_be_what_is_learned(cifar10_folder):
+    data = Cifar10(cifar10_folder, target="input").draw(rng())
+    np.testing.assert_array_equal(data.y_train, data.x_train)
+    np.testing.assert_array_equal(data.y_test, data.x_test)
+    assert not data.classes and data.outputs == Cifar10(cifar10_folder, target="input").outputs
+
+
+def flat(folder, **changes):
+    given = {"task.path": str(folder), "record.presentations": 0} | changes
+    return ns.load_protocol("difference-target-propagation-cifar10", given)
+
+
+def test_cifar10_flat_is_as_its_authors_have_it(cifar10_folder):
+    """3072-1000-1000-1000-10, pixels within [0, 1] [Lee et al. 2015, section 3.1]."""
+    spec = flat(cifar10_folder).spec
+    assert spec.model.layers == [3072, 1000, 1000, 1000, 10]
+    assert spec.model.activation.name == "tanh" and spec.model.credit.name == "dtp"
+    assert spec.task["standardise"] is False
+
+
+@pytest.mark.long
+def test_colors_are_learned_from_a_folder_of_cifar10(cifar10_folder, tmp_path):
+    """Four classes, each a color of its own, by difference target propagation."""
+    colors = [(200, 50, 50), (50, 200, 50), (50, 50, 200), (150, 150, 150)]
+    noise = np.random.default_rng(3)
+    for file in cifar10_folder.glob("*.bin"):
+        images = []
+        for k in range(20):
+            pixels = np.repeat(colors[k % 4], 1024) + noise.integers(-40, 40, 3072)
+            images.append(bytes([k % 4]) + pixels.astype(np.uint8).tobytes())
+        file.write_bytes(b"".join(images))
+    changes = {"model.layers": [3072, 50, 50, 50, 10], "batch": 10, "stages.0.epochs": 12}
+    run = ns.run(flat(cifar10_folder, **changes), out=tmp_path / "run.h5", progress=False)
+    assert run.metrics["test_error"] < 0.3  # by chance 0.75
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from neurosim.circuits.starts import in_order, start
 from neurosim.credit import named
 from neurosim.credit.channel import Passage
 from neurosim.errors import asked, of_shape
-from neurosim.functions.activations import ACTIVATIONS, Activation, Elementwise, LeakyReLU
+from neurosim.functions.activations import ACTIVATIONS, Activation, Elementwise
 from neurosim.functions.losses import Loss
 from neurosim.functions.quantization import Quantizer
 from neurosim.learning.engine import Engine
@@ -49,7 +49,8 @@ from neurosim.tasks.data import Data
 def activation(given: Any) -> Activation:
     """An activation from its description, from an object, or from a plain function."""
     if isinstance(given, ActivationSpec):
-        return LeakyReLU(given.slope) if given.slope else ACTIVATIONS[given.name]()
+        own = () if given.number is None else (given.number,)
+        return ACTIVATIONS[given.name](*own)
     _tried("model.activation", given)
     made = given if hasattr(given, "derivative") else Elementwise(given)
     if made.domain is not None:
@@ -104,8 +105,11 @@ def dynamics(model: ModelSpec) -> CircuitDynamics:
     return found if model.credit is None else found.with_layers()
 
 
-def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> Any:
-    """The initial weights of one seed, drawn in float64, in the default precision."""
+def weights(model: ModelSpec, seed: int, data: Data | None, folder: Path) -> Any:
+    """The initial weights of one seed, drawn in float64, in the default precision.
+
+    data: needed where weights start from what they are to learn.
+    """
     return placed(ingredients.weights(model, seed, data, folder))
 
 

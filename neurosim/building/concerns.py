@@ -80,6 +80,13 @@ def _unused(spec: ProtocolSpec) -> Iterator[Concern]:
         ),
         *((("rate", key), given, "adaptive = true") for key, given in _idle_tolerances(spec)),
         (
+            ("spiking", "target"),
+            spec.level == "spiking"
+            and spec.spiking.engine == "jax"
+            and spec.spiking.target != "auto",
+            "spiking.engine = 'brian2'",
+        ),
+        (
             ("schedule", "final"),
             spec.schedule.final != 1 and spec.schedule.kind == "constant",
             "schedule.kind = 'linear' or 'exponential'",

@@ -158,6 +158,8 @@ def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             ("test_draws",),
             "the spiking level draws spikes, and averages over spiking.window; leave it out",
         )
+    if spec.spiking.engine == "jax":
+        yield from _scan_problems(model)
     yield from _step_problems(spec, ingredients.neurons(spec).kind)
     if circuitry.circuit(model).ensembles:
         yield from _ensemble_problems(spec)
@@ -168,11 +170,34 @@ def _spiking_problems(spec: ProtocolSpec) -> Iterator[Problem]:
             yield ("spiking", key), str(problem).replace("dt =", "spiking.dt =")
 
 
+def _scan_problems(model: ModelSpec) -> Iterator[Problem]:
+    """What spikes in Brian2 alone."""
+    made = circuitry.circuit(model)
+    if model.spiking.soma == PYRAMIDAL and made.ensembles:
+        yield (
+            ("spiking", "engine"),
+            f"'jax' does not compute the two-compartment cells of model.spiking.soma = "
+            f"{PYRAMIDAL!r}; expected 'brian2', or 'poisson', for event/burst neurons by chance",
+        )
+    own = [p.name for p in made.populations if p.cell.firing is not None]
+    if own:
+        yield (
+            ("spiking", "engine"),
+            f"'jax' does not compute cells with a threshold of their own, as "
+            f"{', '.join(own)} have; expected 'brian2'",
+        )
+
+
 def _ensemble_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     """What cannot be of the neurons behind every unit."""
     model, given = spec.model, spec.model.spiking
     where = ("model", "spiking")
     longest, made = 1 / given.max_rate, ingredients.neurons(spec)
+    if given.interneurons and given.soma != PYRAMIDAL:
+        yield (
+            (*where, "interneurons"),
+            f"divide what is heard of the bursts of {PYRAMIDAL!r} cells; got soma = {given.soma!r}",
+        )
     if given.soma == PYRAMIDAL and not model.bursting:
         yield (
             (*where, "soma"),

@@ -85,7 +85,9 @@ def located(folder: Path, name: Any) -> Path:
     return folder / os.path.expanduser(str(name))
 
 
-def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> dict[str, list[np.ndarray]]:
+def weights(
+    model: ModelSpec, seed: int, data: Data | None, folder: Path
+) -> dict[str, list[np.ndarray]]:
     """The initial weights of one seed by projection, in float64.
 
     With those of a credit's channel, biases `b`, and parameters that every cell has its own of.
@@ -99,7 +101,7 @@ def weights(model: ModelSpec, seed: int, data: Data, folder: Path) -> dict[str, 
         name: (circuitry.begins(model, name), projection.gain)
         for name, projection in model.projections.items()
     }
-    given = _from_files(model, made, seed, folder)
+    given = from_files(model, seed, folder)
     for name, (kind, _) in begins.items():
         if kind == "near-teacher":
             given[name] = _near_teacher(model, made, name, data, stream(name))
@@ -134,10 +136,13 @@ STREAMS = {"W": "weights", "Q": "feedback"}
 """The random streams of projections that have another name than they; of others it is theirs."""
 
 
-def _from_files(
-    model: ModelSpec, made: Circuit, seed: int, folder: Path
-) -> dict[str, list[np.ndarray]]:
-    """The weights of projections that start from files, and biases where such a file has some."""
+def from_files(model: ModelSpec, seed: int, folder: Path) -> dict[str, list[np.ndarray]]:
+    """The weights of projections that start from files, and biases where such a file has some.
+
+    Raises:
+        InputError: files that cannot be read, or hold something else.
+    """
+    made = circuitry.circuit(model)
     found: dict[str, list[np.ndarray]] = {}
     for name, file in circuitry.files(model).items():
         if name not in made.projection:  # it connects nothing in a network of one layer
@@ -194,11 +199,11 @@ def _refuse_unused(
 
 
 def _near_teacher(
-    model: ModelSpec, made: Circuit, name: str, data: Data, rng: np.random.Generator
+    model: ModelSpec, made: Circuit, name: str, data: Data | None, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Weights of a projection at a distance from those of the task's teacher [T 5.1.3]."""
     where = f"projections.{name}.init: 'near-teacher' needs"
-    if data.teacher is None:
+    if data is None or data.teacher is None:
         raise InputError(f"{where} a task with a teacher network, such as student-teacher")
     expected = [w.shape for w in data.teacher]
     if shapes(made, made.projection[name]) != expected:

@@ -11,8 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from neurosim.building import samples
 from neurosim.building.concerns import concerns
 from neurosim.building.consistency import problems
+from neurosim.building.ingredients import located
 from neurosim.building.loaded import Loaded
 from neurosim.building.shipped import bundled, find
 from neurosim.circuits.cells import with_lines
@@ -90,8 +92,19 @@ class Protocol(Loaded[ProtocolSpec]):
         for part in parts:
             node = dict(node).get(part) if isinstance(node, Mapping | BaseModel) else None
         if node is None:
-            return f"{self.where((table,))}: {message}"
+            key = next((k for k, f in self._files(table) if message.startswith(f)), (table,))
+            return f"{self.where(key)}: {message}"
         return self.where((table, *parts)) + rest.removeprefix(".".join(parts))
+
+    def _files(self, table: str) -> Iterator[tuple[KeyPath, str]]:
+        """Keys of a table that name files, and the names as messages about them begin with."""
+        given = getattr(self.spec, table)
+        within = given.model_dump() if isinstance(given, BaseModel) else given
+        if isinstance(within, Mapping):
+            for key, name in flat(within).items():
+                parts = (table, *split_key(key))
+                if name is not None and names_file(parts):
+                    yield parts, str(located(self.folder, name))
 
 
 def _with_model(
@@ -305,11 +318,14 @@ def _protocol(
     except InputError as error:
         rest, wrong = without_faults(ProtocolSpec, data)
         found: list[str] = []
-        if rest is not None and not any(key[:2] in COUNTING for key in wrong):
+        if rest is not None:
             left, tables = Protocol(rest, folder, sources, overrides), {key[:-1] for key in wrong}
+            counts = any(key[:2] in COUNTING for key in wrong)
             # What is said of a table that has lost a key may only say that it is lost.
-            known = [(k, what) for k, what in problems(rest) if tuple(k)[:-1] not in tables - {()}]
+            all_of_it = [] if counts else problems(rest)
+            known = [(k, what) for k, what in all_of_it if tuple(k)[:-1] not in tables - {()}]
             found = [f"{left.where(k)}: {what}" for k, what in known if tuple(k) not in wrong]
+            found += samples.also(left, {*wrong, *(tuple(k) for k, _ in known)})
         raise InputError([*error.messages, *found]) from None
     protocol = Protocol(spec, folder, sources, overrides)
     check(protocol)
@@ -349,7 +365,8 @@ def check(protocol: Protocol) -> None:
     doubts = [] if found else list(concerns(protocol.spec))
     found += [(doubt.key, doubt.message) for doubt in doubts if doubt.fatal]
     if found:
-        raise InputError(_placed(protocol, found))
+        wrong = samples.also(protocol, {tuple(key) for key, _ in found})
+        raise InputError([*_placed(protocol, found), *wrong])
     for doubt in doubts:
         message = f"{protocol.where(doubt.key)}: {doubt.message}"
         warnings.warn(message, NeurosimWarning, stacklevel=3)

@@ -37,7 +37,7 @@ class Methods(NamedTuple):
     """What a methods section is written from.
 
     units: SI units of parameters by key, where they have one. transfer: of the hidden layers and
-    the output, a name of `TRANSFER` (None for a function of a script) and its slope. noise: by
+    the output, a name of `TRANSFER` (None for a function of a script) and its number. noise: by
     compartment. credit: the name of what brings teaching, and what it brings; empty without.
     """
 
@@ -350,6 +350,11 @@ class _Section:
             name, given = symbol(projection.name), self.tables.projections[projection.name]
             if projection.post is not None:
                 rows += self._rules(projection)
+                if projection.rule == "tied":
+                    words.append(
+                        f"What ${name}$ would learn is learned, by the chain rule and at their own "
+                        "rate, by the weights of which it is made."
+                    )
             elif projection.rule == "tied":
                 words.append(f"The weights ${name}$ are kept at what they start as.")
             elif projection.learns:
@@ -434,7 +439,7 @@ class _Section:
             if given.decay and moved == weights:
                 by = rf"\left({by} - {symbol(f'lambda_{projection.name}')}\,{weights}\right)"
             left = derivative(moved) if given.rate.per_second else rf"\Delta {moved}"
-            rows.append((left, rf"{rate}\,{by}"))
+            rows.append((left, by if projection.rule == "tied" else rf"{rate}\,{by}"))
         return rows
 
     def _rate(self, projection: Projection) -> str:

@@ -298,7 +298,7 @@ class _Reading:
         named = ["fixed", *self.tables.rules, *self.tables.taught]
         if isinstance(given.rule, str) and given.rule not in named:
             self._say((*key, "rule"), unknown("rule", given.rule, named))
-        if given.rule != "fixed" and given.post is not None:
+        if given.rule not in ("fixed", "tied") and given.post is not None:
             self._say((*key, "rule"), "got both rule and post; expected one of them")
         sides: list[Expression | None] = [None, None]
         remembered: dict[str, Remembered] = {}

@@ -12,10 +12,11 @@ TRANSFER = {
     "tanh": "tanh(a)",
     "sigmoid": "1/(1 + exp(-a))",
     "softplus": "log(1 + exp(a))",
+    "power": "a*abs(a)**(exponent - 1)",
     "sign": "int(a > 0)",
     "bernoulli": "int(rand() < 1/(1 + exp(-a)))",
 }
-"""Transfer functions by name; `slope` is that of the leaky ReLU."""
+"""Transfer functions by name; `slope` is that of the leaky ReLU, `exponent` that of the power."""
 
 STARTS = {
     "lecun": "normally distributed with variance $1/n$, for $n$ sending units",
@@ -59,12 +60,12 @@ def row(left: str, terms: Sequence[str], where: str = "", relation: str = "=") -
 
 
 def transfer_of(given: tuple[str | None, float | None]) -> str:
-    name, slope = given
+    name, own = given
     if name is None:
         return "a function of its own"
 
     def named(other: str) -> str:
-        return number(slope) if other == "slope" and slope is not None else symbol(other)
+        return number(own) if other != "a" and own is not None else symbol(other)
 
     text = parse(TRANSFER[name], {"rand": 0})
     return f"$s(a) = {formula(text, named)}$"

@@ -26,7 +26,14 @@ def record(output: Output, protocol: Any, out: Path | None, force: bool) -> None
     about = synapses if _of_synapses(protocol) else recording
     trace = about.trace_path(protocol.spec, out)
     figure = figure_at(None, beside(trace, ".png"), force or os.path.exists(trace))
-    done = recording.record(protocol, out=trace, force=force)
+    recorded(output, recording.record(protocol, out=trace, force=force), figure)
+
+
+def recorded(output: Output, done: Any, figure: Path) -> None:
+    """Draw a finished recording and say what was measured."""
+    from neurosim.recordings import recording, synapses
+
+    about = synapses if isinstance(done, synapses.SynapticRecording) else recording
     figures = pictures(("recording", done.path, figure))
     report = done.summary | {"figures": figures}
     output.result(report, about.in_words(done, figures, columns()))

@@ -16,11 +16,12 @@ from typing import Annotated, Any
 
 import typer
 
-from neurosim.cli.cells import check_cell, of_network, record
+from neurosim.cli.cells import check_cell, of_network, record, recorded
 from neurosim.cli.console import Output, serving
 from neurosim.cli.exchange import diff, export
 from neurosim.cli.options import (
     Device,
+    Devices,
     Force,
     Json,
     Level,
@@ -124,6 +125,7 @@ def run(
     out: Out = None,
     changes: Set = None,
     device: Device = None,
+    devices: Devices = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -135,7 +137,7 @@ def run(
         from neurosim.building.loading import Protocol
 
         if not isinstance(loaded, Protocol):
-            of_network("run", seeds=seeds, device=device, **{"from": start})
+            of_network("run", seeds=seeds, device=device, devices=devices, **{"from": start})
             record(output, loaded, out, force)
             return
         from neurosim.building.loading import trace_path
@@ -147,7 +149,8 @@ def run(
         with progression.display(loaded.spec.name, quiet) as progress:
             heard = _importing_meanwhile(progress)
             given: dict[str, Any] = {"seeds": ensemble, "start": start, "out": trace}
-            done = launch.run(loaded, **given, force=force, device=device, progress=heard)
+            given |= {"device": device, "devices": devices or 1}
+            done = launch.run(loaded, **given, force=force, progress=heard)
         _finish(output, done, figure)
 
 
@@ -203,20 +206,26 @@ def sweep(
 def resume(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The trace of a run that stopped.")],
     device: Device = None,
+    devices: Devices = None,
     force: Annotated[
         bool, typer.Option("--force", help="Go on although something is no longer what it was.")
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run that was stopped or killed, as if it had never been."""
+    """Go on with a run or recording that was stopped or killed, as if it had never been."""
     with Output(as_json, quiet) as output:
         from neurosim.process import progression
-        from neurosim.runs import resumption
+        from neurosim.recordings import resumption
+        from neurosim.runs.results import Run
 
         with progression.display(stem(file), quiet) as progress:
-            done = resumption.resume(file, force=force, device=device, progress=progress)
-        _finish(output, done, beside(file, ".png"))
+            given: dict[str, Any] = {"device": device, "devices": devices}
+            done = resumption.resume(file, force=force, **given, progress=progress)
+        if isinstance(done, Run):
+            _finish(output, done, beside(file, ".png"))
+        else:
+            recorded(output, done, beside(file, ".png"))
 
 
 def _importing_meanwhile(progress: Callable[[Any], None] | bool) -> Callable[[Any], None]:

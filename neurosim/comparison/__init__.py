@@ -1,7 +1,7 @@
 """What `neurosim compare` says: how far two traces agree, number by number, and whether enough.
 
-Two recordings of cells are compared in their potentials and in what was measured (`recordings.py`),
-all else here, and spikes of both kinds by their statistics (`trains.py`).
+Two recordings of cells are compared in their potentials, their synapses and in what was measured
+(`recordings.py`), all else here, and spikes of both kinds by their statistics (`trains.py`).
 
 They are aligned by presentation, phase, layer, sample and unit as far as they have them in common:
 two levels, two values of a parameter, two models, two seeds. What can be held against each other
@@ -24,7 +24,7 @@ from neurosim.comparison.trains import Trains, held_apart
 from neurosim.comparison.verdicts import EXACT, TAUGHT, TOLERANCE, judged, overall, summary
 from neurosim.comparison.words import in_words
 from neurosim.errors import InputError
-from neurosim.traces.reader import records_cell, records_synapses, studying
+from neurosim.traces.reader import records_cell, studying
 from neurosim.traces.scenes import Trace
 
 __all__ = ["TOLERANCE", "Comparison", "Pair", "Recorded", "compare", "hold", "in_words"]
@@ -99,11 +99,6 @@ def hold(a: str | PathLike[str], b: str | PathLike[str]) -> Comparison | Recorde
     """
     of_cells = [records_cell(path) for path in (a, b)]
     if all(of_cells):
-        for path in filter(records_synapses, (a, b)):
-            raise InputError(
-                f"{path}: is a recording of cells with synapses between them, which are not "
-                "compared; expected two of one kind of cell, or two of networks"
-            )
         return recordings.hold(a, b)
     if any(of_cells):
         cell, other = (a, b) if of_cells[0] else (b, a)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from neurosim.comparison.expectations import Expectation
+from neurosim.comparison.expectations import Expectation, Place
 from neurosim.comparison.sides import Side
 from neurosim.traces.scenes import TEACHERS, Lesson, Phase, lesson
 
@@ -202,8 +202,8 @@ class Alignment:
         places = common.units[layer][s]
         full[..., places] = level
         window = side.window if window is None else window
-        deviation = self.expectations[s].deviation
-        return deviation(shown, layer, names[s], phases[s], full, window)[..., places]
+        place = Place(shown, layer, phases[s], common.samples[s])
+        return self.expectations[s].deviation(place, names[s], full, window)[..., places]
 
     def _course(
         self,

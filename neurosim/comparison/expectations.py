@@ -1,7 +1,7 @@
 """How far a trace may be from another of the same network."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -9,6 +9,15 @@ from neurosim.comparison.sides import Shown, Side
 
 if TYPE_CHECKING:
     from neurosim.comparison.scattering import Scattering
+
+
+class Place(NamedTuple):
+    """What is looked at: some samples (their places) of a layer at the end of a phase."""
+
+    shown: Shown
+    layer: int
+    phase: int
+    samples: np.ndarray
 
 
 class Expectation:
@@ -30,9 +39,12 @@ class Expectation:
         return Scattering(self.side)
 
     def deviation(
-        self, shown: Shown, layer: int, variable: str, phase: int, level: np.ndarray, window: float
+        self, place: Place, variable: str, level: np.ndarray, window: float
     ) -> np.ndarray:
-        """Of a mean over `window` (s) near `level` (…, units); NaN where no law is known."""
+        """Of a mean over `window` (s) near `level` (samples, …, units); NaN where no law is known.
+
+        level: of all recorded units.
+        """
         if self.quiet:
             return np.zeros_like(level)
-        return self._scattering.deviation(shown, layer, variable, phase, level, window)
+        return self._scattering.deviation(place, variable, level, window)

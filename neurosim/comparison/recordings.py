@@ -1,7 +1,5 @@
-"""What two recordings of cells have in common: potentials, measured numbers, spike trains."""
+"""What two recordings of cells have in common: potentials, synapses, measured numbers, spikes."""
 
-import json
-import re
 from collections.abc import Iterator
 from os import PathLike
 from typing import Any, NamedTuple
@@ -9,16 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from neurosim.comparison.alignment import SILENT, differing
-from neurosim.comparison.trains import Trains, held_apart, trains
-from neurosim.comparison.verdicts import judged, overall, summary
+from neurosim.comparison.recorded import Alone, Quantity, Wired
+from neurosim.comparison.trains import Trains, held_apart
+from neurosim.comparison.verdicts import UNKNOWN, judged, overall, summary
+from neurosim.errors import InputError
 from neurosim.traces.reader import studying
 
-CHANCE = re.compile(r"\b(xi|rand)\b")
-"""What equations draw."""
+Kind = Alone | Wired
 
 
 class Course(NamedTuple):
-    """A quantity in both: (sweeps, copies, moments) at `time` (ms). unit: of both."""
+    """A quantity in both: (sweeps, members, moments) at `time` (ms). unit: of both."""
 
     variable: str
     unit: str
@@ -40,92 +39,71 @@ class Recorded(NamedTuple):
     trains: list[tuple[str, Trains, Trains]]
 
 
-class _Side:
-    """One of the two."""
-
-    def __init__(self, path: str | PathLike[str], tree: Any) -> None:
-        self.path, self.tree = path, tree
-        self.protocol = json.loads(str(tree["provenance/protocol_json"].values))
-        self.summary = json.loads(str(tree.attrs.get("summary", "{}")))
-        self.sweeps = [str(name) for name in tree["sweep"].values]
-        model = self.protocol["model"]
-        self.spreads = any(isinstance(p, dict) for p in model.get("parameters", {}).values())
-        texts = (str(model.get(key, "")) for key in ("equations", "threshold", "reset"))
-        kinds = [given["kind"] for given in self.protocol["stimuli"]]
-        drawn = "ornstein-uhlenbeck" in kinds or any(map(CHANCE.search, texts))
-        self.quiet = not (drawn or self.spreads)
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What it is, as plain data."""
-        about = self.tree.attrs
-        return {
-            "path": str(self.path),
-            "protocol": str(about["protocol"]),
-            "cell": str(about["model"]),
-            "level": str(about["level"]),
-            "seed": self.protocol["seed"],
-        }
-
-    def trains(self, same: bool, spreads: bool) -> Trains | None:
-        """Of every copy of every sweep; None of cells that do not spike."""
-        if "spikes" not in self.tree:
-            return None
-        group = self.tree[f"spikes/{self.tree.attrs['model']}"]
-        copies, sweeps = int(group.attrs["copies"]), len(self.sweeps)
-        duration = float(self.tree["recording/time"].values[-1]) / 1e3
-        number = np.arange(sweeps * copies)
-        # What copies draw is theirs in all sweeps.
-        condition = number // copies if same and not spreads else np.zeros(len(number), int)
-        return trains(
-            group["timestamps"].values / 1e3,
-            group["node_ids"].values.astype(np.int64),
-            np.full(sweeps, duration),
-            copies,
-            condition,
-            number % copies if spreads else number,
-        )
-
-
 def hold(a: str | PathLike[str], b: str | PathLike[str]) -> Recorded:
     """What `compare` says of two recordings of cells, with what it is said of.
 
-    The report has `a` and `b` (path, protocol, cell, level, seed); `differs`, as of networks;
-    `potentials`, per quantity that both hold: its `unit`, the `rmse` over all sweeps, the `largest`
-    difference and the `sweep` where it is, and a verdict (`unknown` where anything is drawn, as
-    then cells differ); `measures`, what was measured of the cells and `sweeps`, of each sweep, side
-    by side; `spikes`, as of networks; `verdict`.
+    The report has `a` and `b` (path, protocol, cell or groups of cells, level, seed); `differs`, as
+    of networks; `potentials`, per quantity of cells or synapses that both hold: its `unit`, the
+    `rmse` over all sweeps, the `largest` difference and the `sweep` where it is, and a verdict
+    (`unknown` where anything is drawn, as then cells differ); `weights`, of synapses that both
+    hold, `before` and `after`: how many, means and spreads of both, and where they join the same
+    cells their difference, with a verdict; `measures`, what was measured of the cells, or means
+    over sweeps, and `sweeps`, of each sweep, side by side; `curve`, the same of what a protocol
+    draws over its sweeps; `spikes`, as of networks, per population; `verdict`.
 
     Raises:
-        InputError: a file is no trace.
+        InputError: a file is no trace; or one is of cells with synapses and the other is not.
     """
     with studying(a) as tree_a, studying(b) as tree_b:
-        sides = _Side(a, tree_a), _Side(b, tree_b)
+        sides = _side(a, tree_a), _side(b, tree_b)
+        if type(sides[0]) is not type(sides[1]):
+            of = next(side.path for side in sides if isinstance(side, Wired))
+            other = next(side.path for side in sides if isinstance(side, Alone))
+            raise InputError(
+                f"{of}: is a recording of cells with synapses between them, and {other} of cells "
+                "alone; expected two of one kind"
+            )
         same = sides[0].sweeps == sides[1].sweeps
         quiet = all(side.quiet for side in sides)
         courses = list(_courses(*sides)) if same else []
         spreads = any(side.spreads for side in sides)
-        spiking = [side.trains(same, spreads) for side in sides]
-        of = " / ".join(dict.fromkeys(side.about["cell"] for side in sides))
-        one, other = spiking
-        held = [(of, one, other)] if one is not None and other is not None else []
+        held = list(_trains(*sides, same, spreads))
         potentials = [_apart(course, quiet) for course in courses]
+        weights = list(_weights(*sides, quiet)) if same else []
         spikes = [row for given in held for row in held_apart(*given, quiet=quiet)]
-        parts = {"potentials": summary(potentials), "spikes": summary(spikes)}
-        report = {
+        rows = {"potentials": potentials, "weights": weights, "spikes": spikes}
+        parts = {name: summary(of) for name, of in rows.items() if of or name != "weights"}
+        report: dict[str, Any] = {
             "a": sides[0].about,
             "b": sides[1].about,
             "differs": list(_differing(*sides)),
-            "potentials": potentials,
-            "measures": dict(_measured(*sides, "cell")),
-            "sweeps": dict(_measured(*sides, "sweeps")) if same else {},
-            "spikes": spikes,
+            **rows,
+            "measures": dict(_measured(*sides, "measures")),
+            "sweeps": dict(_measured(*sides, "by_sweep")) if same else {},
+            "curve": dict(_measured(*sides, "curve")) if same else {},
             "verdict": {"agree": overall(list(parts.values())), **parts},
         }
         return Recorded(report, courses, held)
 
 
-def _differing(left: _Side, right: _Side) -> Iterator[dict[str, Any]]:
+def _side(path: str | PathLike[str], tree: Any) -> Kind:
+    return (Alone if "model" in tree.attrs else Wired)(path, tree)
+
+
+def _trains(
+    left: Kind, right: Kind, same: bool, spreads: bool
+) -> Iterator[tuple[str, Trains, Trains]]:
+    """Of what spikes in both; cells alone whatever they are called."""
+    one, other = left.trains(same, spreads), right.trains(same, spreads)
+    if isinstance(left, Alone):
+        for a, b in zip(one.values(), other.values(), strict=False):
+            yield " / ".join(dict.fromkeys([*one, *other])), a, b
+        return
+    for name in (n for n in one if n in other):
+        yield name, one[name], other[name]
+
+
+def _differing(left: Kind, right: Kind) -> Iterator[dict[str, Any]]:
     kept = [
         {"protocol": side.about["protocol"], "seed": side.protocol["seed"]}
         | {k: v for k, v in side.protocol.items() if k not in SILENT}
@@ -134,20 +112,42 @@ def _differing(left: _Side, right: _Side) -> Iterator[dict[str, Any]]:
     yield from differing(*kept)
 
 
-def _courses(left: _Side, right: _Side) -> Iterator[Course]:
+def _courses(left: Kind, right: Kind) -> Iterator[Course]:
     """What both hold under one name in one unit, at the moments both have."""
-    groups = [side.tree["recording"] for side in (left, right)]
-    rounded = [np.round(1e3 * group["time"].values).astype(np.int64) for group in groups]
+    rounded = [np.round(1e3 * side.time).astype(np.int64) for side in (left, right)]
     _, *at = np.intersect1d(*rounded, return_indices=True)
-    copies = min(group.sizes["copy"] for group in groups)
-    for name in map(str, groups[0].data_vars):
-        if name.startswith("stimulus") or name not in groups[1].data_vars or not len(at[0]):
+    if not len(at[0]):
+        return
+    both: list[dict[str, Quantity]] = [left.quantities, right.quantities]
+    for name, one in both[0].items():
+        other = both[1].get(name)
+        if other is None or one.unit != other.unit:
             continue
-        units = [str(group[name].attrs["units"]) for group in groups]
-        if units[0] == units[1]:
-            values = [g[name].values[:, :copies][..., k] for g, k in zip(groups, at, strict=True)]
-            time = groups[0]["time"].values[at[0]]
-            yield Course(name, units[0], left.sweeps, time, *values)
+        members = min(of.values.shape[1] for of in (one, other))
+        values = [of.values[:, :members][..., k] for of, k in zip((one, other), at, strict=True)]
+        yield Course(name, one.unit, left.sweeps, left.time[at[0]], *values)
+
+
+def _weights(left: Kind, right: Kind, quiet: bool) -> Iterator[dict[str, Any]]:
+    """Of synapses of one name, before and after."""
+    for name, one in left.weights.items():
+        other = right.weights.get(name)
+        if other is None or one.unit != other.unit:
+            continue
+        joined = one.pairs.shape == other.pairs.shape and bool((one.pairs == other.pairs).all())
+        for when in ("before", "after"):
+            a, b = one.values[when], other.values[when]
+            row: dict[str, Any] = {"variable": f"{name}.weight", "when": when, "unit": one.unit}
+            for side, values in (("a", a), ("b", b)):
+                told = {"count": values.size, "mean": float(values.mean())}
+                told["spread"] = float(values.std())
+                row |= {f"{what}_{side}": value for what, value in told.items()}
+            if not joined:
+                yield row | {"rmse": None, "allowed": None, "size": None, "verdict": UNKNOWN}
+                continue
+            size = float(min(np.sqrt(np.mean(v**2)) for v in (a, b)))
+            rmse = float(np.sqrt(np.mean((a - b) ** 2)))
+            yield row | judged(rmse, 0.0 if quiet else None, size)
 
 
 def _apart(course: Course, quiet: bool) -> dict[str, Any]:
@@ -164,10 +164,10 @@ def _apart(course: Course, quiet: bool) -> dict[str, Any]:
     }
 
 
-def _measured(left: _Side, right: _Side, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _measured(left: Kind, right: Kind, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """What was measured in both, side by side."""
-    found = [side.summary.get(kind, {}) for side in (left, right)]
-    units = left.summary.get("units", {}) | right.summary.get("units", {})
+    found = [getattr(side, kind) for side in (left, right)]
+    units = left.units | right.units
     for name in dict.fromkeys([*found[0], *found[1]]):
         a, b = (of.get(name) for of in found)
         yield name, {"unit": units[name], "a": a, "b": b}

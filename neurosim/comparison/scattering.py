@@ -13,9 +13,12 @@ from jaxtyping import Array, Float, Scalar
 from neurosim.building import assembly, ingredients
 from neurosim.circuits.description import Circuit
 from neurosim.circuits.populations import Group
-from neurosim.comparison.sides import Shown, Side
+from neurosim.comparison.expectations import Place
+from neurosim.comparison.sides import Side
 from neurosim.errors import InputError
 from neurosim.levels.spiking.neurons import PYRAMIDAL, Neurons
+from neurosim.levels.spiking.pyramid_curves import Fluctuations, Intensities
+from neurosim.levels.spiking.pyramids import Calibration, Measured
 from neurosim.networks.circuit import CircuitDynamics
 from neurosim.networks.dynamics import State, Target
 from neurosim.networks.network import Network
@@ -29,6 +32,9 @@ from neurosim.theory.spike_noise import Scatter, smoothing
 
 LARGEST = 600
 """States up to which the scatter of a network is computed: seconds; it grows with the cube."""
+
+FEWEST = 1e-3
+"""Events a second that bursts are told of."""
 
 
 class Taught(NamedTuple):
@@ -55,24 +61,23 @@ class Scattering:
         return ingredients.neurons(self.spec)
 
     def deviation(
-        self, shown: Shown, layer: int, variable: str, phase: int, level: np.ndarray, window: float
+        self, place: Place, variable: str, level: np.ndarray, window: float
     ) -> np.ndarray:
-        """Of a mean over `window` (s) near `level` (…, units); NaN where no law is known."""
-        if self.side.spikes and self.neurons.kind == PYRAMIDAL:
-            return np.full_like(level, np.nan)  # no law is known of how regularly these spike
+        """Of a mean over `window` (s) near `level` (samples, …, units); NaN without a law."""
+        shown, layer = place.shown, place.layer
         carrier = self.side.carrier(layer, variable) if self.side.spikes else None
-        own = None if carrier is None else self._counting(carrier, level, window)
-        scatter = self._scatter(shown.number, phase)
+        own = None if carrier is None else self._counting(place, carrier, level, window)
+        scatter = self._scatter(shown.number, place.phase)
         if scatter is None:
             return np.full_like(level, np.nan) if own is None else own
-        place, units = f"layer{layer}", shown.units[layer]
+        where, units = f"layer{layer}", shown.units[layer]
         if self.side.spikes and not self._averaged(layer, variable):
             window = 0.0
-        found = scatter.deviation(place, variable, window)[units]
+        found = scatter.deviation(where, variable, window)[units]
         if own is None:
             return np.broadcast_to(found, level.shape)
         # Of one sample; others count at rates of their own.
-        alone = scatter.counting(place, variable, window)[units]
+        alone = scatter.counting(where, variable, window)[units]
         return own * np.divide(found, alone, out=np.ones_like(found), where=alone > 0)
 
     def _averaged(self, layer: int, variable: str) -> bool:
@@ -80,24 +85,56 @@ class Scattering:
         looked_at = (*self.dynamics.looked_at, self.circuit.readout)
         return self.side.counted(layer, variable) or (self.side.group(layer), variable) in looked_at
 
-    def _counting(self, carrier: int, level: np.ndarray, window: float) -> np.ndarray:
+    def _counting(self, place: Place, carrier: int, level: np.ndarray, window: float) -> np.ndarray:
         """Of a count alone; over less than an interval or two all spikes are as irregular."""
-        return np.sqrt(self._intensity(carrier, level, window < self.side.window) / window)
+        other = self._other(place, carrier, level)
+        intensity = self._intensities(carrier, level, other, window < self.side.window).counted
+        return np.sqrt(intensity / window)
 
-    def _intensity(self, carrier: int, level: np.ndarray, short: bool = False) -> np.ndarray:
+    def _other(self, place: Place, carrier: int, level: np.ndarray) -> np.ndarray:
+        """What the same spikes carry beside it, as the phase ended with it; 0 if nothing."""
+        carried = self.circuit.population[self.side.group(place.layer).population].carried or ()
+        if len(carried) < 2:
+            return np.zeros_like(level)
+        other = place.shown.ends[place.layer][carried[1 - carrier]][place.samples, place.phase]
+        return np.broadcast_to(other.reshape(len(other), *(1,) * (level.ndim - 2), -1), level.shape)
+
+    def _intensities(
+        self, carrier: int, level: np.ndarray, other: np.ndarray, short: bool = False
+    ) -> Intensities:
         """Of the noise of a rate (0) or probability (1) near `level` that spikes carry (h² s).
 
-        Of spikes as regular as those recorded, or over a `short` while as Poisson's; of events as
-        regular as their dead time makes them, and of bursts at the base rate of events.
+        other: what else they carry. Of spikes as regular as those recorded, or over a `short` while
+        as Poisson's; of events as regular as their dead time makes them, and of bursts at the rate
+        of events; of two-compartment cells as their calibration had it.
         """
         neurons = self.neurons
+        if neurons.kind == PYRAMIDAL:
+            if not self._calibrated:
+                return Intensities(*3 * (np.full_like(level, np.nan),))
+            signals = (level, other) if carrier == 0 else (other, level)
+            return self.fluctuations.intensities(carrier, *signals)
+        event = level if carrier == 0 else other
+        rate = np.clip(neurons.base_rate + neurons.gain * event, 0, neurons.max_rate)
         if carrier == 0:
-            rate = np.clip(neurons.base_rate + neurons.gain * level, 0, neurons.max_rate)
             regular = (1 - rate * neurons.dead_time) ** 2 if neurons.bursts else self.irregularity
-            return (1.0 if short else regular) * rate / (neurons.count * neurons.gain**2)
-        gain = neurons.probability_gain
-        p = np.clip(neurons.base_probability + gain * level, 0, 1)
-        return p * (1 - p) / (neurons.count * neurons.base_rate * gain**2)
+            found = (1.0 if short else regular) * rate / (neurons.count * neurons.gain**2)
+        else:
+            gain = neurons.probability_gain
+            p = np.clip(neurons.base_probability + gain * level, 0, 1)
+            found = p * (1 - p) / (neurons.count * np.maximum(rate, FEWEST) * gain**2)
+        return Intensities(found, found, found)
+
+    @property
+    def _calibrated(self) -> bool:
+        return "calibration" in self.side.tree.children
+
+    @cached_property
+    def fluctuations(self) -> Fluctuations:
+        """Of two-compartment cells, by the calibration that the trace holds."""
+        kept = self.side.tree["calibration"]
+        rates = Measured(*np.moveaxis(kept["rate"].values, -1, 0))
+        return Fluctuations(self.neurons, Calibration(rates, kept["covariance"].values))
 
     @cached_property
     def irregularity(self) -> float:
@@ -218,11 +255,19 @@ class Scattering:
 
     def _scattered(self, system: System, state: State, aim: np.ndarray | None) -> Scatter:
         now = self.dynamics.at(*system[1:], state)
-        intensities = {
-            (group, name): self._intensity(carrier, np.asarray(now.whole(group, name)))
-            for group, name, carrier in self._carried()
-        }
-        return Scatter(system, state, intensities, self._taus, aim)
+        counted, heard, mixed = {}, {}, {}
+        for group, name, carrier in self._carried():
+            own = np.asarray(now.whole(group, name))
+            carried = self.circuit.population[group.population].carried or ()
+            more = np.asarray(now.whole(group, carried[1 - carrier])) if carried[1:] else 0 * own
+            found = self._intensities(carrier, own, more)
+            counted[group, name] = found.counted
+            heard[group, name] = found.heard, found.both
+            if self.neurons.kind == PYRAMIDAL and self._calibrated:
+                signals = (own, more) if carrier == 0 else (more, own)
+                slopes = self.fluctuations.mixed(carrier, *signals)
+                mixed[group, name] = dict(zip(carried, slopes, strict=True))
+        return Scatter(system, state, counted, self._taus, aim, heard, mixed)
 
     def _answer(self, free: Scatter) -> np.ndarray:
         """How far what the network answers scatters in the window that it is read in."""

@@ -18,6 +18,8 @@ VERDICTS = {
     None: "nothing differs by more than is expected, but not everything can be told",
 }
 
+WEIGHTS = "", "", "unit", "mean a", "mean b", "spread a", "spread b", "rmse", "verdict"
+
 
 def in_words(report: dict[str, Any]) -> str:
     """What `compare` returns, as text: what differs, the verdict, then the first presentation."""
@@ -59,10 +61,13 @@ def _of_recordings(report: dict[str, Any]) -> str:
         heads = ("", "unit", "rmse", "largest", "in sweep", "verdict")
         lines += ["", "over all sweeps and moments:"]
         lines += _table([heads, *map(_potential, report["potentials"])])
+    if report["weights"]:
+        lines += ["", "weights:", *_table([WEIGHTS, *map(_weight, report["weights"])])]
     measured = [(n, of) for n, of in report["measures"].items() if not n.endswith("_spread")]
     if measured:
         lines += ["", "measured:"]
         lines += _table([("", "unit", "a", "b"), *(_measure(n, of) for n, of in measured)])
+    lines += _curve(report["curve"])
     rates = report["sweeps"].get("rate")
     if rates and rates["a"] and rates["b"]:
         both = list(zip(rates["a"], rates["b"], strict=True))
@@ -71,13 +76,30 @@ def _of_recordings(report: dict[str, Any]) -> str:
             (_number(x, "{:.4g}"), *(_number(v, "{:.4g}") for v in of))
             for x, of in zip(steps, both, strict=True)
         ]
-        shown = rows if len(rows) <= MANY else rows[:: -(-len(rows) // MANY)]
         lines += [
             "",
             "rates (Hz) at amplitudes (pA):" if "amplitude" in report["sweeps"] else "rates (Hz):",
         ]
-        lines += _table([("", "a", "b"), *shown])
+        lines += _table([("", "a", "b"), *_few(rows)])
     return "\n".join([*lines, *_spikes(report["spikes"])])
+
+
+def _curve(curve: dict[str, Any]) -> list[str]:
+    """What is measured over sweeps, side by side."""
+    against, *of = (curve or {"": {}}).items()
+    known = [(name, both) for name, both in of if both["a"] and both["b"]]
+    if not known or not against[1]["a"]:
+        return []
+    rows = [
+        (_number(x, "{:.4g}"), *(_number(both[s][k], "{:.4g}") for _, both in known for s in "ab"))
+        for k, x in enumerate(against[1]["a"])
+    ]
+    heads = (against[0], *(f"{name} {side}" for name, _ in known for side in "ab"))
+    return ["", "over the sweeps:", *_table([heads, *_few(rows)])]
+
+
+def _few(rows: list[Any]) -> list[Any]:
+    return rows if len(rows) <= MANY else rows[:: -(-len(rows) // MANY)]
 
 
 def tested_on(report: dict[str, Any]) -> str:
@@ -164,8 +186,11 @@ def _worst(name: str, row: dict[str, Any], report: dict[str, Any]) -> str:
             return where + "not there in both"
         where += f"distance {_number(row['distance'])}"
         return where + (f", by sampling {_number(row['band'])}" if row["band"] is not None else "")
-    if name == "potentials":
-        return f"{row['variable']}: {_judgement(row)}"
+    if name in ("potentials", "weights"):
+        when = f" {row['when']}" if name == "weights" else ""
+        if name == "weights" and row["size"] is None:
+            return f"{row['variable']}{when}: other cells are joined"
+        return f"{row['variable']}{when}: {_judgement(row)}"
     if name == "learning":
         where = f"{tested_on(report)} {row['of']} after {_presentations(row)} presentations"
     else:
@@ -258,6 +283,12 @@ def _potential(row: dict[str, Any]) -> tuple[str, ...]:
     apart = (_number(row["rmse"], "{:.3g}"), _number(row["largest"], "{:.3g}"))
     unit = "" if row["unit"] == "1" else row["unit"]
     return (row["variable"], unit, *apart, row["sweep"], row["verdict"])
+
+
+def _weight(row: dict[str, Any]) -> tuple[str, ...]:
+    unit = "" if row["unit"] == "1" else row["unit"]
+    sides = (_number(row[f"{of}_{side}"], "{:.4g}") for of in ("mean", "spread") for side in "ab")
+    return (row["variable"], row["when"], unit, *sides, _number(row["rmse"]), row["verdict"])
 
 
 def _measure(name: str, of: dict[str, Any]) -> tuple[str, ...]:

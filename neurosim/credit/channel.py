@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from neurosim.functions.quantization import Quantizer
 from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Layers, Network, Weights
+from neurosim.networks.products import through
 from neurosim.networks.wirings import transposed
 
 
@@ -126,7 +127,8 @@ def skipped_random_backprop(
     """
     top = passage.top(network, now, label)
     sent = passage.sent(now.slope[-1], top)
-    signals = tuple((q if q.ndim == 2 else jnp.mean(q, axis=1)) @ sent for q in weights.Q)
+    matrices = (q if q.ndim == 2 else jnp.mean(q, axis=1) for q in weights.Q)
+    signals = tuple(through(q, sent) for q in matrices)
     return _past_layers(top, signals, passage)
 
 

@@ -1,5 +1,7 @@
 """Two recordings of cells in one picture."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -13,6 +15,11 @@ ROWS = 3
 """Sweeps that are shown one below the other."""
 
 
+def _labelled(name: str, of: dict[str, Any]) -> str:
+    unit = "" if of["unit"] == "1" else f" ({of['unit']})"
+    return f"{name.rpartition('.')[2] or name}{unit}"
+
+
 def paired_recordings(found: Recorded) -> Figure:
     """A few sweeps of the first quantity of both, rates against current, and spike statistics."""
     report, letters = found.report, iter("abcdefg")
@@ -22,7 +29,12 @@ def paired_recordings(found: Recorded) -> Figure:
     grid = figure.add_gridspec(rows, 1, height_ratios=(1.4, 1)[:rows])
     rates = report["sweeps"].get("rate", {"a": None, "b": None})
     amplitudes = report["sweeps"].get("amplitude", {"a": None, "b": None})
+    labels = "current (pA)", "rate (Hz)", "rate against current"
     curves = [(amplitudes[s], rates[s]) for s in "ab" if amplitudes[s] and rates[s]]
+    if len(report["curve"]) > 1:
+        (against, x), (name, y) = list(report["curve"].items())[:2]
+        curves = [(x[s], y[s]) for s in "ab" if x[s] and y[s]]
+        labels = _labelled(against, x), _labelled(name, y), f"{name} over sweeps"
     curve = len(curves) == 2 and len(curves[0][0]) > 2
     top = grid[0].subgridspec(1, 1 + curve, width_ratios=(2.2, 1)[: 1 + curve])
     if found.courses:
@@ -47,11 +59,14 @@ def paired_recordings(found: Recorded) -> Figure:
         for (x, y), colour in zip(curves, SIDES, strict=True):
             order = np.argsort(x)
             axes.plot(np.array(x)[order], np.array(y, float)[order], color=colour, **DOTS)
-        axes.set(xlabel="current (pA)", ylabel="rate (Hz)", ylim=(0, None))
-        title(axes, next(letters), "rate against current")
-    for _, *sides in found.trains[: rows - 1]:
-        below = grid[1].subgridspec(1, len(report["spikes"]))
-        for k, row in enumerate(report["spikes"]):
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        if not report["curve"]:
+            axes.set_ylim(0, None)
+        title(axes, next(letters), labels[2])
+    for population, *sides in found.trains[: rows - 1]:
+        own = [row for row in report["spikes"] if row["population"] == population]
+        below = grid[1].subgridspec(1, len(own))
+        for k, row in enumerate(own):
             shares(figure.add_subplot(below[k]), next(letters), row, (sides[0], sides[1]))
     handles = [Line2D([], [], color=c, label=n) for c, n in zip(SIDES, names, strict=True)]
     figure.legend(handles=handles, loc="outside lower right", ncols=2)

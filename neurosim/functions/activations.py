@@ -111,6 +111,25 @@ class Softplus(Activation):
         return jax.nn.sigmoid(a)
 
 
+class Power(Activation):
+    """s(a) = a^exponent for a > 0, -(-a)^exponent otherwise.
+
+    An odd function for every exponent, S-shaped below 1 [Baldi, Sadowski & Lu 2018, section 7.9].
+    """
+
+    exponent: float = eqx.field(default=2.0, static=True)
+    domain = (-inf, inf)
+
+    def __call__(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return jnp.sign(a) * jnp.abs(a) ** self.exponent
+
+    def inverse(self, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return jnp.sign(h) * jnp.abs(h) ** (1 / self.exponent)
+
+    def derivative(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return self.exponent * jnp.abs(a) ** (self.exponent - 1)
+
+
 class Sign(Activation):
     """s(a) = 1 for a > 0, 0 otherwise.
 
@@ -209,6 +228,7 @@ ACTIVATIONS: dict[str, type[Activation]] = {
     "tanh": Tanh,
     "sigmoid": Sigmoid,
     "softplus": Softplus,
+    "power": Power,
     "sign": Sign,
     "bernoulli": Bernoulli,
 }

@@ -5,7 +5,7 @@ length, recorded or not, so that neither recording nor chunking can change a num
 first axis of everything.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,11 +21,17 @@ from neurosim.levels.simulator import Batch, Examined, Metrics, RunState
 from neurosim.networks.network import Layers, standardized
 from neurosim.plasticity.channel import Iteration, Shown
 from neurosim.plasticity.learning import Moment, nothing
-from neurosim.process.compiled import compiled
+from neurosim.process.compiled import compiled_by_seed
 from neurosim.theory.diagnosis import of_phases
 
 TESTED_AT_ONCE = 512
 """Samples of a data set that settle side by side; more would only take memory."""
+
+
+def _whole(given: Mapping[str, Any]) -> set[str]:
+    """Which of the arguments of an engine's programs are not one for every seed."""
+    own = {"self", "start", "stop", "first"}
+    return own | {"data"} if given["data_axis"] is None else own
 
 
 class Engine(Course):
@@ -153,7 +159,7 @@ class Engine(Course):
         """The f–I curve of calibrated neurons, which only the spiking level has."""
         return None
 
-    @compiled
+    @compiled_by_seed(_whole)
     def advance(
         self,
         states: RunState,
@@ -213,7 +219,7 @@ class Engine(Course):
         network, x = eqx.filter_vmap(lambda w, x: standardized(self.network, w, x))(chain, batch.x)
         return replace(self, network=network), batch._replace(x=x)
 
-    @compiled
+    @compiled_by_seed(_whole)
     def evaluate(
         self,
         weights: Any,
@@ -286,7 +292,7 @@ class Engine(Course):
         loss = jax.vmap(jax.vmap(self.network.loss))(output, labels)
         return loss + lost, wrong.astype(loss.dtype) + lost, report.settled.astype(loss.dtype)
 
-    @compiled
+    @compiled_by_seed(_whole)
     def examine(
         self,
         states: RunState,
@@ -333,7 +339,7 @@ class Engine(Course):
 
         jax.eval_shape(present, states)
 
-    @compiled
+    @compiled_by_seed(_whole)
     def against_backprop(
         self,
         weights: Any,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Scalar
 
+from neurosim.learning.draws import of_a_sign
 from neurosim.levels import flow, online
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.online import Plastic, read_batch
@@ -122,6 +123,7 @@ class Course(eqx.Module):
             numbers
         )
         state = self._rest(weights, batch)
+        weights = self._each(Course.drawn, weights, phase_keys[0])
         if self.online:
             given = phase_keys, moment, watch, courses
             weights, passed = self._flow(weights, state, batch, *given)
@@ -267,7 +269,7 @@ class Course(eqx.Module):
             own = jax.vmap(lambda k, number=number: jax.random.fold_in(k, number))(keys)
             size = (circuit.size(group),)
             found[f"{circuit.place(group)}.{name}"] = jax.vmap(
-                lambda k, m=mean, s=spread, n=size: _of_a_sign(k, m, s, n, dtype)
+                lambda k, m=mean, s=spread, n=size: of_a_sign(k, m, s, n, dtype)
             )(own)
         return replace(drive, changed=found)
 
@@ -456,17 +458,16 @@ class Course(eqx.Module):
         earlier = tuple(zip(self.phases, left, strict=False))
         learning: Any = self.learning
         model = self.dynamics, self.network, weights
-        given = batch.x, batch.y, readout, earlier, key, moment
-        return learning.change(*model, *given, phase, self.changed(phase))
+        given = batch.x, batch.y, readout, earlier, key, moment, phase, self.changed(phase)
+        ids = (batch.ids,) if learning.credit.own_channel else ()
+        return learning.change(*model, *given, *ids)
 
-
-def _of_a_sign(
-    key: PRNGKeyArray, mean: Scalar | float, spread: Scalar | float, shape: tuple[int], dtype: Any
-) -> Float[Array, " n"]:
-    """Gaussian numbers of the sign of their mean, of both where it is 0."""
-    least = jnp.where(mean == 0, -jnp.inf, -jnp.abs(mean) / jnp.maximum(spread, 1e-30))
-    drawn = jax.random.truncated_normal(key, least.astype(dtype), jnp.inf, shape, dtype)
-    return mean + jnp.where(mean < 0, -spread, spread) * drawn
+    def drawn(self, weights: Any, key: PRNGKeyArray) -> Any:
+        """The weights that a presentation begins with, of one seed; key: of its first phase."""
+        learning: Any = self.learning
+        return (
+            learning.drawn(self.dynamics, weights, key) if learning.credit.own_channel else weights
+        )
 
 
 def _seen_at(times: tuple[float, ...], own: tuple[float, ...], ended: Passed) -> Passed:

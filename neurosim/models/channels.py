@@ -69,21 +69,6 @@ def channel_problems(spec: ProtocolSpec, circuit: Circuit) -> Iterator[Problem]:
             "quantises what every sample adds to a weight, and a rule of a script says only what "
             "all add together; quantise there, or give W a post",
         )
-    for key in ("dropout", "redrawn", "per"):
-        if key not in asked:
-            continue
-        if spec.plasticity == "online":
-            yield (
-                (*where, key),
-                f"{key} is of presentations after which weights move once; use plasticity = "
-                "'quasi-static'",
-            )
-        if spec.level == "spiking":
-            yield (
-                (*where, key),
-                f"{key} is known to neurons that rest or move as rates; it runs at the equilibrium "
-                "and rate levels",
-            )
 
 
 def _weights(model: ModelSpec, asked: dict[str, Any]) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ from neurosim.models import parameters
 from neurosim.models.channels import channel_problems
 from neurosim.models.conditions import Problem, credit_problems, unknown_credit
 from neurosim.models.initialisers import MATRICES
+from neurosim.models.ties import tie_problems
 from neurosim.networks.wirings import WIRINGS, shared
 from neurosim.plasticity import FORWARD_RULES, PROBES
 from neurosim.specs import (
@@ -235,22 +236,11 @@ def _starts(asked: _Asked) -> Iterator[Problem]:
     weighed = {p.name: begins(model, p.name) for p in asked.circuit.projections if p.weighed}
     for name, message in starts.problems(weighed, model.parameters):
         yield ("model", "projections", name, "init"), message
+    yield from tie_problems(model, asked.circuit, weighed)
     for projection in asked.circuit.projections:
-        name, where = projection.name, ("model", "projections", projection.name, "rule")
-        if projection.rule == "tied" and (name not in weighed or weighed[name] in starts.NAMED):
+        if projection.probed and not (asked.circuit.chain and projection.name == "Q"):
             yield (
-                where,
-                "'tied' keeps weights at an expression over others, which init must then be",
-            )
-        elif projection.rule == "tied" and (draws := starts.start(weighed[name]).draws):
-            yield (
-                where,
-                f"'tied' keeps weights at what init makes of others, but {min(draws)}() is drawn "
-                "once; expected an init without it, or rule = 'fixed'",
-            )
-        elif projection.probed and not (asked.circuit.chain and name == "Q"):
-            yield (
-                where,
+                ("model", "projections", projection.name, "rule"),
                 f"{projection.rule!r} sends noise up a chain of layers and back: expected "
                 "projections W, from every layer to the next, and Q, from every layer to the one "
                 "below",

@@ -28,6 +28,7 @@ from neurosim.networks.dynamics import (
 )
 from neurosim.networks.elementary import ELEMENTARY
 from neurosim.networks.network import Layers, Network, Weights
+from neurosim.networks.products import through
 from neurosim.networks.vocabulary import DRAWN, drawing, functions
 
 CircuitWeights = dict[str, Layers]
@@ -485,4 +486,4 @@ def _through(synapses: Synapses, weight: Array | None, sent: Array) -> Array:
         return sent
     if synapses.convolution is not None:
         return convolution.carried(synapses.convolution, weight, sent)
-    return weight @ sent if synapses.dense else weight * sent
+    return through(weight, sent) if synapses.dense else weight * sent

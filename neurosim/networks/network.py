@@ -19,6 +19,7 @@ from neurosim.functions.losses import Loss
 from neurosim.networks import convolution
 from neurosim.networks.convolution import Map
 from neurosim.networks.elementary import ELEMENTARY
+from neurosim.networks.products import through
 from neurosim.networks.wirings import TIES
 
 Layers = tuple[Array, ...]
@@ -83,7 +84,7 @@ class Network(eqx.Module):
     ) -> Float[Array, " n"]:
         """a_i = W_i h_{i-1} + b_i, shape (n_i,); of h_{i-1} what the layer sends."""
         of, W, below = self.convolution(i), weights.W[i - 1], self.sent(i - 1, below)
-        a = W @ below if of is None else convolution.up(of, W, below)
+        a = through(W, below) if of is None else convolution.up(of, W, below)
         return a + self.bias(weights, i) if weights.b else a
 
     def convolution(self, i: int) -> Convolution | None:
@@ -98,12 +99,12 @@ class Network(eqx.Module):
     def across(self, weights: Weights, i: int, below: Float[Array, " below"]) -> Float[Array, " n"]:
         """W_i times something of layer i-1 that is no activity: the transpose of `down` by W_i."""
         of, W = self.convolution(i), weights.W[i - 1]
-        return W @ below if of is None else convolution.across(of, W, below)
+        return through(W, below) if of is None else convolution.across(of, W, below)
 
     def down(self, i: int, Q: Array, above: Float[Array, " above"]) -> Float[Array, " n"]:
         """Q times something of layer i+1, on its way to layer i by weights of its own."""
         of = self.convolution(i + 1)
-        return Q @ above if of is None else convolution.down(of, Q, above)
+        return through(Q, above) if of is None else convolution.down(of, Q, above)
 
     def back(
         self,
@@ -119,7 +120,7 @@ class Network(eqx.Module):
         """
         of = self.convolution(i + 1)
         if of is None:
-            return C @ error
+            return through(C, error)
         return convolution.down(of, C, error, self.passed(weights, i, h))
 
     def passed(self, weights: Weights, i: int, h: Float[Array, " n"]) -> Map | None:

@@ -14,9 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Scalar
 
-from neurosim.circuits.chain import links
 from neurosim.circuits.populations import Projection
-from neurosim.circuits.tables import TEACHING
 from neurosim.credit import Credit
 from neurosim.credit.channel import Passage
 from neurosim.errors import InputError, arrived, asked, of_shape
@@ -25,7 +23,6 @@ from neurosim.levels.simulator import Phase
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights, Signals
 from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Layers, Network, Weights, tie
-from neurosim.networks.vocabulary import DRAWN, functions
 from neurosim.networks.wirings import WIRINGS, shared
 from neurosim.plasticity import FeedbackRule
 from neurosim.plasticity.chains import among, chain_of, layer, part_of, replaced, with_layer
@@ -34,6 +31,7 @@ from neurosim.plasticity.local import Sides
 from neurosim.plasticity.rank_one import Pair, factors, refreshed, robust_update
 from neurosim.plasticity.redrawing import Redrawing
 from neurosim.plasticity.signals import apical_delta
+from neurosim.plasticity.teaching import as_it_became, with_teaching
 
 ASSIGN = "assign(network, weights, now, label, step) -> one teaching signal a layer, as a tuple"
 PROBE = "probe(network, weights, readout, sigma, key) -> one Feedback a feedback matrix"
@@ -197,22 +195,45 @@ class ChannelLearning(eqx.Module):
         moment: Moment,
         phase: Phase,
         changed: Mapping[str, Any],
+        ids: Int[Array, " batch"] | None = None,
     ) -> CircuitWeights:
-        """What the rules make of the rest of a phase, all weights at once."""
+        """What the rules make of the signals of a phase, all weights at once.
+
+        ids: the samples' places in the data set, without which none are dropped.
+        """
         parameters = self.parameters | dict(changed)
         chain, layers = chain_of(dynamics, weights), dynamics.layers(network, readout)
-        teaching = self.teaching(network, chain, labels, layers)
+        keys = None if ids is None else self.keys(key, ids)
+        teaching = self.teaching(network, chain, labels, layers, keys)
+        taught = self.taught(network, chain, layers, teaching)
         change = nothing(chain)
         if "W" in phase.plastic:
-            signals = _with(dynamics, readout, dict(enumerate(teaching)))
+            signals = with_teaching(dynamics, readout, dict(enumerate(teaching)))
             for i in range(1, network.depth + 1):
-                made = self._forward(dynamics, network, weights, x, signals, parameters, i)
+                asked_of = dynamics, network, weights, x, signals, parameters
+                made = self._made(*asked_of, taught, i)
                 change = with_layer(change, i, tuple(moment.moves[i - 1] * d for d in made))
         if "Q" in phase.plastic:
-            taught = self.taught(network, chain, layers, teaching)
             made = self._feedback(network, chain, taught, key, moment.turn, (x, labels))
             change = change._replace(Q=made)
         return among(change, nothing(weights))
+
+    def _made(
+        self,
+        dynamics: CircuitDynamics,
+        network: Network,
+        weights: CircuitWeights,
+        x: Float[Array, "batch n_0"],
+        signals: Signals,
+        parameters: Mapping[str, Any],
+        taught: Readout,
+        i: int,
+    ) -> Layers:
+        """What the rule of W makes of layer i, whatever the channel serves."""
+        asked_of = dynamics, network, weights, x, signals, parameters
+        if i <= len(weights.get("Q", ())) and weights["Q"][i - 1].ndim == 3:
+            return self._served(*asked_of, taught.carried[i - 1], i)
+        return self._forward(*asked_of, i)
 
     def _forward(
         self,
@@ -255,7 +276,7 @@ class ChannelLearning(eqx.Module):
 
         def of_one(error: Float[Array, " batch"]) -> Float[Array, "n_i weights"]:
             teaching = jnp.broadcast_to(error[:, None], (len(x), network.sizes[i]))
-            taught = _with(dynamics, signals, {i - 1: teaching})
+            taught = with_teaching(dynamics, signals, {i - 1: teaching})
             made = undecayed._forward(*given, taught, parameters, i)
             return jnp.concatenate([made[0], *(b[:, None] for b in made[1:])], axis=1)
 
@@ -363,6 +384,17 @@ class ChannelLearning(eqx.Module):
         rates = zip(weights.Q, self.feedback_rates, steps, strict=True)
         return weights._replace(Q=tuple(q + factor * r * d for q, r, d in rates)), state
 
+    def drawn(
+        self, dynamics: CircuitDynamics, weights: CircuitWeights, key: PRNGKeyArray
+    ) -> CircuitWeights:
+        """The weights that a presentation begins with, random ones of the channel drawn anew.
+
+        key: of the first phase of the presentation.
+        """
+        if self.redrawing is None:
+            return weights
+        return weights | {"Q": self.redrawing(chain_of(dynamics, weights), key)}
+
     def keys(self, key: PRNGKeyArray, ids: Int[Array, " batch"]) -> Key[Array, " batch"] | None:
         """Of every sample, for what its channel drops; None where it drops nothing."""
         if self.passage.dropout is None:
@@ -389,22 +421,16 @@ class ChannelLearning(eqx.Module):
         """
         parameters = self.parameters | dict(changed)
         x, labels, rest, ids = shown
-        if self.redrawing is not None:
-            weights = weights | {"Q": self.redrawing(chain_of(dynamics, weights), key)}
         chain, layers = chain_of(dynamics, weights), dynamics.layers(network, rest)
         teaching = self.teaching(network, chain, labels, layers, self.keys(key, ids))
         readout = self.taught(network, chain, layers, teaching)
-        signals = _with(dynamics, rest, dict(enumerate(teaching)))
+        signals = with_teaching(dynamics, rest, dict(enumerate(teaching)))
         change, moved, states = nothing(chain), chain, list(state[0])
         for i in range(1, network.depth + 1) if "W" in plastic else ():
             if self.credit.order == "bottom-up":
-                signals = _as_it_became(dynamics, network, moved, i, x, rest, readout.teacher)
+                signals = as_it_became(dynamics, network, moved, i, x, rest, readout.teacher)
             now = among(moved, weights) if self.credit.order == "bottom-up" else weights
-            asked_of = dynamics, network, now, x, signals, parameters
-            if i <= len(chain.Q) and chain.Q[i - 1].ndim == 3:
-                made = self._served(*asked_of, readout.carried[i - 1], i)
-            else:
-                made = self._forward(*asked_of, i)
+            made = self._made(dynamics, network, now, x, signals, parameters, readout, i)
             made = tuple(moment.moves[i - 1] * d for d in made)
             change = with_layer(change, i, made)
             if self.credit.exact and i > 1:
@@ -439,43 +465,6 @@ class ChannelLearning(eqx.Module):
         W, inverse = robust_update(pair, rate * u, v, self.threshold)
         b = replaced(weights.b, i, weights.b[i - 1] + rate * change[1]) if weights.b else ()
         return Weights(replaced(weights.W, i, W), b, replaced(weights.Q, i - 1, inverse))
-
-
-def _with(dynamics: CircuitDynamics, readout: Signals, teaching: dict[int, Array]) -> Signals:
-    """What rules look at, with the teaching of layers, counted from 0."""
-    chain = links(dynamics.circuit) or ()
-    brought = {
-        f"{dynamics.circuit.place(chain[k].group)}.{TEACHING}": signal
-        for k, signal in teaching.items()
-    }
-    return readout._replace(of=readout.of | brought)
-
-
-def _as_it_became(
-    dynamics: CircuitDynamics,
-    network: Network,
-    weights: Weights,
-    i: int,
-    x: Float[Array, "batch n_0"],
-    readout: Signals,
-    teacher: Layers,
-) -> Signals:
-    """What the rule of layer i looks at when the layers below have moved: the way to its old
-    target from what they send now."""
-    below, found = x, dict(readout.of)
-    synapses = dynamics.circuit.projection["W"].synapses
-    for k, link in enumerate((links(dynamics.circuit) or ())[:i], start=1):
-        place = dynamics.circuit.place(link.group)
-        a = jax.vmap(network.potential, (None, None, 0))(weights, k, below)
-        mean = network.s(k, a)
-        drawn = found.get(f"{place}.{DRAWN}")
-        called = functions(dynamics.circuit, network, link.group, drawn)
-        below = called["s"](a)
-        found |= {f"{place}.{link.potential}": a, f"{place}.{link.rate}": below}
-        sent = {s.sent for s in synapses if s.pre == link.group} | {link.sent}  # by any name
-        found |= dict.fromkeys((f"{place}.{name}" for name in sent), network.sent(k, below))
-    signals = readout._replace(of=found)
-    return _with(dynamics, signals, {i - 1: teacher[i - 1] - mean})
 
 
 def _refresh(

@@ -112,7 +112,7 @@ class LocalLearning(eqx.Module):
         parameters = self.parameters | dict(changed)
         change = nothing(weights)
         for projection in self.circuit.projections:
-            if projection.name not in phase.plastic or projection.rule == "tied":
+            if projection.name not in phase.plastic:
                 continue
             given = x, readout, before, weights, parameters
             sides = Sides(dynamics, network, projection, *given)
@@ -132,7 +132,30 @@ class LocalLearning(eqx.Module):
             if projection.bias:
                 of = zip(projection.synapses, weights["b"], strict=True)
                 change["b"] = tuple(sides.bias(synapses, b) for synapses, b in of)
-        return change
+        return self._handed(change, weights, phase)
+
+    def _handed(
+        self, change: CircuitWeights, weights: CircuitWeights, phase: Phase
+    ) -> CircuitWeights:
+        """Changes with what weights that are tied would learn, handed to those they are made of.
+
+        By the chain rule: through the transpose of the derivative of what they are made by.
+        """
+        handed, learn = dict(change), {name for name, _ in self.tied if name in phase.plastic}
+        for name, begin in reversed(self.tied):
+            if name not in learn:
+                continue
+
+            def made(of: CircuitWeights, name: str = name, begin: Start = begin) -> Layers:
+                return self._tied(name, begin, weights | of)
+
+            others = {other: weights[other] for other in begin.projections}
+            (given,) = jax.vjp(made, others)[1](handed[name])
+            for other, parts in given.items():
+                handed[other] = tuple(map(jnp.add, handed[other], parts))
+            learn |= set(others)
+            handed[name] = nothing(handed)[name]
+        return handed
 
     def _probed(
         self,
@@ -261,13 +284,16 @@ class LocalLearning(eqx.Module):
             for name, arrays in weights.items()
         }
         for name, begin in self.tied:
-            projection = self.circuit.projection[name]
-            given = self.parameters | {"L": self.circuit.depth}
-            found[name] = tuple(
-                begin.value(self.circuit, s.number, found, given, MATRICES)
-                for s in projection.synapses
-            )
+            found[name] = self._tied(name, begin, found)
         return found
+
+    def _tied(self, name: str, begin: Start, weights: CircuitWeights) -> Layers:
+        """What the weights of a projection are, as an expression over those of others."""
+        given = self.parameters | {"L": self.circuit.depth}
+        return tuple(
+            begin.value(self.circuit, s.number, weights, given, MATRICES)
+            for s in self.circuit.projection[name].synapses
+        )
 
     def begin(self, weights: CircuitWeights) -> dict[str, Any]:
         """The optimisers' state at the start of a stage."""

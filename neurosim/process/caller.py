@@ -57,14 +57,14 @@ def standard_error() -> Iterator[Any]:
             own.close()
 
 
-def option(name: str, value: str = "") -> str:
+def option(name: str, value: object = "") -> str:
     """How whoever calls gives an option: `--force` or `force=True`, `--out a.h5` or `out='a.h5'`.
 
     FILE stands for any file.
     """
     if is_command_line():
         return f"--{name} {value}".rstrip()
-    if not value:
+    if value == "":
         return f"{name}=True"
     return f"{name}={value if value == 'FILE' else repr(value)}"
 

@@ -8,13 +8,17 @@ have become too many. Those still in use are found on disk again (`neurosim.runs
 
 import ctypes
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import cache, wraps
+from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
+
+from neurosim.process import devices
+from neurosim.process.sharing import placed, shared_out
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,7 +34,23 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
 
     Whatever else stands in the arguments must be hashable, and what is returned hold arrays only.
     """
+    return _as_programs(function, None)
 
+
+def compiled_by_seed(
+    whole: Callable[[Mapping[str, Any]], Collection[str]],
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """The same of a function of many seeds, which are dealt out where devices share them.
+
+    whole: of the arguments, by their names, those that every device needs whole. Seeds are the
+    first axis of all arrays in the others, and of all that is returned.
+    """
+    return lambda function: _as_programs(function, whole)
+
+
+def _as_programs(
+    function: Callable[P, T], whole: Callable[[Mapping[str, Any]], Collection[str]] | None
+) -> Callable[P, T]:
     @wraps(function)
     def call(*args: P.args, **more: P.kwargs) -> T:
         arrays, others = eqx.partition((args, more), eqx.is_array)
@@ -38,13 +58,19 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
         shapes = tuple((a.shape, str(a.dtype)) for a in jax.tree.leaves(arrays))
         inside = any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(arrays))
         setting = jax.config.read("jax_enable_x64"), inside
-        key = function, tuple(leaves), structure, shapes, setting
+        sharing, by_seed = (), None
+        if whole is not None and not inside and (sharing := devices.sharing()):
+            given = signature(function).bind(*args, **more).arguments
+            by_seed = _by_seed(args, more, given, whole(given))
+            arrays = placed(arrays, by_seed, sharing)
+        key = function, tuple(leaves), structure, shapes, setting, sharing
         if key not in _programs:
 
-            def program(arrays: Any) -> T:
+            def alone(arrays: Any) -> T:
                 args, more = eqx.combine(arrays, others)
                 return function(*args, **more)
 
+            program = shared_out(alone, by_seed, sharing) if sharing else alone
             program.__name__ = program.__qualname__ = getattr(function, "__name__", "program")
             if len(_programs) >= KEPT:
                 forget()
@@ -54,6 +80,14 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
         return _programs[key](arrays)
 
     return call
+
+
+def _by_seed(
+    args: tuple, more: dict[str, Any], given: Mapping[str, Any], whole: Collection[str]
+) -> tuple[tuple, dict[str, bool]]:
+    """Of every argument, as they are given, whether its arrays have seeds first."""
+    names = list(given)[: len(args)]
+    return tuple(name not in whole for name in names), {name: name not in whole for name in more}
 
 
 @cache

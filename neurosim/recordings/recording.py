@@ -1,7 +1,6 @@
 """Recording a cell: its sweeps integrated, measured, and written to a trace."""
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from neurosim.circuits.lone_cells import LoneCell
 from neurosim.errors import DivergedError, InputError
 from neurosim.process import devices
 from neurosim.recordings import measures, synapses
+from neurosim.recordings.keeping import Keeping, keeping, refuse_begun
 from neurosim.recordings.measures import (
     OF_CELL,
     OF_POTENTIAL,
@@ -31,9 +31,10 @@ from neurosim.recordings.provenance import provenance
 from neurosim.runs import programs
 from neurosim.specs import CellProtocolSpec
 from neurosim.stimuli import Stimulus
+from neurosim.traces.checkpoint import Checkpoint
 from neurosim.traces.layout import Axis, Variable
 from neurosim.traces.naming import placed
-from neurosim.traces.writer import TraceWriter, refuse_existing
+from neurosim.traces.writer import Status, TraceWriter
 from neurosim.units import format_time, shown_in, size_of, steps
 
 FEW = 6
@@ -96,7 +97,8 @@ def record(
     out: str | Path | None = None,
     force: bool = False,
 ) -> Recording | synapses.SynapticRecording:
-    """Record a cell, or several with the synapses between them, and write all to a trace at once.
+    """Record a cell, or several with the synapses between them, and write all to a trace in the
+    end. What is computed is kept on the way, so that `resume` goes on after a kill.
 
     protocol: a path, or the bare name of a shipped protocol of cells, with overrides by dotted
     key, such as {"model.use": "adex"}. out: the trace, `outputs/<protocol>-<neuron>.h5` if not
@@ -106,8 +108,8 @@ def record(
         InputError: the protocol is impossible, or of a network; the trace exists or cannot be
             there; nothing was computed.
         DivergedError: a cell left the finite numbers; nothing was written.
+        StoppedError: SIGTERM came, as `run` has it; the trace holds all up to there.
     """
-    began = time.perf_counter()
     if not isinstance(protocol, CellProtocol | SynapticProtocol):
         loaded = load(protocol, overrides)
         if not isinstance(loaded, CellProtocol | SynapticProtocol):
@@ -116,25 +118,58 @@ def record(
             )
         protocol = loaded
     if isinstance(protocol, SynapticProtocol):
-        return synapses.record(protocol, out, force)
-    spec = protocol.spec
-    path = trace_path(spec, out)
-    refuse_existing(path, force)
+        path = synapses.trace_path(protocol.spec, out)
+    else:
+        path = trace_path(protocol.spec, out)
+    refuse_begun(path, force)
+    return taken(protocol, path, overwrite=force)
+
+
+def taken(
+    protocol: CellProtocol | SynapticProtocol,
+    path: Path,
+    saved: Checkpoint | None = None,
+    overwrite: bool = True,
+) -> Recording | synapses.SynapticRecording:
+    """A recording from its beginning, or from where it was left.
+
+    Raises:
+        DivergedError, StoppedError: as `record` does.
+    """
+    with keeping(protocol, level_of(protocol), path, saved) as keep:
+        if isinstance(protocol, SynapticProtocol):
+            return synapses.record(protocol, keep, overwrite)
+        return _of_cell(protocol, keep, overwrite)
+
+
+def level_of(protocol: CellProtocol | SynapticProtocol) -> str:
+    """At which level it is computed."""
+    if isinstance(protocol, SynapticProtocol):
+        return synapses.LEVEL
+    return "spiking" if protocol.stepped else "rate"
+
+
+def _of_cell(protocol: CellProtocol, keep: Keeping, overwrite: bool) -> Recording:
+    spec, path = protocol.spec, keep.path
     stimuli, cell = protocol.stimuli(), protocol.cell
     every = spec.record.every or spec.dt
     times = np.arange(steps(spec.duration, every) + 1) * every
     wanted = tuple(dict.fromkeys(spec.record.variables or (*cell.states, cell.readout)))
     seen = [k for k in range(protocol.cells) if k % spec.copies < spec.record.copies]
     looked = tuple(dict.fromkeys((*wanted, cell.readout)))
-    values, spikes = _moved(protocol, stimuli, times, looked, seen)
-    _check_finite(protocol, values, times)
-    taken = _measured(protocol, stimuli, times, values[cell.readout], spikes)
+    values, spikes = _moved(protocol, stimuli, times, looked, seen, keep)
+    found = None
+    if not keep.stopped:
+        _check_finite(protocol, values, times)
+        found = _measured(protocol, stimuli, times, values[cell.readout], spikes)
     amounts = [given(times[:, None], np.asarray(seen), np).T for given in stimuli]
-    contents = _Contents(protocol, stimuli, times, wanted, taken)
-    wall = time.perf_counter() - began
-    omitted = taken.omitted if taken else {}
-    done = Recording(path, spec, *contents.summary, contents.units, omitted, wall)
-    _write(done, protocol, contents, values, amounts, spikes, force)
+    contents = _Contents(protocol, stimuli, times, wanted, found)
+    omitted = found.omitted if found else {}
+    done = Recording(path, spec, *contents.summary, contents.units, omitted, keep.wall_s)
+    status: Status = "interrupted" if keep.stopped else "complete"
+    _write(done, protocol, contents, values, amounts, spikes, overwrite, status)
+    if keep.stopped:
+        raise keep.stop(times, values[cell.readout])
     return done
 
 
@@ -156,20 +191,21 @@ def _moved(
     times: np.ndarray,
     wanted: tuple[str, ...],
     seen: list[int],
+    keep: Keeping,
 ) -> tuple[dict[str, np.ndarray], Spikes]:
     """The wanted quantities (cells seen, moments), and the spikes of all cells."""
     spec, cell = protocol.spec, protocol.cell
     if protocol.stepped:
         from neurosim.levels.spiking import cells as spiking
 
-        more = spec.dt, times, wanted, seen, spec.seed, spec.target
+        more = spec.dt, times, wanted, seen, spec.seed, spec.target, keep
         found, spikes = spiking.record(cell, stimuli, protocol.cells, *more)
         return {name: a.T for name, a in found.items()}, spikes
     from neurosim.levels import cells
 
     fine = np.arange(steps(spec.duration, spec.dt) + 1) * spec.dt
     with programs.kept(), devices.numbers(True):
-        found, spikes = cells.record(cell, stimuli, protocol.cells, fine, wanted)
+        found, spikes = cells.record(cell, stimuli, protocol.cells, fine, wanted, keep)
     stride = round((times[1] - times[0]) / spec.dt) if len(times) > 1 else 1
     return {name: a[::stride].T[seen] for name, a in found.items()}, spikes
 
@@ -340,17 +376,17 @@ def _write(
     values: Mapping[str, np.ndarray],
     amounts: list[np.ndarray],
     spikes: Spikes,
-    force: bool,
+    overwrite: bool,
+    status: Status,
 ) -> None:
     spec, cell = protocol.spec, protocol.cell
-    level = "spiking" if protocol.stepped else "rate"
-    attributes, texts = provenance(protocol, level, f"{spec.name}, {spec.model.name}")
+    attributes, texts = provenance(protocol, level_of(protocol), f"{spec.name}, {spec.model.name}")
     attributes |= {"model": spec.model.name, "readout": cell.readout}
     copies: dict[str, str | int] = {"copies": spec.copies, "layout": "node = sweep * copies + copy"}
     populations = {spec.model.name: copies} if cell.cell.firing is not None else {}
     shape = (protocol.sweeps, spec.record.copies, -1)
     with TraceWriter(
-        done.path, contents.axes, contents.variables, attributes, texts, force, populations
+        done.path, contents.axes, contents.variables, attributes, texts, overwrite, populations
     ) as writer:
         for name in contents.wanted:
             shown = values[name].reshape(shape) / contents.shown[name][1]
@@ -366,7 +402,7 @@ def _write(
             writer.write(f"parameters/{name}", slice(0, spec.copies), drawn)
         if populations:
             writer.append_spikes(spec.model.name, spikes[0] * 1e3, spikes[1])
-        writer.close("complete", {"summary": json.dumps(done.summary)})
+        writer.close(status, {"summary": json.dumps(done.summary)})
 
 
 def in_words(done: Recording, figures: list[str], width: int) -> str:

@@ -1,7 +1,6 @@
 """Recording cells and the synapses between them: computed, measured, and written to a trace."""
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,14 @@ from neurosim import wording
 from neurosim.building.synapses import SynapticProtocol
 from neurosim.circuits.synapses import WEIGHT, side
 from neurosim.errors import DivergedError
+from neurosim.recordings.keeping import Keeping
 from neurosim.recordings.measures import plain
 from neurosim.recordings.populations import UNITS, in_bins
 from neurosim.recordings.provenance import provenance
 from neurosim.specs import SynapticProtocolSpec
 from neurosim.traces.layout import Axis, Variable
 from neurosim.traces.naming import placed
-from neurosim.traces.writer import TraceWriter, refuse_existing
+from neurosim.traces.writer import Status, TraceWriter
 from neurosim.units import format_time, shown_in, size_of, steps
 
 if TYPE_CHECKING:
@@ -98,24 +98,17 @@ def trace_path(spec: SynapticProtocolSpec, out: str | Path | None) -> Path:
     return placed(out or Path("outputs") / f"{spec.name}.h5")
 
 
-def record(
-    protocol: SynapticProtocol, out: str | Path | None = None, force: bool = False
-) -> SynapticRecording:
-    """Record cells and synapses, and write all of it to a trace at once.
-
-    out: the trace, `outputs/<protocol>.h5` if not given. force: overwrite.
+def record(protocol: SynapticProtocol, keep: Keeping, overwrite: bool) -> SynapticRecording:
+    """Record cells and synapses, and write all of it to a trace in the end.
 
     Raises:
-        InputError: the trace exists or cannot be there; nothing was computed.
         DivergedError: something left the finite numbers; nothing was written.
+        StoppedError: a signal stopped it; the trace holds all up to there.
     """
     from neurosim.levels.spiking.synapses import Course  # which imports Brian2
     from neurosim.levels.spiking.synapses import record as computed
 
-    began = time.perf_counter()
     spec = protocol.spec
-    path = trace_path(spec, out)
-    refuse_existing(path, force)
     contents = _Contents(protocol)
     every = spec.record.every or spec.dt
     times = np.arange(steps(spec.duration, every) + 1) * every
@@ -127,12 +120,16 @@ def record(
         course,
         contents.seen,
         contents.whole,
+        keep,
     )
-    _check_finite(protocol, found, times)
-    contents.take(found, times)
-    wall = time.perf_counter() - began
-    done = SynapticRecording(path, spec, *contents.summary, contents.units, wall)
-    contents.write(done, found, force)
+    if not keep.stopped:
+        _check_finite(protocol, found, times)
+        contents.measure(found)
+    contents.lay_out(times)
+    done = SynapticRecording(keep.path, spec, *contents.summary, contents.units, keep.wall_s)
+    contents.write(done, found, overwrite, "interrupted" if keep.stopped else "complete")
+    if keep.stopped:
+        raise keep.stop(times, np.concatenate([*found.recorded.values(), 0 * times[None]]))
     return done
 
 
@@ -215,8 +212,8 @@ class _Contents:
 
     # --- what is measured
 
-    def take(self, found: "Found", times: np.ndarray) -> None:
-        """Measure, and lay out what will be written."""
+    def measure(self, found: "Found") -> None:
+        """What the whole of it shows."""
         protocol = self._protocol
         spec, wired, sweeps = protocol.spec, protocol.wired, protocol.sweeps
         for name, (at, who) in found.spikes.items():
@@ -245,7 +242,6 @@ class _Contents:
                     value = value - self._mean(what, found.before)
                 self._curve[what] = value
                 self.units[what] = shown_in(self._dimension(what))[0]
-        self._lay_out(times)
 
     def _mean(self, what: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """Over all cells or synapses of every sweep."""
@@ -265,7 +261,8 @@ class _Contents:
 
     # --- what is written
 
-    def _lay_out(self, times: np.ndarray) -> None:
+    def lay_out(self, times: np.ndarray) -> None:
+        """What will be written, once it is measured."""
         spec, wired = self._protocol.spec, self._protocol.wired
         names = spec.sweeps or [str(k) for k in range(self._protocol.sweeps)]
         axes = {"/": [Axis("sweep", np.array(names, "U"), description="sweeps of the protocol")]}
@@ -344,14 +341,16 @@ class _Contents:
         left = f"d{name}/dt" if name in cell.states else name
         return f"{left} = {cell.cell.right(name).text}"
 
-    def write(self, done: SynapticRecording, found: "Found", force: bool) -> None:
+    def write(
+        self, done: SynapticRecording, found: "Found", overwrite: bool, status: Status
+    ) -> None:
         """Write all of it to a trace."""
         protocol, spec = self._protocol, self._protocol.spec
         sweeps = protocol.sweeps
         attributes, texts = provenance(protocol, LEVEL, spec.name)
         every = slice(0, sweeps)
         with TraceWriter(
-            done.path, self._axes, self._variables, attributes, texts, force, self._populations
+            done.path, self._axes, self._variables, attributes, texts, overwrite, self._populations
         ) as writer:
             for what, values in found.recorded.items():
                 size = shown_in(self._dimension(what))[1]
@@ -375,7 +374,7 @@ class _Contents:
             for name in self._populations:
                 at, who = found.spikes[name]
                 writer.append_spikes(name, at * 1e3, who)
-            writer.close("complete", {"summary": json.dumps(done.summary)})
+            writer.close(status, {"summary": json.dumps(done.summary)})
 
 
 def in_words(done: SynapticRecording, figures: list[str], width: int) -> str:

@@ -9,6 +9,7 @@ from neurosim.building.loading import Protocol
 from neurosim.circuits.cells import Cell
 from neurosim.circuits.methods import Methods, methods
 from neurosim.circuits.populations import Projection
+from neurosim.circuits.starts import start
 from neurosim.credit import named
 from neurosim.models import circuitry
 from neurosim.models.channels import options
@@ -30,8 +31,9 @@ def outline(spec: ProtocolSpec) -> Outline:
     cells that spike by themselves, None of others. `projections`: their `wire`, whether they are
     `dense`, the `shapes` of their weights (post, pre), or of a kernel, None without weights, where
     they start (`init`, `gain`), their `convolution` between layers of maps (`kernel`, `pool` and
-    `stride`) or None, their `rule`: `post` and `pre`, a `name`, or None, what it has `remembered`
-    by the name in the rule, its `rate`, `decay` and `limit`, and whether there is a `bias`.
+    `stride`) or None, their `rule`: `post` and `pre`, a `name`, or None, the projections that it is
+    `learned_by` where these weights are made of theirs, what it has `remembered` by the name in the
+    rule, its `rate`, `decay` and `limit`, and whether there is a `bias`.
     `credit`: its `name`, the same of its feedback weights and what is asked of its channel; None
     where rules alone teach.
     `phases`: what each is `teaching`, which projections are `plastic`, which `parameters` it
@@ -107,8 +109,12 @@ def _credit(model: ModelSpec) -> dict[str, Any] | None:
 def _projection(model: ModelSpec, projection: Projection) -> dict[str, Any]:
     made, given = circuitry.circuit(model), model.projections[projection.name]
     rule: dict[str, str] | None = None
+    learned_by: list[str] = []
     if projection.post is not None and projection.pre is not None:
         rule = {"post": projection.post.text, "pre": projection.pre.text}
+        if projection.rule == "tied":
+            begin = start(circuitry.begins(model, projection.name))
+            learned_by = list(dict.fromkeys(begin.projections))
     elif projection.learns:
         rule = {"name": describe(projection.rule)}
     shapes = [list(made.weights(s)) for s in projection.synapses]
@@ -123,6 +129,7 @@ def _projection(model: ModelSpec, projection: Projection) -> dict[str, Any]:
         "init": circuitry.begins(model, projection.name) if projection.weighed else None,
         "gain": given.gain,
         "rule": rule,
+        "learned_by": learned_by,
         "remembered": {name: recalled._asdict() for name, recalled in projection.remembered},
         "rate": given.model_dump(mode="json")["rate"],
         "decay": given.decay,
@@ -209,7 +216,10 @@ def _reaching(projection: Mapping[str, Any]) -> Iterator[str]:
         return
     says = f"rule {rule['name']}" if "name" in rule else f"post {rule['post']}; pre {rule['pre']}"
     rate = projection["rate"]
-    says += f"; rate {wording.listed(rate) if isinstance(rate, list) else rate}"
+    if projection["learned_by"]:
+        says += f"; learned by {wording.listed(projection['learned_by'])}, which they follow"
+    else:
+        says += f"; rate {wording.listed(rate) if isinstance(rate, list) else rate}"
     says += f"; decay {projection['decay']:g}" if projection["decay"] else ""
     says += "" if projection["limit"] is None else f"; at most {projection['limit']:g}"
     yield says + ("; biases learn along" if projection["bias"] else "")
@@ -272,7 +282,7 @@ def latex(protocol: Protocol) -> str:
 def _transfer(given: Any) -> tuple[str | None, float | None]:
     if not isinstance(given, ActivationSpec):
         return None, None
-    return given.name, given.slope
+    return given.name, given.number
 
 
 def _unit(protocol: Protocol, key: tuple[str, ...]) -> str | None:

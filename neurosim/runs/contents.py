@@ -8,9 +8,10 @@ import numpy as np
 
 from neurosim.building import ingredients
 from neurosim.credit import named
-from neurosim.levels.spiking.calibration import currents
+from neurosim.levels.spiking.neurons import PYRAMIDAL
 from neurosim.models import circuitry
 from neurosim.places import layer_of, spelled
+from neurosim.runs import calibration
 from neurosim.runs.arrays import ends, weights
 from neurosim.runs.instants import phase_times
 from neurosim.runs.meanings import MEANINGS, described
@@ -162,9 +163,10 @@ class Contents:
 
     @property
     def calibrated(self) -> bool:
-        """Whether the neurons have an f–I curve."""
+        """Whether the neurons have curves by which they are calibrated."""
         ensembles = circuitry.circuit(self.spec.model).ensembles
-        return self.neurons is not None and self.neurons.kind == "lif" and bool(ensembles)
+        kinds = ("lif", PYRAMIDAL)
+        return self.neurons is not None and self.neurons.kind in kinds and bool(ensembles)
 
     @property
     def bytes(self) -> int:
@@ -212,9 +214,7 @@ class Contents:
         }
         if self.calibrated:
             assert self.neurons is not None
-            axes["calibration"] = [
-                Axis("current", currents(self.neurons), "1", "current into a neuron, threshold 1")
-            ]
+            axes["calibration"] = calibration.axes(self.neurons)
         if self.diagnosed:
             axes["metrics"].append(Axis("layer", depth, None, "layer, 1 first"))
         if not plan.recorded:
@@ -290,8 +290,8 @@ class Contents:
                 for name in self.plastic
             ],
             *(
-                [Variable("calibration/rate", ("current",), "Hz", "firing rate: the f–I curve")]
-                if self.calibrated
+                calibration.variables(self.neurons)
+                if self.neurons is not None and self.calibrated
                 else []
             ),
         ]  # fmt: skip

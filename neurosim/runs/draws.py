@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from neurosim.building import ingredients
-from neurosim.building.consistency import misfits
 from neurosim.building.loading import Protocol
+from neurosim.building.samples import draw, refuse
 from neurosim.errors import InputError, NeurosimWarning
 from neurosim.runs.contents import Plan
-from neurosim.seeds import host_stream
 from neurosim.specs import ProtocolSpec
 from neurosim.specs.toml import split_key
 from neurosim.tasks.data import Data
@@ -30,43 +29,9 @@ def data(protocol: Protocol, seeds: list[int]) -> tuple[bool, list[Data]]:
     Raises:
         InputError: the task refuses its parameters, or does not fit the model.
     """
-    shared, drawn = samples(protocol, seeds)
-    refuse_misfit(protocol, drawn[0])
+    shared, drawn = draw(protocol, seeds)
+    refuse(protocol, drawn[0])
     return shared, drawn
-
-
-def samples(protocol: Protocol, seeds: list[int]) -> tuple[bool, list[Data]]:
-    """The same, whatever the model is.
-
-    Raises:
-        InputError: the task refuses its parameters.
-    """
-    spec = protocol.spec
-    with protocol.placing("task", spec.task.get("name") if isinstance(spec.task, dict) else None):
-        task = ingredients.task(spec, protocol.folder)
-        if task.shared:
-            drawn = [task.draw(host_stream(0, "task"))] * len(seeds)
-        else:
-            drawn = [task.draw(host_stream(seed, "task")) for seed in seeds]
-    return task.shared, drawn
-
-
-def refuse_misfit(protocol: Protocol, first: Data) -> None:
-    """Refuse data that the model or the batch of the protocol cannot have."""
-    spec = protocol.spec
-    found = misfits(spec.model, first.inputs, first.outputs)
-    wrong = [f"{protocol.where(key)}: {what}" for key, what in found]
-    if spec.batch > len(first.x_train):
-        wrong.append(
-            f"{protocol.where(('batch',))}: {spec.batch} samples a batch, but the task has only "
-            f"{len(first.x_train)} to train on"
-        )
-    if spec.model.loss == "cross-entropy" and not first.classes:
-        wrong.append(
-            f"{protocol.where(('model', 'loss'))}: the cross-entropy needs a task of classes"
-        )
-    if wrong:
-        raise InputError(wrong)
 
 
 def weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Iterator[Any]:

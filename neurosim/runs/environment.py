@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 
+from neurosim.process import devices
 from neurosim.tasks.data import Data
 from neurosim.traces.ledger import crc
 
@@ -53,6 +54,7 @@ def environment(level: str) -> dict[str, str]:
     Settings of JAX are not among it: `devices.numbers` fixes those that decide numbers.
     """
     (device,) = jax.numpy.zeros(()).devices()
+    shared = devices.sharing()
     return {
         "neurosim": version("neurosim"),
         "commit": commit(),
@@ -61,7 +63,7 @@ def environment(level: str) -> dict[str, str]:
         "processor": processor(),
         "cores": str(cores()),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-    }
+    } | ({"devices": str(len(shared))} if shared else {})
 
 
 def processor() -> str:

@@ -12,8 +12,11 @@ import numpy as np
 from neurosim.building import assembly
 from neurosim.building.continuing import started
 from neurosim.building.loading import Protocol, resolve
-from neurosim.process import devices
+from neurosim.errors import InputError
+from neurosim.plain import plain
+from neurosim.process import caller, devices
 from neurosim.process.progression import Progress, shown
+from neurosim.process.sharing import placed
 from neurosim.process.stopping import delivering
 from neurosim.runs import draws, programs
 from neurosim.runs.contents import Contents
@@ -24,6 +27,7 @@ from neurosim.runs.recorder import Recorder
 from neurosim.runs.results import Run
 from neurosim.specs import ProtocolSpec
 from neurosim.tasks.data import Data
+from neurosim.wording import plural
 
 
 def run(
@@ -36,6 +40,7 @@ def run(
     out: str | Path | None = None,
     force: bool = False,
     device: str | None = None,
+    devices: int = 1,
     progress: bool | Callable[[Progress], None] | None = None,
 ) -> Run:
     """Run a protocol and write its trace.
@@ -46,6 +51,7 @@ def run(
     whose weights the run starts, `run.h5`, or `run.h5@12` for those of a recorded presentation, or
     another file of weights; all else is the protocol's. out: the trace file,
     `outputs/<protocol>-<level>.h5` if not given. force: overwrite. device: `cpu` or `gpu`.
+    devices: how many of them share the seeds of an ensemble; a processor can pass for several.
     progress: whether to show how far it is on standard error, in a notebook in its cell; by default
     on a terminal and in a notebook only. Or what is told after every chunk instead.
 
@@ -62,7 +68,7 @@ def run(
     with (
         delivering() as request,
         shown(progress, protocol.spec.name) as display,
-        computing(protocol.spec, device),
+        computing(protocol.spec, device, sharing(protocol.spec, chosen, devices)),
     ):
         samples, drawn = prepare(protocol, chosen)
         draws.warn_of(protocol, drawn[0])
@@ -75,10 +81,32 @@ def run(
             """The trace, with what is known before the first presentation."""
             recorder = Recorder.create(path, protocol, contents, about, weights, force)
             if curve is not None:
-                recorder.calibration(curve.rate)
+                recorder.calibration(curve)
             return recorder
 
         return loop.run(loop.start(), begin, request)
+
+
+def sharing(spec: ProtocolSpec, seeds: list[int], count: int) -> int:
+    """How many devices share the seeds of a run.
+
+    Raises:
+        InputError: so many cannot.
+    """
+    count = plain(count)
+    given = caller.option("devices", count)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise InputError(f"{given}: expected a whole number of at least 1")
+    if count > 1 and spec.level == "spiking":
+        raise InputError(
+            f"{given}: spiking networks run in Brian2, on one processor; expected 1 at this level"
+        )
+    if count > len(seeds):
+        raise InputError(
+            f"{given}: devices share the seeds of a run, which has {plural(len(seeds), 'seed')}; "
+            "expected at most as many, or more seeds"
+        )
+    return count
 
 
 def initial_weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Any:
@@ -87,15 +115,17 @@ def initial_weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> 
 
 
 @contextmanager
-def computing(spec: ProtocolSpec, device: str | None) -> Iterator[None]:
+def computing(spec: ProtocolSpec, device: str | None, count: int = 1) -> Iterator[None]:
     """In which JAX computes in the protocol's precision, on a device (`cpu`, `gpu` or its choice).
 
+    count: of devices that share the seeds.
     What it compiles is kept for the next process.
 
     Raises:
         InputError: JAX cannot compute there (see `devices.on`), or its memory is too small.
     """
-    with programs.kept(), devices.numbers(spec.precision == "float64"), devices.on(device):
+    precision = devices.numbers(spec.precision == "float64")
+    with programs.kept(), precision, devices.on(device, count):
         try:
             with draws.fitting(spec):
                 yield
@@ -113,7 +143,9 @@ def prepare(protocol: Protocol, seeds: list[int]) -> tuple[Samples, list[Data]]:
     def place(name: str) -> jax.Array:
         arrays = [getattr(d, name) for d in drawn]
         stacked = arrays[0] if shared else np.stack(arrays)
-        return jnp.asarray(stacked, jnp.result_type(float))
+        array = jnp.asarray(stacked, jnp.result_type(float))
+        several = devices.sharing()
+        return placed(array, not shared, several) if several else array
 
     samples = Samples(
         (place("x_train"), place("y_train")),

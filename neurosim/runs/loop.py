@@ -452,8 +452,9 @@ class Loop:
             found = divergence.Place(words, phases[-1].teaching, 0)
         engine, axis = self.engines[stage], self.samples.axis
         sample = ids[s, found.sample]
-        x, y = (a[sample] if axis is None else a[s, sample] for a in self.samples.train)
-        now = jax.tree.map(lambda a: a[s], states.weights)
+        shown = (sample,) if axis is None else (s, sample)
+        x, y = (jnp.asarray(np.asarray(a[shown])) for a in self.samples.train)
+        now = jax.tree.map(lambda a: jnp.asarray(np.asarray(a[s])), states.weights)
         cause = divergence.stability(
             self.spec, engine.dynamics, engine.network, now, x, y, found.teaching
         )

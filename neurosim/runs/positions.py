@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
+from neurosim.building.loaded import Loaded
 from neurosim.building.loading import Protocol
 from neurosim.errors import InputError
 from neurosim.levels.simulator import RunState
@@ -47,6 +48,11 @@ def origin(protocol: Protocol, seeds: list[int], data: int) -> dict[str, Any]:
 
     data: the fingerprint of its data.
     """
+    return beginning(protocol, protocol.spec.level) | {"seeds": seeds, "data": data}
+
+
+def beginning(protocol: Loaded[Any], level: str) -> dict[str, Any]:
+    """What began: a protocol at a level, in the surroundings of now."""
     sources = protocol.sources.sources
     overrides: Any = dict(protocol.overrides)
     try:
@@ -58,9 +64,7 @@ def origin(protocol: Protocol, seeds: list[int], data: int) -> dict[str, Any]:
         "file": str(sources[0].document.path.absolute()) if sources else None,
         "folder": str(protocol.folder.absolute()),
         "overrides": overrides,
-        "seeds": seeds,
-        "data": data,
-        "environment": environment(protocol.spec.level),
+        "environment": environment(level),
     }
 
 

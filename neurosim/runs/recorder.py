@@ -12,6 +12,9 @@ import numpy as np
 
 from neurosim.building.loading import Protocol
 from neurosim.levels.simulator import Examined, Metrics
+from neurosim.levels.spiking.calibration import Curve
+from neurosim.levels.spiking.pyramids import Calibration
+from neurosim.runs.calibration import arrays
 from neurosim.runs.contents import MS, Contents
 from neurosim.runs.environment import commit, versions
 from neurosim.traces.ledger import Ledger
@@ -138,9 +141,10 @@ class Recorder:
         ):
             self.writer.write(f"{group}/{name}", row, self._own(array))
 
-    def calibration(self, rate: np.ndarray) -> None:
-        """The f–I curve of the neurons (Hz)."""
-        self.writer.write("calibration/rate", slice(0, len(rate)), rate)
+    def calibration(self, curves: Curve | Calibration) -> None:
+        """The curves of the neurons."""
+        for name, values in arrays(curves).items():
+            self.writer.write(f"calibration/{name}", slice(0, len(values)), values)
 
     def diverged(self, s: int, presentation: int) -> None:
         """Seed number s left the bounds in a presentation."""

@@ -15,7 +15,7 @@ from neurosim.process.progression import Progress, shown
 from neurosim.process.stopping import delivering
 from neurosim.runs.contents import Contents
 from neurosim.runs.environment import environment, fingerprint
-from neurosim.runs.launch import computing, initial_weights, prepare
+from neurosim.runs.launch import computing, initial_weights, prepare, sharing
 from neurosim.runs.loop import Loop, Setting
 from neurosim.runs.positions import Position, load, position_from
 from neurosim.runs.recorder import Recorder
@@ -36,6 +36,7 @@ def resume(
     *,
     force: bool = False,
     device: str | None = None,
+    devices: int | None = None,
     progress: bool | Callable[[Progress], None] | None = None,
 ) -> Run:
     """Go on with the run whose trace is `path`; the result is that of a run without a break.
@@ -43,7 +44,7 @@ def resume(
     protocol: what it runs, where its file is not enough because a script gave it objects. force: go
     on although the protocol, its model or data, a version or the machine is another, of which the
     trace takes note; and though another host wrote it, which only you know does so no more.
-    device, progress: as in `run`.
+    device, progress: as in `run`. devices: so too, but as many as it began with if not given.
 
     Raises:
         InputError: it is complete, still running, damaged or has no checkpoint; or something is no
@@ -57,19 +58,20 @@ def resume(
     saved = load(path)
     origin: Mapping[str, Any] = saved.about["origin"]
     current = protocol or _protocol(path, origin)
+    count = int(origin["environment"].get("devices", 1)) if devices is None else devices
     with (
         delivering() as request,
         shown(progress, current.spec.name) as display,
-        computing(current.spec, device),
+        computing(current.spec, device, sharing(current.spec, origin["seeds"], count)),
     ):
         differing = [
-            *_keys(origin["protocol"], current.spec.model_dump(mode="json", exclude_none=True)),
-            *_keys(origin["environment"], environment(current.spec.level)),
+            *altered(origin["protocol"], current.spec.model_dump(mode="json", exclude_none=True)),
+            *altered(origin["environment"], environment(current.spec.level)),
         ]
         samples, drawn = prepare(current, origin["seeds"])
         if fingerprint(drawn) != origin["data"]:
             differing.append("the data of the task")
-        _accept(path, differing, force)
+        accept(path, differing, force)
         weights = initial_weights(current, origin["seeds"], drawn)
         loop = Loop(Setting(current, origin["seeds"], path, samples, weights, origin, display))
         position = position_from(saved, loop.start().states, loop.plan)
@@ -113,20 +115,20 @@ def _protocol(path: Path, origin: Mapping[str, Any]) -> Protocol:
     return Protocol(spec, Path(origin["folder"]), Sources(()), origin["overrides"])
 
 
-def _keys(before: Any, now: Any, key: str = "") -> Iterator[str]:
+def altered(before: Any, now: Any, key: str = "") -> Iterator[str]:
     """The leaves in which two pieces of plain data differ, with both values."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name in sorted({*before, *now}):
-            yield from _keys(before.get(name), now.get(name), f"{key}.{name}" if key else name)
+            yield from altered(before.get(name), now.get(name), f"{key}.{name}" if key else name)
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         for n, pair in enumerate(zip(before, now, strict=True)):
-            yield from _keys(*pair, f"{key}.{n}")
+            yield from altered(*pair, f"{key}.{n}")
     elif before != now:
         old, new = ("nothing" if value is None else repr(value) for value in (before, now))
         yield f"{key}: was {old}, is {new}"
 
 
-def _accept(path: Path, differing: list[str], force: bool) -> None:
+def accept(path: Path, differing: list[str], force: bool) -> None:
     """Refuse to go on with something else, or warn of it if told to."""
     if not differing:
         return

@@ -102,6 +102,13 @@ class CellRecordSpec(Spec):
     every: PositiveTime | None = None
 
 
+BRIAN_ALONE = (
+    "recordings of cells that spike are computed by Brian2 alone, as by engine = 'brian2'; leave "
+    "it out"
+)
+"""What is said of keys that choose between engines."""
+
+
 class CellProtocolSpec(Spec):
     """What happens to a cell, in several sweeps that differ in its stimuli.
 
@@ -110,6 +117,8 @@ class CellProtocolSpec(Spec):
     their own and are seen so often.
     sweeps: what they are called, where numbers do not say it.
     """
+
+    refused: ClassVar[dict[str, str]] = dict.fromkeys(("engine", "spiking"), BRIAN_ALONE)
 
     name: str = "unnamed"
     description: str = ""

@@ -20,6 +20,7 @@ FORMULAS = {
     "tanh": "s(a) = tanh a",
     "sigmoid": "s(a) = 1/(1 + exp(-a))",
     "softplus": "s(a) = log(1 + exp a)",
+    "power": "s(a) = a^exponent for a > 0, -(-a)^exponent otherwise",
     "sign": "s(a) = 1 for a > 0, 0 otherwise",
     "bernoulli": "s(a) = 1 with probability 1/(1 + exp(-a)), 0 otherwise",
 }
@@ -36,10 +37,13 @@ STOCHASTIC = ("bernoulli",)
 
 
 class ActivationSpec(Spec):
-    """A named transfer function; `slope` belongs to the leaky ReLU."""
+    """A named transfer function; `slope` belongs to the leaky ReLU, `exponent` to the power."""
 
-    name: Literal["linear", "leaky-relu", "tanh", "sigmoid", "softplus", "sign", "bernoulli"]
+    name: Literal[
+        "linear", "leaky-relu", "tanh", "sigmoid", "softplus", "power", "sign", "bernoulli"
+    ]
     slope: Annotated[float, Field(gt=0, le=1)] | None = None
+    exponent: Annotated[float, Field(gt=0, le=16)] | None = None
 
     @field_validator("slope")
     @classmethod
@@ -47,6 +51,18 @@ class ActivationSpec(Spec):
         if slope is not None and info.data.get("name") not in ("leaky-relu", None):
             raise ValueError(f"{info.data['name']} has no slope; only leaky-relu has")
         return slope
+
+    @field_validator("exponent")
+    @classmethod
+    def _exponent_of_power(cls, exponent: float | None, info: ValidationInfo) -> float | None:
+        if exponent is not None and info.data.get("name") not in ("power", None):
+            raise ValueError(f"{info.data['name']} has no exponent; only power has")
+        return exponent
+
+    @property
+    def number(self) -> float | None:
+        """The one number that a transfer function may have; None where it was not given."""
+        return self.exponent if self.name == "power" else self.slope
 
 
 def _activation(value: Any, handler: Callable) -> Any:
@@ -70,7 +86,8 @@ class NeuronsSpec(Spec):
     between the spikes of a burst. burst_limit: inter-spike intervals below it make a burst.
     tau_burst: over which who receives them tells the fraction of events that are bursts.
     currents: of `bursting-pyramidal`, into soma and dendrite: found together for a rate and a
-    probability, or each as if the other stayed at its base.
+    probability, or each as if the other stayed at its base. interneurons: of the same, how many of
+    a unit divide what others hear of its bursts; without any a line does.
     """
 
     elsewhere: ClassVar[dict[str, str]] = {
@@ -92,3 +109,4 @@ class NeuronsSpec(Spec):
     burst_limit: PositiveTime = 16e-3
     tau_burst: PositiveTime = 20e-3
     currents: Literal["joint", "separate"] = "joint"
+    interneurons: Annotated[int, Field(ge=0)] = 0

@@ -143,12 +143,14 @@ class EquilibriumSpec(Spec):
 class SpikingSpec(Spec):
     """Settings of the spiking level only.
 
-    window: at the end of every phase, over which rates are counted. plasticity_every: step of
-    online plasticity. pace: a factor on all learning rates. presentations: at most so many a stage,
-    in place of its own number. test: at most so many test samples. target: what Brian2 compiles to
+    engine: what computes it, `brian2`, the reference, or `jax`, which also does on a GPU. window:
+    at the end of every phase, over which rates are counted. plasticity_every: step of online
+    plasticity. pace: a factor on all learning rates. presentations: at most so many a stage, in
+    place of its own number. test: at most so many test samples. target: what Brian2 compiles to
     (`auto`: Cython where it can; `standalone`: a program of its own).
     """
 
+    engine: Literal["brian2", "jax"] = "brian2"
     dt: PositiveTime = 0.5e-3
     window: PositiveTime = 250e-3
     plasticity_every: PositiveTime = 5e-3

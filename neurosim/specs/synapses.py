@@ -1,11 +1,12 @@
 """Groups of cells and the synapses between them: what a protocol of synapses says."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, field_validator
 
 from neurosim.specs.cells import (
+    BRIAN_ALONE,
     CellModelSpec,
     Frequencies,
     Starts,
@@ -158,6 +159,8 @@ class SynapticProtocolSpec(Spec):
 
     Keys that protocols of a cell have as well mean the same.
     """
+
+    refused: ClassVar[dict[str, str]] = dict.fromkeys(("engine", "spiking"), BRIAN_ALONE)
 
     name: str = "unnamed"
     description: str = ""

@@ -244,6 +244,8 @@ def _message(fault: _Fault) -> tuple[KeyPath, str]:
         moved = getattr(fault.owner, "elsewhere", {}).get(path[-1])
         if moved:
             return path, f"is no key any more; what it said is now said by {moved}"
+        if path[-1] in getattr(fault.owner, "refused", {}):
+            return path, fault.owner.refused[path[-1]]
         guess = _below(fault.owner, str(path[-1])) or nearest(str(path[-1]), names)
         hint = f"; did you mean {guess!r}?" if guess else f" (allowed: {', '.join(names)})"
         return path, f"unknown key {str(path[-1])!r}{hint}"

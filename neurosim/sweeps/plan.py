@@ -14,6 +14,7 @@ from typing import Any
 
 from neurosim.building import facts, ingredients
 from neurosim.building.loading import Protocol, ensemble, load_protocol, overriding
+from neurosim.building.samples import draw, refuse
 from neurosim.errors import InputError, NeurosimWarning
 from neurosim.process import caller
 from neurosim.runs import draws
@@ -203,9 +204,9 @@ def _point(
     spec = protocol.spec
     task = spec.model_dump_json(include={"task"}) + str(protocol.folder)
     if task not in known or not isinstance(spec.task, dict):
-        known[task] = draws.samples(protocol, seeds)
+        known[task] = draw(protocol, seeds)
     shared, data = known[task]
-    draws.refuse_misfit(protocol, data[0])
+    refuse(protocol, data[0])
     next(draws.weights(protocol, seeds[:1], data[:1]))
     course = Course(spec, len(data[0].x_train) // spec.batch)
     tests = len(data[0].x_test)

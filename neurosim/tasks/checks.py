@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from neurosim.errors import InputError, arrived
+from neurosim.errors import InputError, arrived, either
 from neurosim.plain import plain
 
 
@@ -66,6 +66,14 @@ def switch(where: str, value: Any) -> bool:
 def switch_or_none(where: str, value: Any) -> bool | None:
     """`value`, which is true or false, or None."""
     return None if value is None else switch(where, value)
+
+
+def choice(where: str, value: Any, allowed: Sequence[str]) -> str:
+    """`value`, which is one of `allowed`."""
+    value = plain(value)
+    if not isinstance(value, str) or value not in allowed:
+        raise _refuse(where, value, either(allowed))
+    return value
 
 
 def splitting(name: str, task: Any) -> None:

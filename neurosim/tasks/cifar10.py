@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from neurosim.errors import InputError
 from neurosim.tasks import checks
-from neurosim.tasks.data import Data, Pair, hold_out, one_hot, standardise
+from neurosim.tasks.data import TARGETS, Data, Pair, Target, hold_out, one_hot, standardise
 
 CLASSES = 10
 PIXELS = 3 * 32 * 32
@@ -39,6 +39,7 @@ class Cifar10:
         validation: a share of the training samples, or how many of them, that is held out to
             choose by, the same for every seed: runs are tested on it instead of the test images,
             which stay unseen.
+        target: `class`, or `input` for networks whose output is to be the input, as autoencoders'.
     """
 
     path: str | Path
@@ -46,6 +47,7 @@ class Cifar10:
     test: int | None = None
     standardise: bool = True
     validation: float | None = None
+    target: Target = "class"
 
     summary: ClassVar[str] = "color images in a folder of CIFAR-10's binary files"
     source: ClassVar[str] = "Krizhevsky 2009"
@@ -57,6 +59,7 @@ class Cifar10:
         checks.whole_or_none("cifar10: test", self.test, 1)
         checks.part_or_none("cifar10: validation", self.validation)
         checks.switch("cifar10: standardise", self.standardise)
+        checks.choice("cifar10: target", self.target, TARGETS)
 
     @property
     def inputs(self) -> int:
@@ -65,8 +68,8 @@ class Cifar10:
 
     @property
     def outputs(self) -> int:
-        """The classes."""
-        return CLASSES
+        """The classes, or as many as inputs."""
+        return CLASSES if self.target == "class" else PIXELS
 
     def draw(self, rng: np.random.Generator | None = None) -> Data:
         """The data; `rng` is ignored.
@@ -84,7 +87,7 @@ class Cifar10:
         (x_train, y_train), (x_test, y_test) = hold_out(train, test, self.validation, True, rng)
         if self.standardise:
             x_train, x_test = standardise(x_train, x_test, common_scale=True)
-        return Data(x_train, y_train, x_test, y_test, classes=True)
+        return Data(x_train, y_train, x_test, y_test, classes=True).taught(self.target)
 
 
 def read_records(path: Path, most: int | None = None) -> UInt8[np.ndarray, "images bytes"]:

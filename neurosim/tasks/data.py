@@ -1,13 +1,18 @@
 """What a task hands over, and the steps that several tasks share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from jaxtyping import Float, Integer
 
 from neurosim.errors import InputError
+
+Target = Literal["class", "input"]
+"""What the output of a network is to be."""
+
+TARGETS = get_args(Target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +76,12 @@ class Data:
                         "0, because `classes` is true"
                     )
         return problems
+
+    def taught(self, target: Target) -> "Data":
+        """The same samples with this as their targets."""
+        if target == "class":
+            return self
+        return replace(self, y_train=self.x_train, y_test=self.x_test, classes=False)
 
     @property
     def inputs(self) -> int:

@@ -10,9 +10,10 @@ from typing import ClassVar
 import numpy as np
 
 from neurosim.tasks import checks
-from neurosim.tasks.data import Data, hold_out, one_hot, split, standardise
+from neurosim.tasks.data import TARGETS, Data, Target, hold_out, one_hot, split, standardise
 
 BRIGHTEST = 16
+CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Digits:
             constant pixels become 0); otherwise pixels lie in [0, 1].
         validation: a share of the training samples, or how many of them, that is held out to
             choose by: runs are tested on it instead of the test samples, which stay unseen.
+        target: `class`, or `input` for networks whose output is to be the input, as autoencoders'.
     """
 
     test_fraction: float = 0.2
     split_seed: int | None = None
     standardise: bool = True
     validation: float | None = None
+    target: Target = "class"
 
     summary: ClassVar[str] = "1797 handwritten digits of 8 x 8 pixels (scikit-learn), 10 classes"
     source: ClassVar[str] = "Alpaydin & Kaynak 1998, UCI Machine Learning Repository"
@@ -44,6 +47,7 @@ class Digits:
         checks.whole_or_none("digits: split_seed", self.split_seed, 0)
         checks.part_or_none("digits: validation", self.validation)
         checks.switch("digits: standardise", self.standardise)
+        checks.choice("digits: target", self.target, TARGETS)
 
     @property
     def shared(self) -> bool:
@@ -57,22 +61,22 @@ class Digits:
 
     @property
     def outputs(self) -> int:
-        """10."""
-        return 10
+        """10 classes, or as many as inputs."""
+        return CLASSES if self.target == "class" else self.inputs
 
     def draw(self, rng: np.random.Generator) -> Data:
         """The data, split by `rng` or by `split_seed`."""
         if self.split_seed is not None:
             rng = np.random.default_rng(self.split_seed)
         pixels, labels = _bundled()
-        x, y = pixels / BRIGHTEST, one_hot(labels, self.outputs)
+        x, y = pixels / BRIGHTEST, one_hot(labels, CLASSES)
         rest, held = split("test_fraction", len(x), self.test_fraction, rng, labels)
         (x_train, y_train), (x_test, y_test) = hold_out(
             (x[rest], y[rest]), (x[held], y[held]), self.validation, True, rng
         )
         if self.standardise:
             x_train, x_test = standardise(x_train, x_test, common_scale=True)
-        return Data(x_train, y_train, x_test, y_test, classes=True)
+        return Data(x_train, y_train, x_test, y_test, classes=True).taught(self.target)
 
 
 @cache

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from neurosim.archives import DEFLATE_RATIO
 from neurosim.errors import InputError
 from neurosim.tasks import checks
-from neurosim.tasks.data import Data, Pair, hold_out, one_hot, standardise
+from neurosim.tasks.data import TARGETS, Data, Pair, Target, hold_out, one_hot, standardise
 
 UNSIGNED_BYTE = 0x08
 BRIGHTEST = 255
@@ -39,6 +39,7 @@ class IdxFolder:
         validation: a share of the training samples, or how many of them, that is held out to
             choose by, the same for every seed: runs are tested on it instead of the test images,
             which stay unseen.
+        target: `class`, or `input` for networks whose output is to be the input, as autoencoders'.
     """
 
     path: str | Path
@@ -46,6 +47,7 @@ class IdxFolder:
     test: int | None = None
     standardise: bool = True
     validation: float | None = None
+    target: Target = "class"
 
     summary: ClassVar[str] = "images in a folder of MNIST-format (IDX) files"
     source: ClassVar[str] = "LeCun, Bottou, Bengio & Haffner 1998"
@@ -57,6 +59,7 @@ class IdxFolder:
         checks.whole_or_none("idx: test", self.test, 1)
         checks.part_or_none("idx: validation", self.validation)
         checks.switch("idx: standardise", self.standardise)
+        checks.choice("idx: target", self.target, TARGETS)
 
     @property
     def inputs(self) -> int | None:
@@ -94,7 +97,7 @@ class IdxFolder:
         )
         if self.standardise:
             x_train, x_test = standardise(x_train, x_test, common_scale=True)
-        return Data(x_train, y_train, x_test, y_test, classes=True)
+        return Data(x_train, y_train, x_test, y_test, classes=True).taught(self.target)
 
 
 def _scaled(images: np.ndarray, labels: np.ndarray, classes: int) -> Pair:

@@ -26,6 +26,7 @@ TRANSFERS: dict[str, Transfer] = {
     "tanh": np.tanh,
     "sigmoid": lambda a: 0.5 * (1 + np.tanh(a / 2)),
     "softplus": lambda a: np.logaddexp(0, a),
+    "power": lambda a: np.sign(a) * a**2,
     "sign": lambda a: np.where(a > 0, 1.0, 0.0),
 }
 """The transfer functions of `functions.activations` in numpy, so that teachers are float64; but
@@ -53,8 +54,8 @@ class StudentTeacher:
         train: number of training samples.
         test: number of test samples.
         activation: hidden transfer function s: `linear`, `leaky-relu` (slope 0.35), `tanh`,
-            `sigmoid`, `softplus` or `sign`; `("leaky-relu", slope)`; or an elementwise numpy
-            function.
+            `sigmoid`, `softplus`, `power` (a square) or `sign`; `("leaky-relu", slope)`; or an
+            elementwise numpy function.
         conditioning: the bound on sigma_min sigma_max, at least 0.
         gain: what the teacher's weights are multiplied by, after that; 1/sqrt(n) keeps outputs of
             layers of n units near 1.

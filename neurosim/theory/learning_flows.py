@@ -162,9 +162,13 @@ def _invariant(name: str, *terms: np.ndarray) -> Invariant:
 
 
 def drift(start: Flow, end: Flow) -> list[tuple[str, float]]:
-    """By how much every invariant changed on the way, relative to the largest of its terms."""
-    pairs = zip(invariants(start), invariants(end), strict=True)
+    """By how much every invariant changed on the way."""
+    return changes(invariants(start), invariants(end))
+
+
+def changes(start: list[Invariant], end: list[Invariant]) -> list[tuple[str, float]]:
+    """The same of invariants that are known, relative to the largest of their terms."""
     return [
         (a.name, float(np.abs(b.value - a.value).max() / (max(a.scale, b.scale) or 1.0)))
-        for a, b in pairs
+        for a, b in zip(start, end, strict=True)
     ]

@@ -1,28 +1,21 @@
 """Where the learning of a linear network ends [B theorems 2–10]: closed forms and first roots.
 
-With one input and one output every weight is a polynomial in τ, dτ = (α − βP) dt: layer by layer
-dA_i/dτ = C_i (A_{i−1} … A_1)ᵀ. Then P(τ) is a polynomial too, and the weights come to rest at the
-first root of α − βP(τ) in the direction of the sign that it has at τ = 0. No C_i is divided by, so
-that trivial channels need no case of their own, and layers may have any size. The leading
-coefficient of P is ‖x‖²/(d+1), of A_{L−1} … A_1 = x τ^d + …, and its degree 2d + 1 is odd: a root
-exists in both directions unless that product vanishes for all τ, which is the only way in which
-learning can go on for ever. It is theorems 2–5, in τ.
+Networks with one input and one output come to rest at the first root of a polynomial
+(`learning_courses`), which is theorems 2–5: no C_i is divided by, so that trivial channels need no
+case of their own, and layers may have any size and number. The leading coefficient of P is
+‖x‖²/(d+1), of A_{L−1} … A_1 = x τ^d + …, and its degree 2d + 1 is odd: a root exists in both
+directions unless that product vanishes for all τ, which is the only way in which learning can go on
+for ever.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
 
+from neurosim.theory.learning_courses import PLACES, arrival, degree, first_root, moves
 from neurosim.theory.learning_flows import Flow, Moments, product
-
-LARGEST = 127
-"""The degree of the largest polynomial that is solved: 2^L − 1 of a chain of seven layers."""
-
-Polynomial = np.ndarray
-"""Of matrices: coefficients of τ⁰, τ¹, … first."""
 
 
 class Limit(NamedTuple):
@@ -70,105 +63,29 @@ def _regression(flow: Flow) -> np.ndarray:
 # --- one input, one output ----------------------------------------------------------------------
 
 
-def polynomials(flow: Flow) -> tuple[Polynomial, ...]:
-    """A_1(τ) … A_L(τ): in a chain of degrees 1, 2, 4, … [B 49, in τ for a_1].
-
-    flow: with one input, one output and a random channel.
-    """
-    below, found = np.ones((1, 1, 1)), []
-    for a, c in zip(flow.A, flow.channel, strict=True):
-        moved = np.einsum("ij,dkj->dik", c, below) / np.arange(1, len(below) + 1)[:, None, None]
-        layer = _trimmed(np.concatenate([a[None], moved]))
-        found.append(layer)
-        below = _times(layer, below)
-    return tuple(found)
-
-
-def _times(p: Polynomial, q: Polynomial) -> Polynomial:
-    found = np.zeros((len(p) + len(q) - 1, p.shape[1], q.shape[2]))
-    for k, coefficient in enumerate(p):
-        found[k : k + len(q)] += coefficient @ q
-    return _trimmed(found)
-
-
-def _trimmed(p: Polynomial) -> Polynomial:
-    """Without leading coefficients that are zero."""
-    last = np.flatnonzero(p.reshape(len(p), -1).any(axis=1))
-    return p[: last[-1] + 1] if len(last) else p[:1]
-
-
-def _at(p: Polynomial, tau: float) -> np.ndarray:
-    """By Horner's rule."""
-    found = p[-1]
-    for coefficient in p[-2::-1]:
-        found = coefficient + tau * found
-    return found
-
-
 def _single(flow: Flow) -> Limit:
     """One input and one output: the first root [B theorems 2–5]."""
     alpha, beta = flow.moments.TI.item(), flow.moments.II.item()
-    layers = polynomials(flow)
-    whole = product_of(layers)
-
-    def error(tau: float) -> float:
-        return alpha - beta * product([_at(layer, tau) for layer in layers]).item()
-
-    start = error(0.0)
-    if start == 0 or all(len(layer) == 1 for layer in layers):
+    *below, heard = moves(flow)
+    if alpha == beta * flow.product.item() or not (heard or any(below)):
         return _rest("the start is a fixed point", flow.A)
-    if len(whole) == 1:
-        moving = [f"A{i}" for i, layer in enumerate(layers, start=1) if len(layer) > 1]
+    if not heard:
+        moving = [f"A{i}" for i, moved in enumerate(below, start=1) if moved]
         return Limit(
             False,
             f"no fixed point: the output stays what it is while {', '.join(moving)} "
             f"grow{'' if len(moving) > 1 else 's'} without bound, as its layer cannot be heard",
         )
-    degree = len(whole) - 1
-    if degree > LARGEST:
-        words = f"a fixed point with P = α/β, a root of degree {degree} [B theorems 4, 5]"
-        return Limit(True, words, product=np.array([[alpha / beta]]))
-    coefficients = -beta * whole[:, 0, 0]
-    coefficients[0] += alpha
-    tau = first_root(error, np.roots(coefficients[::-1]), math.copysign(1.0, start))
-    assert tau is not None, "an odd degree and a positive leading coefficient"
-    kind = {1: "a line", 3: "a cubic"}.get(degree, f"a polynomial of degree {degree}")
+    power = degree(flow)
+    kind = {None: "a polynomial", 1: "a line", 3: "a cubic"}.get(
+        power, f"a polynomial of degree {power}"
+    )
     words = f"the first root of {kind} on the way, P = α/β [B 31, 45–51, 57–63]"
-    return _rest(words, tuple(_at(layer, tau) for layer in layers))
-
-
-def product_of(layers: tuple[Polynomial, ...]) -> Polynomial:
-    """P(τ) of A_1(τ) … A_L(τ)."""
-    found = layers[0]
-    for layer in layers[1:]:
-        found = _times(layer, found)
-    return found
-
-
-def first_root(
-    function: Callable[[float], float], roots: np.ndarray, direction: float
-) -> float | None:
-    """The first root that comes after 0 in a direction (±1), to rounding; None without one.
-
-    function: not zero at 0. roots: candidates, complex ones for near misses.
-    """
-    size = abs(function(0.0))
-
-    def ahead(t: float) -> float:
-        return math.copysign(1.0, function(0.0)) * function(direction * t)
-
-    marks = np.unique(direction * roots.real)
-    marks = marks[marks > 0]
-    between = (marks[:-1] + marks[1:]) / 2
-    last = [2 * marks[-1] + 1] if len(marks) else [1.0]
-    reached = 0.0
-    for t in np.sort(np.concatenate([marks, between, last])):
-        if ahead(t) <= 0:
-            return direction * brentq(ahead, reached, t, xtol=1e-300, rtol=8.9e-16)
-        if ahead(t) < 1e-14 * size:  # a double root, where the flow stops without crossing
-            return direction * t
-        reached = t
-    return None
+    end = arrival(flow)
+    if end is None:
+        words += f", which lies beyond {PLACES} places of its series"
+        return Limit(True, words, product=np.array([[alpha / beta]]))
+    return _rest(words, end)
 
 
 def _gradient_chain(flow: Flow) -> Limit:

@@ -9,6 +9,8 @@ c. Near a fixed point the states v, all z among them, follow
 whose stationary covariance P solves J P + P Jᵀ + B q Bᵀ + … = 0. What is recorded is y = C v + D ξ.
 Its mean over T scatters by its own ξ, by that of all others through v, and by both together. A
 target that was itself read from spikes stays wrong for the whole phase and shifts the fixed point.
+Synapses that do not pass every spike alike say c + ζ in place of c + ξ: ζ then moves the states, ξ
+is what is recorded, and where both meet stands the intensity of the one with the other.
 """
 
 from collections.abc import Mapping
@@ -38,14 +40,27 @@ Carried = tuple[Group, str]
 class Said(Moment):
     """All quantities of all groups, of which others receive what spikes say.
 
-    noise: ξ of everything that is carried. smooth: z of what synapses smooth.
+    noise: ξ of everything that is carried. smooth: z of what synapses smooth. mixed: how what is
+    heard of it changes with all that the same spikes carry, beyond what it is told of itself.
     """
 
     def __init__(
-        self, *moment: Any, noise: Mapping[Carried, Array], smooth: Mapping[Carried, Array]
+        self,
+        *moment: Any,
+        noise: Mapping[Carried, Array],
+        smooth: Mapping[Carried, Array],
+        mixed: Mapping[Carried, Mapping[str, Array]],
     ) -> None:
         super().__init__(*moment)
-        self.noise, self.smooth = noise, smooth
+        self.noise, self.smooth, self.mixed = noise, smooth, mixed
+
+    def heard(self, group: Group, name: str) -> Float[Array, " n"]:
+        """What is heard of a quantity that is carried, before anything is smoothed."""
+        said = self.whole(group, name) + self.noise[group, name]
+        for other, slope in self.mixed.get((group, name), {}).items():
+            told = self.whole(group, other)
+            said = said + slope * (told - jax.lax.stop_gradient(told))  # of its changes alone
+        return said
 
     def _sent(self, group: Group, name: str) -> Float[Array, " n"]:
         cell = self.circuit.cell(group)
@@ -54,7 +69,7 @@ class Said(Moment):
             if (group, name) in self.smooth:
                 return self.smooth[group, name]
             if (group, name) in self.noise:
-                return self(group, name) + self.noise[group, name]
+                return self.heard(group, name)
             if name in cell.states or name not in cell.defined:
                 return self(group, name)
             return self._evaluated(group, name, of)
@@ -92,6 +107,10 @@ class Scatter:
             empty where there are no spikes.
         taus: of what smooths single spikes or events, and bursts (s); 0 for nothing.
         aim: deviations of a fixed target from phase to phase; None where it is exact.
+        heard: of what synapses pass of it, where that is no count: its own intensity, and that of
+            it with the count.
+        mixed: of what others hear of it, how it changes with what the same spikes carry, by name,
+            beyond what it is told of itself.
 
     Raises:
         ValueError: the fixed point is unstable, so that no stationary scatter exists.
@@ -104,21 +123,26 @@ class Scatter:
         intensities: Mapping[Carried, Float[np.ndarray, " _"]],
         taus: tuple[float, float],
         aim: Float[np.ndarray, " n_L"] | None = None,
+        heard: Mapping[Carried, tuple[np.ndarray, np.ndarray]] | None = None,
+        mixed: Mapping[Carried, Mapping[str, np.ndarray]] | None = None,
     ) -> None:
         dynamics: Any = system.dynamics
         self.circuit: Circuit = dynamics.circuit
         self.intensities, self.aim = dict(intensities), aim
         smoothed = smoothing(self.circuit, self.intensities, taus)
         silent = {node: jnp.zeros(len(q)) for node, q in self.intensities.items()}
-        velocity, self._readings = jax.tree.map(
-            lambda a: np.asarray(a, np.float64), _linear(system, state, silent, smoothed)
-        )
+        linear = _linear(system, state, silent, smoothed, mixed or {})
+        velocity, self._readings = jax.tree.map(lambda a: np.asarray(a, np.float64), linear)
         self.J, self.B, self._pushed = velocity
         if not np.linalg.eigvals(self.J).real.max() < 0:
             raise ValueError("an unstable fixed point has no stationary scatter")
-        # In the order in which noise is flattened.
-        self.q = np.concatenate([*(self.intensities[node] for node in sorted(silent)), []])
-        spread = self.B @ (self.q[:, None] * self.B.T)
+        heard = dict(heard or {})
+        told = {node: (q, *heard.get(node, (q, q))) for node, q in self.intensities.items()}
+        # In the order in which noise is flattened: counted, heard, and both.
+        self.q, passed, self._both = (
+            np.concatenate([*(told[node][k] for node in sorted(silent)), []]) for k in range(3)
+        )
+        spread = self.B @ (passed[:, None] * self.B.T)
         own = diffusion(dynamics, system.network, state)
         spread[np.arange(len(own)), np.arange(len(own))] += own
         self.P = solve_continuous_lyapunov(self.J, -spread)
@@ -143,7 +167,7 @@ class Scatter:
             variance += (aimed - C @ self._inverse @ self._pushed) ** 2 @ self.aim**2
         if not window:
             return np.sqrt(variance + np.einsum("ij,jk,ik->i", C, self.P, C))
-        M = self.P @ C.T + self.B @ (self.q[:, None] * D.T)
+        M = self.P @ C.T + self.B @ (self._both[:, None] * D.T)
         variance += 2 * np.einsum("ij,ji->i", C @ self._kernel(window), M) / window**2
         return np.sqrt(variance + D**2 @ self.q / window)
 
@@ -167,7 +191,11 @@ def smoothing(
 
 @compiled
 def _linear(
-    system: System, state: State, silent: dict[Carried, Array], taus: dict[Carried, float]
+    system: System,
+    state: State,
+    silent: dict[Carried, Array],
+    taus: dict[Carried, float],
+    mixed: Mapping[Carried, Mapping[str, Any]],
 ) -> tuple[Linear, dict[str, Linear]]:
     """Velocities of states and of what is smoothed, behind them, and all that is recorded."""
     dynamics: Any = system.dynamics
@@ -181,14 +209,12 @@ def _linear(
         (states, smooth), xi = unravel(flat), unravel_noise(noise)
         aimed = drive if fixed is None else replace(drive, target=Target("fixed", value=target))
         given = dynamics, system.network, system.weights, aimed, states
-        now = Said(*given, noise=xi, smooth=smooth)
+        now = Said(*given, noise=xi, smooth=smooth, mixed=mixed)
         velocity = {
             name: tuple(now.velocity(name, k) for k in range(1, len(layers) + 1))
             for name, layers in states.items()
         }
-        smoothed = {
-            node: (now.whole(*node) + xi[node] - z) / taus[node] for node, z in smooth.items()
-        }
+        smoothed = {node: (now.heard(*node) - z) / taus[node] for node, z in smooth.items()}
         recorded = {f"{circuit.place(g)}.{n}": now.recorded(g, n) for g, n in circuit.observed}
         return ravel_pytree((velocity, smoothed))[0], recorded
 

@@ -21,10 +21,12 @@ from neurosim.levels.spiking.calibration import (
     DURATION,
     SETTLING,
     Curve,
+    calibrated,
     measure,
 )
+from neurosim.levels.spiking.interneurons import Dividing
 from neurosim.levels.spiking.neurons import Neurons
-from neurosim.levels.spiking.pyramids import Measured
+from neurosim.levels.spiking.pyramids import Calibration, Measured
 from neurosim.process import cache
 
 Arrays = dict[str, np.ndarray]
@@ -35,7 +37,7 @@ def fi_curve(neurons: Neurons) -> Curve:
     return Curve(**_kept(_cached(neurons), lambda: measure(neurons)._asdict()))
 
 
-def pyramidal_curves(neurons: Neurons) -> Measured:
+def pyramidal_curves(neurons: Neurons) -> Calibration:
     """What two-compartment cells do over a grid of currents, measured once and then read."""
     from neurosim.levels.spiking import pyramid_cells
 
@@ -47,19 +49,28 @@ def pyramidal_curves(neurons: Neurons) -> Measured:
         "passed": neurons.on_spike,
         "measured": repr(pyramid_cells.SETTINGS),
     }
-    path = _file("pyramids", parameters)
-    return Measured(**_kept(path, lambda: pyramid_cells.measure(neurons)._asdict()))
+
+    def measured() -> Arrays:
+        found = pyramid_cells.measure(neurons)
+        return {"rates": np.stack(found.rates), "covariance": found.covariance}
+
+    kept = _kept(_file("pyramids", parameters), measured)
+    return Calibration(Measured(*kept["rates"]), kept["covariance"])
 
 
-def pyramidal(neurons: Neurons) -> Neurons:
-    """The same cells with how they are driven and heard.
+def pyramidal(neurons: Neurons, measured: Measured) -> Neurons:
+    """The same cells of these curves with how they are driven and heard.
 
     Raises:
         InputError: they cannot do what units would ask of them.
     """
     from neurosim.levels.spiking import pyramid_cells
 
-    return replace(neurons, working=pyramid_cells.working(neurons, pyramidal_curves(neurons)))
+    found = replace(neurons, working=pyramid_cells.working(neurons, measured))
+    if not neurons.interneurons:
+        return found
+    inhibitory = neurons.inhibitory
+    return replace(found, dividing=Dividing.of(calibrated(inhibitory, fi_curve(inhibitory))))
 
 
 def _kept(path: Path | None, measured: Callable[[], Arrays]) -> Arrays:

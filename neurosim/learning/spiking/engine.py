@@ -1,8 +1,8 @@
 """A run as spikes: the engine of the spiking level, with the calls of the other levels' engine.
 
-Brian2 runs the network, phase after phase, in one run a chunk; between phases this module reads
-what its spikes say and writes what is taught. The plasticity rules are those of the other levels:
-they are handed signals that were counted instead of computed.
+Brian2, or a program of JAX, runs the network, phase after phase, in Brian2 in one run a chunk;
+between phases this module reads what its spikes say and writes what is taught. The plasticity rules
+are those of the other levels: they are handed signals that were counted instead of computed.
 
 Seeds run one after the other, so that each is what it would be alone. Every presentation draws its
 spikes from a stream of its own, so that chunks and recordings change no number.
@@ -19,16 +19,16 @@ import numpy as np
 from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from neurosim.learning.engine import Engine
-from neurosim.learning.spiking.curves import fi_curve, pyramidal
+from neurosim.learning.spiking.curves import fi_curve, pyramidal, pyramidal_curves
 from neurosim.learning.spiking.readings import Readings
-from neurosim.learning.spiking.signals import Learned, drift, learn, score, targets, taught
+from neurosim.learning.spiking.signals import Learned, drawn, drift, learn, score, targets, taught
 from neurosim.learning.spiking.watch import Watch
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.simulator import Batch, Examined, Metrics, Phase, RunState, Spikes
 from neurosim.levels.spiking.calibration import Curve, calibrated
-from neurosim.levels.spiking.compiling import compiler
-from neurosim.levels.spiking.machine import Machine
-from neurosim.levels.spiking.neurons import PYRAMIDAL, Neurons
+from neurosim.levels.spiking.copies import Copies
+from neurosim.levels.spiking.neurons import Neurons
+from neurosim.levels.spiking.pyramids import Calibration
 from neurosim.networks.dynamics import Target
 from neurosim.plasticity.learning import nothing
 from neurosim.specs import SpikingSpec
@@ -46,7 +46,7 @@ class SpikingEngine:
         copies: samples that run side by side, the batch.
 
     Raises:
-        InputError: the target is `standalone`, and there is no compiler.
+        InputError: Brian2's target is `standalone`, and there is no compiler.
     """
 
     def __init__(
@@ -59,19 +59,27 @@ class SpikingEngine:
     ) -> None:
         self.rules, self.neurons, self.tau_synapse = rules, neurons, tau_synapse
         self.settings, self.copies = settings, copies
-        if settings.target == "standalone":
+        if settings.engine == "brian2" and settings.target == "standalone":
+            from neurosim.levels.spiking.compiling import compiler
+
             compiler()
         self.window = round(settings.window / settings.dt)
         self.every = round(settings.plasticity_every / settings.dt)
         self.dynamics, self.network, self.phases = rules.dynamics, rules.network, rules.phases
         self.readings = Readings(rules, neurons, settings.dt, copies)
-        self._built: Machine | None = None
+        self._built: Copies | None = None
 
     @cached_property
-    def curve(self) -> Curve | None:
-        """The f–I curve of integrate-and-fire neurons."""
-        wanted = self.neurons.kind == "lif" and self.dynamics.circuit.ensembles
-        return fi_curve(self.neurons) if wanted else None
+    def curve(self) -> Curve | Calibration | None:
+        """What calibrates neurons that spikes of their own membranes make."""
+        if not self.dynamics.circuit.ensembles:
+            return None
+        match self.neurons.kind:
+            case "lif":
+                return fi_curve(self.neurons)
+            case "bursting-pyramidal":
+                return pyramidal_curves(self.neurons)
+        return None
 
     @cached_property
     def calibrated(self) -> Neurons:
@@ -80,33 +88,43 @@ class SpikingEngine:
         Raises:
             InputError: their cells cannot do what units would ask of them.
         """
-        if self.curve is not None:
-            return calibrated(self.neurons, self.curve)
-        if self.neurons.kind == PYRAMIDAL:
-            return pyramidal(self.neurons)
+        match self.curve:
+            case Calibration(rates=measured):
+                return pyramidal(self.neurons, measured)
+            case Curve() as curve:
+                return calibrated(self.neurons, curve)
         return self.neurons
 
     @property
-    def machine(self) -> Machine:
-        """The network in Brian2, calibrated and built when it is first needed."""
+    def machine(self) -> Copies:
+        """The network in Brian2 or JAX, calibrated and built when it is first needed."""
         if self._built is None:
             self._built = self._made(self.calibrated)
         return self._built
 
-    def _made(self, neurons: Neurons) -> Machine:
+    def _made(self, neurons: Neurons) -> Copies:
         """The machine of calibrated neurons."""
-        return Machine(
+        given: Any = (
             self.dynamics,
             self.network,
             dict.fromkeys(self.dynamics.circuit.ensembles, neurons),
             self.settings.dt,
             self.copies,
-            changed=frozenset(name for phase in self.phases for name in phase.changed),
-            watched=self.readings.watched,
-            traced=self.rules.online or any(p.teaching == "following" for p in self.phases),
-            tau_synapse=self.tau_synapse,
-            target=self.settings.target,
         )
+        options: Any = {
+            "changed": frozenset(name for phase in self.phases for name in phase.changed),
+            "watched": self.readings.watched,
+            "traced": self.rules.online or any(p.teaching == "following" for p in self.phases),
+            "tau_synapse": self.tau_synapse,
+        }
+        # Each is a heavy import, of which a run needs one.
+        if self.settings.engine == "jax":
+            from neurosim.levels.spiking.scan import Scan
+
+            return Scan(*given, **options)
+        from neurosim.levels.spiking.machine import Machine
+
+        return Machine(*given, **options, target=self.settings.target)
 
     # --- one presentation -------------------------------------------------------------------
 
@@ -140,8 +158,8 @@ class SpikingEngine:
         """All phases in turn, as a program of the machine; returns what it left behind."""
         x, y = np.asarray(batch.x), np.asarray(batch.y)
         key = jax.random.fold_in(key, state.presentation)
-        self._begin(state.weights, x, _seed(key))
-        weights = state.weights
+        weights = drawn(self.rules, state.weights, jax.random.fold_in(key, 0))
+        self._begin(weights, x, _seed(key))
         memory = self.rules.learning.blank(self.network, (self.copies,), jnp.result_type(float))
         output = np.zeros_like(y)
         passed: list[Any] = []
@@ -153,7 +171,8 @@ class SpikingEngine:
             length = lengths[number]
             opening = max(0, length - self.window)
             stops = {0, opening, length}
-            if phase.teaching == "following":
+            led = phase.teaching == "following" and self.machine.follow is None
+            if led:
                 stops |= set(range(length))
             if self.rules.online:
                 stops |= set(range(0, length, self.every))
@@ -169,7 +188,7 @@ class SpikingEngine:
                     watch.look(self, number, weights, x, target)
                 if stop == opening:
                     before = self.machine.tally()
-                if phase.teaching == "following" and stop < length:
+                if led and stop < length:
                     self._teach(phase, target)
                 if self.rules.online and due and stop % self.every == 0:
                     now = self.readings.now(self.machine)
@@ -206,6 +225,9 @@ class SpikingEngine:
         """Sets the target for what the teacher sees of the output layer now."""
         if phase.teaching == "none":
             self.machine.teach(None)
+            return
+        if phase.teaching == "following" and self.machine.follow is not None:
+            self.machine.follow(target)
             return
         top = self.readings.top(self.machine)
         self.machine.teach(np.asarray(taught(self.rules, target, top)))
@@ -391,7 +413,7 @@ class SpikingEngine:
 
 
 def _seed(key: PRNGKeyArray) -> int:
-    """A seed for Brian2."""
+    """A seed for the machine."""
     return int(jax.random.bits(key, dtype=jnp.uint32))
 
 

@@ -10,7 +10,7 @@ from neurosim.circuits.variables import own
 from neurosim.learning.engine import Engine
 from neurosim.learning.spiking.signals import look
 from neurosim.levels.simulator import Phase
-from neurosim.levels.spiking.machine import Machine
+from neurosim.levels.spiking.copies import Copies
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.networks.circuit import Signals
 from neurosim.networks.dynamics import Target
@@ -59,7 +59,7 @@ class Readings:
         """From counts and sums at two moments, `steps` apart."""
         return self._signals({n: self._mean(before, after, steps, *n) for n in self.looked_at})
 
-    def now(self, machine: Machine) -> Signals:
+    def now(self, machine: Copies) -> Signals:
         """From what low-pass filtered spikes say at this moment."""
         return self._signals({node: self._current(machine, *node) for node in self.looked_at})
 
@@ -90,7 +90,7 @@ class Readings:
         count = over("event_count" if neurons.bursts else "spike_count")
         return (count / (neurons.count * time) - neurons.base_rate) / neurons.gain
 
-    def _current(self, machine: Machine, group: Group, name: str) -> np.ndarray:
+    def _current(self, machine: Copies, group: Group, name: str) -> np.ndarray:
         neurons, carrier = self.neurons, self._carrier(group, name)
         if carrier is None:
             kept = machine.state(group, name)
@@ -104,7 +104,7 @@ class Readings:
         share = neurons.share_heard(bursts / np.maximum(events, neurons.least_heard))
         return (share - neurons.base_probability) / neurons.probability_gain
 
-    def top(self, machine: Machine) -> np.ndarray:
+    def top(self, machine: Copies) -> np.ndarray:
         """What the teacher sees of the output layer at this moment."""
         group, name = self.circuit.readout
         found = machine.state(group, self.circuit.cell(group).alias(name))
@@ -118,7 +118,7 @@ class Readings:
 
     def seen(
         self,
-        machine: Machine,
+        machine: Copies,
         before: Mapping,
         after: Mapping,
         steps: int,

@@ -65,6 +65,12 @@ def look(
 
 
 @compiled
+def drawn(rules: Engine, weights: Any, key: PRNGKeyArray) -> Any:
+    """The weights that a presentation begins with; key: of its first phase."""
+    return rules.drawn(weights, key)
+
+
+@compiled
 def learn(
     rules: Engine,
     state: RunState,

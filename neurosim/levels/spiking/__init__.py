@@ -1,4 +1,4 @@
-"""The spiking level: the rate equations with what neurons send replaced by spikes, in Brian2.
+"""The spiking level: the rate equations with what neurons send replaced by spikes.
 
-Nothing is imported here, so that a protocol can be checked without Brian2.
+In Brian2, or in JAX. Nothing is imported here, so that a protocol can be checked without either.
 """

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from neurosim.circuits.cells import SPIKES, STEP
 from neurosim.circuits.lone_cells import NOISE, LoneCell
 from neurosim.levels.cells import Recorded, Spikes
+from neurosim.levels.keeping import Keep
+from neurosim.levels.spiking import pauses
 from neurosim.levels.spiking.brian import b2
 from neurosim.levels.spiking.runtime import use
 from neurosim.stimuli import Stimulus
@@ -29,14 +31,15 @@ def record(
     seen: Sequence[int],
     seed: int,
     target: str,
+    keep: Keep,
 ) -> tuple[Recorded, Spikes]:
     """Let cells move in steps of dt by Runge–Kutta's fourth-order scheme, Heun's where noisy.
 
     times: multiples of dt, the last one the end. seen: the numbers of the cells that are looked at.
 
     Returns:
-        The wanted quantities, of the cells seen, and the spikes of all: at the end of the step in
-        which the threshold was passed.
+        The wanted quantities, of the cells seen, NaN from where it was left, and the spikes of all:
+        at the end of the step in which the threshold was passed.
     """
     use(target)
     kept = np.random.get_state()
@@ -46,21 +49,33 @@ def record(
         b2.seed(seed)
         group = made(lone, stimuli, cells, dt, steps)
         monitor = b2.StateMonitor(
-            group, [PREFIX + name for name in wanted], list(seen), dt=every * dt * b2.second
+            group,
+            [PREFIX + name for name in wanted],
+            list(seen),
+            clock=b2.Clock(every * dt * b2.second, name="recorded_clock"),
+            name="recorded",
         )
         fires = lone.cell.firing is not None
-        spikes = b2.SpikeMonitor(group) if fires else None
+        spikes = b2.SpikeMonitor(group, name="counted") if fires else None
         network = b2.Network(group, monitor, *([spikes] if fires else []))
-        network.run(steps * dt * b2.second, namespace={})
-        monitor.record_single_timestep()  # the end itself
+        if pauses.run(network, steps, dt, every * dt, keep):
+            monitor.record_single_timestep()  # the end itself
     finally:
         np.random.set_state(kept)
     recorded = {
-        name: np.asarray(getattr(monitor, PREFIX + name + "_")).T[: len(times)] for name in wanted
+        name: whole(np.asarray(getattr(monitor, PREFIX + name + "_")), len(times)).T
+        for name in wanted
     }
     if spikes is None:
         return recorded, (np.zeros(0), np.zeros(0, int))
     return recorded, (np.asarray(spikes.t_) + dt, np.asarray(spikes.i[:]))
+
+
+def whole(seen: np.ndarray, moments: int) -> np.ndarray:
+    """What was seen (number, moments), NaN from where it was left."""
+    found = np.full((len(seen), moments), np.nan)
+    found[:, : seen.shape[1]] = seen[:, :moments]
+    return found
 
 
 @dataclass(frozen=True)
@@ -143,7 +158,7 @@ def made(
         cells,
         "\n".join([*lines, *guests.lines]),
         method="heun" if lone.noisy else "rk4",
-        clock=clock or b2.Clock(dt * b2.second),
+        clock=clock or b2.Clock(dt * b2.second, name=f"{name}_clock"),
         name=name,
         namespace={**arrays, **numbers, **guests.numbers},
         **firing,

@@ -14,6 +14,7 @@ from neurosim.circuits.cells import SPIKES
 from neurosim.circuits.populations import Group, Synapses
 from neurosim.circuits.variables import came
 from neurosim.levels.spiking.brian import b2
+from neurosim.levels.spiking.interneurons import Dividing
 from neurosim.levels.spiking.pyramid_cells import group as pyramids
 from neurosim.levels.spiking.text import Simulated, Text
 
@@ -36,6 +37,9 @@ class Groups:
         ensembles = [g for g in self.circuit.groups if g.population in of.neurons]
         self._cells = {group: self._neurons(group) for group in ensembles}
         self._told = [self._tell(group) for group in ensembles]
+        dividing = {g: who for g in ensembles if (who := self._dividing(g)) is not None}
+        self._inhibitory = {g: self._interneurons(g, who) for g, who in dividing.items()}
+        self._told += [self._tell_inhibition(g, who) for g, who in dividing.items()]
         order = {
             node: k for k, node in enumerate(self.circuit.ordered(list(self.circuit.arriving)))
         }
@@ -55,14 +59,19 @@ class Groups:
     @property
     def all(self) -> list[Any]:
         """Every object of the network."""
-        return [*self.units.values(), *self._cells.values(), *self._told, *self.synapses]
+        groups = *self.units.values(), *self._cells.values(), *self._inhibitory.values()
+        return [*groups, *self._told, *self.synapses]
 
     @property
     def arrays(self) -> dict[tuple[str, str], Any]:
         """Variables that live in memory, by the names of group and variable."""
         found = {
             (group.name, name): variable
-            for group in (*self.units.values(), *self._cells.values())
+            for group in (
+                *self.units.values(),
+                *self._cells.values(),
+                *self._inhibitory.values(),
+            )
             for name, variable in group.variables.items()
             if isinstance(variable, b2.core.variables.ArrayVariable)
         }
@@ -101,7 +110,8 @@ class Groups:
         neurons = self.text.spikes(group)
         found = [came(s) for s in self.circuit.sending if s.post == group and self._pulsed(s)]
         if neurons is not None:
-            return [*found, *(["events", "bursts"] if neurons.bursts else [SPIKES])]
+            more = ["inhibitory_spikes"] if neurons.dividing is not None else []
+            return [*found, *more, *(["events", "bursts"] if neurons.bursts else [SPIKES])]
         return [*found, *([SPIKES] if self.circuit.cell(group).firing is not None else [])]
 
     def _pulsed(self, synapses: Synapses) -> bool:
@@ -149,6 +159,21 @@ class Groups:
         )
         told.connect(i=np.arange(len(cells)), j=np.arange(len(cells)) // neurons.count)
         return told
+
+    def _dividing(self, group: Group) -> Dividing | None:
+        neurons = self.text.spikes(group)
+        return None if neurons is None else neurons.dividing
+
+    def _interneurons(self, group: Group, dividing: Dividing) -> Any:
+        """Who divides what others hear of the bursts of a group."""
+        name = f"inhibitory_{self.circuit.place(group)}"
+        made = dividing.group(self.units[group], self.clock, name, b2)
+        made.state_updater.order = LAST
+        return made
+
+    def _tell_inhibition(self, group: Group, dividing: Dividing) -> Any:
+        given = self._inhibitory[group], self.units[group], self.clock
+        return dividing.tell(*given, f"inhibiting_{self.circuit.place(group)}", b2)
 
     def _project(self, synapses: Synapses, order: int) -> Any:
         """Synapses within every copy, post-synaptic unit first."""

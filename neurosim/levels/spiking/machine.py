@@ -13,11 +13,9 @@ from neurosim.levels.spiking.groups import Groups
 from neurosim.levels.spiking.neurons import LONG_BEFORE, Neurons
 from neurosim.levels.spiking.runtime import Program, Runtime
 from neurosim.levels.spiking.standalone import Standalone
-from neurosim.levels.spiking.text import Simulated
+from neurosim.levels.spiking.text import COUNTED, Simulated
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights
 from neurosim.networks.network import Network
-
-COUNTED = ("spike_count", "event_count", "burst_count")
 
 
 class Machine:
@@ -37,6 +35,8 @@ class Machine:
     Raises:
         InputError: `standalone` without a compiler.
     """
+
+    follow = None
 
     def __init__(
         self,
@@ -111,10 +111,18 @@ class Machine:
                 share = neurons.share_heard.inverse(neurons.base_probability)
                 self._set(group, "event_trace", events)
                 self._set(group, "burst_trace", neurons.base_in_h * share)
+            if neurons.dividing is not None:
+                self._set(group, "fast_trace", events)
+                self._set(group, "inhibition", neurons.base_in_h)
             assert rng is not None, "neurons start somewhere in their cycle"
             size = self.copies * self.circuit.size(group) * neurons.count
             for name, values in neurons.start(rng, size, self.brian.step).items():
                 self.brian.write(f"cells_{self.circuit.place(group)}", name, values)
+            if neurons.dividing is not None:
+                dividing = neurons.dividing.neurons
+                size = self.copies * self.circuit.size(group) * dividing.count
+                for name, values in dividing.start(rng, size, self.brian.step).items():
+                    self.brian.write(f"inhibitory_{self.circuit.place(group)}", name, values)
 
     def _zeroed(self, group: Group) -> list[str]:
         """Variables of a group that a presentation begins without."""
@@ -124,7 +132,14 @@ class Machine:
         arriving = [
             came(s) for (g, _), all_ in self.circuit.arriving.items() for s in all_ if g == group
         ]
-        spikes = ["spikes", "events", "bursts", "spikes_say_smoothly", "event_says_smoothly"]
+        spikes = [
+            "inhibitory_spikes",
+            "spikes",
+            "events",
+            "bursts",
+            "spikes_say_smoothly",
+            "event_says_smoothly",
+        ]
         every = [*map(own, cell.states), *sums, *arriving, *spikes, *COUNTED]
         return [name for name in every if self.has(group, name)]
 

@@ -11,12 +11,13 @@ probability p = p_0 + γ_p ĥ. Two-compartment cells do both by what their membr
 currents they are given (`pyramids.py`).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from neurosim.circuits.lone_cells import LoneCell
+from neurosim.levels.spiking.interneurons import RATIO, Dividing
 from neurosim.levels.spiking.pyramids import COLUMNS, INPUTS, Line, Working, on_spike
 
 LONG_AGO = -(1 << 30)
@@ -51,7 +52,8 @@ class Neurons:
     makes up for the wait agree.
     current: of `lif`: the current that makes it fire at k times `table_step`.
     cell: of `bursting-pyramidal`: its text and numbers. currents: whether those of both
-    compartments are found together. working: how it is driven and heard.
+    compartments are found together. working: how it is driven and heard. interneurons: how many of
+    a unit divide what is heard of its bursts; dividing: these.
     """
 
     kind: str
@@ -72,6 +74,8 @@ class Neurons:
     currents: str = "joint"
     cell: LoneCell | None = field(default=None, repr=False)
     working: Working | None = field(default=None, repr=False)
+    interneurons: int = 0
+    dividing: Dividing | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in COUNTED[self.kind]:
@@ -115,6 +119,24 @@ class Neurons:
     def dead_time(self) -> float:
         """After an event no other may begin: else two would look like a burst."""
         return self.burst_interval + self.burst_limit + self.dt
+
+    @property
+    def inhibitory(self) -> "Neurons":
+        """The interneurons of a unit, which fire `RATIO` times as often as its cells have events.
+
+        What they say is in units of the activity.
+        """
+        return replace(
+            self,
+            kind="lif",
+            count=self.interneurons,
+            base_rate=RATIO * self.base_rate,
+            gain=RATIO * self.gain,
+            max_rate=RATIO * self.max_rate,
+            cell=None,
+            working=None,
+            interneurons=0,
+        )
 
     def noiseless_current(self, rate: float) -> float:
         """The current at which a noiseless integrate-and-fire neuron fires at a rate."""
@@ -209,6 +231,11 @@ class Neurons:
     def table_step(self) -> float:
         """Between two rates of the table of currents, in Hz: as a time, a whole number of steps."""
         return self.dt * max(1, round(self.max_rate / 4096 / self.dt))
+
+    @property
+    def table_parts(self) -> int:
+        """Of `table_step`, to which Brian2 rounds a rate before it takes the entry below."""
+        return int(2 ** np.ceil(np.log2(8 * round(self.table_step / self.dt))))
 
     @property
     def told(self) -> tuple[str, ...]:

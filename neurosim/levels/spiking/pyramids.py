@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 COLUMNS = 65
 """Of the other quantity, in tables of currents."""
+
+SOMATIC, APICAL = np.linspace(0, 1000e-12, 11), np.linspace(-400e-12, 500e-12, 10)
+"""The grid of currents (A)."""
 
 INPUTS = {"drive": "current", "apical_drive": "apical_current"}
 """By what a unit tells its cells, the input that it reaches."""
@@ -80,6 +84,16 @@ class Measured(NamedTuple):
     def share(self) -> np.ndarray:
         """The burst probability; 0 where there are no events."""
         return self.bursts / np.maximum(self.events, 1e-9)
+
+
+class Calibration(NamedTuple):
+    """Of one cell at every point of the grid.
+
+    rates: of what is counted. covariance: of the counts, a second (Hz), in the order of `Measured`.
+    """
+
+    rates: Measured
+    covariance: Float[np.ndarray, "somatic apical 4 4"]
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,11 @@ from neurosim.circuits.synapses import (
 )
 from neurosim.circuits.wired_cells import WiredCells
 from neurosim.levels.cells import Spikes
+from neurosim.levels.keeping import Keep
+from neurosim.levels.spiking import pauses
 from neurosim.levels.spiking.brian import b2
 from neurosim.levels.spiking.cells import PREFIX, Guests, made
+from neurosim.levels.spiking.cells import whole as in_full
 from neurosim.levels.spiking.runtime import use
 from neurosim.stimuli import Stimulus
 
@@ -78,8 +81,9 @@ def record(
     course: Course,
     seen: Mapping[str, Sequence[int]],
     whole: Sequence[str],
+    keep: Keep,
 ) -> Found:
-    """Let cells and synapses move in steps of dt.
+    """Let cells and synapses move in steps of dt; what was left on the way is NaN from there.
 
     stimuli: into the cells of each group. trains: of the groups that are made to spike, at
     multiples of dt, sorted by time. seen: by `owner.quantity`, the numbers of the cells or synapses
@@ -91,15 +95,19 @@ def record(
         b2.seed(course.seed)
         network = _Network(wired, stimuli, trains, course)
         monitors = {what: network.monitor(what, list(who)) for what, who in seen.items()}
-        counted = {name: b2.SpikeMonitor(network.groups[name]) for name in network.spiking}
+        counted = {
+            name: b2.SpikeMonitor(network.groups[name], name=f"{name}_counted")
+            for name in network.spiking
+        }
         before = {what: network.values(what) for what in whole}
         brian = b2.Network(*network.all, *monitors.values(), *counted.values())
-        brian.run(course.steps * course.dt * b2.second, namespace={})
+        ended = pauses.run(brian, course.steps, course.dt, course.every, keep)
         recorded = {}
         for what, monitor in monitors.items():
-            monitor.record_single_timestep()  # the end itself
+            if ended:
+                monitor.record_single_timestep()  # the end itself
             found = np.asarray(getattr(monitor, network.called(what) + "_"))
-            recorded[what] = found[:, : len(course.times)]
+            recorded[what] = in_full(found, len(course.times))
         after = {what: network.values(what) for what in whole}
     finally:
         np.random.set_state(kept)
@@ -121,6 +129,9 @@ class _Network:
         course: Course,
     ) -> None:
         self._wired, self._course = wired, course
+        # In every process the same names, by which states are restored.
+        self._clock = b2.Clock(course.dt * b2.second, name="clock")
+        self._looking = b2.Clock(course.every * b2.second, name="recorded_clock")
         self._texts = {
             name: _Text(synapse, number, wired)
             for number, (name, synapse) in enumerate(wired.synapses.items())
@@ -153,8 +164,9 @@ class _Network:
 
     def monitor(self, what: str, who: list[int]) -> b2.StateMonitor:
         """Of a quantity, of these cells or synapses."""
-        dt = self._course.every * b2.second
-        return b2.StateMonitor(self._holder(what), self.called(what), who, dt=dt)
+        name = what.replace(".", "_")
+        holder, called = self._holder(what), self.called(what)
+        return b2.StateMonitor(holder, called, who, clock=self._looking, name=f"{name}_recorded")
 
     def values(self, what: str) -> np.ndarray:
         """Of a quantity, now, of all cells or synapses."""
@@ -187,12 +199,13 @@ class _Network:
             firing = {"threshold": "t/second >= due(fired*dt, i)", "reset": "fired += 1"}
         if group.cell is not None:
             guests = Guests(lines, brought, numbers, start, firing)
-            return made(group.cell, stimuli, cells, course.dt, course.steps, name, guests)
+            more = course.dt, course.steps, name, guests, self._clock
+            return made(group.cell, stimuli, cells, *more)
         found = b2.NeuronGroup(
             cells,
             "\n".join(lines),
             method="rk4",
-            dt=course.dt * b2.second,
+            clock=self._clock,
             name=name,
             namespace=numbers,
             **(firing or {}),
@@ -218,7 +231,7 @@ class _Network:
                     group,
                     on_pre=text.statements(changes, {at: "_post"}),
                     delay=delay * b2.second,
-                    dt=self._course.dt * b2.second,
+                    clock=self._clock,
                     name=f"{text.synapse.name}_{at}_alone_{number}",
                     namespace=text.numbers,
                 )
@@ -245,7 +258,7 @@ class _Network:
             on_post=told["post"] or None,
             delay={label: synapse.delay * b2.second for label in told["pre"]},
             method="rk4",
-            dt=course.dt * b2.second,
+            clock=self._clock,
             name=f"{synapse.name}_between",
             namespace=text.numbers,
         )

@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from neurosim.circuits.cells import SPIKES, STEP
-from neurosim.circuits.populations import Group, Synapses
+from neurosim.circuits.populations import Group
 from neurosim.circuits.variables import came, own
+from neurosim.levels.spiking.carriers import Carriers
 from neurosim.levels.spiking.neurons import Neurons
 from neurosim.levels.spiking.transfer import derivative, inverse, transfer, within
 from neurosim.networks.circuit import CircuitDynamics, Moment
@@ -21,6 +22,9 @@ from neurosim.networks.network import Network
 
 SIGNAL = {"target": "aim : 1", "teach": "teach : 1", "bias": "bias : 1 (constant)"}
 """By what a cell names, what is written into it while it runs."""
+
+COUNTED = ("spike_count", "event_count", "burst_count")
+"""What units count of the spikes of their neurons."""
 
 DEFAULT_TAU = 5e-3
 """Of traces, where synapses do not smooth (s)."""
@@ -55,6 +59,7 @@ class Text:
         self.dynamics, self.circuit, self.network = of.dynamics, of.dynamics.circuit, of.network
         self.neurons, self.changed, self.watched = of.neurons, of.changed, of.watched
         self.tau_synapse = of.tau_synapse
+        self.carriers = Carriers(self.circuit, self.neurons)
 
     @property
     def _tau(self) -> str:
@@ -92,7 +97,7 @@ class Text:
 
     def sent(self, group: Group, quantity: str) -> str:
         """The variable that a group sends for a quantity."""
-        return f"{quantity}_sent" if self._replaced(group, quantity) else own(quantity)
+        return f"{quantity}_sent" if self.carriers.replaced(group, quantity) else own(quantity)
 
     def firing(self, group: Group) -> dict[str, Any]:
         """How the units of a group spike by themselves, as Brian2 is told; empty if they do not."""
@@ -184,12 +189,8 @@ class Text:
 
     def _once(self, group: Group, name: str) -> str:
         """Whether a sent quantity can be settled once a step, at its start, from states alone."""
-        sends = any(
-            s.pre == group and s.sent == name
-            for projection in self.circuit.projections
-            for s in projection.synapses
-        )
-        if not sends or self._replaced(group, name) or self._waits(group, name):
+        sends = any(s.sent == name for s in self.carriers.sending(group))
+        if not sends or self.carriers.replaced(group, name) or self._waits(group, name):
             return ""
         return " (constant over dt)"
 
@@ -203,30 +204,9 @@ class Text:
 
     # --- spikes -----------------------------------------------------------------------------
 
-    def _replaced(self, group: Group, quantity: str) -> bool:
-        """Whether spikes say what a group sends for a quantity."""
-        carried = self._carried(group)
-        return bool(carried) and bool(self._reach(group, quantity) & set(carried))
-
-    def _carried(self, group: Group) -> tuple[str, ...]:
-        if self.spikes(group) is None:
-            return ()
-        return self.circuit.population[group.population].carried or ()
-
-    def _reach(self, group: Group, quantity: str) -> set[str]:
-        """All quantities on the way from what is carried, or from states, to a quantity."""
-        cell, carried = self.circuit.cell(group), self._carried(group)
-        found, waiting = set(), [quantity]
-        while waiting:
-            name = waiting.pop()
-            found.add(name)
-            if name in cell.defined and name not in cell.states and name not in carried:
-                waiting += [n for n in cell.right(name).names if n not in found]
-        return found
-
     def _spiking(self, group: Group, neurons: Neurons) -> list[str]:
         """What drives the neurons of a unit, and what their spikes say."""
-        events, *bursts = self._carried(group)
+        events, *bursts = self.carriers.carried(group)
         said = {events: self._filtered("event_says" if bursts else "spikes_say")}
         lines = [neurons.drive(own(events))]
         if bursts:
@@ -239,8 +219,8 @@ class Text:
                 f"spikes_say = spikes * {neurons.per_spike!r} - {neurons.base_in_h!r} : 1",
                 *self._filter("spikes_say"),
             ]
-        for name in sorted({s.sent for s in self._sending(group)}):
-            if self._replaced(group, name):
+        for name in sorted({s.sent for s in self.carriers.sending(group)}):
+            if self.carriers.replaced(group, name):
                 lines.append(f"{name}_sent = {self._through(group, name, said)} : 1")
                 lines[-1] += " (constant over dt)"
         return lines
@@ -250,7 +230,12 @@ class Text:
         tau = f"({neurons.tau_burst!r} * second)"
         events = neurons.events_heard.text(f"events * {neurons.per_spike!r}")
         heard = neurons.events_heard.text("event_trace")
-        ratio = f"burst_trace / clip({heard}, {neurons.least_heard!r}, inf)"
+        divided, more = heard, []
+        if neurons.dividing is not None:
+            fast = f"({neurons.events_heard.text('fast_trace')}) * {neurons.gain!r}"
+            pulses = f"events * {neurons.per_spike!r}"
+            divided, more = "inhibition", neurons.dividing.lines(pulses, fast, tau)
+        ratio = f"burst_trace / clip({divided}, {neurons.least_heard!r}, inf)"
         return [
             neurons.burst_drive(bursts),
             *(f"{name} : 1" for name in ("events", "bursts", "event_count", "burst_count")),
@@ -260,6 +245,7 @@ class Text:
             f"dburst_trace/dt = (bursts * {neurons.per_spike!r} - burst_trace)/{tau} : 1",
             f"burst_says = ({neurons.share_heard.text(ratio)} - {neurons.base_probability!r})"
             f" / {neurons.probability_gain!r} : 1",
+            *more,
         ]
 
     def _filter(self, said: str) -> list[str]:
@@ -271,9 +257,6 @@ class Text:
     def _filtered(self, said: str) -> str:
         return f"{said}_smoothly" if self.tau_synapse else said
 
-    def _sending(self, group: Group) -> list[Synapses]:
-        return [s for p in self.circuit.projections for s in p.synapses if s.pre == group]
-
     def _through(self, group: Group, name: str, said: Mapping[str, str]) -> str:
         """A quantity with what is carried replaced by what spikes say of it."""
         if name in said:
@@ -283,7 +266,7 @@ class Text:
         replaced = {
             other: f"({self._through(group, other, said)})"
             for other in right.names
-            if self._reach(group, other) & set(said)
+            if self.carriers.reach(group, other) & set(said)
         }
         return self._written(group, name, replaced)
 

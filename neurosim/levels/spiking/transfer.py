@@ -10,6 +10,7 @@ from neurosim.functions.activations import (
     Bernoulli,
     LeakyReLU,
     Linear,
+    Power,
     Sigmoid,
     Sign,
     Softplus,
@@ -33,6 +34,8 @@ def transfer(activation: Activation, a: str) -> str:
             return f"1 / (1 + exp(-({a})))"
         case Softplus():
             return f"log1p(exp(-abs({a}))) + clip({a}, 0, inf)"
+        case Power(exponent=exponent):
+            return f"sign({a}) * abs({a})**{exponent!r}"
         case Sign():
             return f"int({a} > 0)"
     raise TypeError(f"{activation} is not known to Brian2")
@@ -51,6 +54,8 @@ def inverse(activation: Activation, h: str) -> str:
             return f"log({h}) - log1p(-{h})"
         case Softplus():
             return f"{h} + log(-expm1(-{h}))"
+        case Power(exponent=exponent):
+            return f"sign({h}) * abs({h})**{1 / exponent!r}"
     raise TypeError(f"{activation} is not known to Brian2")
 
 
@@ -67,6 +72,8 @@ def derivative(activation: Activation, a: str) -> str:
             return f"1 / (1 + exp(-({a}))) / (1 + exp({a}))"
         case Softplus():
             return f"1 / (1 + exp(-({a})))"
+        case Power(exponent=exponent):
+            return f"{exponent!r} * abs({a})**{exponent - 1!r}"
         case Sign():
             return "0"
     raise TypeError(f"{activation} is not known to Brian2")
@@ -74,14 +81,17 @@ def derivative(activation: Activation, a: str) -> str:
 
 def known(activation: Activation) -> bool:
     """Whether the expressions above exist."""
-    kinds = Linear | LeakyReLU | Tanh | Sigmoid | Softplus | Sign | Bernoulli
+    kinds = Linear | LeakyReLU | Tanh | Sigmoid | Softplus | Power | Sign | Bernoulli
     return isinstance(activation, kinds)
+
+
+def kept(activation: Activation) -> tuple[float, float]:
+    """Between which bounds rates are kept, inside the domain of s⁻¹."""
+    low, high = activation.domain or (-inf, inf)
+    return low + MARGIN, high - MARGIN
 
 
 def within(activation: Activation, h: str) -> str:
     """h kept inside the domain of s⁻¹."""
-    low, high = activation.domain or (-inf, inf)
-    if low == -inf and high == inf:
-        return h
-    top = f"{high - MARGIN!r}" if high < inf else "inf"
-    return f"clip({h}, {low + MARGIN!r}, {top})"
+    low, high = kept(activation)
+    return h if (low, high) == (-inf, inf) else f"clip({h}, {low!r}, {high!r})"
