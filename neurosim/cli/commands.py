@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neurosim.cli.cells import check_cell, of_network, record, recorded
+from neurosim.cli.cells import check_cell, is_recording, of_network, record, recorded
 from neurosim.cli.console import Output, serving
 from neurosim.cli.exchange import diff, export
 from neurosim.cli.options import (
@@ -210,15 +210,12 @@ def resume(
     with Output(as_json, quiet) as output:
         from neurosim.process import progression
         from neurosim.recordings import resumption
-        from neurosim.runs.results import Run
 
         with progression.display(stem(file), quiet) as progress:
             given: dict[str, Any] = {"device": device, "devices": devices}
             done = resumption.resume(file, force=force, **given, progress=progress)
-        if isinstance(done, Run):
-            _finish(output, done, beside(file, ".png"))
-        else:
-            recorded(output, done, beside(file, ".png"))
+        finish = recorded if is_recording(done) else _finish
+        finish(output, done, beside(file, ".png"))
 
 
 def _finish(output: Output, done: Any, figure: Path) -> None:
