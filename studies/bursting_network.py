@@ -236,6 +236,8 @@ def sizes(seeds: int, force: bool) -> dict[str, Any]:
     for neurons, interneurons in ((200, 0), (800, 0), (200, 50)):
         once = {"stages.0.presentations": 1, "record.presentations": 1}
         given = still(neurons, 0.4) | once | {"model.spiking.interneurons": interneurons}
+        if interneurons:
+            given["spiking.target"] = "numpy"  # a network that nothing else runs is not compiled
         paths = [
             recorded(OUT / f"sizes-{neurons}-{interneurons}-{level}.h5", given, level, seeds, force)
             for level in ("equilibrium", "spiking")
