@@ -3,7 +3,7 @@
     python studies/difference_target_propagation.py learn digits
     python studies/difference_target_propagation.py learn mnist --folder FOLDER
     python studies/difference_target_propagation.py learn fashion
-    python studies/difference_target_propagation.py page        # tables of what was found, a figure
+    python studies/difference_target_propagation.py page      # a table of what was found, a figure
 
 One procedure for all: the rates of W and Q are multiplied by the same pace, the one with the least
 mean error on a fifth of the training samples, held out, over two seeds. Five paces are tried: 1/3,
@@ -207,21 +207,24 @@ def learn(task: str, folder: Annotated[Path | None, typer.Option()] = None, only
 
 @app.command()
 def page(out: Path = OUT / "difference-target-propagation.png") -> None:
-    """Print tables of what was found, and draw a figure."""
+    """Print a table of what was found, and draw a figure."""
     files = {task: RESULTS / f"{task}.json" for task in PROBLEMS}
     found = {task: json.loads(f.read_text()) for task, f in files.items() if f.exists()}
-    for task, of in found.items():
-        print(f"\n{PROBLEMS[task].title}:\n\n| method | test error | seeds | pace | published |")
-        print("| --- | --- | --- | --- | --- |")
-        for name, method in METHODS.items():
-            if name in of:
-                test = [100 * e for e in of[name]["test"]]
-                each = ", ".join(f"{e:.1f}" for e in test)
-                known = "" if method.published is None else method.published
-                mean, pace = sum(test) / len(test), of[name]["pace"]
-                print(f"| {name} | {mean:.1f} | {each} | {pace:.2g} | {known} |")
+    print(f"| method | {' | '.join(PROBLEMS[task].title for task in found)} | paces | published |")
+    print("| --- |" + " --- |" * (len(found) + 2))
+    for name, method in METHODS.items():
+        means = [_mean(of[name]["test"]) if name in of else "" for of in found.values()]
+        paces = ", ".join(f"{of[name]['pace']:.2g}" for of in found.values() if name in of)
+        known = "" if method.published is None else f"{method.published}"
+        print(f"| {' | '.join([name, *means, paces, known])} |")
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn(found, out)
+
+
+def _mean(test: list[float]) -> str:
+    """The mean (%), and how far seeds range."""
+    low, high = min(test), max(test)
+    return f"{100 * sum(test) / len(test):.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
 def drawn(found: dict[str, dict[str, Any]], path: Path) -> None:
@@ -240,7 +243,9 @@ def drawn(found: dict[str, dict[str, Any]], path: Path) -> None:
             axes.plot([sum(test) / len(test)], [row], "|", ms=12, mew=2, color=color)
         axes.set(yticks=range(len(names)), yticklabels=names, xlabel="test error (%)")
         axes.set_title(PROBLEMS[task].title, fontsize=9)
-        axes.set_xlim(left=0)
+        axes.set_xscale("log")
+        for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            which(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "1235" else "")
     save(canvas, path)
 
 

@@ -14,6 +14,7 @@ from neurosim.errors import InputError
 from neurosim.functions.activations import Linear
 from neurosim.functions.losses import Loss
 from neurosim.levels.spiking import pyramid_cells
+from neurosim.levels.spiking.interneurons import RATIO, Dividing
 from neurosim.levels.spiking.machine import Machine
 from neurosim.levels.spiking.pyramid_curves import Fluctuations
 from neurosim.levels.spiking.pyramids import (
@@ -157,6 +158,53 @@ def test_what_units_hear_and_count_is_what_their_spikes_say():
             pulse = passed[:, k : k + 1] * neurons.per_spike  # of the step before
             smooth = np.hstack([smooth, smooth[:, -1:] + DT / 0.02 * (pulse - smooth[:, -1:])])
         np.testing.assert_allclose(heard, smooth, rtol=1e-9, atol=1e-12)
+
+
+def test_interneurons_divide_by_the_events_that_they_hear():
+    """Without noise their rate over their currents is in closed form: the line into them goes
+    through two of its points, and the events told of them are right in the mean between these. What
+    divides is their spikes, smoothed, to rounding."""
+    neurons = told(cells(count=40, interneurons=30, membrane_noise=0.0))
+    inhibitory = neurons.inhibitory
+    rates = inhibitory.table_step * np.arange(round(inhibitory.max_rate / inhibitory.table_step))
+    currents = [inhibitory.noiseless_current(max(rate, 1e-3)) for rate in rates]
+    dividing = Dividing.of(replace(inhibitory, current=np.array(currents)))
+    for rate in (3.0, 11.0):
+        exact = inhibitory.noiseless_current(RATIO * rate)
+        assert dividing.line(rate) == pytest.approx(exact, rel=1e-3)
+    between = np.linspace(3.0, 11.0, 41)[1:-1]
+    free = -inhibitory.tau_membrane * np.log1p(-1 / dividing.line(between))
+    fired = 1 / (free + inhibitory.refractory) / inhibitory.gain
+    assert np.mean(2 * dividing.heard(fired) - between) == pytest.approx(0, abs=0.1)
+    neurons = replace(neurons, dividing=dividing)
+    network = Network((1, 1, 1), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
+    circuit = dynamics("multiplexing", network.sizes, tau_basal=0.02, tau_apical=0.02)
+    populations = dict.fromkeys(circuit.circuit.population, neurons)
+    machine = Machine(circuit, network, populations, DT, 2, target="numpy")
+    group, seen = circuit.circuit.groups[0], []
+
+    def program():
+        machine.reseed(3)
+        machine.rest(np.random.default_rng(0))
+        weights = {"W": (np.eye(1), np.eye(1)), "Q": (np.eye(1),)}
+        machine.write_weights(weights)
+        machine.drive(weights, np.array([[0.0], [1.0]]))
+        machine.teach(None)
+        for _ in range(300):
+            seen.append([machine.array(group, n) for n in ("inhibitory_spikes", "inhibition")])
+            yield 1
+
+    machine.run(program(), 300)
+    spikes, inhibition = np.moveaxis(np.array(seen)[..., 0], 1, 0)
+    assert (spikes.sum(0) > 100).all()
+    moved = DT / neurons.tau_burst * (spikes * inhibitory.per_spike - inhibition)
+    np.testing.assert_allclose(np.diff(inhibition, axis=0), moved[:-1], rtol=1e-9, atol=1e-12)
+
+
+def test_interneurons_divide_what_bursting_cells_say_alone():
+    expected = r"interneurons: divide what is heard of the bursts of 'bursting-pyramidal' cells"
+    with pytest.raises(InputError, match=expected):
+        ns.load_protocol("spiking-multiplexing", {"model.spiking.interneurons": 5})
 
 
 def curves():

@@ -7,6 +7,7 @@ import pytest
 
 import neurosim as ns
 from neurosim.learning.draws import of_a_sign
+from neurosim.reports.outline import in_words
 
 RATE, SAMPLES = 1.0, 6
 
@@ -145,12 +146,27 @@ def test_what_tied_weights_learn_comes_back_by_the_chain_rule(data, learned, tmp
             "projections.V.post: what tied weights learn is learned by those that they follow, "
             "but W has no rule; give projections.W one",
         ),
+        (
+            {"model.projections.W.bias": False, "model.projections.V.bias": True},
+            "projections.V.bias: biases of tied weights would have no rate; expected them of",
+        ),
         ({"task.target": "label", "task.name": "digits"}, "target: got 'label'; expected class or"),
     ],
 )
 def test_what_cannot_be_tied_or_learned_is_said(data, changes, words):
     with pytest.raises(ns.InputError, match=words):
         protocol(data, **changes)
+
+
+def test_who_learns_for_tied_weights_is_shown(data):
+    report = ns.check(protocol(data), latex="-")
+    assert {p["name"]: p["learned_by"] for p in report["circuit"]["projections"] if p["rule"]} == {
+        "W": [], "V": ["W"], "c": [], "E": [],
+    }  # fmt: skip
+    lines = in_words(report["circuit"])
+    assert any("learned by W, which they follow" in line for line in lines)
+    assert r"\Delta V_{L} &= \left\langle" in report["latex"]
+    assert "What $V$ would learn is learned, by the chain rule" in report["latex"]
 
 
 def test_noise_that_cells_draw_is_finite():

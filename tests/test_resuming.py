@@ -74,6 +74,22 @@ CASES = {
         },
         "",
     ),
+    "goals of nodes, by turns": (
+        {
+            "model.use": "local-goals",
+            "model.layers": [4, 5, 5, 5, 3],
+            "task": {"name": "yin-yang", "train": 64, "test": 16},
+            "level": "equilibrium",
+            "model.credit": {
+                "name": "local-goals",
+                "rule": "penalized",
+                "rate": 0.5,
+                "nodes": {"active": 0.5, "goals": [2]},
+            },
+            "stages.0.phases": [{"name": "learning", "plastic": ["forward", "feedback"]}],
+        },
+        "",
+    ),
     "bursts against a phase before": (
         {
             "level": "equilibrium",

@@ -29,6 +29,13 @@ def record(output: Output, protocol: Any, out: Path | None, force: bool) -> None
     recorded(output, recording.record(protocol, out=trace, force=force), figure)
 
 
+def is_recording(done: Any) -> bool:
+    """Whether cells were recorded, and no network was run."""
+    from neurosim.recordings import recording, synapses
+
+    return isinstance(done, recording.Recording | synapses.SynapticRecording)
+
+
 def recorded(output: Output, done: Any, figure: Path) -> None:
     """Draw a finished recording and say what was measured."""
     from neurosim.recordings import recording, synapses

@@ -6,17 +6,13 @@ Heavy modules are imported inside the commands, so that `neurosim --help` comes 
 import os
 import re
 import sys
-from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 from typing import Annotated, Any
 
 import typer
 
-from neurosim.cli.cells import check_cell, of_network, record, recorded
+from neurosim.cli.cells import check_cell, is_recording, of_network, record, recorded
 from neurosim.cli.console import Output, serving
 from neurosim.cli.exchange import diff, export
 from neurosim.cli.options import (
@@ -33,14 +29,11 @@ from neurosim.cli.options import (
     Set,
     Start,
 )
-from neurosim.cli.pictures import columns, drawing, figure_at, pictures
+from neurosim.cli.pictures import columns, drawing, figure_at, importing_meanwhile, pictures
 from neurosim.cli.publishing import cite, report
 from neurosim.errors import InputError
 from neurosim.process.caller import on_terminal
 from neurosim.traces.naming import beside, located, stem
-
-DRAWING = ("neurosim.figures.runs", "h5netcdf", "xarray")
-"""What a finished run is drawn with."""
 
 app = typer.Typer(
     name="neurosim",
@@ -147,7 +140,7 @@ def run(
         trace = trace_path(loaded.spec, out)
         figure = figure_at(None, beside(trace, ".png"), force or os.path.exists(trace))
         with progression.display(loaded.spec.name, quiet) as progress:
-            heard = _importing_meanwhile(progress)
+            heard = importing_meanwhile(progress)
             given: dict[str, Any] = {"seeds": ensemble, "start": start, "out": trace}
             given |= {"device": device, "devices": devices or 1}
             done = launch.run(loaded, **given, force=force, progress=heard)
@@ -217,39 +210,12 @@ def resume(
     with Output(as_json, quiet) as output:
         from neurosim.process import progression
         from neurosim.recordings import resumption
-        from neurosim.runs.results import Run
 
         with progression.display(stem(file), quiet) as progress:
             given: dict[str, Any] = {"device": device, "devices": devices}
             done = resumption.resume(file, force=force, **given, progress=progress)
-        if isinstance(done, Run):
-            _finish(output, done, beside(file, ".png"))
-        else:
-            recorded(output, done, beside(file, ".png"))
-
-
-def _importing_meanwhile(progress: Callable[[Any], None] | bool) -> Callable[[Any], None]:
-    """The same progress, from whose first report on a thread imports what draws a finished run.
-
-    The run computes outside of Python then; before, it is busy importing and tracing itself.
-    """
-    started = False
-
-    def heard(report: Any) -> None:
-        nonlocal started
-        if not started:
-            started = True
-            Thread(target=_import_drawing, daemon=True).start()
-        if callable(progress):
-            progress(report)
-
-    return heard
-
-
-def _import_drawing() -> None:
-    with suppress(Exception):  # said by who draws
-        for name in DRAWING:
-            import_module(name)
+        finish = recorded if is_recording(done) else _finish
+        finish(output, done, beside(file, ".png"))
 
 
 def _finish(output: Output, done: Any, figure: Path) -> None:

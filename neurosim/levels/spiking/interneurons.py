@@ -1,8 +1,8 @@
 """Interneurons that divide what others hear of the bursts of an ensemble.
 
 Feed-forward inhibition (Naud & Sprekeler 2018): integrate-and-fire neurons hear the events of an
-ensemble through the depressing synapses that all others hear them by, fire `RATIO` times as often,
-and divide by their own rate in place of the one that a line makes of the synapses.
+ensemble through the depressing synapses that all others hear them by, fire about `RATIO` times as
+often, and divide by their own rate in place of the one that a line makes of the synapses.
 """
 
 from dataclasses import dataclass
@@ -26,24 +26,28 @@ TAU = 5e-3
 class Dividing:
     """The interneurons of every unit.
 
-    neurons: integrate-and-fire, calibrated: their rates are `RATIO` times those of events. line:
-    the current into them over the rate of events (Hz); straight, as synapses add up, through two
-    points of their f–I curve.
+    neurons: integrate-and-fire, calibrated. line: the current into them over the rate of events
+    (Hz); straight, as synapses add up, through two points of their f–I curve. heard: the rate of
+    events over theirs, both in units of the activity; fitted, as that curve is not straight.
     """
 
     neurons: "Neurons"
     line: Line
+    heard: Line
 
     @classmethod
     def of(cls, neurons: "Neurons") -> "Dividing":
         """Of calibrated neurons: through the rates of twice the gain about the base."""
-        around = neurons.base_rate + 2 * neurons.gain * np.array([-1.0, 1.0])
+        known = neurons.table_step * np.arange(len(neurons.current))
+        around = neurons.base_rate + 2 * neurons.gain * np.linspace(-1.0, 1.0, 41)
         rates = np.clip(around, 0.1 * neurons.base_rate, neurons.max_rate)
-        currents = np.interp(
-            rates, neurons.table_step * np.arange(len(neurons.current)), neurons.current
-        )
-        slope = float(np.diff(currents)[0] / np.diff(rates)[0])
-        return cls(neurons, Line(float(currents[0] - slope * rates[0]), RATIO * slope))
+        ends = rates[[0, -1]]
+        currents = np.interp(ends, known, neurons.current)
+        slope, offset = np.polyfit(ends, currents, 1)
+        fired = np.interp(offset + slope * rates, neurons.current, known)
+        heard, constant = np.polyfit(fired, rates, 1)
+        line = Line(float(offset), float(RATIO * slope))
+        return cls(neurons, line, Line(float(constant / neurons.gain), float(heard)))
 
     def lines(self, heard: str, fast: str, tau: str) -> list[str]:
         """Of the equations of units. heard: the pulses of events, in units of the activity, after

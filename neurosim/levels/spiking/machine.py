@@ -113,7 +113,8 @@ class Machine:
                 self._set(group, "burst_trace", neurons.base_in_h * share)
             if neurons.dividing is not None:
                 self._set(group, "fast_trace", events)
-                self._set(group, "inhibition", neurons.base_in_h)
+                at_base = neurons.dividing.heard.inverse(neurons.base_in_h)
+                self._set(group, "inhibition", at_base)
             assert rng is not None, "neurons start somewhere in their cycle"
             size = self.copies * self.circuit.size(group) * neurons.count
             for name, values in neurons.start(rng, size, self.brian.step).items():

@@ -234,7 +234,8 @@ class Text:
         if neurons.dividing is not None:
             fast = f"({neurons.events_heard.text('fast_trace')}) * {neurons.gain!r}"
             pulses = f"events * {neurons.per_spike!r}"
-            divided, more = "inhibition", neurons.dividing.lines(pulses, fast, tau)
+            divided = neurons.dividing.heard.text("inhibition")
+            more = neurons.dividing.lines(pulses, fast, tau)
         ratio = f"burst_trace / clip({divided}, {neurons.least_heard!r}, inf)"
         return [
             neurons.burst_drive(bursts),
