@@ -147,7 +147,8 @@ def test_commands_of_the_tour():
         if arguments[:2] == ["run", "quickstart"]:
             arguments += shorter
         result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == 0, f"{line}\n{result.output}"
+        differ = arguments[0] == "diff"  # the shortened run is not the protocol that ships
+        assert result.exit_code == int(differ), f"{line}\n{result.output}"
 
 
 def test_the_two_set_up_commands_are_what_ci_runs():
