@@ -84,7 +84,12 @@ def against_nest(device: str, small: bool = False) -> list[Entry]:
             Row(f"{title}: {name}, first run", there.first, "s"),
             Row(f"{title}: {name}, peak memory", there.peak, "MB"),
         ]
-    return [*rows, ratio(f"{title}: NEST over neurosim", theirs.seconds, ours.seconds)]
+    what, pair = f"{title}: NEST over neurosim", (theirs.processors, ours.processors)
+    return [
+        *rows,
+        ratio(what, theirs.seconds, ours.seconds),
+        ratio(f"{what}, processor time", *pair),
+    ]
 
 
 def by_hand(count: int) -> Callable[[], Any]:

@@ -35,13 +35,14 @@ class Taken(NamedTuple):
     """What a contestant took.
 
     start: s from the start of its process until it was ready, imports and all. first: s of its
-    first run, with whatever it compiles. seconds: of the later runs, (repeats,). peak: MB of its
-    process at the end. solution: what it found.
+    first run, with whatever it compiles. seconds, processors: of the later runs, by the clock and
+    by the processors, (repeats,). peak: MB of its process at the end. solution: what it found.
     """
 
     start: float
     first: float
     seconds: np.ndarray
+    processors: np.ndarray
     peak: float
     solution: dict[str, np.ndarray]
 
@@ -137,6 +138,7 @@ def raced(
     """
     first, found, peak, absent = {}, {}, {}, {}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
+    processors: dict[str, list[float]] = {name: [] for name in sides}
     there: dict[str, Contestant] = {}
     with tempfile.TemporaryDirectory() as folder:
         told, kept = Path(folder) / "problem.npz", Path(folder) / "found.npz"
@@ -154,12 +156,20 @@ def raced(
                 for name, contestant in there.items():
                     answer = contestant.run()
                     seconds[name].append(answer["seconds"])
+                    processors[name].append(answer["processors"])
                     peak[name] = answer["peak"]
         finally:
             for contestant in there.values():
                 contestant.close()
     taken = {
-        name: Taken(contestant.start, first[name], np.array(seconds[name]), peak[name], found[name])
+        name: Taken(
+            contestant.start,
+            first[name],
+            np.array(seconds[name]),
+            np.array(processors[name]),
+            peak[name],
+            found[name],
+        )
         for name, contestant in there.items()
     }
     return taken, absent

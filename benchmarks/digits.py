@@ -2,8 +2,9 @@
 
 Digits, 64-64-10, batches of 50, float32, the same splits. Every run is a fresh process with nothing
 compiled before, and its time is that of the whole process: start, imports, compilation, learning,
-test. All pass over the training samples thirty times, as quickstart does; what the rivals learn
-with is what their own examples use. Nothing is recorded in detail.
+test. All pass over the training samples thirty times, as quickstart does, but for ngc-learn, which
+needs more to err as little. What rivals learn with is what their own examples use. Nothing is
+recorded in detail.
 """
 
 import json
@@ -31,7 +32,9 @@ class Rival(NamedTuple):
 
 
 EPOCHS = 30
-MUSEUM = {"epochs": EPOCHS, "act": "sigmoid", "eta": 1e-3}
+MUSEUM = {"epochs": 100, "act": "sigmoid", "eta": 1e-3}
+"""ngc-learn errs on 4.2 % of a fifth of the training samples after 60 epochs, 3.3 % after 100."""
+
 
 OURS = {
     "neurosim, rate": Rival("digits_neurosim", {"level": "rate", "epochs": EPOCHS}),

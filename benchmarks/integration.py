@@ -105,14 +105,17 @@ def _rows(
                 continue
             what, limit = f"{title}: {theirs} over {ours}", WANTED.get(theirs)
             rows.append(ratio(what, there.seconds, here.seconds, limit=limit))
-            each = [side.seconds / side.solution["fields"] for side in (there, here)]
-            rows.append(ratio(f"{what}, per field", *each))
+            pair = there.processors, here.processors
+            rows.append(ratio(f"{what}, processor time", *pair))
+            each = [side.processors / side.solution["fields"] for side in (there, here)]
+            rows.append(ratio(f"{what}, processor time per field", *each))
     return rows
 
 
 def _one(title: str, taken: Taken, error: float) -> list[Row]:
     return [
         duration(title, taken.seconds),
+        duration(f"{title}, processor time", taken.processors),
         Row(f"{title}, start", taken.start, "s"),
         Row(f"{title}, first run", taken.first, "s"),
         Row(f"{title}, peak memory", taken.peak, "MB"),

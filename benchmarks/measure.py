@@ -127,7 +127,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def moment() -> dict[str, Any]:
-    """When a benchmark ran, of which state of the code, and how busy the machine was."""
+    """When a benchmark ran, of which state of the code, and what it had of the machine."""
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=FOLDER, capture_output=True, text=True
     )
@@ -135,6 +135,7 @@ def moment() -> dict[str, Any]:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": git.stdout.strip(),
         "load": os.getloadavg()[0],
+        "cores": _cores(),
     }
 
 

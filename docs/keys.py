@@ -53,6 +53,7 @@ TABLES: dict[str, tuple[type, set[str]]] = {
     "projections": (specs.ProjectionSpec, set()),
     "parameters": (specs.SpreadSpec, set()),
     "credit": (specs.CreditSpec, set()),
+    "credit.nodes": (specs.NodesSpec, set()),
     "model.activation": (specs.ActivationSpec, set()),
     "model.spiking": (specs.NeuronsSpec, set()),
     "task": (object, set()),

@@ -153,6 +153,7 @@ SHIPPED = {
     "difference-target-propagation": "difference-target-propagation-digits",
     "denoising-autoencoder": "denoising-autoencoder-digits",
     "discrete-transmission": "discrete-transmission-digits",
+    "local-goals": "local-goals-n4g4",
     "stochastic-binary": "stochastic-binary-digits",
 }
 """Every model that ships → a protocol for it."""

@@ -131,7 +131,9 @@ def test_protocols_differ_key_by_key():
     assert report["same"] == {"configuration": False, "provenance": None, "numbers": None}
     words = call("diff", "quickstart", "sleep").stdout
     assert "\n  name: quickstart in a, sleep in b\n" in words
-    assert call("diff", "quickstart", "quickstart").stdout.endswith("the same: configuration\n")
+    assert call("diff", "quickstart", "sleep").exit_code == 1
+    equal = call("diff", "quickstart", "quickstart")
+    assert equal.stdout.endswith("the same: configuration\n") and equal.exit_code == 0
 
 
 def test_equations_that_differ_are_shown_by_their_lines():

@@ -18,7 +18,7 @@ from neurosim.networks.dynamics import Target, rest
 from neurosim.networks.wirings import TIES, transposed
 from neurosim.plasticity import FEEDBACK_RULES, FORWARD_RULES
 from neurosim.runs.draws import data, weights
-from neurosim.specs import BINARY, FORMULAS, STOCHASTIC, ActivationSpec
+from neurosim.specs import FORMULAS, SINGULAR, STOCHASTIC, ActivationSpec
 from neurosim.tasks import digits
 
 MODELS = ["mixture", "mixture-two-phase", "mixture-dendrites", "multiplexing", "backprop"]
@@ -84,7 +84,7 @@ def test_formulas_are_those_of_the_functions():
     for name, activation in ACTIVATIONS.items():
         assert (activation.__doc__ or "").partition("\n")[0].rstrip(".") == FORMULAS[name]
         made = assembly.activation(ActivationSpec(name=name))
-        assert (made.domain is None) == (name in BINARY)
+        assert (made.domain is None) == (name in SINGULAR)
         assert isinstance(made, Bernoulli) == (name in STOCHASTIC)
 
 
@@ -111,8 +111,8 @@ def test_every_name_in_the_tables_leads_to_a_function():
 
 def test_rules_by_name_are_text_over_the_teaching():
     for text, source in FORWARD_RULES.values():
-        assert "teaching" in text.format("basal") and "basal" in text.format("basal")
-        assert "[T" in source
+        assert "teaching" in text.format("basal")
+        assert "[" in source
 
 
 def test_a_deferred_function_is_called():

@@ -115,7 +115,8 @@ def test_transfer_functions_are_what_is_computed():
         made = ACTIVATIONS[name](0.35) if name == "leaky-relu" else ACTIVATIONS[name]()
         draws = jnp.linspace(0, 1, 4001)[1:-1, None]  # of what draws, the mean over them
         given = ELEMENTARY | {"rand": lambda draws=draws: draws}
-        found = parse(text, {"rand": 0})({"a": a, "slope": 0.35, "exponent": 2.0}, given)
+        numbers = {"slope": 0.35, "exponent": 2.0, "threshold": 0.1}
+        found = parse(text, {"rand": 0})({"a": a} | numbers, given)
         found, error = (found.mean(0), 1e-3) if found.ndim == 2 else (found, 1e-6)
         np.testing.assert_allclose(found, made(a), rtol=1e-5, atol=error)
 

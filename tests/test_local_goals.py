@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from neurosim.theory.local_goals import alternated, discrimination, exclusive, objective
-from neurosim.theory.penalized_weights import (
+from neurosim.functions.activations import soft_threshold
+from neurosim.functions.local_goals import alternated, discrimination, exclusive, objective
+from neurosim.functions.penalized_weights import (
     Penalties,
     backward_form,
     closed_form,
@@ -115,3 +116,44 @@ def test_backward_weights_minimise_their_own_problem():
 
     B = backward_form(y, u, pull, e, A, 0.5)
     assert jnp.max(jnp.abs(jax.grad(problem)(B))) < 1e-12
+
+
+@jax.jit
+def descended(A, u, nu, correction):
+    """The objective of a node [K 13] after each exact step of y and of A; u, g and ν are held."""
+    penalties, threshold = Penalties(0.3, 0.0, 0.2, 0.0), 0.2
+    M, nothing = u.T @ u / len(u), jnp.zeros_like(A)
+
+    def value(A, y):
+        q = u @ A.T
+        data = 0.5 * jnp.sum((q - y) ** 2) + jnp.sum(nu * (y - q)) + threshold * jnp.sum(abs(y))
+        return data / len(u) + penalized(A, 0 * M, nothing, penalties)
+
+    def step(A, _):
+        y = soft_threshold(u @ A.T - nu, threshold)
+        moved = closed_form(M, (y - correction * nu).T @ u / len(u), penalties)
+        return moved, jnp.stack([value(A, y), value(moved, y)])
+
+    return jax.lax.scan(step, A, length=8)[1].ravel()
+
+
+def alternating(seed, correction):
+    rng = np.random.default_rng(seed)
+    shapes = ((6, 4), 1.0), ((30, 4), 1.0), ((30, 6), 0.3)
+    return np.asarray(
+        descended(*(jnp.asarray(s * rng.normal(size=n)) for n, s in shapes), correction)
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_exact_steps_of_a_node_fall_where_both_follow_the_same_objective(seed):
+    """With y − q in both steps, so that weights fit y + ν; every step is an exact minimum."""
+    found = alternating(seed, -1.0)
+    assert np.all(np.diff(found) <= 1e-9)
+    assert found[-1] < found[0] - 1e-3
+
+
+def test_with_the_signs_of_the_source_the_steps_follow_two_objectives():
+    """K 14 has y − q and K 17 q − y: what one lowers the other may raise."""
+    rises = [np.max(np.diff(alternating(seed, 1.0))) for seed in range(5)]
+    assert min(rises) > 1e-9

@@ -35,6 +35,10 @@ SHORT = {
         {"stages.0.epochs": None, "stages.0.presentations": 60},
         0.6,
     ),
+    "local-goals-n4g4": ({"stages.0.presentations": 40}, 0.8),
+    "local-goals-n6g6": ({"stages.0.presentations": 40}, 0.8),
+    "local-goals-n6g3": ({"stages.0.presentations": 40}, 0.8),
+    "local-goals-flow": ({"stages.0.phases.0.duration": "2 s"}, 0.95),
     "denoising-autoencoder-digits": (  # in sweeps alone, as "sleep"
         {"stages.0.epochs": None, "stages.0.presentations": 60, "equilibrium.max_newton": 0},
         0.6,

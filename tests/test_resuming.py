@@ -74,6 +74,22 @@ CASES = {
         },
         "",
     ),
+    "goals of nodes, by turns": (
+        {
+            "model.use": "local-goals",
+            "model.layers": [4, 5, 5, 5, 3],
+            "task": {"name": "yin-yang", "train": 64, "test": 16},
+            "level": "equilibrium",
+            "model.credit": {
+                "name": "local-goals",
+                "rule": "penalized",
+                "rate": 0.5,
+                "nodes": {"active": 0.5, "goals": [2]},
+            },
+            "stages.0.phases": [{"name": "learning", "plastic": ["forward", "feedback"]}],
+        },
+        "",
+    ),
     "bursts against a phase before": (
         {
             "level": "equilibrium",
@@ -398,3 +414,30 @@ def test_control_c_finishes_the_chunk_and_twice_stops_at_once(heard, tiny, tmp_p
     tiny.run("whole.h5")
     ns.resume(trace)
     same(tmp_path / "whole.h5", trace)
+
+
+@pytest.mark.long
+def test_a_run_out_of_memory_keeps_what_it_had_and_goes_on_when_there_is_more(tiny, monkeypatch):
+    from neurosim.runs.loop import Loop
+
+    whole, cut = (tiny.folder / name for name in ("whole.h5", "cut.h5"))
+    ns.run(tiny.file, level="equilibrium", out=whole)
+    advance, calls = Loop.advance, []
+
+    def short(self, *given):
+        calls.append(1)
+        if len(calls) == 5:
+            raise MemoryError("Unable to allocate 9.00 TiB")
+        return advance(self, *given)
+
+    monkeypatch.setattr(Loop, "advance", short)
+    words = r"does not fit into memory: Unable to allocate 9\.00 TiB; make layers"
+    with pytest.raises(InputError, match=words) as said:
+        ns.run(tiny.file, level="equilibrium", out=cut)
+    assert said.value.exit_code == 2
+    assert said.value.__notes__ == [
+        f"{cut} holds all up to there; go on with: neurosim resume {cut}"
+    ]
+    assert ns.inspect(cut)["presentations"]["done"] == 4
+    ns.resume(cut)
+    same(whole, cut)

@@ -23,10 +23,7 @@ from neurosim.process import compiled
 DT, COPIES, SEED = 1e-3, 3, 7
 
 
-@pytest.fixture(autouse=True, scope="module")
-def double_precision():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("double_throughout", "own_cache")
 
 
 @dataclasses.dataclass(frozen=True)

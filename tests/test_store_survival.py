@@ -116,35 +116,39 @@ def test_a_kill_while_closing_leaves_the_data(tmp_path, delay):
         np.testing.assert_array_equal(means, np.arange(1.0, ROWS + 1))
 
 
-class Snapshots:
-    """A file that is copied after every write to it."""
-
-    def __init__(self, raw, folder):
-        self.raw, self.folder, self.copies = raw, folder, []
-
-    def __getattr__(self, name):
-        return getattr(self.raw, name)
-
-    def write(self, data):
-        self.raw.write(data)
-        self.raw.flush()
-        self.copies.append(self.folder / f"{len(self.copies)}.h5")
-        shutil.copy(self.raw.name, self.copies[-1])
-
-
+@pytest.mark.parametrize("attributes", [0, 40])
 @pytest.mark.parametrize("text", [10, 4000])
-def test_closing_leaves_an_intact_file_at_every_moment(tmp_path, text):
+def test_closing_leaves_an_intact_file_at_every_moment(tmp_path, monkeypatch, text, attributes):
+    """Also of a trace with so many attributes that they lie in blocks of their own."""
     trace = writer(tmp_path / "a.h5")
     trace.write(SOMA, slice(None), np.ones((6, len(TIMES), 2, 3)))
-    trace._raw = snapshots = Snapshots(trace._raw, tmp_path)
-    trace.close("complete", {"summary": "x" * text, "loss": 0.5})
-    seen = []
-    for path in snapshots.copies:
+    trace.close("interrupted")
+    amended(trace.path, **{f"more{n}": "x" * n for n in range(attributes)})
+    copies = []
+
+    def copied(call):
+        def changing(descriptor, *given):
+            done = call(descriptor, *given)
+            copies.append(tmp_path / f"{len(copies)}.h5")
+            shutil.copy(trace.path, copies[-1])
+            return done
+
+        return changing
+
+    for name in ("pwrite", "ftruncate"):
+        monkeypatch.setattr(os, name, copied(getattr(os, name)))
+    amended(trace.path, summary="x" * text, loss=0.5, status="complete")
+    monkeypatch.undo()
+    for path in copies:
         with open_trace(path) as tree:
             assert (tree[SOMA] == 1).all()
-        seen.append(describe(path)["status"])
-    turn = seen.index("complete")
-    assert turn > 1 and set(seen[:turn]) == {"running"} and set(seen[turn:]) == {"complete"}
+            assert len(tree.attrs) > attributes
+        assert describe(path)["status"] == "complete"
+        repair(path)
+        with h5py.File(path) as file:
+            assert file.attrs["status"] == "complete"
+    assert len(copies) > 5
+    assert copies[-1].stat().st_size == trace.path.stat().st_size
     with open_trace(path) as tree:
         assert tree.attrs.items() >= {"summary": "x" * text, "loss": 0.5}.items()
 

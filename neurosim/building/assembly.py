@@ -16,9 +16,11 @@ from neurosim.circuits.populations import Projection
 from neurosim.circuits.starts import in_order, start
 from neurosim.credit import named
 from neurosim.credit.channel import Passage
+from neurosim.credit.local_goals import Goals
 from neurosim.errors import asked, of_shape
 from neurosim.functions.activations import ACTIVATIONS, Activation, Elementwise
 from neurosim.functions.losses import Loss
+from neurosim.functions.penalized_weights import Penalties
 from neurosim.functions.quantization import Quantizer
 from neurosim.learning.engine import Engine
 from neurosim.levels.equilibrium import Equilibrium
@@ -29,15 +31,17 @@ from neurosim.models import circuitry, parameters
 from neurosim.models.initialisers import MATRICES
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights
 from neurosim.networks.network import Carried, Network
-from neurosim.plasticity import FEEDBACK_RULES, FeedbackRule
+from neurosim.plasticity import FEEDBACK_RULES, PENALIZED, FeedbackRule
 from neurosim.plasticity.channel import ChannelLearning
 from neurosim.plasticity.local import LocalLearning, looked_at
+from neurosim.plasticity.nodes import Nodes
 from neurosim.plasticity.redrawing import Redrawing
 from neurosim.specs import (
     ActivationSpec,
     CreditSpec,
     LearningRate,
     ModelSpec,
+    NodesSpec,
     PhaseSpec,
     ProtocolSpec,
     RateLaw,
@@ -208,7 +212,26 @@ def _channel(protocol: ProtocolSpec, stage: StageSpec, pace: float) -> ChannelLe
         ),
         redrawing=_redrawing(credit) if credit.redrawn else None,
         quantizer=_quantizer(credit.update_bits, credit.update_scale),
+        nodes=_nodes(model, credit),
     )
+
+
+def _nodes(model: ModelSpec, credit: CreditSpec) -> Nodes | None:
+    """What hidden layers with goals of their own learn, None of other credits."""
+    if not named(credit).nodes:
+        return None
+    given, rule = credit.nodes or NodesSpec(), model.projections["W"].rule
+    goals = Goals(
+        tuple(sorted(set(given.goals or [model.depth - 1]))),
+        given.elsewhere == "own",
+        given.from_above,
+        given.from_below,
+        given.correction,
+        given.discrimination,
+    )
+    penalties = given.conditioning, given.coherence, given.log_det, given.similarity
+    solved = PENALIZED.get(rule) if isinstance(rule, str) else None
+    return Nodes(goals, Penalties(*penalties), solved, given.active)
 
 
 def undisturbed(model: ModelSpec) -> tuple[Passage, ...]:
@@ -298,7 +321,7 @@ def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
         moving = moving.with_layers()
     return Engine(
         dynamics=_as_arguments(moving),
-        network=network(protocol.model),
+        network=_as_arguments(network(protocol.model)),
         level=_as_arguments(level(protocol)),
         phases=phases,
         learning=_as_arguments(learning(protocol, stage)),

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from neurosim.models import circuitry, parameters
 from neurosim.models.initialisers import MATRICES
-from neurosim.specs import BINARY, ActivationSpec, ModelSpec
+from neurosim.specs import SINGULAR, ActivationSpec, ModelSpec
 
 
 class Facts(NamedTuple):
@@ -42,7 +42,7 @@ def observed(model: ModelSpec) -> dict[str, dict[str, int]]:
 def invertible(activation: Any) -> bool:
     """Whether a transfer function has an inverse."""
     if isinstance(activation, ActivationSpec):
-        return activation.name not in BINARY
+        return activation.name not in SINGULAR
     return getattr(activation, "domain", None) is not None
 
 

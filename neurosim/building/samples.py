@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from neurosim.building import ingredients
 from neurosim.building.consistency import misfits
+from neurosim.credit import named
 from neurosim.errors import InputError
 from neurosim.models.conditions import Problem
 from neurosim.seeds import host_stream
@@ -51,6 +52,12 @@ def problems(spec: ProtocolSpec, data: Data) -> Iterator[Problem]:
         )
     if spec.model.loss == "cross-entropy" and not data.classes:
         yield ("model", "loss"), "the cross-entropy needs a task of classes"
+    if named(spec.model.credit).nodes and not data.classes:
+        yield (
+            ("model", "credit"),
+            "goals keep classes apart, and the task has none; expected one of classes, such as "
+            "digits",
+        )
 
 
 def refuse(protocol: Protocol, data: Data) -> None:

@@ -15,8 +15,10 @@ TRANSFER = {
     "power": "a*abs(a)**(exponent - 1)",
     "sign": "int(a > 0)",
     "bernoulli": "int(rand() < 1/(1 + exp(-a)))",
+    "soft-threshold": "a - clip(a, -threshold, threshold)",
 }
-"""Transfer functions by name; `slope` is that of the leaky ReLU, `exponent` that of the power."""
+"""Transfer functions by name; `slope` is that of the leaky ReLU, `exponent` that of the power,
+`threshold` that of the soft threshold."""
 
 STARTS = {
     "lecun": "normally distributed with variance $1/n$, for $n$ sending units",

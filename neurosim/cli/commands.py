@@ -6,12 +6,8 @@ Heavy modules are imported inside the commands, so that `neurosim --help` comes 
 import os
 import re
 import sys
-from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 from typing import Annotated, Any
 
 import typer
@@ -33,14 +29,11 @@ from neurosim.cli.options import (
     Set,
     Start,
 )
-from neurosim.cli.pictures import columns, drawing, figure_at, pictures
+from neurosim.cli.pictures import columns, drawing, figure_at, importing_meanwhile, pictures
 from neurosim.cli.publishing import cite, report
 from neurosim.errors import InputError
 from neurosim.process.caller import on_terminal
 from neurosim.traces.naming import beside, located, stem
-
-DRAWING = ("neurosim.figures.runs", "h5netcdf", "xarray")
-"""What a finished run is drawn with."""
 
 app = typer.Typer(
     name="neurosim",
@@ -147,7 +140,7 @@ def run(
         trace = trace_path(loaded.spec, out)
         figure = figure_at(None, beside(trace, ".png"), force or os.path.exists(trace))
         with progression.display(loaded.spec.name, quiet) as progress:
-            heard = _importing_meanwhile(progress)
+            heard = importing_meanwhile(progress)
             given: dict[str, Any] = {"seeds": ensemble, "start": start, "out": trace}
             given |= {"device": device, "devices": devices or 1}
             done = launch.run(loaded, **given, force=force, progress=heard)
@@ -226,30 +219,6 @@ def resume(
             _finish(output, done, beside(file, ".png"))
         else:
             recorded(output, done, beside(file, ".png"))
-
-
-def _importing_meanwhile(progress: Callable[[Any], None] | bool) -> Callable[[Any], None]:
-    """The same progress, from whose first report on a thread imports what draws a finished run.
-
-    The run computes outside of Python then; before, it is busy importing and tracing itself.
-    """
-    started = False
-
-    def heard(report: Any) -> None:
-        nonlocal started
-        if not started:
-            started = True
-            Thread(target=_import_drawing, daemon=True).start()
-        if callable(progress):
-            progress(report)
-
-    return heard
-
-
-def _import_drawing() -> None:
-    with suppress(Exception):  # said by who draws
-        for name in DRAWING:
-            import_module(name)
 
 
 def _finish(output: Output, done: Any, figure: Path) -> None:

@@ -105,6 +105,9 @@ class Output:
             lines = [*str(error).splitlines(), *getattr(error, "__notes__", [])]
             self.failure(lines, error.exit_code, report)
             raise SystemExit(error.exit_code) from error
+        if isinstance(error, MemoryError):
+            self.failure([f"memory is too small: {error or 'for this command'}"], 1, {})
+            raise SystemExit(1) from error
         if isinstance(error, KeyboardInterrupt):
             words = "; ".join(["interrupted", *getattr(error, "__notes__", [])])
             self.failure([words], INTERRUPTED, {})

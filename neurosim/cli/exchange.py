@@ -8,6 +8,9 @@ import typer
 from neurosim.cli.console import Output
 from neurosim.cli.options import Force, Json, Quiet
 
+DIFFERENT = 1
+"""Exit code of `diff` where the two are not the same, as that of the program of this name."""
+
 
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="A trace or a protocol.")],
@@ -15,12 +18,14 @@ def diff(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Say whether two traces or protocols are the same, and where they part."""
+    """Say whether two traces or protocols are the same, and where they part; 1 if they do."""
     with Output(as_json, quiet) as output:
         from neurosim.comparison import differences
 
         report = differences.diff(a, b)
         output.result(report, differences.in_words(report))
+    if False in report["same"].values():
+        raise typer.Exit(DIFFERENT)
 
 
 def export(

@@ -3,15 +3,19 @@
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from textwrap import shorten
+from threading import Thread
 from typing import Any
 
 from neurosim.errors import InputError, NeurosimError, NeurosimWarning
 from neurosim.traces.naming import drawn, located, pictured
+
+DRAWING = ("neurosim.figures.runs", "h5netcdf", "xarray")
+"""What a finished run is drawn with."""
 
 
 def columns() -> int:
@@ -70,3 +74,27 @@ def pictures(*wanted: tuple[Any, ...]) -> list[str]:
     except NeurosimError as error:
         warnings.warn(f"no figure: {error}", NeurosimWarning, stacklevel=1)
     return paths
+
+
+def importing_meanwhile(progress: Callable[[Any], None] | bool) -> Callable[[Any], None]:
+    """The same progress, from whose first report on a thread imports what draws a finished run.
+
+    The run computes outside of Python then; before, it is busy importing and tracing itself.
+    """
+    started = False
+
+    def heard(report: Any) -> None:
+        nonlocal started
+        if not started:
+            started = True
+            Thread(target=_import_drawing, daemon=True).start()
+        if callable(progress):
+            progress(report)
+
+    return heard
+
+
+def _import_drawing() -> None:
+    with suppress(Exception):  # said by who draws
+        for name in DRAWING:
+            import_module(name)

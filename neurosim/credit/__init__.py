@@ -18,6 +18,7 @@ bidirectional = Deferred("neurosim.credit.channel:bidirectional_feedback_alignme
 difference_targets = Deferred("neurosim.credit.target_propagation:difference_targets")
 gradient_targets = Deferred("neurosim.credit.target_propagation:gradient_targets")
 plain_targets = Deferred("neurosim.credit.target_propagation:plain_targets")
+local_goals = Deferred("neurosim.credit.local_goals:local_goals")
 
 
 class Credit(NamedTuple):
@@ -30,7 +31,9 @@ class Credit(NamedTuple):
     likewise where the feedback weights start. normalized: whether the layers below the output are
     normalised over the batch. own_channel: whether there is a channel at all. route: by which
     errors come down the learning channel, `layers` or `skipped`; `assign` then takes a
-    `neurosim.credit.channel.Passage` as its last argument. None where no errors do.
+    `neurosim.credit.channel.Passage` as its last argument. None where no errors do. nodes: whether
+    hidden layers have goals of their own, of the whole batch; `assign` is then given that, batch
+    first, and a `neurosim.credit.local_goals.Goals` as its last argument.
     """
 
     assign: Callable
@@ -44,6 +47,7 @@ class Credit(NamedTuple):
     normalized: bool = False
     own_channel: bool = True
     route: str | None = None
+    nodes: bool = False
 
     @property
     def exact(self) -> bool:
@@ -179,6 +183,15 @@ CREDITS: dict[str, Credit] = {
         "errors through the layers by weights that learn to reconstruct the input [T 3.22–3.27]",
         wiring="from-input",
         feedback="bidirectional",
+    ),
+    "local-goals": Credit(
+        local_goals,
+        "goals of hidden layers' own, and how far neighbors miss theirs [Kostadinov et al. 2019]",
+        wiring="hidden",
+        rule="penalized",
+        feedback="tied",
+        init="transpose",
+        nodes=True,
     ),
 }
 

@@ -11,7 +11,7 @@ from math import inf
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Scalar
 
 
 class Activation(eqx.Module):
@@ -175,6 +175,31 @@ class Bernoulli(Activation):
         return jax.nn.sigmoid(a) * jax.nn.sigmoid(-a)
 
 
+class SoftThreshold(Activation):
+    """s(a) = sign(a) max(|a| - threshold, 0).
+
+    The sparsifying transform of Kostadinov, Razeghi & Voloshynovskiy 2019 [eq. 4], whose slope is 1
+    where it is not 0.
+    """
+
+    threshold: Scalar | float = 0.1
+    domain = None
+
+    def __call__(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return soft_threshold(a, self.threshold)
+
+    def inverse(self, h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        raise TypeError("a soft threshold has no inverse at 0")
+
+    def derivative(self, a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return (jnp.abs(a) > self.threshold).astype(a.dtype)
+
+
+def soft_threshold(a: Float[Array, "*shape"], threshold: Scalar | float) -> Float[Array, "*shape"]:
+    """sign(a) max(|a| − threshold, 0): the minimum over u of ½(a − u)² + threshold · |u| [K 4]."""
+    return jnp.sign(a) * jnp.maximum(jnp.abs(a) - threshold, 0)
+
+
 class Elementwise(Activation):
     """A plain function as an activation; its derivative by automatic differentiation.
 
@@ -231,4 +256,5 @@ ACTIVATIONS: dict[str, type[Activation]] = {
     "power": Power,
     "sign": Sign,
     "bernoulli": Bernoulli,
+    "soft-threshold": SoftThreshold,
 }

@@ -71,12 +71,13 @@ class Engine(Course):
         Also the change its signals asked for, before rates and optimiser; online, what was done.
         """
         keys, moment = self._moments(states, keys, first)
-        weights, passed, change = self._run_phases(states.weights, batch, keys, moment)
+        available = self._available(states, moment)
+        weights, passed, change = self._run_phases(available, batch, keys, moment)
         optimizer, iteration = states.optimizer, None
         readouts, reports = [p.readout for p in passed], [p.report for p in passed]
         if self.learning.credit.own_channel and not self.online:
             iteration = self._each(
-                Engine._iterate, weights, batch, readouts[0], optimizer, keys, moment
+                Engine._iterate, states.weights, batch, readouts[0], optimizer, keys, moment
             )
             weights, optimizer, change = iteration[:3]
         elif change is not None:
@@ -97,6 +98,13 @@ class Engine(Course):
         keys = jax.vmap(jax.random.fold_in)(keys, states.presentation)
         moment = jax.vmap(lambda p, key: self.moment(p, first, key))(states.presentation, keys)
         return keys, moment
+
+    def _available(self, states: RunState, moment: Moment) -> Any:
+        """The weights that the batch of a presentation goes through."""
+        learning: Any = self.learning
+        if not learning.credit.nodes or self.online:
+            return states.weights
+        return jax.vmap(learning.available)(states.weights, states.optimizer, moment)
 
     def _iterate(
         self,
@@ -314,7 +322,8 @@ class Engine(Course):
         if not self.online:  # where samples share no moving weights, a few are enough
             batch = jax.tree.map(lambda a: a[:, :samples], batch)
         keys, moment = self._moments(states, keys, first)
-        _, seen, _ = engine._run_phases(states.weights, batch, keys, moment, times, courses)
+        available = self._available(states, moment)
+        _, seen, _ = engine._run_phases(available, batch, keys, moment, times, courses)
         traces = [jax.tree.map(lambda a: a[:, :samples], p.watched) for p in seen]
         stopped = jnp.stack([p.report.stopped[:, :samples] for p in seen], axis=1)
         return Examined(traces, stopped, courses=[p.course for p in seen] if courses else None)

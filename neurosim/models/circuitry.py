@@ -18,6 +18,7 @@ from neurosim.models import parameters
 from neurosim.models.channels import channel_problems
 from neurosim.models.conditions import Problem, credit_problems, unknown_credit
 from neurosim.models.initialisers import MATRICES
+from neurosim.models.nodes import node_problems
 from neurosim.models.ties import tie_problems
 from neurosim.networks.wirings import WIRINGS, shared
 from neurosim.plasticity import FORWARD_RULES, PROBES
@@ -188,6 +189,7 @@ def problems(spec: ProtocolSpec) -> Iterator[Problem]:
     if model.credit is not None:
         yield from credit_problems(spec, asked.circuit)
         yield from channel_problems(spec, asked.circuit)
+        yield from node_problems(spec, asked.circuit)
     yield from _starts(asked)
     yield from _noise(asked)
     yield from _varied(asked)

@@ -69,7 +69,7 @@ def credit_problems(spec: ProtocolSpec, circuit: Circuit) -> Iterator[Problem]:
             f"{called(model)} moves its weights step by step, one after the other; use "
             "'quasi-static'",
         )
-    if spec.level == "spiking" and (credit.exact or credit.normalized or in_turn):
+    if spec.level == "spiking" and (credit.exact or credit.normalized or in_turn or credit.nodes):
         yield (
             ("level",),
             f"{called(model)} computes with activities that spikes only estimate; it runs at the "
@@ -118,7 +118,7 @@ def _channel(model: ModelSpec, credit: Credit) -> Iterator[Problem]:
     if given.rule == "tied" and given.init not in TIES:
         allowed = " or ".join(repr(name) for name in TIES)
         yield (*where, "rule"), f"'tied' follows the start, which must then be {allowed}"
-    if given.rule == "tied" and credit.wiring != "layers":
+    if given.rule == "tied" and credit.wiring not in ("layers", "hidden"):
         yield (*where, "rule"), f"{called(model)} has no feedback weights that W could tie"
     if given.rule == "sherman-morrison" and not credit.exact:
         yield (
@@ -132,7 +132,7 @@ def _channel(model: ModelSpec, credit: Credit) -> Iterator[Problem]:
             f"'adaptive' does not fit the feedback of {called(model)}; it is the rule of arbp and "
             "asrbp, whose weights see errors and what their own layer sends",
         )
-    elif given.rule not in (*UNTAUGHT, "adaptive"):
+    elif given.rule not in (*UNTAUGHT, "adaptive") and not credit.nodes:
         yield from _reconstructing(model, credit)
     entries = len(given.rate.values)
     if entries not in (1, len(matrices)):

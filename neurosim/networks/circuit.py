@@ -233,8 +233,9 @@ class CircuitDynamics(Dynamics):
                 readout.of[f"{place}.{name}"] for name in (link.rate, link.potential, link.downward)
             )
             rate = network.s(i, potential) if link.group in stochastic else drawn
-            found.append((rate, network.slope(i, potential), downward, drawn))
-        return Readout(*zip(*found, strict=True))
+            found.append((rate, network.slope(i, potential), downward, drawn, potential))
+        rates, slopes, sent, draws, potentials = zip(*found, strict=True)
+        return Readout(rates, slopes, sent, draws, potential=potentials)
 
     def chain(self, weights: CircuitWeights) -> Weights | None:
         if not self.circuit.chain:

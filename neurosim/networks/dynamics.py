@@ -88,7 +88,7 @@ class Readout(NamedTuple):
     before any encoding. Where a credit has a channel of its own, what that brings: teacher, the
     target h_i + teaching_i; apical, what g_i makes of the layer above, and its potential; carried,
     of every feedback matrix the error that comes to it; passed, where that comes through windows,
-    what went up before they chose.
+    what went up before they chose. potential: a_i, what the transfer function is applied to.
     """
 
     rate: Layers
@@ -100,6 +100,7 @@ class Readout(NamedTuple):
     apical_potential: Layers = ()
     carried: Layers = ()
     passed: tuple[Array | None, ...] = ()
+    potential: Layers = ()
 
 
 class Dynamics(eqx.Module):

@@ -10,18 +10,32 @@ class FeedbackRule(NamedTuple):
     """How apical weights learn: `probe` makes their local signals; None keeps or ties them.
 
     sees_data: whether the probe is also given (x, labels) of the batch, as its last argument.
+    solved: whether in place of that the weights go towards the solution of a problem of their node.
     """
 
     probe: Callable | None
     source: str
     sees_data: bool = False
+    solved: bool = False
 
 
 FORWARD_RULES: dict[str, tuple[str, str]] = {
     "delta": ("slope({})*teaching", "slope × teaching × presynaptic [T 4.12]"),
     "delta-over-slope": ("teaching/slope({})", "teaching / slope × presynaptic [T A.1, A.6]"),
+    "penalized": (
+        "teaching",
+        "towards the penalized least squares of a node with a local goal [Kostadinov et al. 2019]",
+    ),
+    "penalized-gradient": (
+        "teaching",
+        "down the gradient of the same, teaching × presynaptic and penalties [Kostadinov et al. "
+        "2019]",
+    ),
 }
 """Rules of projections that a credit teaches: what stands for post, of the cell's potential."""
+
+PENALIZED = {"penalized": "solution", "penalized-gradient": "gradient"}
+"""Those of nodes with local goals, and how they solve the problem of a node."""
 
 PROBES = ("white-noise", "difference", "local-difference")
 """Feedback rules that a circuit which is a chain of layers can name: its Q learns by them."""
@@ -65,5 +79,10 @@ FEEDBACK_RULES: dict[str, FeedbackRule] = {
     "difference": FeedbackRule(
         Deferred("neurosim.plasticity.signals:difference_reconstruction"),
         "predicts the neuron's noise from what returns of it [Meulemans et al. 2020, DRL]",
+    ),
+    "penalized": FeedbackRule(
+        None,
+        "towards the least squares of a node with a local goal, near W^T [Kostadinov et al. 2019]",
+        solved=True,
     ),
 }

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.circuits.populations import Projection
 from neurosim.credit import Credit
 from neurosim.credit.channel import Passage
+from neurosim.credit.local_goals import missed
 from neurosim.errors import InputError, arrived, asked, of_shape
 from neurosim.functions.quantization import Quantizer
 from neurosim.levels.simulator import Phase
@@ -28,7 +29,8 @@ from neurosim.plasticity import FeedbackRule
 from neurosim.plasticity.chains import among, chain_of, layer, part_of, replaced, with_layer
 from neurosim.plasticity.learning import OPTIMIZERS, Earlier, Moment, nothing, progressed
 from neurosim.plasticity.local import Sides
-from neurosim.plasticity.rank_one import Pair, factors, refreshed, robust_update
+from neurosim.plasticity.nodes import Nodes
+from neurosim.plasticity.rank_one import Pair, factors, refreshed_layers, robust_update
 from neurosim.plasticity.redrawing import Redrawing
 from neurosim.plasticity.signals import apical_delta
 from neurosim.plasticity.teaching import as_it_became, with_teaching
@@ -83,7 +85,7 @@ class ChannelLearning(eqx.Module):
     the robust Sherman–Morrison update, and the drift past which an inverse is computed anew.
     passage: what becomes of errors on their way, where the credit sends some. redrawing: how random
     weights of the channel are drawn in every presentation. quantizer: of what every sample adds to
-    a forward weight.
+    a forward weight. nodes: of a credit that gives hidden layers goals of their own.
     """
 
     credit: Credit = eqx.field(static=True)
@@ -106,6 +108,7 @@ class ChannelLearning(eqx.Module):
     passage: Passage
     redrawing: Redrawing | None
     quantizer: Quantizer | None
+    nodes: Nodes | None
 
     def moment(
         self,
@@ -126,6 +129,8 @@ class ChannelLearning(eqx.Module):
             moves = (jnp.arange(1, depth + 1) == random_layer(key, depth)).astype(moves.dtype)
         elif self.credit.order == "output":
             moves = moves.at[:-1].set(0)
+        elif self.nodes is not None and key is not None:
+            moves = self.nodes.turns(key, depth)
         return Moment(factor, turn, moves, jnp.asarray(presentation))
 
     # --- teaching ---------------------------------------------------------------------------
@@ -140,9 +145,10 @@ class ChannelLearning(eqx.Module):
     ) -> Layers:
         """The teaching signals of the batch. keys: of samples, without which none are dropped."""
 
-        def one(now: Readout, y: Float[Array, " n_L"], key: PRNGKeyArray | None) -> Layers:
+        def one(now: Readout, y: Float[Array, "..."], key: PRNGKeyArray | None) -> Layers:
             passage = replace(self.passage, key=key)
-            more = () if self.credit.route is None else (passage,)
+            more: tuple[Any, ...] = () if self.credit.route is None else (passage,)
+            more = more if self.nodes is None else (self.nodes.goals,)
             given = network, chain, now, y, self.target_step, *more
             found = asked("model.credit", self.credit.assign, ASSIGN, *given)
             if not isinstance(found, tuple) or len(found) != len(now.rate):
@@ -153,6 +159,8 @@ class ChannelLearning(eqx.Module):
             layers = zip(found, now.rate, strict=True)
             return tuple(of_shape("model.credit", t, h.shape, ASSIGN) for t, h in layers)
 
+        if self.nodes is not None:  # whose goals are of the batch as a whole
+            return one(readout, labels, None)
         return jax.vmap(one)(readout, labels, keys)
 
     def taught(
@@ -214,7 +222,7 @@ class ChannelLearning(eqx.Module):
                 made = self._made(*asked_of, taught, i)
                 change = with_layer(change, i, tuple(moment.moves[i - 1] * d for d in made))
         if "Q" in phase.plastic:
-            made = self._feedback(network, chain, taught, key, moment.turn, (x, labels))
+            made = self._feedback(network, chain, taught, key, moment.turn, (x, labels), chain)
             change = change._replace(Q=made)
         return among(change, nothing(weights))
 
@@ -251,6 +259,9 @@ class ChannelLearning(eqx.Module):
         synapses, W = self.projection.synapses[i - 1], weights["W"][i - 1]
         own = callable(self.projection.rule)
         made = sides.given(synapses, W) if own else sides.change(synapses, self.quantizer)
+        if self.nodes is not None and i < network.depth:
+            assert self.projection.pre is not None, "a rule has both sides"
+            made = self.nodes.forward(W, made, sides.side(self.projection.pre, synapses.pre))
         change = (made - self.decays[0] * W,)
         if not self.projection.bias:
             return change
@@ -293,8 +304,16 @@ class ChannelLearning(eqx.Module):
         key: PRNGKeyArray,
         turn: Float[Array, " Q"],
         data: tuple[Array, Array],
+        before: Weights,
     ) -> Layers:
-        """What the rule of Q makes of the activity. data: inputs and labels of the batch."""
+        """What the rule of Q makes of the activity.
+
+        data: inputs and labels of the batch. before: the weights under which it came about.
+        """
+        if self.feedback.solved:
+            assert self.nodes is not None, "checked at load"
+            found = missed(network, before, readout, data[1], self.nodes.goals)
+            return self.nodes.backward(chain, readout, found)
         if self.feedback.probe is None:
             return nothing(chain.Q)
         more = (data,) if self.feedback.sees_data else ()
@@ -343,16 +362,27 @@ class ChannelLearning(eqx.Module):
         if self.limit is not None:
             within = tuple(jnp.clip(w, -self.limit, self.limit) for w in weights["W"])
             weights = weights | {"W": within}
-        if self.tied is None:
+        if self.tied is None or "Q" not in weights:
             return weights
-        return weights | {"Q": tie(Weights(weights["W"], (), ()), self.tied).Q}
+        reached = weights["W"][: len(weights["Q"]) + 1]
+        return weights | {"Q": tie(Weights(reached, (), ()), self.tied).Q}
 
     def begin(self, weights: CircuitWeights) -> Any:
-        """The optimisers' state at the start of a stage: of every forward layer, and of Q."""
+        """The optimisers' state at the start of a stage: of every forward layer, and of Q.
+
+        Of nodes, also the forward weights of the presentation before.
+        """
         forward, feedback = (OPTIMIZERS[name]() for name in self.optimizers)
         chain = part_of(weights, self.projection)
-        layers = range(1, len(chain.W) + 1)
-        return tuple(forward.init(layer(chain, i)) for i in layers), feedback.init(chain.Q)
+        states = tuple(forward.init(layer(chain, i)) for i in range(1, len(chain.W) + 1))
+        return states, feedback.init(chain.Q), () if self.nodes is None else weights["W"]
+
+    def available(self, weights: CircuitWeights, state: Any, moment: Moment) -> CircuitWeights:
+        """The weights that a batch goes through: of a node whose turn it is not, those before."""
+        if self.nodes is None:
+            return weights
+        pairs = zip(moment.moves, weights["W"], state[2], strict=True)
+        return weights | {"W": tuple(jnp.where(on > 0, new, old) for on, new, old in pairs)}
 
     def step(
         self, weights: CircuitWeights, change: CircuitWeights, state: Any, factor: Float[Array, ""]
@@ -364,7 +394,7 @@ class ChannelLearning(eqx.Module):
             moved, layer_state = self._move_layer(moved, i, layer(made, i), layer_state, factor)
             states.append(layer_state)
         moved, feedback_state = self._move_feedback(moved, made.Q, state[1], factor)
-        return self.constrain(among(moved, weights)), (tuple(states), feedback_state)
+        return self.constrain(among(moved, weights)), (tuple(states), feedback_state, state[2])
 
     def _move_layer(
         self, weights: Weights, i: int, change: Layers, state: Any, factor: Float[Array, ""]
@@ -440,16 +470,19 @@ class ChannelLearning(eqx.Module):
                 moved, states[i - 1] = self._move_layer(moved, i, *given)
         drift = jnp.full((), jnp.nan, x.dtype)
         if self.credit.exact:
-            moved, drift = _refresh(moved, moment.presentation % DRIFT_EVERY == 0, self.refresh)
+            moved, drift = refreshed_layers(
+                moved, moment.presentation % DRIFT_EVERY == 0, self.refresh
+            )
         feedback_state = state[1]
-        if "Q" in plastic and self.feedback.probe is not None:
-            feedback = self._feedback(network, moved, readout, key, moment.turn, (x, labels))
+        if "Q" in plastic and (self.feedback.probe is not None or self.feedback.solved):
+            asked_of = network, moved, readout, key, moment.turn, (x, labels)
+            feedback = self._feedback(*asked_of, chain)
             change = change._replace(Q=feedback)
             given_feedback = feedback, feedback_state, moment.factor
             moved, feedback_state = self._move_feedback(moved, *given_feedback)
         return Iteration(
             self.constrain(among(moved, weights)),
-            (tuple(states), feedback_state),
+            (tuple(states), feedback_state, () if self.nodes is None else weights["W"]),
             among(change, nothing(weights)),
             teaching,
             drift,
@@ -465,15 +498,3 @@ class ChannelLearning(eqx.Module):
         W, inverse = robust_update(pair, rate * u, v, self.threshold)
         b = replaced(weights.b, i, weights.b[i - 1] + rate * change[1]) if weights.b else ()
         return Weights(replaced(weights.W, i, W), b, replaced(weights.Q, i - 1, inverse))
-
-
-def _refresh(
-    weights: Weights, look: Bool[Array, ""], limit: Scalar | float
-) -> tuple[Weights, Float[Array, ""]]:
-    """The weights with inverses that drifted too far computed anew; the largest drift."""
-    Q, drifts = [], []
-    for W, inverse in zip(weights.W[1:], weights.Q, strict=True):
-        pair, drift = refreshed(Pair(W, inverse), look, limit)
-        Q.append(pair.inverse)
-        drifts.append(drift)
-    return weights._replace(Q=tuple(Q)), jnp.max(jnp.stack(drifts))

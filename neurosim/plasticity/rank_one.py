@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Scalar
 
 from neurosim.functions.inverses import inverse
+from neurosim.networks.network import Weights
 
 
 class Pair(NamedTuple):
@@ -73,3 +74,15 @@ def refreshed(
 
     _, kept = jax.lax.while_loop(lambda c: c[0], renew, (seen > limit, kept))
     return Pair(pair.W, kept), seen
+
+
+def refreshed_layers(
+    weights: Weights, look: Bool[Array, ""], limit: Scalar | float
+) -> tuple[Weights, Float[Array, ""]]:
+    """The weights with inverses that drifted too far computed anew; the largest drift."""
+    Q, drifts = [], []
+    for W, Q_below in zip(weights.W[1:], weights.Q, strict=True):
+        pair, drift = refreshed(Pair(W, Q_below), look, limit)
+        Q.append(pair.inverse)
+        drifts.append(drift)
+    return weights._replace(Q=tuple(Q)), jnp.max(jnp.stack(drifts))

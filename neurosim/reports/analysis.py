@@ -184,11 +184,12 @@ def _encodes(parts: _Parts) -> bool:
 
 
 def _has_signals(parts: _Parts) -> bool:
-    """Whether a chain of layers is taught, by a rule that is text or by a credit."""
+    """Whether a chain of layers is taught sample by sample, by a rule that is text or a credit."""
     if parts.chain is None:
         return False
-    if named(parts.about.model.credit).own_channel:
-        return True
+    credit = named(parts.about.model.credit)
+    if credit.own_channel:
+        return not credit.nodes
     return parts.dynamics.circuit.projection["W"].post is not None and _has_inverses(parts)
 
 

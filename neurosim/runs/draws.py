@@ -88,7 +88,10 @@ def fitting(spec: ProtocolSpec) -> Iterator[None]:
 
 def too_large(spec: ProtocolSpec, error: Exception) -> InputError:
     """What is said where memory is too small."""
-    return InputError(
+    found = InputError(
         f"{spec.name}: does not fit into memory: {error or 'too many presentations'}; make "
         "layers, batch, data, seeds or presentations smaller"
     )
+    for note in getattr(error, "__notes__", []):  # such as what is kept of a run
+        found.add_note(note)
+    return found

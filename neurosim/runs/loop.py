@@ -162,8 +162,8 @@ class Loop:
             self._save()
 
     def _save(self) -> None:
-        self.recorder.writer.flush()
         began = time.perf_counter()
+        self.recorder.writer.secure()
         self.position.wall_s = began - self._began
         saved = checkpoint(self.position, self.setting.origin, self.recorder.writer.ledger)
         saved.save(self.setting.path)

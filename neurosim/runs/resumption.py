@@ -27,7 +27,7 @@ from neurosim.traces.checkpoint import Checkpoint
 from neurosim.traces.ledger import Ledger
 from neurosim.traces.naming import located
 from neurosim.traces.reader import describe
-from neurosim.traces.repairing import refuse_written
+from neurosim.traces.repairing import lengthen, refuse_written
 
 
 def resume(
@@ -52,6 +52,7 @@ def resume(
         DivergedError, StoppedError: as `run` does.
     """
     path = located(path)
+    lengthen(path)
     found = describe(path)
     _refuse_ended(path, found["status"], force)
     saved = load(path)

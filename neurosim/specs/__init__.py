@@ -8,6 +8,7 @@ from neurosim.specs.cells import CellModelSpec, CellProtocolSpec, CellRecordSpec
 from neurosim.specs.circuits import (
     CellSpec,
     CreditSpec,
+    NodesSpec,
     Optimizer,
     Parameter,
     ParameterField,
@@ -22,9 +23,9 @@ from neurosim.specs.circuits import (
 from neurosim.specs.common import ByName, LearningRate, PlasticityRate, Spec, describe
 from neurosim.specs.models import LayerField, ModelSpec
 from neurosim.specs.neurons import (
-    BINARY,
     FLAT,
     FORMULAS,
+    SINGULAR,
     STOCHASTIC,
     ActivationField,
     ActivationSpec,
@@ -56,9 +57,9 @@ from neurosim.specs.synapses import (
 )
 
 __all__ = [
-    "BINARY",
     "FLAT",
     "FORMULAS",
+    "SINGULAR",
     "STOCHASTIC",
     "ActivationField",
     "ActivationSpec",
@@ -78,6 +79,7 @@ __all__ = [
     "LongerSpec",
     "ModelSpec",
     "NeuronsSpec",
+    "NodesSpec",
     "Optimizer",
     "Parameter",
     "ParameterField",

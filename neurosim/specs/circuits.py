@@ -236,6 +236,30 @@ class ProjectionSpec(Spec):
     stride: Annotated[int, Field(ge=1)] = 1
 
 
+class NodesSpec(Spec):
+    """Hidden layers with goals of their own [Kostadinov, Razeghi & Voloshynovskiy 2019].
+
+    goals: the layers that have one; the last hidden one where not given. elsewhere: what the others
+    want: what they say themselves, or nothing. discrimination: λ_0, if classes are kept apart by a
+    penalty and not by a constraint. from_above, from_below: λ_f and λ_b, how much a node hears of
+    what its neighbors miss. correction: κ of the y − κν that weights fit. conditioning, coherence,
+    log_det: λ_2, λ_3 and λ_4 of forward weights; similarity: λ_5 of backward weights. active: the
+    probability with which a node takes part in a presentation.
+    """
+
+    goals: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] | None = None
+    elsewhere: Literal["own", "nothing"] = "own"
+    discrimination: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    from_above: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    from_below: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    correction: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    conditioning: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    coherence: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    log_det: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    similarity: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    active: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
 class CreditSpec(Spec):
     """Errors or targets that come down a channel of its own, and the weights Q of that channel.
 
@@ -253,6 +277,8 @@ class CreditSpec(Spec):
     update_scale: of every sample's quantised change of W. dropout: the probability with which a
     hidden neuron of the channel is silent. per: whether one weight of the channel serves a neuron,
     or each of its forward weights has its own.
+
+    nodes: of the credit that gives hidden layers goals of their own.
     """
 
     name: ByName
@@ -280,6 +306,7 @@ class CreditSpec(Spec):
     encoder: ActivationField | None = None
     decoder: ActivationField | None = None
     per: Literal["neuron", "weight"] = "neuron"
+    nodes: NodesSpec | None = None
 
 
 def named_credit(given: Any) -> Any:

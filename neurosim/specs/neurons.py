@@ -23,10 +23,11 @@ FORMULAS = {
     "power": "s(a) = a^exponent for a > 0, -(-a)^exponent otherwise",
     "sign": "s(a) = 1 for a > 0, 0 otherwise",
     "bernoulli": "s(a) = 1 with probability 1/(1 + exp(-a)), 0 otherwise",
+    "soft-threshold": "s(a) = sign(a) max(|a| - threshold, 0)",
 }
 """What the named transfer functions are."""
 
-BINARY = ("sign", "bernoulli")
+SINGULAR = ("sign", "bernoulli", "soft-threshold")
 """Those that have no inverse."""
 
 FLAT = ("sign",)
@@ -37,13 +38,23 @@ STOCHASTIC = ("bernoulli",)
 
 
 class ActivationSpec(Spec):
-    """A named transfer function; `slope` belongs to the leaky ReLU, `exponent` to the power."""
+    """A named transfer function and its number: `slope` of the leaky ReLU, `exponent` of the power,
+    `threshold` of the soft threshold."""
 
     name: Literal[
-        "linear", "leaky-relu", "tanh", "sigmoid", "softplus", "power", "sign", "bernoulli"
+        "linear",
+        "leaky-relu",
+        "tanh",
+        "sigmoid",
+        "softplus",
+        "power",
+        "sign",
+        "bernoulli",
+        "soft-threshold",
     ]
     slope: Annotated[float, Field(gt=0, le=1)] | None = None
     exponent: Annotated[float, Field(gt=0, le=16)] | None = None
+    threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     @field_validator("slope")
     @classmethod
@@ -59,10 +70,18 @@ class ActivationSpec(Spec):
             raise ValueError(f"{info.data['name']} has no exponent; only power has")
         return exponent
 
+    @field_validator("threshold")
+    @classmethod
+    def _threshold_of_soft(cls, threshold: float | None, info: ValidationInfo) -> float | None:
+        if threshold is not None and info.data.get("name") not in ("soft-threshold", None):
+            raise ValueError(f"{info.data['name']} has no threshold; only soft-threshold has")
+        return threshold
+
     @property
     def number(self) -> float | None:
         """The one number that a transfer function may have; None where it was not given."""
-        return self.exponent if self.name == "power" else self.slope
+        own = {"power": self.exponent, "soft-threshold": self.threshold}
+        return own.get(self.name, self.slope)
 
 
 def _activation(value: Any, handler: Callable) -> Any:

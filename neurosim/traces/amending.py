@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 
 import h5py
 
+from neurosim.traces.intent import Change, commit, overlay
+
 # Newer file formats than this break other readers of the field (libsonata on virtual data).
 LIBVER = ("v110", "v110")
 
@@ -22,16 +24,17 @@ def amend(raw: BinaryIO, attributes: Mapping[str, str | float | int]) -> None:
 
 
 class _Draft(io.RawIOBase):
-    """A file as HDF5 would change it; `commit` makes the changes, those at its end first.
+    """A file as HDF5 would change it.
 
-    HDF5 itself would mark the file as open, and a kill or a full disk could stop it halfway.
+    HDF5 itself would mark the file as open, and a kill or a full disk could stop it halfway: the
+    attributes of a file lie in several blocks, which do not fit each other before all are written.
     """
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
         self._at = 0
-        self._old_end = self._end = raw.seek(0, os.SEEK_END)
-        self._changes: list[tuple[int, bytes]] = []
+        self._end = raw.seek(0, os.SEEK_END)
+        self._changes: list[Change] = []
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._at = offset + (0, self._at, self._end)[whence]
@@ -45,15 +48,12 @@ class _Draft(io.RawIOBase):
         self._raw.seek(begin)
         old = self._raw.read(len(view))
         view[:] = old.ljust(len(view), b"\0")
-        for start, data in self._changes:
-            low, high = max(start, begin), min(start + len(data), begin + len(view))
-            if low < high:
-                view[low - begin : high - begin] = data[low - start : high - start]
+        overlay(view, begin, self._changes)
         self._at += len(view)
         return len(view)
 
     def write(self, data: Any) -> int:
-        self._changes.append((self._at, bytes(data)))
+        self._changes.append(Change(self._at, bytes(data)))
         self._at += len(data)
         self._end = max(self._end, self._at)
         return len(data)
@@ -63,9 +63,5 @@ class _Draft(io.RawIOBase):
         return self._end
 
     def commit(self) -> None:
-        """Write new space, then the superblock, which says how far it goes, then what uses it."""
-        self._changes.sort(key=lambda change: (change[0] < self._old_end, change[0] != 0))
-        for start, data in self._changes:
-            self._raw.seek(start)
-            self._raw.write(data)
-        self._raw.flush()
+        """Make the changes, all or none of them."""
+        commit(self._raw, self._changes, self._end)

@@ -1,15 +1,13 @@
 """What a run needs to go on: its state at a chunk boundary, in a file beside the trace.
 
 The file is an .npz of plain arrays, each with the checksum of its bytes. It is replaced as a whole:
-a kill at any moment leaves the new one or the one before.
+a kill or a loss of power at any moment leaves the new one or the one before.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 
 from neurosim.archives import read_arrays
 from neurosim.errors import InputError, NeurosimError
+from neurosim.traces.replacing import replace
 
 ABOUT = "about"
 
@@ -37,10 +36,20 @@ class Checkpoint:
 
     @staticmethod
     def remove(trace: Path) -> None:
-        """Delete the checkpoint of a trace, if there is one, whole or half-written."""
+        """Delete the checkpoint of a trace, if there is one, whole or half-written.
+
+        Raises:
+            NeurosimError: it cannot be deleted.
+        """
         path = Checkpoint.path(trace)
-        _part(path).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        try:
+            _part(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise NeurosimError(
+                f"{path}: cannot be written any more, nor deleted: {error.strerror}; delete it "
+                f"yourself: it does not belong to {trace} as that is now"
+            ) from error
 
     def save(self, trace: Path) -> None:
         """Write it beside its trace, in place of the one before.
@@ -53,18 +62,13 @@ class Checkpoint:
         numbered = {str(n): array for n, array in enumerate(self.arrays)}
         image = io.BytesIO()
         np.savez(image, allow_pickle=False, **{ABOUT: about}, **numbered)
-        part = _part(path)
         try:
-            part.write_bytes(image.getbuffer())
-            os.replace(part, path)
+            replace(path, _part(path), image.getbuffer())
         except OSError as error:
             raise NeurosimError(
                 f"{path}: cannot be written any more: {error.strerror}; "
                 f"{trace} holds all up to there"
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, trace: Path) -> Checkpoint:

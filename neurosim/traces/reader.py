@@ -16,7 +16,7 @@ import numpy as np
 
 from neurosim.archives import DEFLATE_RATIO
 from neurosim.errors import InputError
-from neurosim.traces import liveness, schema
+from neurosim.traces import intent, liveness, schema, superblock
 from neurosim.traces.layout import CHUNK_BYTES
 from neurosim.traces.naming import located
 from neurosim.traces.superblock import SIGNATURE
@@ -187,8 +187,25 @@ class _Apart(io.FileIO):
     HDF5 keeps one picture of a file for a process, as old as the first who opened it, and refuses
     whoever asks for other flags than the first; nor does it open what is marked "open for writing".
     Of a file that it reads through Python it has a picture for each, and ignores the mark. What a
-    live writer has on disk is sound at every moment: its SWMR mode sees to that.
+    live writer has on disk is sound at every moment: its SWMR mode sees to that, but for the end of
+    the file, of which HDF5 takes note only after it has written what lies before. Changes that a
+    dead one has not finished are seen as if they were made.
     """
+
+    def __init__(self, name: str | os.PathLike[str]) -> None:
+        super().__init__(name)
+        self._changes, size = intent.found(self)
+        block = superblock.read(self)
+        if block is not None and block.marked and block.end < size and not self._changes:
+            self._changes = [intent.Change(0, superblock.ending(self, size))]
+        self.seek(0)
+
+    def readinto(self, buffer: Any) -> int | None:
+        begin = self.tell()
+        count = super().readinto(buffer)
+        if self._changes:
+            intent.overlay(buffer, begin, self._changes)
+        return count
 
     def __reduce__(self) -> tuple[type[_Apart], tuple[Any]]:
         return _Apart, (self.name,)
@@ -243,7 +260,8 @@ def reading(path: Path) -> Iterator[h5py.File]:
 def _refuse_boundless(path: Path, file: h5py.File) -> None:
     """Refuse arrays that would take far more memory than the file can fill.
 
-    Axes are read as soon as a trace is opened, and stand in the file in full. Recorded states are
+    Axes are read as soon as a trace is opened, and stand in the file in full, but for those that
+    grow as a run goes, to which a disk that is full may add nothing. Recorded states are
     read a presentation at a time; everything else as a whole.
     """
     limit = max(FREE_BYTES, WARRANTED * path.stat().st_size)
@@ -252,7 +270,7 @@ def _refuse_boundless(path: Path, file: h5py.File) -> None:
         if not isinstance(item, h5py.Dataset):
             return
         size = item.nbytes
-        if item.is_scale:
+        if item.is_scale and item.maxshape == item.shape:
             bound = item.id.get_storage_size() * (1 if item.compression is None else DEFLATE_RATIO)
         else:
             bound = limit

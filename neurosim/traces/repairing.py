@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import h5py
+
 from neurosim.errors import InputError
 from neurosim.process import caller
-from neurosim.traces import superblock
+from neurosim.traces import intent, superblock
 from neurosim.traces.amending import amend
+from neurosim.traces.checkpoint import Checkpoint
 from neurosim.traces.naming import located
 from neurosim.traces.reader import reading, reason, writer_alive
 
@@ -44,18 +47,33 @@ def repair(
     if attributes is None:
         attributes = {"status": "interrupted"} if unfinished else {}
     try:
-        with open(path, "r+b") as raw, _alone(path, raw):
+        with open(path, "r+b", buffering=0) as raw, _alone(path, raw):
             refuse_written(path, force)
+            unfinished_change = intent.finish(raw)
             marked = superblock.marked(raw)
             if marked and superblock.read(raw) is None:
                 raise InputError(f"{path}: is damaged: its first bytes are not what HDF5 wrote")
             if marked:
-                superblock.mend(raw)
+                superblock.mend(raw, _reach(path))
             if attributes:
                 amend(raw, attributes)
-            return marked
+            return marked or unfinished_change
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def lengthen(path: Path) -> None:
+    """Make a file whose writer is dead as long as it says that it is, if there is a checkpoint.
+
+    A machine that lost its power may have noted the end of the file and not what lies before it.
+    What was there when the checkpoint was written is there; what came later is written again.
+    """
+    if not (path.is_file() and Checkpoint.path(path).exists()):
+        return
+    with contextlib.suppress(OSError), open(path, "r+b", buffering=0) as raw:
+        block = superblock.read(raw)
+        if block is not None and block.marked and block.end > raw.seek(0, os.SEEK_END):
+            raw.truncate(block.end)
 
 
 def refuse_written(path: Path, force: bool) -> bool:
@@ -77,7 +95,20 @@ def refuse_written(path: Path, force: bool) -> bool:
     return unfinished
 
 
-@contextmanager
+def _reach(path: Path) -> int:
+    """The last byte that an array of the file is said to have."""
+    ends = [0]
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and item.chunks is not None:
+            item.id.chunk_iter(lambda chunk: ends.append(chunk.byte_offset + chunk.size))
+
+    with reading(path) as file:
+        file.visititems(visit)
+    return max(ends)
+
+
+@contextlib.contextmanager
 def _alone(path: Path, raw: BinaryIO) -> Iterator[None]:
     """While nobody else writes the file, or repairs or resumes a trace in the same folder.
 

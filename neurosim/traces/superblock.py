@@ -48,20 +48,29 @@ def read(raw: BinaryIO) -> Superblock | None:
     return Superblock(flags != 0, end)
 
 
-def mend(raw: BinaryIO) -> None:
+def mend(raw: BinaryIO, reach: int = 0) -> None:
     """Clear the mark and put the end behind the last byte; one write within one page.
 
     A disk that refuses leaves a file that is shorter than HDF5 thinks. In SWMR mode nothing on disk
-    points to what was not written, so the end may come nearer as well as go farther.
+    points to what was not written, so the end may come nearer as well as go farther. Only a machine
+    that loses its power may write what points before what is there: `reach` is how far it points.
     """
+    end = raw.seek(0, os.SEEK_END)
+    block = ending(raw, max(end, reach))
+    if reach > end:
+        raw.truncate(reach)
+    raw.seek(0)
+    raw.write(block)
+    raw.flush()
+
+
+def ending(raw: BinaryIO, end: int) -> bytes:
+    """The superblock of a file without the mark, and with another end."""
     raw.seek(0)
     fields = list(_LAYOUT.unpack(raw.read(_LAYOUT.size)))
-    fields[4] = 0
-    fields[7] = raw.seek(0, os.SEEK_END)
+    fields[4], fields[7] = 0, end
     block = _LAYOUT.pack(*fields)
-    raw.seek(0)
-    raw.write(block + _CHECKSUM.pack(lookup3(block)))
-    raw.flush()
+    return block + _CHECKSUM.pack(lookup3(block))
 
 
 def _rotated(x: int, k: int) -> int:

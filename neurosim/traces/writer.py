@@ -33,6 +33,7 @@ from neurosim.traces.liveness import identity
 from neurosim.traces.naming import located
 from neurosim.traces.reader import reading, reason, writer_alive
 from neurosim.traces.repairing import repair
+from neurosim.traces.replacing import replace
 from neurosim.traces.superblock import marked
 
 Status = Literal["complete", "diverged", "interrupted"]
@@ -106,12 +107,20 @@ class TraceWriter:
 
     def _begin(self, variables: Sequence[Variable], ledger: Ledger) -> None:
         self._file = _opened(self.path)
+        self._descriptor = self._file.id.get_vfd_handle()
         # Closing must reach this very file, also when another has taken its name since.
-        self._raw = open(self.path, "r+b")  # noqa: SIM115
-        self._file.swmr_mode = True
-        self._datasets = {v.path: self._file[v.path] for v in variables}
+        try:
+            self._raw = open(self.path, "r+b", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            _abandon(self._file, self._descriptor)
+            raise InputError(
+                f"{self.path}: cannot be opened to be written: {error.strerror}"
+            ) from error
         self._flushes = 0
         self._ledger = ledger
+        with self._disk():
+            self._file.swmr_mode = True
+            self._datasets = {v.path: self._file[v.path] for v in variables}
 
     @property
     def ledger(self) -> Ledger:
@@ -184,6 +193,12 @@ class TraceWriter:
             self._file.flush()
         self._flushes += 1
 
+    def secure(self) -> None:
+        """Make all that was written so far survive the death of the machine as well."""
+        self.flush()
+        with self._disk():
+            os.fsync(self._raw.fileno())
+
     def close(
         self, status: Status, attributes: Mapping[str, str | float | int] | None = None
     ) -> None:
@@ -193,8 +208,9 @@ class TraceWriter:
             NeurosimError: the disk refuses, or another file has taken this one's name.
         """
         self.flush()
-        with self._disk():
+        with self._disk(closing=True):
             self._file.close()
+        with self._disk():
             if marked(self._raw):
                 raise RuntimeError("this process has it open elsewhere, in SWMR mode")
             about = {"checksums": json.dumps(self._ledger)} | dict(attributes or {})
@@ -217,11 +233,11 @@ class TraceWriter:
             raise ValueError(f"{self.path}: is closed")
 
     @contextlib.contextmanager
-    def _disk(self) -> Iterator[None]:
+    def _disk(self, closing: bool = False) -> Iterator[None]:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            _abandon(self._file)
+            _abandon(self._file, self._descriptor, closing)
             with contextlib.suppress(OSError):
                 if superblock.read(self._raw) is not None:
                     superblock.mend(self._raw)
@@ -245,9 +261,9 @@ def _opened(path: Path) -> h5py.File:
         return h5py.File(path, "r+", libver=LIBVER, locking=False)
     except OSError as error:
         if "already open for read-only" not in str(error):
+            mine = "" if error.errno else "; where this script has it open, close it first"
             raise InputError(
-                f"{path}: cannot be opened to be written: {reason(error)}; where this script has "
-                "it open, close it first"
+                f"{path}: cannot be opened to be written: {reason(error)}{mine}"
             ) from error
     _replace(path, path.read_bytes())
     return h5py.File(path, "r+", libver=LIBVER, locking=False)
@@ -258,28 +274,28 @@ def _replace(path: Path, content: Any) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        replace(path, temporary, content)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written there: {error.strerror}; give another with "
             f"{caller.option('out', 'FILE')}"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
-def _abandon(file: h5py.File) -> None:
+def _abandon(file: h5py.File, descriptor: int, closing: bool = False) -> None:
     """Close a file whose disk refuses, without touching it.
 
-    HDF5 cannot let go of data it cannot write: it would crash the process at its end.
+    HDF5 cannot let go of data it cannot write: it would crash the process at its end. What it has
+    begun to close it must not be asked about again, or it crashes at once.
+
+    descriptor: by which HDF5 writes it. closing: whether it failed while HDF5 closed it.
     """
     if file:
         with open(os.devnull, "r+b", buffering=0) as nowhere:
-            os.dup2(nowhere.fileno(), file.id.get_vfd_handle())
-        with contextlib.suppress(OSError, RuntimeError):
-            file.close()
+            os.dup2(nowhere.fileno(), descriptor)
+        if not closing:
+            with contextlib.suppress(OSError, RuntimeError):
+                file.close()
 
 
 def _create(

@@ -133,6 +133,7 @@ def test_tables_hold_their_numbers(released, tmp_path):
         np.testing.assert_allclose(np.sort(table["v"]), np.sort(file["recording/v"][()].ravel()))
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 def test_pages_and_other_formats_are_made_of_them(released, tmp_path):
     for name in ("rate", "cell"):
@@ -202,7 +203,7 @@ def test_runs_are_written_in_the_version_that_they_say(level, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["synapse", pytest.param("cell", **SELDOM)])
+@pytest.mark.parametrize("name", [pytest.param(name, **SELDOM) for name in CELLS])
 def test_recordings_are_written_in_the_version_that_they_say(name, tmp_path):
     record(name, tmp_path / "new.h5")
     understood(packed(name, tmp_path), tmp_path / "new.h5")

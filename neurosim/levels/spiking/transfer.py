@@ -14,6 +14,7 @@ from neurosim.functions.activations import (
     Sigmoid,
     Sign,
     Softplus,
+    SoftThreshold,
     Tanh,
 )
 
@@ -38,6 +39,8 @@ def transfer(activation: Activation, a: str) -> str:
             return f"sign({a}) * abs({a})**{exponent!r}"
         case Sign():
             return f"int({a} > 0)"
+        case SoftThreshold(threshold=threshold):
+            return f"{a} - clip({a}, {-float(threshold)!r}, {float(threshold)!r})"
     raise TypeError(f"{activation} is not known to Brian2")
 
 
@@ -76,12 +79,16 @@ def derivative(activation: Activation, a: str) -> str:
             return f"{exponent!r} * abs({a})**{exponent - 1!r}"
         case Sign():
             return "0"
+        case SoftThreshold(threshold=threshold):
+            return f"int(abs({a}) > {float(threshold)!r})"
     raise TypeError(f"{activation} is not known to Brian2")
 
 
 def known(activation: Activation) -> bool:
     """Whether the expressions above exist."""
-    kinds = Linear | LeakyReLU | Tanh | Sigmoid | Softplus | Power | Sign | Bernoulli
+    kinds = (
+        Linear | LeakyReLU | Tanh | Sigmoid | Softplus | Power | Sign | Bernoulli | SoftThreshold
+    )
     return isinstance(activation, kinds)
 
 

@@ -14,10 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
-
-def soft_threshold(a: Float[Array, "*shape"], threshold: Scalar | float) -> Float[Array, "*shape"]:
-    """sign(a) max(|a| − threshold, 0): the minimum over u of ½(a − u)² + threshold · |u| [K 4]."""
-    return jnp.sign(a) * jnp.maximum(jnp.abs(a) - threshold, 0)
+from neurosim.functions.activations import soft_threshold
 
 
 def discrimination(

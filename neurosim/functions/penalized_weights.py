@@ -57,9 +57,14 @@ def descent(
     penalties: Penalties,
 ) -> Float[Array, "n m"]:
     """Its negative gradient, by which weights flow: N − A M − ∇V(A)."""
+    return N - A @ M + restoring(A, penalties)
+
+
+def restoring(A: Float[Array, "n m"], penalties: Penalties) -> Float[Array, "n m"]:
+    """−∇V(A), what the penalties alone make of the weights."""
     coherence = 2 * penalties.coherence * (A @ (A.T @ A) - A)
     volume = 2 * penalties.log_det * pseudo_inverse(A).T
-    return N - A @ M - penalties.conditioning * A - coherence + volume
+    return volume - penalties.conditioning * A - coherence
 
 
 def closed_form(

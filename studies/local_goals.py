@@ -1,0 +1,331 @@
+"""Networks whose layers have goals of their own, after Kostadinov, Razeghi & Voloshynovskiy 2019.
+
+    python studies/local_goals.py            # scikit-learn's digits
+    python studies/local_goals.py FOLDER     # images in the format of MNIST, layers of 784
+
+Representations of the last node are read by a linear support vector machine, beside one of pixels,
+one of the same network before it learned, and one of the last hidden layer of the same network
+taught by backprop. Step sizes and thresholds are chosen on a fifth of the training samples of one
+seed, which is held out; then the test samples are seen once, by other seeds.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+from sklearn.svm import LinearSVC
+
+import neurosim as ns
+from neurosim.building import ingredients
+from neurosim.figures import save
+from neurosim.functions.local_goals import exclusive
+from neurosim.functions.penalized_weights import Penalties, closed_form
+from neurosim.seeds import host_stream
+from neurosim.tasks.data import split
+
+CHOOSING, TESTING = [0], [1, 2, 3]
+STEPS, THRESHOLDS = (0.02, 0.1, 0.5), (0.02, 0.05, 0.1)
+OF_GRADIENT = (0.003, 0.01, 0.03)
+COSTS = (0.01, 0.1, 1.0)
+"""C of the support vector machine, chosen on a fifth of the samples that it learns from."""
+
+NETS = ("n4g4", "n6g6", "n6g3")
+NODES = "model.credit.nodes"
+
+
+class Method(NamedTuple):
+    """A shipped protocol and what is changed there; published: accuracy on MNIST (%).
+
+    own: whether its step size is chosen for itself, and not taken from n4g4.
+    """
+
+    net: str
+    changes: dict[str, Any]
+    published: float | None = None
+    own: bool = False
+
+
+ASYNCHRONOUS = {f"{NODES}.active": 0.5}
+METHODS = {
+    "n4g4": Method("n4g4", {}, 98.75),
+    "n6g6": Method("n6g6", {}, 99.28),
+    "n6g3": Method("n6g3", {}, 98.98),
+    "n4g4, asynchronous": Method("n4g4", ASYNCHRONOUS, 98.57),
+    "n6g6, asynchronous": Method("n6g6", ASYNCHRONOUS, 99.01),
+    "n6g3, asynchronous": Method("n6g3", ASYNCHRONOUS, 98.91),
+    "n4g4, gradient steps": Method(
+        "n4g4", {"model.projections.W.rule": "penalized-gradient"}, own=True
+    ),
+    "n4g4, weights fit y alone": Method("n4g4", {f"{NODES}.correction": 0.0}),
+    "n4g4, weights fit y + ν": Method("n4g4", {f"{NODES}.correction": -1.0}),
+    "n4g4, nothing heard of neighbors": Method(
+        "n4g4", {f"{NODES}.from_above": 0.0, f"{NODES}.from_below": 0.0}
+    ),
+    "n4g4, nothing wanted elsewhere": Method("n4g4", {f"{NODES}.elsewhere": "nothing"}),
+}
+BACKPROP: dict[str, Any] = {
+    "model.credit": "backprop",
+    "model.credit.rule": "fixed",
+    NODES: None,
+    "model.projections.W.rule": "delta",
+    "model.projections.W.rate": 0.1,
+    "batch": 50,
+    "stages.0.presentations": None,
+}
+
+
+class Setting(NamedTuple):
+    """What all runs share: the folder of images, or none for digits, and where traces go."""
+
+    folder: Path | None
+    train: int | None
+    iterations: int
+    out: Path
+
+    def protocol(self, method: Method, held: bool, changes: dict[str, Any]) -> Any:
+        """The protocol of a run. held: whether it is tested on a part of the training samples."""
+        task: dict[str, Any] = {"name": "digits"}
+        batch, width = 215, 64
+        if self.folder is not None:
+            task = {"name": "idx", "path": str(self.folder.resolve())}
+            task |= {} if self.train is None else {"train": self.train}
+            batch, width = round(0.15 * (self.train or 60_000)), 784
+        nodes = int(method.net[1])
+        given = {
+            "task": task | ({"validation": 0.2} if held else {}),
+            "batch": round(0.8 * batch) if held else batch,
+            "model.layers": [width] * (nodes + 1) + [10],
+            "stages.0.presentations": self.iterations,
+            "record.presentations": 0,
+        }
+        return ns.load_protocol(f"local-goals-{method.net}", given | method.changes | changes)
+
+    def run(self, name: str, protocol: Any, seeds: list[int]) -> tuple[Any, list[Any]]:
+        """The trace of a run, and the data of every seed."""
+        out = self.out / f"{name.replace(',', '').replace(' ', '-')}.h5"
+        with suppress(ns.DivergedError):
+            ns.run(protocol, seeds=seeds, out=out, force=True)
+        task = ingredients.task(protocol.spec, protocol.folder)
+        return ns.open_trace(out), [task.draw(host_stream(seed, "task")) for seed in seeds]
+
+
+# ------------------------------------------------------------------------------- what is measured
+
+
+def passed(trace: Any, moment: str, seed: int, x: np.ndarray, threshold: float) -> list[np.ndarray]:
+    """The linear responses of all nodes."""
+    weights, found, u = trace["weights"], [], x
+    nodes = sum(name.startswith("W") for name in weights) - 1
+    for i in range(1, nodes + 1):
+        W = weights[f"W{i}"].sel(moment=moment).values
+        found.append(u @ (W[seed] if W.ndim == 3 else W).T)
+        u = soft(found[-1], threshold)
+    return found
+
+
+def soft(q: np.ndarray, threshold: float) -> np.ndarray:
+    """The sparse representation."""
+    return np.sign(q) * np.maximum(np.abs(q) - threshold, 0)
+
+
+def read(train: np.ndarray, y: np.ndarray, test: np.ndarray, y_test: np.ndarray) -> float:
+    """The error (%) of a linear support vector machine on a representation; 100 without one."""
+    if not (np.isfinite(train).all() and np.isfinite(test).all()):
+        return 100.0
+    scale = np.sqrt(np.mean(train**2)) + 1e-12
+    train, test = train / scale, test / scale
+    labels, of_test = y.argmax(1), y_test.argmax(1)
+    rest, held = split("held", len(train), 0.2, np.random.default_rng(0), labels)
+
+    def machine(C: float, rows: Any) -> LinearSVC:
+        return LinearSVC(C=C, dual=False).fit(train[rows], labels[rows])
+
+    best = max(COSTS, key=lambda C: machine(C, rest).score(train[held], labels[held]))
+    return 100 * (1 - machine(best, slice(None)).score(test, of_test))
+
+
+def shaped(q: np.ndarray, y: np.ndarray, threshold: float) -> float:
+    """The share of the squared activity of a node that units say to the class they serve."""
+    u, g = soft(q, threshold), np.asarray(exclusive(q, y, threshold))
+    return float(np.sum(g**2) / max(np.sum(u**2), 1e-30))
+
+
+def looked(trace: Any, data: list[Any], threshold: float) -> dict[str, Any]:
+    """What is measured of a run, by seed."""
+    found: dict[str, Any] = {}
+    for seed, each in enumerate(data):
+        for moment, when in (("initial", "untrained"), ("final", "learned")):
+            given = trace, moment, seed
+            train = passed(*given, each.x_train, threshold)
+            test = passed(*given, each.x_test, threshold)
+            u, v = soft(train[-1], threshold), soft(test[-1], threshold)
+            found.setdefault(when, []).append(read(u, each.y_train, v, each.y_test))
+            shares = [shaped(q, each.y_train, threshold) for q in train]
+            found.setdefault(f"{when} shares", []).append(shares)
+            found.setdefault(f"{when} active", []).append(float(np.mean(u != 0)))
+    error = trace["evaluation/error"].values.reshape(-1, len(data))[-1]
+    return found | {"readout": [100 * float(e) for e in error]}
+
+
+# ------------------------------------------------------------------------------------- the methods
+
+
+def method(
+    setting: Setting, name: str, of: Method, steps: Sequence[float], thresholds: Sequence[float]
+) -> dict[str, Any]:
+    """A method by the step size and threshold that do best on samples held out of training."""
+
+    def protocol(step: float, threshold: float, held: bool) -> Any:
+        changes = {"model.parameters.rho": step, "model.activation.threshold": threshold}
+        return setting.protocol(of, held, changes)
+
+    choices, tried = list(product(steps, thresholds)), {}
+    for choice in choices if len(choices) > 1 else ():
+        run = setting.run(f"{name} held", protocol(*choice, True), CHOOSING)
+        tried[choice] = looked(*run, choice[1])["learned"][0]
+    step, threshold = min(tried, key=lambda c: tried[c]) if tried else choices[0]
+    found = looked(*setting.run(name, protocol(step, threshold, False), TESTING), threshold)
+    validation = {f"{s}, {t}": error for (s, t), error in tried.items()}
+    return found | {"step": step, "threshold": threshold, "validation": validation}
+
+
+def backprop(setting: Setting, net: str, threshold: float) -> dict[str, Any]:
+    """The same network taught by backprop; the pace is chosen on samples held out."""
+    epochs = 20 if setting.folder is None else 5
+    of = Method(net, BACKPROP | {"stages.0.epochs": epochs})
+    tried = {}
+
+    def protocol(pace: float, held: bool) -> Any:
+        changes = {"stages.0.pace": pace, "model.activation.threshold": threshold}
+        return setting.protocol(of, held, changes)
+
+    for pace in (1 / 3, 1.0, 3.0):
+        trace, data = setting.run(f"{net} backprop held", protocol(pace, True), CHOOSING)
+        tried[pace] = looked(trace, data, threshold)["learned"][0]
+    best = min(tried, key=lambda pace: tried[pace])
+    trace, data = setting.run(f"{net} backprop", protocol(best, False), TESTING)
+    return looked(trace, data, threshold) | {"pace": best, "validation": tried}
+
+
+def pixels(setting: Setting) -> list[float]:
+    """The error of a linear support vector machine on pixels, by seed."""
+    spec = setting.protocol(METHODS["n4g4"], False, {})
+    task = ingredients.task(spec.spec, spec.folder)
+    drawn = [task.draw(host_stream(seed, "task")) for seed in TESTING]
+    return [read(d.x_train, d.y_train, d.x_test, d.y_test) for d in drawn]
+
+
+# -------------------------------------------------------------------------------------------- time
+
+
+def timed(width: int, nodes: int = 6, repeats: int = 15) -> dict[str, float]:
+    """Milliseconds for the solutions of all nodes: one after the other, in one program, and in a
+    thread each; medians, measured in turns."""
+    rng = np.random.default_rng(0)
+    penalties = Penalties(0.16, 0.16, 0.16, 0.16)
+    u = rng.standard_normal((nodes, 2 * width, width)).astype(np.float32)
+    M = [jax.numpy.asarray(a.T @ a / len(a)) for a in u]
+    N = [jax.numpy.asarray(np.tanh(a).T @ a / len(a)) for a in u]
+    one = jax.jit(lambda M, N: closed_form(M, N, penalties))
+    every = jax.jit(lambda M, N: [closed_form(m, n, penalties) for m, n in zip(M, N, strict=True)])
+    with ThreadPoolExecutor(nodes) as pool:
+        ways: dict[str, Callable[[], Any]] = {
+            "in turn": lambda: [one(m, n).block_until_ready() for m, n in zip(M, N, strict=True)],
+            "one program": lambda: jax.block_until_ready(every(M, N)),
+            "threads": lambda: list(pool.map(lambda g: one(*g).block_until_ready(), zip(M, N))),  # noqa: B905
+        }
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for turn in range(repeats + 1):
+            for name, way in ways.items():
+                began = time.perf_counter()
+                way()
+                if turn:  # the first compiles
+                    taken[name].append(1e3 * (time.perf_counter() - began))
+    return {name: float(np.median(each)) for name, each in taken.items()}
+
+
+# -------------------------------------------------------------------------------------------- all
+
+
+def main(
+    folder: Annotated[Path | None, typer.Argument()] = None,
+    iterations: int = 120,
+    train: int | None = None,
+    only: str = "",
+    out: Path = Path("outputs/local-goals"),
+) -> None:
+    """Every method whose name contains `only`; what is there already is kept.
+
+    Steps and thresholds are chosen for n4g4 and taken for all its kin.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    setting = Setting(folder, train, iterations, out)
+    path = out / f"{'digits' if folder is None else 'images'}.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def kept(name: str, make: Callable[[], Any]) -> Any:
+        if name not in found and only in name:
+            found[name] = make()
+            path.write_text(json.dumps(found, indent=1) + "\n")
+            print(f"{name}: {json.dumps(found[name])[:300]}", flush=True)
+        return found.get(name)
+
+    kept("pixels", lambda: pixels(setting))
+    first = kept("n4g4", lambda: method(setting, "n4g4", METHODS["n4g4"], STEPS, THRESHOLDS))
+    if first is None:
+        raise SystemExit("n4g4 comes first: its step and threshold are those of all")
+    threshold = [first["threshold"]]
+    for name, of in METHODS.items():
+        given = name, of, OF_GRADIENT if of.own else [first["step"]], threshold
+        kept(name, lambda given=given: method(setting, *given))
+    for net in NETS[:2]:
+        kept(f"{net}, backprop", lambda net=net: backprop(setting, net, threshold[0]))
+    for width in (64, 256):
+        kept(f"time {width}", lambda width=width: timed(width))
+    drawn({n: v for n, v in found.items() if "learned" in v}, found["pixels"], path)
+
+
+def drawn(found: dict[str, Any], of_pixels: list[float], path: Path) -> None:
+    """Test errors of every method before and after learning, and the share of every node."""
+    canvas = Figure(figsize=(9.5, 0.8 + 0.34 * len(found)), layout="constrained", dpi=130)
+    errors, shares = canvas.subplots(1, 2, width_ratios=[3, 2])
+    for row, each in enumerate(reversed(found.values())):
+        for when, colour in (("untrained", "#999999"), ("learned", "#0072B2")):
+            errors.plot(each[when], [row] * len(each[when]), "o", ms=4, color=colour, alpha=0.6)
+            errors.plot([np.mean(each[when])], [row], "|", ms=12, mew=2, color=colour)
+    errors.axvline(np.mean(of_pixels), color="#D55E00", lw=1)
+    errors.set(yticks=range(len(found)), yticklabels=list(reversed(found)))
+    ticks = (3, 5, 10, 20, 50, 100)
+    errors.set_xscale("log")
+    errors.set_xticks(ticks, labels=map(str, ticks))
+    errors.minorticks_off()
+    errors.set_xlabel("test error of a linear support vector machine (%)")
+    handles = [
+        errors.plot([], [], "o", color=colour, label=label)[0]
+        for colour, label in (("#999999", "before"), ("#0072B2", "after learning"))
+    ] + [errors.plot([], [], color="#D55E00", label="pixels")[0]]
+    errors.legend(handles=handles, fontsize=8)
+    for net, colour in zip(NETS, ("#0072B2", "#009E73", "#D55E00"), strict=True):
+        if net in found:
+            for when, style in (("untrained", ":"), ("learned", "-")):
+                mean = np.mean(found[net][f"{when} shares"], axis=0)
+                label = net if when == "learned" else None
+                shares.plot(range(1, len(mean) + 1), mean, style, marker="o", ms=4, color=colour,
+                            label=label)  # fmt: skip
+    shares.set(xlabel="node", ylabel="share of activity in the served class", ylim=(0, 1))
+    shares.plot([], [], ":", color="#666666", label="before learning")
+    shares.legend(fontsize=8)
+    save(canvas, path.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    typer.run(main)
