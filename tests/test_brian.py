@@ -84,6 +84,9 @@ def test_brian_integrates_the_same_text(family, form):
 SQUARE = {"layers": [4, 4, 4, 4], "projections.W.init": "orthogonal"}
 """Layers that every shipped model can have, and weights that need no task."""
 
+AUTOENCODER = {"denoising-autoencoder": {"layers": [4, 4, 4]}}
+"""Whose upper weights are those of the layer below, transposed."""
+
 BY_THEMSELVES = {"segregated-dendrites-poisson", "broadcast-alignment"}
 """Shipped models whose cells spike by themselves, which Brian2 alone integrates."""
 
@@ -95,7 +98,7 @@ FROM_NOTHING = {"feedback-control-single-phase"}
 @pytest.mark.parametrize("name", sorted(set(bundled("models")) - BY_THEMSELVES))
 def test_brian_integrates_every_shipped_model(name):
     changes = {"projections.Q.init": "xavier"} if name in FROM_NOTHING else {}
-    given = load_model(name, SQUARE | changes)
+    given = load_model(name, SQUARE | changes | AUTOENCODER.get(name, {}))
     still = {key: 0.0 for key in given.parameters if key == "sigma"}
     silent = {"noise": {}, "parameters": given.parameters | still}
     assert bridged(given.model_copy(update=silent), 1e-4) < 1e-12

@@ -59,7 +59,9 @@ NAMED = [entry for entry in ns.catalog() if entry["key"]]
 
 @pytest.mark.parametrize("entry", NAMED, ids=lambda e: f"{e['key']}={e['name']}")
 def test_every_name_listed_is_one_that_its_key_takes(entry):
-    taught = entry["key"].startswith("model.credit") or entry["name"].startswith("delta")
+    taught = entry["key"].startswith("model.credit") or entry["name"].startswith(
+        ("delta", "penalized")
+    )
     protocol = "target-propagation" if taught else "quickstart"
     protocol = "current-clamp" if entry["kind"] == "neurons" else protocol
     of_synapses = entry["kind"] == "synapses"

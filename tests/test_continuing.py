@@ -12,8 +12,8 @@ import neurosim as ns
 from neurosim.building import ingredients
 from neurosim.building.continuing import started
 from neurosim.building.loading import load_protocol
+from neurosim.building.samples import draw
 from neurosim.building.shipped import bundled
-from neurosim.runs import draws
 from neurosim.runs.contents import weights
 from neurosim.specs.toml import read
 from neurosim.traces.weight_files import of_moment
@@ -27,7 +27,7 @@ NETWORKS = [
 
 def drawn(protocol, seed):
     """All arrays of weights of a seed, by the names that traces give them."""
-    _, (data,) = draws.samples(protocol, [seed])
+    _, (data,) = draw(protocol, [seed])
     found = ingredients.weights(protocol.spec.model, seed, data, protocol.folder)
     names = [name for name, _, _ in weights(protocol.spec.model)]
     arrays = [array for name in sorted(found) for array in found[name]]

@@ -270,9 +270,10 @@ def test_cells_that_name_a_bias_which_nobody_gives_are_refused_with_a_hint():
     with pytest.raises(ns.InputError) as refused:
         ns.load_protocol(written("mine.toml", text), given)
     hint = "bias = true of a projection that reaches neuron gives one, bias = false one of 0"
-    [message] = refused.value.messages
+    message, misfit = refused.value.messages
     assert re.search(r"own\.toml:6: cells\.neuron\.equations: unknown name 'bias'", message)
     assert message.endswith(hint)
+    assert re.search(r"own\.toml:3: layers: .* does not fit the task", misfit)
     with pytest.raises(ns.InputError, match=hint):
         circuitry.sound(load_model(path))
 

@@ -123,8 +123,15 @@ def test_a_signal_leaves_a_trace_that_can_be_read_and_goes_on(tmp_path, monkeypa
     ns.record(NOISY[0], changes, out=whole)
     with monkeypatch.context() as interrupted:
         interrupted.setattr(Keeping, "due", lambda self: signal.raise_signal(signal.SIGINT) or True)
-        with pytest.warns(ns.NeurosimWarning, match="stopping"), pytest.raises(KeyboardInterrupt):
-            ns.record(NOISY[0], changes, out=broken)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs may ignore it
+        try:
+            with (
+                pytest.warns(ns.NeurosimWarning, match="stopping"),
+                pytest.raises(KeyboardInterrupt),
+            ):
+                ns.record(NOISY[0], changes, out=broken)
+        finally:
+            signal.signal(signal.SIGINT, before)
     with ns.open_trace(broken) as trace:
         assert trace.attrs["status"] == "interrupted"
         seen = np.isfinite(trace["recording/intensity"].values).all((0, 1))

@@ -184,7 +184,7 @@ def test_files_may_be_paths_wherever_one_is_named():
     with ns.open_trace(Path("a.h5")) as tree, np.load("w.npz") as given:
         np.testing.assert_array_equal(tree["weights/W1"][0], given["W1"])
     assert done.path == Path("a.h5")
-    with pytest.raises(InputError, match=r"task: .*no/such.npz: no such file"):
+    with pytest.raises(InputError, match=r"task.path: .*no/such.npz: no such file"):
         ns.check(
             ns.load_protocol("tiny.toml", {"task": {"name": "arrays", "path": Path("no/such.npz")}})
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from neurosim.building import ingredients
 from neurosim.building.consistency import misfits
-from neurosim.credit import named
+from neurosim.credit import CREDITS, named
 from neurosim.errors import InputError
 from neurosim.models.conditions import Problem
 from neurosim.seeds import host_stream
@@ -52,7 +52,9 @@ def problems(spec: ProtocolSpec, data: Data) -> Iterator[Problem]:
         )
     if spec.model.loss == "cross-entropy" and not data.classes:
         yield ("model", "loss"), "the cross-entropy needs a task of classes"
-    if named(spec.model.credit).nodes and not data.classes:
+    credit = spec.model.credit
+    unknown = credit is not None and isinstance(credit.name, str) and credit.name not in CREDITS
+    if not unknown and named(credit).nodes and not data.classes:
         yield (
             ("model", "credit"),
             "goals keep classes apart, and the task has none; expected one of classes, such as "

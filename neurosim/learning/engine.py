@@ -76,9 +76,10 @@ class Engine(Course):
         optimizer, iteration = states.optimizer, None
         readouts, reports = [p.readout for p in passed], [p.report for p in passed]
         if self.learning.credit.own_channel and not self.online:
-            iteration = self._each(
-                Engine._iterate, states.weights, batch, readouts[0], optimizer, keys, moment
-            )
+            # With what was drawn for this presentation; a node that sat out moves from its own.
+            begun = states.weights if self.learning.credit.nodes else weights
+            given = begun, batch, readouts[0], optimizer, keys, moment
+            iteration = self._each(Engine._iterate, *given)
             weights, optimizer, change = iteration[:3]
         elif change is not None:
             weights, optimizer = jax.vmap(self.learning.step)(

@@ -123,7 +123,7 @@ def refuse_begun(path: Path, force: bool) -> None:
         InputError: something is there that must not be lost.
     """
     refuse_existing(path, force)
-    if not Checkpoint.path(path).exists():
+    if not os.path.exists(Checkpoint.path(path)):  # of a name that no system takes, neither
         return
     if not force:
         raise InputError(
@@ -166,7 +166,7 @@ def checkpoint_of(path: Path) -> Checkpoint | None:
     Raises:
         InputError: it is damaged, and nothing else is there.
     """
-    if not Checkpoint.path(path).exists():
+    if not os.path.exists(Checkpoint.path(path)):  # of a name that no system takes, neither
         return None
     try:
         saved = Checkpoint.load(path)

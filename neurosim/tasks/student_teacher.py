@@ -28,6 +28,7 @@ TRANSFERS: dict[str, Transfer] = {
     "softplus": lambda a: np.logaddexp(0, a),
     "power": lambda a: np.sign(a) * a**2,
     "sign": lambda a: np.where(a > 0, 1.0, 0.0),
+    "soft-threshold": lambda a: np.sign(a) * np.maximum(np.abs(a) - 0.1, 0),
 }
 """The transfer functions of `functions.activations` in numpy, so that teachers are float64; but
 for those that draw, as a teacher says the same of the same input."""

@@ -68,7 +68,7 @@ def lengthen(path: Path) -> None:
     A machine that lost its power may have noted the end of the file and not what lies before it.
     What was there when the checkpoint was written is there; what came later is written again.
     """
-    if not (path.is_file() and Checkpoint.path(path).exists()):
+    if not (os.path.isfile(path) and os.path.exists(Checkpoint.path(path))):
         return
     with contextlib.suppress(OSError), open(path, "r+b", buffering=0) as raw:
         block = superblock.read(raw)
