@@ -330,7 +330,9 @@ def test_a_run_is_the_same_however_it_is_looked_at(few, tmp_path):
     rate = counted / (2 * 0.12 * 4 * 2 * 5)  # presentations, seconds, samples, units, cells
     assert 3 < rate < 30  # 7 Hz of events, of which 0.4 are bursts of two to four
     found = ns.compare(paths[0], paths[0])
-    assert all(row["expected"] > 0 for row in found["agreement"] if row["variable"] != "basal")
+    # Of potentials there is no law in a phase around whose end the loop is unstable.
+    carried = [r for r in found["agreement"] if r["variable"] in ("event_rate", "burst_signal")]
+    assert carried and all(row["expected"] > 0 for row in carried)
     assert seen["calibration/rate"].shape == (11, 10, 4)
     assert seen["calibration/covariance"].shape == (11, 10, 4, 4)
     assert ns.figures.calibration(paths[0]).stat().st_size > 10_000

@@ -255,15 +255,21 @@ def protocol(folder, credit, **own):
     return ns.load_protocol("backprop-digits", changes | own)
 
 
+def shown(folder):
+    """The samples to train on, and their classes."""
+    with np.load(folder / "data.npz") as data:
+        return data["x"], data["y"]
+
+
 def ran(folder, credit, **own):
     """The first batch, and the weights before and after, by name."""
     run = ns.run(protocol(folder, credit, **own), seed=3, out=folder / "t.h5", force=True)
-    data = np.load(folder / "data.npz")
+    x, y = shown(folder)
     with ns.open_trace(run.path) as trace:
         names = ["W1", "W2", "W3", "b1", "b2", "b3", "Q1", "Q2"]
         weights = {name: trace[f"weights/{name}"].values for name in names}
     before, after = ({n: w[k] for n, w in weights.items()} for k in (0, -1))
-    return data["x"][:8], np.eye(3)[data["y"][:8]], before, after
+    return x[:8], np.eye(3)[y[:8]], before, after
 
 
 def of_batch(before, x, y):
@@ -345,7 +351,7 @@ def test_what_is_dropped_for_a_sample_is_its_own(tmp_path):
     """It hangs on the sample and the presentation, not on who else is shown."""
     loaded = protocol(tmp_path, {"name": "rbp", "dropout": 0.5}).spec
     learning = assembly.learning(loaded, loaded.stages[0])
-    data = np.load(tmp_path / "data.npz")
+    samples, classes = shown(tmp_path)
     rng = np.random.default_rng(0)
     W = [rng.standard_normal(s) for s in ((6, 4), (5, 6), (3, 5))]
     Q = [rng.standard_normal(s) for s in ((6, 5), (5, 3))]
@@ -353,7 +359,7 @@ def test_what_is_dropped_for_a_sample_is_its_own(tmp_path):
     network = assembly.network(loaded.model)
 
     def teaching(ids, key):
-        x, y = jnp.asarray(data["x"][ids]), jnp.eye(3)[data["y"][ids]]
+        x, y = jnp.asarray(samples[ids]), jnp.eye(3)[classes[ids]]
         h = jax.vmap(lambda x: network.forward_pass(weights, x))(x)
         now = Readout(h, (*(1 - r**2 for r in h[:-1]), jnp.ones_like(h[-1])), ())
         return learning.teaching(network, weights, y, now, learning.keys(key, jnp.array(ids)))[0]
