@@ -339,6 +339,7 @@ def test_a_run_is_the_same_however_it_is_looked_at(few, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_cells_fire_and_burst_as_their_units_ask():
     """Rates to 0.35 Hz and probabilities to 0.04 over the range of both, as far as either curve can
     be read: 150 cells at every point of the grid for 3 s, and currents 2.5 pA apart. Ensembles of

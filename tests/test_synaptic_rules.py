@@ -411,6 +411,7 @@ def test_two_signals_go_through_one_population_and_are_read_by_synapses(tmp_path
 
 
 @pytest.mark.long
+@pytest.mark.seldom
 def test_compiled_code_does_what_numpy_does(recorded):
     """Where there is no noise, whose numbers come in another order."""
     changes = {"duration": "200 ms", "synapses.quiet.use": ["bcm", "tsodyks-markram"]}
