@@ -241,7 +241,7 @@ def timed(width: int, nodes: int = 6, repeats: int = 15) -> dict[str, float]:
         ways: dict[str, Callable[[], Any]] = {
             "in turn": lambda: [one(m, n).block_until_ready() for m, n in zip(M, N, strict=True)],
             "one program": lambda: jax.block_until_ready(every(M, N)),
-            "threads": lambda: list(pool.map(lambda g: one(*g).block_until_ready(), zip(M, N))),  # noqa: B905
+            "threads": lambda: list(pool.map(lambda m, n: one(m, n).block_until_ready(), M, N)),
         }
         taken: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(repeats + 1):

@@ -20,7 +20,10 @@ def drawn(sizes, rng, gradient=False, identity=False):
 
 def scalar(a, c, alpha, beta):
     """A chain of given weights."""
-    of = lambda values: tuple(np.array([[float(v)]]) for v in values)  # noqa: E731
+
+    def of(values):
+        return tuple(np.array([[float(v)]]) for v in values)
+
     return Flow(of(a), None if c is None else of(c), Moments(*of([alpha, beta])))
 
 

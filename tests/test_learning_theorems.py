@@ -42,7 +42,10 @@ def test_theorem_2_signs_are_reflections(seed):
     """Of α at the a_2-axis, of c_1 at both axes."""
     rng = np.random.default_rng(seed)
     (a1, a2, c1, alpha), beta = rng.normal(size=4), 1.3
-    of = lambda *given: np.ravel(limit(scalar(*given)).weights)  # noqa: E731
+
+    def of(*given):
+        return np.ravel(limit(scalar(*given)).weights)
+
     plain = of((a1, a2), (c1,), alpha, beta)
     turned = of((-a1, a2), (c1,), -alpha, beta)
     np.testing.assert_allclose(turned, plain * (-1, 1), rtol=1e-12)
@@ -73,7 +76,10 @@ def test_theorem_3_a_layer_that_hears_nothing_shortens_the_chain(deaf):
 def test_theorem_4_silent_chains(length):
     """From the origin all weights leave it together; where no layer hears, the highest alone learns
     by least squares; behind a layer that is silent for ever none does."""
-    of = lambda *given: limit(scalar(*given))  # noqa: E731
+
+    def of(*given):
+        return limit(scalar(*given))
+
     ones, zeros = np.ones(length), np.zeros(length)
     end = np.ravel(of(zeros, ones[1:], 1.0, 1.0).weights)
     parabolas = end[:-1] ** 2 / 2
