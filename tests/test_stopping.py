@@ -16,7 +16,7 @@ from tiny_runs import same
 import neurosim as ns
 from neurosim.errors import NeurosimWarning, StoppedError
 from neurosim.process import stopping
-from neurosim.runs.loop import Loop
+from neurosim.runs.members import Member
 from neurosim.traces.checkpoint import Checkpoint
 
 LOOP = """
@@ -168,14 +168,14 @@ def test_a_signal_is_not_lost_where_the_run_fails(handlers):
 
 
 def test_a_signal_is_not_lost_where_it_comes_after_the_last_chunk(handlers, monkeypatch):
-    seen, result = [], Loop._result
+    seen, result = [], Member._result
     signal.signal(signal.SIGTERM, lambda *_: seen.append(1))
 
     def late(self):
         os.kill(os.getpid(), signal.SIGTERM)
         return result(self)
 
-    monkeypatch.setattr(Loop, "_result", late)
+    monkeypatch.setattr(Member, "_result", late)
     assert np.isfinite(run("a.h5").metrics["test_loss"])
     assert seen == [1] and ns.inspect("a.h5")["status"] == "complete"
 

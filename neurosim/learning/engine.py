@@ -5,7 +5,7 @@ length, recorded or not, so that neither recording nor chunking can change a num
 first axis of everything.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,9 +13,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from neurosim.learning.presentation import FREE, Course
+from neurosim.learning.presentation import FREE, NUMBERS, Course
 from neurosim.levels.settling import Report
 from neurosim.levels.simulator import Batch, Examined, Metrics, RunState
 from neurosim.networks.network import Layers, standardized
@@ -37,9 +37,21 @@ def _whole(given: Mapping[str, Any]) -> set[str]:
 class Engine(Course):
     """What a run does with a model: presentations that change it, and looks that do not."""
 
-    presentations: Scalar | int
     test_draws: int = eqx.field(static=True, default=1)
     decompose: bool = eqx.field(static=True, default=False)
+
+    @classmethod
+    def joined(cls, engines: Sequence["Engine"], seeds: int) -> "Engine":
+        """One engine of so many seeds of each, one after the other; they differ in numbers alone.
+
+        What numbers of levels and clocks are must be the same of all.
+        """
+
+        def stacked(*of: Any) -> Any:
+            return jnp.repeat(jnp.stack(of), seeds, axis=0) if eqx.is_array(of[0]) else of[0]
+
+        given = [{name: getattr(engine, name) for name in NUMBERS} for engine in engines]
+        return replace(engines[0], own=True, **jax.tree.map(stacked, *given))
 
     # ------------------------------------------------------------------- one presentation
 
@@ -82,9 +94,8 @@ class Engine(Course):
             iteration = self._each(Engine._iterate, *given)
             weights, optimizer, change = iteration[:3]
         elif change is not None:
-            weights, optimizer = jax.vmap(self.learning.step)(
-                weights, change, optimizer, moment.factor
-            )
+            step = weights, change, optimizer, moment.factor
+            weights, optimizer = self._each(lambda one, *of: one.learning.step(*of), *step)
         else:
             change = jax.tree.map(jnp.subtract, weights, states.weights)
         measured = states.weights, batch, readouts, iteration
@@ -97,15 +108,17 @@ class Engine(Course):
     ) -> tuple[Key[Array, " seed"], Moment]:
         """The keys of the presentation that comes next, and where it stands, of every seed."""
         keys = jax.vmap(jax.random.fold_in)(keys, states.presentation)
-        moment = jax.vmap(lambda p, key: self.moment(p, first, key))(states.presentation, keys)
+        moment = self._each(
+            lambda one, p, key: one.moment(p, first, key), states.presentation, keys
+        )
         return keys, moment
 
     def _available(self, states: RunState, moment: Moment) -> Any:
         """The weights that the batch of a presentation goes through."""
-        learning: Any = self.learning
-        if not learning.credit.nodes or self.online:
+        if not self.learning.credit.nodes or self.online:
             return states.weights
-        return jax.vmap(learning.available)(states.weights, states.optimizer, moment)
+        given = states.weights, states.optimizer, moment
+        return self._each(lambda one, *of: one.learning.available(*of), *given)
 
     def _iterate(
         self,
@@ -217,15 +230,21 @@ class Engine(Course):
     ) -> tuple["Engine", Batch]:
         """The samples of every seed at these places of the data, and the engine that sees them.
 
-        ids: (seed, batch).
+        ids: (seed, batch). Several models see the data of their seeds, which are there once.
         """
-        batch = jax.vmap(lambda data, ids: Batch(data[0][ids], data[1][ids], ids), (data_axis, 0))(
-            data, ids
-        )
+        look = jax.vmap(lambda data, ids: Batch(data[0][ids], data[1][ids], ids), (data_axis, 0))
+        if data_axis is None or len(ids) == len(data[0]):
+            batch = look(data, ids)
+        else:
+            of_models = ids.reshape(-1, len(data[0]), *ids.shape[1:])
+            found = jax.vmap(look, (None, 0))(data, of_models)
+            batch = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), found)
         if not self.learning.credit.normalized:
             return self, batch
-        chain = jax.vmap(self.dynamics.chain)(weights)
-        network, x = eqx.filter_vmap(lambda w, x: standardized(self.network, w, x))(chain, batch.x)
+        lead = eqx.if_array(0)
+        chain, own = jax.vmap(self.dynamics.chain)(weights), lead if self.own else None
+        by_seed = eqx.filter_vmap(standardized, in_axes=(own, lead, lead))
+        network, x = by_seed(self.network, chain, batch.x)
         return replace(self, network=network), batch._replace(x=x)
 
     @compiled_by_seed(_whole)

@@ -37,6 +37,12 @@ FREE = Phase("free", 0.0, False, "none", ())
 FROZEN = FREE._replace(teaching="frozen")
 """What is taught in a phase, whatever else it is."""
 
+Number = Float[Array, "..."] | float
+"""A number of a model, or of every copy its own."""
+
+NUMBERS = "dynamics", "network", "changes", "draws", "learning", "target_step", "presentations"
+"""Where the numbers stand that copies may have of their own."""
+
 
 class Passed(NamedTuple):
     """What a phase left behind: the readout of the batch, the reports, what was watched.
@@ -54,7 +60,9 @@ class Course(eqx.Module):
     """A model under the phases of one stage of a protocol, at one of the JAX levels.
 
     changes: of every phase, the values of the parameters that it changes. draws: of every phase,
-    mean and spread of those of which every cell draws a value for each sample.
+    mean and spread of those of which every cell draws a value for each sample. own: whether every
+    copy of the model, on the axis of the seeds, has numbers of its own: then all arrays but those
+    of `level` and `clock` have that axis first.
 
     Abstract: `neurosim.learning.engine.Engine` says what becomes of it.
     """
@@ -63,23 +71,31 @@ class Course(eqx.Module):
     network: Network
     level: Equilibrium | Rate | None
     phases: tuple[Phase, ...] = eqx.field(static=True)
-    changes: tuple[dict[str, Scalar | float], ...]
-    draws: tuple[dict[str, tuple[Scalar | float, Scalar | float]], ...]
+    changes: tuple[dict[str, Number], ...]
+    draws: tuple[dict[str, tuple[Number, Number]], ...]
     learning: ChannelLearning | LocalLearning
-    target_step: Scalar | float
+    target_step: Number
+    presentations: Number | int
     online: bool = eqx.field(static=True)
     clock: Rate | None
+    own: bool = eqx.field(static=True, kw_only=True, default=False)
 
     def _each(self, function: Callable[..., Any], *args: Any) -> Any:
         """function(engine of one seed, its part of `args`) for every seed; args have it first."""
-        network = eqx.if_array(0) if self.learning.credit.normalized else None
+        lead = eqx.if_array(0)
+        numbers = {name: getattr(self, name) for name in NUMBERS}
+        axes = dict.fromkeys(NUMBERS, lead if self.own else None)
+        axes["network"] = self._network_axis
 
-        def one(network: Network, *args: Any) -> Any:
-            return function(replace(self, network=network), *args)
+        def one(numbers: dict[str, Any], *args: Any) -> Any:
+            return function(replace(self, own=False, **numbers), *args)
 
-        return eqx.filter_vmap(one, in_axes=(network, *[eqx.if_array(0)] * len(args)))(
-            self.network, *args
-        )
+        return eqx.filter_vmap(one, in_axes=(axes, *[lead] * len(args)))(numbers, *args)
+
+    @property
+    def _network_axis(self) -> Any:
+        """Where the network has seeds, as `in_axes` say it."""
+        return eqx.if_array(0) if self.own or self.learning.credit.normalized else None
 
     # -------------------------------------------------------------------------- one batch
 
@@ -102,7 +118,11 @@ class Course(eqx.Module):
 
     def _targets(self, phase: Phase, labels: Array, outputs: Array) -> Target:
         """The same of every seed and sample."""
-        return jax.vmap(jax.vmap(partial(self.target, phase)))(labels, outputs)
+
+        def one(engine: "Course", labels: Array, outputs: Array) -> Target:
+            return jax.vmap(partial(engine.target, phase))(labels, outputs)
+
+        return self._each(one, labels, outputs)
 
     def _run_phases(
         self,
@@ -241,9 +261,9 @@ class Course(eqx.Module):
         self, weights: Any, drive: Drive, labels: Float[Array, "seed batch n_L"]
     ) -> Problem:
         """What settles, of every seed and sample."""
-        lead = eqx.if_array(0)
-        network = lead if self.learning.credit.normalized else None
-        seeds = Problem(None, network, lead, lead, None, lead)  # type: ignore[arg-type]
+        lead: Any = eqx.if_array(0)
+        own: Any = lead if self.own else None
+        seeds = Problem(own, self._network_axis, lead, lead, own, lead)
         samples = Problem(None, None, None, lead, None, lead)  # type: ignore[arg-type]
         given = self.dynamics, self.network, weights, drive, self.target_step, labels
         return Problem(*given, (seeds, samples))

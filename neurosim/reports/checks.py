@@ -144,7 +144,7 @@ def _computed(
     """
     from neurosim.runs import costs
     from neurosim.runs.launch import computing, initial_weights, prepare
-    from neurosim.runs.loop import Setting
+    from neurosim.runs.members import Setting
 
     with computing(protocol.spec, device):
         samples, drawn = prepare(protocol, seeds)

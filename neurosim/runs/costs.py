@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from neurosim.levels.simulator import RunState
-from neurosim.runs.loop import CHUNK_SECONDS, Loop, Setting
+from neurosim.runs.loop import CHUNK_SECONDS, Loop
+from neurosim.runs.members import Setting
 
 try:
     import resource
@@ -24,21 +25,21 @@ except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
 
-def cost(setting: Setting) -> dict[str, Any]:
-    """The cost of a run as plain data.
+def cost(*settings: Setting, size: int = 1) -> dict[str, Any]:
+    """The cost of a run, or of several side by side, as plain data; see `Loop`.
 
-    Returns: `compile_s`; `presentation_s` of each stage, of all seeds together; `test_s`; `wall_s`,
-    all of the run; `memory_bytes`, at most, of this process (None where the system does not tell);
-    `device_bytes` of the accelerator, None where there is none; `measured_presentations`.
+    Returns: `compile_s`; `presentation_s` of each stage, of all copies together; `test_s`;
+    `wall_s`, all of it; `memory_bytes`, at most, of this process (None where the system does not
+    tell); `device_bytes` of the accelerator, None where there is none; `measured_presentations`.
     """
-    loop = Loop(setting)
+    loop = Loop(*settings, size=size)
     plan = loop.plan
     compile_s, wall_s, tried = 0.0, 0.0, 0
-    states = loop.start().states
+    states = loop.begun()
     each = []
     for stage, (first, count) in enumerate(plan.stages):
         orders = loop.orders(first)
-        states = loop.engines[stage].begin(states.weights, first, len(loop.seeds))
+        states = loop.engines[stage].begin(states.weights, first, len(loop.keys))
         compiling, took, n = _paced(loop, stage, states, orders, min(count, plan.batches))
         compile_s += compiling
         each.append(took)
@@ -66,7 +67,7 @@ def cost(setting: Setting) -> dict[str, Any]:
 
 
 def _paced(
-    loop: Loop, stage: int, states: RunState, orders: Int[Array, "seed batches batch"], most: int
+    loop: Loop, stage: int, states: RunState, orders: Int[Array, "copies batches batch"], most: int
 ) -> tuple[float, float, int]:
     """Seconds to compile, seconds a presentation, and over how many that was measured.
 
@@ -79,7 +80,7 @@ def _paced(
     return max(0.0, first - one), took, n
 
 
-def _look(loop: Loop, stage: int, states: RunState, ids: Int[Array, "seed batch"]) -> Any:
+def _look(loop: Loop, stage: int, states: RunState, ids: Int[Array, "copies batch"]) -> Any:
     """All that is done about a recorded presentation but going through it."""
     seen = loop.look(stage, states, ids)
     return seen.traces, loop.angles(stage, states.weights, states.weights, ids)

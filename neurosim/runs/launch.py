@@ -21,7 +21,8 @@ from neurosim.process.stopping import delivering
 from neurosim.runs import draws, programs
 from neurosim.runs.contents import Contents
 from neurosim.runs.environment import fingerprint
-from neurosim.runs.loop import Loop, Samples, Setting
+from neurosim.runs.loop import Loop
+from neurosim.runs.members import Samples, Setting
 from neurosim.runs.positions import origin
 from neurosim.runs.recorder import Recorder
 from neurosim.runs.results import Run
@@ -84,7 +85,8 @@ def run(
                 recorder.calibration(curve)
             return recorder
 
-        return loop.run(loop.start(), begin, request)
+        (found,) = loop.run(loop.start(), [begin], request)
+        return loop.members[0].judged(found)
 
 
 def sharing(spec: ProtocolSpec, seeds: list[int], count: int) -> int:

@@ -4,14 +4,13 @@ A `Position` is what the loop is at a chunk boundary. It determines all that fol
 whether the loop came there by itself or began there from a checkpoint.
 """
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,20 +18,18 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from neurosim.bounds import EXPLODED
-from neurosim.building import assembly, facts
-from neurosim.building.loading import Protocol
-from neurosim.errors import DivergedError, StoppedError
+from neurosim.building import assembly
+from neurosim.errors import StoppedError
+from neurosim.learning.engine import Engine
 from neurosim.levels.simulator import Examined, Metrics, RunState
-from neurosim.process.progression import Progress
 from neurosim.process.stopping import Request, listening
 from neurosim.runs import divergence
 from neurosim.runs.contents import Contents, Plan
-from neurosim.runs.positions import Position, checkpoint
+from neurosim.runs.members import Member, Setting
+from neurosim.runs.positions import Position
 from neurosim.runs.recorder import Recorder, host
 from neurosim.runs.results import Run
 from neurosim.seeds import device_stream
-from neurosim.tasks.data import tested_on
-from neurosim.traces.checkpoint import Checkpoint
 
 CHUNK_SECONDS = 0.5
 """How long a chunk should take: how often progress moves, and how much a kill can cost."""
@@ -41,151 +38,153 @@ CHECKPOINT_SHARE = 0.02
 """At most this share of the time goes into checkpoints; large states are saved less often."""
 
 
-class Samples(NamedTuple):
-    """A data set on the device; axis 0 of the arrays is the seed where the data differ by seed."""
+class Loop:
+    """Runs in progress: one, or several side by side that differ in numbers alone.
 
-    train: tuple[jax.Array, jax.Array]
-    test: tuple[jax.Array, jax.Array]
-    axis: int | None
-    size: int
-    classes: bool
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What does not change while a run goes on.
-
-    origin: what the checkpoint says of where the run comes from.
+    The copies of a loop are the seeds of its first run, then those of the second, and so on: one
+    array axis of the same programs. Every run has its own trace and is at its own place; those that
+    are ahead, as after a kill, wait for the others.
     """
 
-    protocol: Protocol
-    seeds: list[int]
-    path: Path
-    samples: Samples
-    weights: Any
-    origin: Mapping[str, Any]
-    progress: Callable[[Progress], None] | None = None
-
-
-class Loop:
-    """One run in progress."""
-
-    def __init__(self, setting: Setting) -> None:
-        self.setting, self.spec = setting, setting.protocol.spec
-        self.seeds, self.samples = setting.seeds, setting.samples
+    def __init__(self, *settings: Setting, size: int = 1) -> None:
+        """size: of how many runs the programs are, at least; places without a run stand idle."""
+        self.setting, self.spec = settings[0], settings[0].protocol.spec
+        self.seeds, self.samples = self.setting.seeds, self.setting.samples
         self.plan = Plan(self.spec, self.samples.size // self.spec.batch)
-        self.engines = [
-            assembly.engine(self.spec, stage, count)
-            for stage, (_, count) in zip(self.spec.stages, self.plan.stages, strict=True)
-        ]
-        if assembly.scripted(self.spec.model):
-            for engine in self.engines:
-                engine.rehearse(setting.weights, self.samples.train, self.samples.axis)
-        observed = facts.observed(self.spec.model)
-        tests = setting.samples.test[0].shape[-2]
-        self.contents = Contents(self.spec, self.plan, observed, self.seeds, tests)
+        self.members = [Member(setting, self.plan) for setting in settings]
+        self.contents = self.members[0].contents
+        for member in self.members if assembly.scripted(self.spec.model) else ():
+            for engine in member.engines:
+                engine.rehearse(member.setting.weights, self.samples.train, self.samples.axis)
+        self.size = max(size, len(self.members))
+        self.engines = self._engines()
         self.order_keys = jnp.stack([device_stream(seed, "order") for seed in self.seeds])
-        self.keys = jnp.stack([device_stream(seed, "noise") for seed in self.seeds])
-        self.test_keys = jnp.stack([device_stream(seed, "test-noise") for seed in self.seeds])
+        self.keys = self._repeated([device_stream(seed, "noise") for seed in self.seeds])
+        self.test_keys = self._repeated([device_stream(seed, "test-noise") for seed in self.seeds])
         self.length = 1
         self._order: tuple[int, jax.Array] | None = None
 
+    def _engines(self) -> list[Any]:
+        """Of every stage, for all copies."""
+        if self.size == 1:
+            return list(self.members[0].engines)
+        members = [*self.members, *[self.members[0]] * (self.size - len(self.members))]
+        every = zip(*(member.engines for member in members), strict=True)
+        return [Engine.joined(engines, len(self.seeds)) for engines in every]
+
+    def _repeated(self, of_seeds: list[Any]) -> jax.Array:
+        """What is the same of a seed in every run, for all copies."""
+        return jnp.stack(of_seeds * self.size)
+
+    def joined(self, states: Sequence[Any]) -> Any:
+        """The states of all copies. states: of the runs, place by place."""
+        if self.size == 1:
+            return states[0]
+        return jax.tree.map(lambda *of: jnp.concatenate(of), *states)
+
+    def _part(self, k: int, of_copies: Any) -> Any:
+        """What of the copies belongs to run number k."""
+        if self.size == 1:
+            return of_copies
+        count = len(self.seeds)
+        return jax.tree.map(lambda a: a[k * count : (k + 1) * count], of_copies)
+
     # --- from here to the end ------------------------------------------------------------------
 
-    def start(self) -> Position:
-        """Before anything happened."""
+    def start(self) -> list[Position]:
+        """Before anything happened; of every run."""
+        return [self._start(member.setting.weights) for member in self.members]
+
+    def begun(self) -> RunState:
+        """The states of all copies then."""
+        every = [position.states for position in self.start()]
+        return self.joined([*every, *[every[0]] * (self.size - len(every))])
+
+    def _start(self, weights: Any) -> Position:
         unknown = [math.nan] * len(self.seeds)
-        states = self.engines[0].begin(self.setting.weights, 0, len(self.seeds))
+        states = self.engines[0].begin(weights, 0, len(self.seeds))
         return Position(states, 0, 0, {}, (unknown, list(unknown)), {}, {}, {}, 0.0)
 
     def run(
-        self, position: Position, record: Callable[[Contents], Recorder], request: Request
-    ) -> Run:
-        """Go on from a position to the end; write all of it.
+        self,
+        positions: Sequence[Position],
+        records: Sequence[Callable[[Contents], Recorder]],
+        request: Request,
+    ) -> list[Run]:
+        """Go on from positions to the end; write all of it.
 
-        record: opens the trace. request: takes up a signal that asks to stop.
+        records: of every run, what opens its trace. request: takes up a signal that asks to stop.
 
         Raises:
-            DivergedError: every seed diverged.
-            StoppedError: it was asked to stop; the checkpoint says where.
+            StoppedError: it was asked to stop; the checkpoints say where.
         """
-        self.position = position
-        self._began = time.perf_counter() - position.wall_s
-        with listening(request):
-            self.recorder = record(self.contents)
-            with self.recorder.writer, _kept(self.setting.path):
-                result = self._go_on(request)
-        Checkpoint.remove(self.setting.path)
-        if self._lost():
-            first = result.diverged[0]
-            raise DivergedError(
-                f"{first['message']}; {self.setting.path} holds all up to there", result
-            )
-        return result
+        self._began = time.perf_counter()
+        self._before = [position.wall_s for position in positions]
+        with listening(request), ExitStack() as traces:
+            for member, position, record in zip(self.members, positions, records, strict=True):
+                member.position, member.recorder = position, record(member.contents)
+                traces.enter_context(member.recorder.writer)
+                traces.enter_context(_kept(member.setting.path))
+            found = self._go_on(request)
+        for member in self.members:
+            member.remove_checkpoint()
+        return found
 
-    def _go_on(self, request: Request) -> Run:
+    def _go_on(self, request: Request) -> list[Run]:
         self._save()
         while self._move():
-            self._save_in_time()
+            if time.perf_counter() >= self._next_save:
+                self._save()
             if request.signal is not None:
                 self._stop()
-        self.recorder.weights(1, self.position.states.weights)
-        result = self._result()
-        self.recorder.writer.close(
-            "diverged" if self._lost() else "complete",
-            {"summary": json.dumps(result.summary)},
-        )
-        return result
+        took = self._took()
+        return [member.finish(s) for member, s in zip(self.members, took, strict=True)]
+
+    def _took(self) -> list[float]:
+        """How long every run took so far: they share the time that they took together (s)."""
+        share = (time.perf_counter() - self._began) / len(self.members)
+        return [before + share for before in self._before]
 
     def _move(self) -> bool:
         """Evaluate or go through a chunk, whichever comes next; false at the end."""
-        points, at = self.plan.evaluations, self.position
-        if self._lost():
+        left = [member for member in self.members if not member.over]
+        if not left:
             return False
-        if at.evaluations < len(points) and points[at.evaluations] == at.done:
-            self._evaluate()
-        elif at.done < self.plan.total:
-            self._chunk()
+        points, at = self.plan.evaluations, min(member.at for member in left)
+        moving, (done, tests) = [member for member in left if member.at == at], at
+        if tests < len(points) and points[tests] == done:
+            self._evaluate(moving)
         else:
-            return False
+            self._chunk(moving, [member.position.done for member in left])
         return True
 
-    def _lost(self) -> bool:
-        """Whether every seed diverged."""
-        return len(self.position.diverged) == len(self.seeds)
+    def _places(self, moving: list[Member]) -> list[Member]:
+        """Whose states stand in which place: those of the first where none moves."""
+        idle = [moving[0]] * (self.size - len(self.members))
+        return [*(m if m in moving else moving[0] for m in self.members), *idle]
 
     # --- checkpoints ---------------------------------------------------------------------------
 
-    def _save_in_time(self) -> None:
-        """A checkpoint, unless the last one is too young for what it cost."""
-        if time.perf_counter() >= self._next_save:
-            self._save()
-
     def _save(self) -> None:
+        """Checkpoints; the next ones not before these are as old as what they cost allows."""
         began = time.perf_counter()
-        self.recorder.writer.secure()
-        self.position.wall_s = began - self._began
-        saved = checkpoint(self.position, self.setting.origin, self.recorder.writer.ledger)
-        saved.save(self.setting.path)
+        for member, took in zip(self.members, self._took(), strict=True):
+            member.save(took)
         now = time.perf_counter()
         self._next_save = now + (now - began) / CHECKPOINT_SHARE
 
     def _stop(self) -> None:
         """End in good order, as a signal asks."""
         self._save()
-        self.recorder.writer.close("interrupted")
-        raise StoppedError(f"stopped after {self.position.done} of {self.plan.total} presentations")
+        for member in self.members:
+            member.recorder.writer.close("interrupted")
+        done = min(member.position.done for member in self.members)
+        raise StoppedError(f"stopped after {done} of {self.plan.total} presentations")
 
     # --- chunks --------------------------------------------------------------------------------
 
-    def _stage(self) -> int:
-        """Which stage goes on, or ended last."""
-        done = self.position.done
-        begun = [first for first, _ in self.plan.stages if first <= done]
-        return min(len(begun), len(self.plan.stages)) - 1
-
     def orders(self, begin: int) -> jax.Array:
-        """The order of the training set for every seed, new unless asked not to, in batches."""
+        """The order of the training set for every copy, new unless asked not to, in batches."""
         if self._order is None or self._order[0] != begin:
             n, batch = self.samples.size, self.spec.batch
 
@@ -194,51 +193,65 @@ class Loop:
                 order = jax.random.permutation(key, n) if self.spec.shuffle else jnp.arange(n)
                 return order[: n // batch * batch].reshape(-1, batch)
 
-            self._order = begin, jax.vmap(one)(self.order_keys)
+            order = jax.vmap(one)(self.order_keys)
+            self._order = begin, jnp.tile(order, (self.size, 1, 1)) if self.size > 1 else order
         return self._order[1]
 
-    def _chunk(self) -> None:
-        """Some presentations of an epoch, up to where something is recorded."""
-        done, stage = self.position.done, self._stage()
+    def _chunk(self, moving: list[Member], places: list[int]) -> None:
+        """Some presentations of an epoch, up to where something is recorded, or somebody waits.
+
+        places: of all that are not over, how many presentations they have done.
+        """
+        done = moving[0].position.done
+        stage = sum(first <= done for first, _ in self.plan.stages) - 1
         engine, (first, count) = self.engines[stage], self.plan.stages[stage]
-        before = self.position.states
+        before = self.joined([member.position.states for member in self._places(moving)])
         if done == first:
-            before = engine.begin(before.weights, first, len(self.seeds))
+            before = engine.begin(before.weights, first, len(self.keys))
         begin = done - (done - first) % self.plan.batches
         orders, at = self.orders(begin), done - begin
         recorded = done in self.plan.recorded
+        numbers = [(self.members.index(member), member) for member in moving]
         if recorded:  # a chunk of its own, so that what it changes can be looked at
             stop = at + 1
             seen = self.look(stage, before, orders[:, at])
-            self.recorder.details(stage, done, seen)
-            self.recorder.shown(done, *self._shown(np.asarray(orders[:, at])))
-            self.recorder.snapshot(done, before.weights)
+            shown = self._shown(np.asarray(orders[: len(self.seeds), at]))
+            for k, member in numbers:
+                member.recorder.details(stage, done, self._part(k, seen))
+                member.recorder.shown(done, *shown)
+                member.recorder.snapshot(done, self._part(k, before.weights))
         else:
-            upcoming = [p - begin for p in self.plan.recorded if p > done]
+            upcoming = [p - begin for p in (*self.plan.recorded, *places) if p > done]
             size = min(self.plan.batches, first + count - begin)
             stop = min([at + self.length, size, *upcoming])
         began = time.perf_counter()
         states, metrics, change = self.advance(stage, before, orders, at, stop)
-        chunk = host(metrics, at, stop)
+        every = host(metrics, at, stop)
         if not self.samples.classes:
-            chunk["error"] = np.full_like(chunk["error"], np.nan)
+            every["error"] = np.full_like(every["error"], np.nan)
         self._pace(time.perf_counter() - began, stop - at)
-        self.recorder.metrics(stage, done, chunk)
+        chunks = [self._part(k, every) for k, _ in numbers]
+        for (_, member), chunk in zip(numbers, chunks, strict=True):
+            member.recorder.metrics(stage, done, chunk)
         if recorded:
-            angles, norms = self.angles(stage, before.weights, change, orders[:, at])
-            self.recorder.signals(done, angles, norms)
-        self.recorder.writer.flush()
-        self._look_for_divergence(stage, before, states, orders, at, chunk)
-        self._note_settling(stage, done, chunk)
-        self._note_steps(done, chunk)
-        self.position = replace(self.position, states=states, done=begin + stop)
-        self._report(chunk)
+            signals = self.angles(stage, before.weights, change, orders[:, at])
+            for k, member in numbers:
+                member.recorder.signals(done, *self._part(k, signals))
+        for member in moving:
+            member.recorder.writer.flush()
+        self._look_for_divergence(stage, moving, before, states, orders, at, every)
+        for (k, member), chunk in zip(numbers, chunks, strict=True):
+            member.note(stage, chunk)
+            own = self._part(k, states)
+            member.position = replace(member.position, states=own, done=begin + stop)
+        for member, chunk in zip(moving, chunks, strict=True):
+            member.report(chunk)
 
     def advance(
         self,
         stage: int,
         states: RunState,
-        orders: Int[Array, "seed batches batch"],
+        orders: Int[Array, "copies batches batch"],
         at: int,
         stop: int,
     ) -> tuple[RunState, Metrics, Any]:
@@ -254,7 +267,7 @@ class Loop:
             jnp.int32(self.plan.stages[stage][0]),
         )
 
-    def look(self, stage: int, states: RunState, ids: Int[Array, "seed batch"]) -> Examined:
+    def look(self, stage: int, states: RunState, ids: Int[Array, "copies batch"]) -> Examined:
         """As much of the next presentation as is recorded in detail."""
         return self.examine(stage, states, ids, int(self.contents.samples[-1]) + 1)
 
@@ -267,7 +280,7 @@ class Loop:
         return x, y, ids
 
     def examine(
-        self, stage: int, states: RunState, ids: Int[Array, "seed batch"], samples: int
+        self, stage: int, states: RunState, ids: Int[Array, "copies batch"], samples: int
     ) -> Examined:
         """The next presentation in detail; see `Engine.examine`."""
         return self.engines[stage].examine(
@@ -289,24 +302,27 @@ class Loop:
         )
 
     def angles(
-        self, stage: int, weights: Any, change: Any, ids: Int[Array, "seed batch"]
+        self, stage: int, weights: Any, change: Any, ids: Int[Array, "copies batch"]
     ) -> tuple[Any, Any]:
         """Of a change to the gradient; see `Engine.against_backprop`."""
         return self.engines[stage].against_backprop(
             weights, change, self.samples.train, self.samples.axis, ids
         )
 
-    def _evaluate(self) -> None:
-        at = self.position
+    def _evaluate(self, moving: list[Member]) -> None:
+        (done, number), places = moving[0].at, self._places(moving)
         # The test at the end of a stage belongs to that stage, not to the next.
-        begun = [first for first, _ in self.plan.stages if first < at.done]
-        loss, wrong, settled = self.test(max(0, len(begun) - 1), at.states.weights)
-        error = np.asarray(wrong, float)
-        if not self.samples.classes:
-            error = np.full_like(error, np.nan)
-        self.recorder.evaluation(at.evaluations, loss, error, settled)
-        test = np.asarray(loss, float).tolist(), error.tolist()
-        self.position = replace(at, test=test, evaluations=at.evaluations + 1)
+        begun = [first for first, _ in self.plan.stages if first < done]
+        weights = self.joined([member.position.states.weights for member in places])
+        found = self.test(max(0, len(begun) - 1), weights)
+        for member in moving:
+            own = self._part(self.members.index(member), found)
+            loss, error, settled = (np.asarray(values, float) for values in own)
+            if not self.samples.classes:
+                error = np.full_like(error, np.nan)
+            member.recorder.evaluation(number, loss, error, settled)
+            test = loss.tolist(), error.tolist()
+            member.position = replace(member.position, test=test, evaluations=number + 1)
 
     def _pace(self, took: float, count: int) -> None:
         """Chunks as long as `CHUNK_SECONDS` allow, growing gently past the slow first one."""
@@ -318,96 +334,41 @@ class Loop:
         """The names of all weights, in the order of their leaves."""
         return [name for name, _, _ in self.contents.weights]
 
-    def _living(self) -> np.ndarray:
-        """Which seeds have not diverged."""
-        return ~np.isin(self.seeds, list(self.position.diverged))
-
-    def _note_settling(self, stage: int, done: int, chunk: Mapping[str, np.ndarray]) -> None:
-        """The smallest fractions and largest residuals so far, of every seed until it diverges."""
-        living = self._lived(done, chunk)
-        for k, slot in enumerate(self.contents.slots[stage]):
-            name = self.contents.names[slot]
-            worst = float(np.min(chunk["settled"][:, :, k], initial=1.0, where=living))
-            if not math.isnan(worst):  # spikes never settle
-                self.position.settled[name] = min(worst, self.position.settled.get(name, 1.0))
-                left = float(np.max(chunk["residual"][:, :, k], initial=0.0, where=living))
-                self.position.residual[name] = max(left, self.position.residual.get(name, 0.0))
-
-    def _note_steps(self, done: int, chunk: Mapping[str, np.ndarray]) -> None:
-        """In how many presentations fixed steps were cut, of a living seed, and how short."""
-        living = self._lived(done, chunk)
-        most = np.max(chunk["parts"], axis=2, initial=1.0, where=living[:, :, None]).max(axis=0)
-        cut = np.flatnonzero(most > 1)
-        if self.contents.step is None or not cut.size:
-            return
-        so_far, step = self.position.shortened, self.contents.step / float(most.max())
-        self.position.shortened = {
-            "presentations": so_far.get("presentations", 0) + len(cut),
-            "first": so_far.get("first", done + int(cut[0])),
-            "step": min(step, so_far.get("step", step)),
-        }
-
-    def _lived(self, done: int, chunk: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Of every seed and presentation of a chunk, whether that was before it diverged."""
-        ends = [self.position.diverged.get(s, {}).get("presentation", math.inf) for s in self.seeds]
-        numbers = done + np.arange(chunk["settled"].shape[1])
-        return numbers < np.array(ends)[:, None]
-
-    def _report(self, chunk: Mapping[str, np.ndarray]) -> None:
-        if self.setting.progress is None:
-            return
-        living = slice(None) if self._lost() else self._living()
-        error = np.asarray(self.position.test[1])[living]
-        self.setting.progress(
-            Progress(
-                self.position.done,
-                self.plan.total,
-                float(np.mean(chunk["loss"][living, -1])),
-                float(np.mean(error)) if self.samples.classes else None,
-                tested_on(self.spec.task),
-                int(self.position.shortened.get("presentations", 0)),
-            )
-        )
-
     # --- ends ----------------------------------------------------------------------------------
 
     def _look_for_divergence(
         self,
         stage: int,
+        moving: list[Member],
         before: RunState,
         states: RunState,
-        orders: Int[Array, "seed batches batch"],
+        orders: Int[Array, "copies batches batch"],
         at: int,
         chunk: Mapping[str, np.ndarray],
     ) -> None:
-        """Note which seeds left the bounds in this chunk, when and where."""
+        """Note which copies left the bounds in this chunk, when and where."""
         finite = chunk["loss"] < EXPLODED
         sound = divergence.sound(states.weights)
-        for s in np.flatnonzero(~(finite.all(1) & sound)):
-            seed = self.seeds[s]
-            if seed in self.position.diverged:
+        for c in np.flatnonzero(~(finite.all(1) & sound)):
+            k, s = divmod(int(c), len(self.seeds))
+            member = self.members[k] if k < len(self.members) else None
+            if member not in moving or self.seeds[s] in member.position.diverged:
                 continue
-            offset = int(np.argmin(finite[s])) if not finite[s].all() else finite.shape[1]
-            offset = self._first_unsound(stage, before, orders, at, offset, int(s))
-            number = self.position.done + offset
-            where = self._locate(stage, before, orders, at, offset, int(s))
-            self.position.diverged[seed] = {
-                "seed": seed,
-                "presentation": number,
-                "message": f"seed {seed} diverged at presentation {number}: {where}",
-            }
-            self.recorder.diverged(int(s), number)
+            offset = int(np.argmin(finite[c])) if not finite[c].all() else finite.shape[1]
+            offset = self._first_unsound(stage, before, orders, at, offset, int(c))
+            where = self._locate(stage, before, orders, at, offset, int(c))
+            member.note_divergence(s, member.position.done + offset, where)
 
     def _first_unsound(
         self,
         stage: int,
         before: RunState,
-        orders: Int[Array, "seed batches batch"],
+        orders: Int[Array, "copies batches batch"],
         at: int,
         offset: int,
-        s: int,
+        c: int,
     ) -> int:
-        """The first presentation of a chunk that left a seed's weights out of bounds.
+        """The first presentation of a chunk that left the weights of a copy out of bounds.
 
         At most `offset`, where its loss was; found by halving.
         """
@@ -415,7 +376,7 @@ class Loop:
         while low < high:
             middle = (low + high) // 2
             states, _, _ = self.advance(stage, before, orders, at, at + middle + 1)
-            if divergence.sound(states.weights)[s]:
+            if divergence.sound(states.weights)[c]:
                 low = middle + 1
             else:
                 high = middle
@@ -425,64 +386,41 @@ class Loop:
         self,
         stage: int,
         before: RunState,
-        orders: Int[Array, "seed batches batch"],
+        orders: Int[Array, "copies batches batch"],
         at: int,
         offset: int,
-        s: int,
+        c: int,
     ) -> str:
         """Where in a presentation a state left the bounds, by going through it again."""
-        states = before
+        (k, s), states = divmod(c, len(self.seeds)), before
+        member = self.members[k]
         if offset:
             states, _, _ = self.advance(stage, before, orders, at, at + offset)
-        pace = self.spec.stages[stage].pace
+        pace = member.spec.stages[stage].pace
         slower = f"a lower plasticity rate, such as stages.{stage}.pace = {pace / 2:g}, may help"
-        weights = divergence.exploded_weights(states.weights, self._arrays, s)
+        weights = divergence.exploded_weights(states.weights, self._arrays, c)
         if weights is not None:
             return f"the weights {weights} were out of all bounds when it began; {slower}"
-        phases = self.spec.stages[stage].phases
+        phases = member.spec.stages[stage].phases
         ids = orders[:, at + offset]
         seen = self.examine(stage, states, ids, self.spec.batch)
-        found = divergence.place(self.spec, phases, seen, self.contents.times[stage], s)
+        found = divergence.place(member.spec, phases, seen, self.contents.times[stage], c)
         if found is None:
             after, _, _ = self.advance(stage, states, orders, at + offset, at + offset + 1)
-            weights = divergence.exploded_weights(after.weights, self._arrays, s)
+            weights = divergence.exploded_weights(after.weights, self._arrays, c)
             if weights is not None:
                 return f"the weights {weights} left all bounds at its end; {slower}"
             words = "the state was in bounds where it was looked at; the solver gave up between"
             found = divergence.Place(words, phases[-1].teaching, 0)
-        engine, axis = self.engines[stage], self.samples.axis
-        sample = ids[s, found.sample]
+        engine, axis = member.engines[stage], self.samples.axis
+        sample = ids[c, found.sample]
         shown = (sample,) if axis is None else (s, sample)
         x, y = (jnp.asarray(np.asarray(a[shown])) for a in self.samples.train)
-        now = jax.tree.map(lambda a: jnp.asarray(np.asarray(a[s])), states.weights)
+        now = jax.tree.map(lambda a: jnp.asarray(np.asarray(a[c])), states.weights)
         cause = divergence.stability(
-            self.spec, engine.dynamics, engine.network, now, x, y, found.teaching
+            member.spec, engine.dynamics, engine.network, now, x, y, found.teaching
         )
         return f"{found.words}{divergence.domain(engine.network)}; {cause}"
-
-    def _result(self) -> Run:
-        loss, error = self.position.test
-        living = self._living()
-
-        def of_seeds(values: Any) -> list[float] | float:
-            values = np.where(living, values, np.nan)
-            return values.tolist() if len(self.seeds) > 1 else float(values[0])
-
-        tested = tested_on(self.spec.task)
-        metrics = {f"{tested}_loss": of_seeds(loss)}
-        if self.samples.classes:
-            metrics[f"{tested}_error"] = of_seeds(error)
-        return Run(
-            self.setting.path,
-            self.spec,
-            metrics,
-            sorted(self.position.diverged.values(), key=lambda entry: entry["seed"]),
-            time.perf_counter() - self._began,
-            self.position.settled,
-            self.position.residual,
-            self.position.shortened,
-            (self.plan.total, self.plan.asked),
-        )
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from neurosim.process.stopping import delivering
 from neurosim.runs.contents import Contents
 from neurosim.runs.environment import environment, fingerprint
 from neurosim.runs.launch import computing, initial_weights, prepare, sharing
-from neurosim.runs.loop import Loop, Setting
+from neurosim.runs.loop import Loop
+from neurosim.runs.members import Setting
 from neurosim.runs.positions import Position, load, position_from
 from neurosim.runs.recorder import Recorder
 from neurosim.runs.results import Run
@@ -74,7 +75,7 @@ def resume(
         accept(path, differing, force)
         weights = initial_weights(current, origin["seeds"], drawn)
         loop = Loop(Setting(current, origin["seeds"], path, samples, weights, origin, display))
-        position = position_from(saved, loop.start().states, loop.plan)
+        position = position_from(saved, loop.start()[0].states, loop.plan)
         if position is None:
             raise InputError(
                 f"{path}: cannot go on: its checkpoint holds a state of another network or run; "
@@ -86,7 +87,8 @@ def resume(
         def again(contents: Contents) -> Recorder:
             return Recorder.reopen(path, contents, ledger, note, force)
 
-        return loop.run(position, again, request)
+        (run,) = loop.run([position], [again], request)
+        return loop.members[0].judged(run)
 
 
 def _refuse_ended(path: Path, status: str, force: bool) -> None:

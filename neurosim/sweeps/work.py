@@ -113,7 +113,7 @@ def _measured(job: Job) -> dict[str, Any]:
     """What a point would cost, by running a little of it; see `costs.cost`."""
     from neurosim.runs import costs
     from neurosim.runs.launch import computing, initial_weights, prepare
-    from neurosim.runs.loop import Setting
+    from neurosim.runs.members import Setting
 
     with computing(job.protocol.spec, job.device):
         samples, drawn = prepare(job.protocol, job.seeds)
