@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from neurosim.learning.presentation import FREE, NUMBERS, Course
+from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Report
 from neurosim.levels.simulator import Batch, Examined, Metrics, RunState
 from neurosim.networks.network import Layers, standardized
@@ -42,9 +43,9 @@ class Engine(Course):
 
     @classmethod
     def joined(cls, engines: Sequence["Engine"], seeds: int) -> "Engine":
-        """One engine of so many seeds of each, one after the other; they differ in numbers alone.
+        """One engine of so many seeds of each, one after the other.
 
-        What numbers of levels and clocks are must be the same of all.
+        They differ in numbers alone, and not in those that they have in `common`.
         """
 
         def stacked(*of: Any) -> Any:
@@ -52,6 +53,17 @@ class Engine(Course):
 
         given = [{name: getattr(engine, name) for name in NUMBERS} for engine in engines]
         return replace(engines[0], own=True, **jax.tree.map(stacked, *given))
+
+    @property
+    def joins(self) -> bool:
+        """Whether it can be joined: fixed steps draw the noise of all copies with one spread."""
+        fixed = isinstance(self.level, Rate) and not self.level.adaptive
+        return not (fixed and self.dynamics.noise)
+
+    @property
+    def common(self) -> list[Array]:
+        """The numbers that copies cannot have of their own."""
+        return jax.tree.leaves(eqx.filter((self.level, self.clock), eqx.is_array))
 
     # ------------------------------------------------------------------- one presentation
 

@@ -4,10 +4,9 @@ Seeds are the first axis of everything, samples the second; what has no loop ins
 one seed and mapped over them.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -23,7 +22,7 @@ from neurosim.levels.online import Plastic, read_batch
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Report, Span, where
 from neurosim.levels.shortening import shortened
-from neurosim.levels.simulator import Batch, Phase
+from neurosim.levels.simulator import Batch, Phase, alike
 from neurosim.networks.circuit import CircuitDynamics
 from neurosim.networks.dynamics import Drive, State, Target, rest
 from neurosim.networks.network import Network
@@ -182,9 +181,9 @@ class Course(eqx.Module):
         free = self._targets(FREE, batch.y, batch.y)
         output = jnp.zeros((*batch.ids.shape, self.network.sizes[-1]), batch.x.dtype)
         passed: list[Passed] = []
-        for alike in _alike(self.phases):
-            phases, first = self.phases[alike], alike.start
-            times = () if watch is None else tuple(sorted({t for of in watch[alike] for t in of}))
+        for part in alike(self.phases):
+            phases, first = self.phases[part], part.start
+            times = () if watch is None else tuple(sorted({t for of in watch[part] for t in of}))
             settle = partial(self._settle_phase, weights, batch, times, drawn[first])
             held = partial(Course.drives, phase=phases[0])
             drive = self._each(held, weights, batch.x, free)
@@ -196,9 +195,9 @@ class Course(eqx.Module):
                     output = ended.readout.rate[-1]
                 every = [ended]
             else:
-                given = settle, drive, batch.y, keys[alike]
+                given = settle, drive, batch.y, keys[part]
                 (state, output), every = self._settle_alike(phases, *given, (state, output))
-            passed += every if watch is None else map(partial(_seen_at, times), watch[alike], every)
+            passed += every if watch is None else map(partial(_seen_at, times), watch[part], every)
         return passed
 
     def _settle_alike(
@@ -494,19 +493,3 @@ def _seen_at(times: tuple[float, ...], own: tuple[float, ...], ended: Passed) ->
     """What was watched at some of the times."""
     rows = np.searchsorted(times, own)
     return ended._replace(watched=jax.tree.map(lambda a: a[:, :, rows], ended.watched))
-
-
-def _alike(phases: tuple[Phase, ...]) -> list[slice]:
-    """Runs of phases that differ only in whether and where to their target is fixed."""
-
-    def program(phase: Phase) -> Hashable:
-        own = phase.teaching in ("following", "held")
-        alone = own or phase.changed or phase.longer  # which may differ from phase to phase
-        return phase.duration, phase.stop, alone and phase
-
-    runs, start = [], 0
-    for _, group in groupby(phases, program):
-        count = len(list(group))
-        runs.append(slice(start, start + count))
-        start += count
-    return runs

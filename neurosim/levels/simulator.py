@@ -1,5 +1,7 @@
 """What every level is to a run: the calls it answers, and the records they take and give."""
 
+from collections.abc import Hashable
+from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -36,6 +38,22 @@ class Phase(NamedTuple):
         mean, shape = self.longer
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), number), presentation)
         return shape * jax.random.wald(key, jnp.float32(mean / shape), dtype=jnp.float32)
+
+
+def alike(phases: tuple[Phase, ...]) -> list[slice]:
+    """Runs of phases that differ only in whether and where to their target is fixed."""
+
+    def program(phase: Phase) -> Hashable:
+        own = phase.teaching in ("following", "held")
+        alone = own or phase.changed or phase.longer  # which may differ from phase to phase
+        return phase.duration, phase.stop, alone and phase
+
+    runs, start = [], 0
+    for _, group in groupby(phases, program):
+        count = len(list(group))
+        runs.append(slice(start, start + count))
+        start += count
+    return runs
 
 
 class RunState(NamedTuple):

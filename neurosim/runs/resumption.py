@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -81,14 +81,22 @@ def resume(
                 f"{path}: cannot go on: its checkpoint holds a state of another network or run; "
                 f"run it from the start, with {caller.option('force')}"
             )
-        note = _note(found["attributes"], position, differing)
-        ledger = Ledger.from_plain(saved.about["ledger"])
-
-        def again(contents: Contents) -> Recorder:
-            return Recorder.reopen(path, contents, ledger, note, force)
-
+        again = resumed(path, saved, position, differing, force)
         (run,) = loop.run([position], [again], request)
         return loop.members[0].judged(run)
+
+
+def resumed(
+    path: Path,
+    saved: Checkpoint,
+    position: Position,
+    differing: Sequence[str] = (),
+    force: bool = False,
+) -> Callable[[Contents], Recorder]:
+    """What opens the trace of a run that goes on from a position. force: see `resume`."""
+    note = _note(describe(path)["attributes"], position, differing)
+    ledger = Ledger.from_plain(saved.about["ledger"])
+    return lambda contents: Recorder.reopen(path, contents, ledger, note, force)
 
 
 def _refuse_ended(path: Path, status: str, force: bool) -> None:
@@ -147,7 +155,7 @@ def accept(path: Path, differing: list[str], force: bool) -> None:
 
 
 def _note(
-    attributes: Mapping[str, Any], position: Position, differing: list[str]
+    attributes: Mapping[str, Any], position: Position, differing: Sequence[str]
 ) -> dict[str, str]:
     """What the trace says of being resumed: after how many presentations, when, what was else."""
     entry: dict[str, Any] = {
@@ -155,5 +163,5 @@ def _note(
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if differing:
-        entry["differing"] = differing
+        entry["differing"] = list(differing)
     return {"resumed": json.dumps([*json.loads(attributes.get("resumed", "[]")), entry])}

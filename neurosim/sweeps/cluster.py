@@ -49,7 +49,7 @@ class Cluster:
     def __init__(self, client: Any, local: "LocalWorkers | None") -> None:
         self._client, self._local = client, local
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._futures: dict[str, Any] = {}  # of jobs, by digest
+        self._futures: dict[str, Any] = {}  # of jobs, by name
         self._known: list[str] = []
         self._looked = 0.0
         client.subscribe_topic(TOPIC, self._hear)
@@ -72,27 +72,29 @@ class Cluster:
     def submit(self, job: Job, worker: str) -> None:
         """Have a worker carry out a job; what comes of it is an event."""
         future = self._client.submit(_carry_out, job, workers=[worker], pure=False)
-        self._futures[job.digest] = future
-        future.add_done_callback(lambda done: self._done(job.digest, done))
+        self._futures[job.name] = future
+        future.add_done_callback(lambda done: self._done(job, done))
 
-    def drop(self, digest: str) -> None:
+    def drop(self, name: str) -> None:
         """Forget a job whose worker has died."""
-        future = self._futures.pop(digest, None)
+        future = self._futures.pop(name, None)
         if future is not None:
             future.cancel(force=True)
 
-    def _done(self, digest: str, future: Any) -> None:
-        known: Any = self._futures.get(digest)
+    def _done(self, job: Job, future: Any) -> None:
+        known: Any = self._futures.get(job.name)
         if known is not future or future.status == "cancelled":
             return
         error = future.exception() if future.status == "error" else None
         if error is None:
-            record = future.result()
+            records = future.result()
         elif type(error).__name__ == "KilledWorker":
             return  # the worker is seen to be dead
         else:
-            record = {"state": "lost", "reason": _in_words(error)}
-        self.events.put(Event(digest, record=record))
+            lost = {"state": "lost", "reason": _in_words(error)}
+            records = {part.digest: lost for part in job.parts}
+        for digest, record in records.items():
+            self.events.put(Event(digest, record=record))
 
     def _hear(self, event: tuple[float, Any]) -> None:
         digest, done = event[1]
@@ -105,22 +107,21 @@ def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def _carry_out(job: Job) -> dict[str, Any]:
+def _carry_out(job: Job) -> dict[str, dict[str, Any]]:
     """What dask has a worker do."""
     from distributed import get_worker
 
-    worker, last = get_worker(), 0.0
+    worker, last = get_worker(), dict.fromkeys((part.digest for part in job.parts), 0.0)
     key = worker.get_current_task()
 
-    def tell(progress: Progress) -> None:
-        nonlocal last
+    def tell(digest: str, progress: Progress) -> None:
         task = worker.state.tasks.get(key)
         if task is None or task.state != "executing" or worker.status.name != "running":
-            raise NeurosimError("nobody waits for this point any more")  # what is written is kept
+            raise work.LetGoError("nobody waits for this any more")  # what is written is kept
         now = time.monotonic()
-        if now - last > TELL or progress.done == progress.total:
-            last = now
-            worker.log_event(TOPIC, (job.digest, progress.done))
+        if now - last[digest] > TELL or progress.done == progress.total:
+            last[digest] = now
+            worker.log_event(TOPIC, (digest, progress.done))
 
     return work.carry_out(job, tell)
 

@@ -1,14 +1,16 @@
 """What a sweep would cost: points, programs, disk; time and memory by running a little of it."""
 
 import tempfile
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 from neurosim.errors import InputError
 from neurosim.process.stopping import delivering
+from neurosim.sweeps.groups import Group, groups
 from neurosim.sweeps.launch import distinct, folder, known, worker_count
 from neurosim.sweeps.ledger import Ledger
-from neurosim.sweeps.plan import Plan, Point
+from neurosim.sweeps.plan import Plan
 from neurosim.sweeps.sending import Sweeping
 
 MEASURED = 6
@@ -31,8 +33,9 @@ def forecast(
     little. The others: as `sweep` takes them.
 
     Returns plain data: `axes` with the values of each; `seeds`; how many `points`, of which are
-    `done` and `failed` before; `programs` to compile for the rest; `workers`; `folder`; `bytes` of
-    the traces to write; and `compile_s`, `wall_s` and `memory_bytes` of all workers, each None
+    `done` and `failed` before; `programs` to compile for the rest, and in how many `groups` of
+    points side by side that runs; `workers`; `folder`; `bytes` of the traces to write; and
+    `compile_s`, `wall_s` and `memory_bytes` of all workers, each None
     where it was not measured; `measured_programs`.
 
     Raises:
@@ -42,7 +45,8 @@ def forecast(
     records = {} if force else known(made, ledger)
     todo = distinct(point for point in made.points if point.digest not in records)
     states = [records[p.digest]["state"] for p in made.points if p.digest in records]
-    programs = {point.program for point in todo}
+    shared = groups(todo, made.points, count if cluster is None else None)
+    programs = {group.program for group in shared}
     report: dict[str, Any] = {
         "protocol": made.protocol.spec.name,
         "level": made.protocol.spec.level,
@@ -52,6 +56,7 @@ def forecast(
         "done": states.count("finished"),
         "failed": states.count("failed"),
         "programs": len(programs),
+        "groups": len(shared),
         "workers": count if cluster is None else None,
         "folder": str(ledger.folder),
         "bytes": sum(point.bytes for point in todo),
@@ -59,34 +64,35 @@ def forecast(
         "measured_programs": 0,
     }
     if measured and todo:
-        report |= _predicted(made, todo, count, cluster, device)
+        report |= _predicted(made, shared, count, cluster, device)
     return report
 
 
 def _predicted(
-    made: Plan, todo: list[Point], workers: int, cluster: Any, device: str | None
+    made: Plan, shared: list[Group], workers: int, cluster: Any, device: str | None
 ) -> dict[str, Any]:
-    """Time and memory, from the longest point of each program."""
-    longest: dict[int, Point] = {}
-    for point in todo:
-        best = longest.get(point.program)
-        if best is None or point.presentations > best.presentations:
-            longest[point.program] = point
+    """Time and memory, from the longest group of each program."""
+    longest: dict[Hashable, Group] = {}
+    for group in shared:
+        best = longest.get(group.program)
+        if best is None or group.presentations > best.presentations:
+            longest[group.program] = group
     chosen = list(longest.values())[:MEASURED]
     with tempfile.TemporaryDirectory() as scratch, delivering() as request:
         sending = Sweeping(chosen, made.seeds, Ledger(scratch), device, measured=True)
         sending.run(cluster, workers, request)
-    found = {point.program: sending.records[point.digest] for point in chosen}
-    for point in chosen:
-        if found[point.program]["state"] == "lost":
-            raise InputError(f"{made.words(point)}: {found[point.program]['reason']}")
+    found = {group.program: sending.records[group.points[0].digest] for group in chosen}
+    for group in chosen:
+        if found[group.program]["state"] == "lost":
+            words = made.words(group.points[0])
+            raise InputError(f"{words}: {found[group.program]['reason']}")
     paces = {
         p: (found[p]["wall_s"] - found[p]["compile_s"]) / longest[p].presentations for p in found
     }
     pace = sum(paces.values()) / len(paces)
     compiling = sum(of["compile_s"] for of in found.values()) / len(found)
-    running = sum(point.presentations * paces.get(point.program, pace) for point in todo)
-    at_once = min(workers, len(todo))
+    running = sum(group.presentations * paces.get(group.program, pace) for group in shared)
+    at_once = min(workers, len(shared))
     # Programs are compiled beside each other, but each of them by one worker.
     rounds = -(-len(longest) // at_once)
     memory = [of["memory_bytes"] for of in found.values() if of["memory_bytes"] is not None]

@@ -19,6 +19,7 @@ from neurosim.runs.environment import cores
 from neurosim.sweeps import results
 from neurosim.sweeps.axes import given_by, label
 from neurosim.sweeps.cluster import GoneError
+from neurosim.sweeps.groups import groups
 from neurosim.sweeps.ledger import Ledger
 from neurosim.sweeps.plan import Plan, Point, plan
 from neurosim.sweeps.sending import Sweeping
@@ -98,7 +99,8 @@ def carry_out(
                 ledger.trace(point.digest).unlink(missing_ok=True)
         if todo:
             before = len({point.digest for point in made.points}) - len(todo)
-            sweeping = Sweeping(todo, made.seeds, ledger, device, before, display=display)
+            shared = groups(todo, made.points, count if cluster is None else None)
+            sweeping = Sweeping(shared, made.seeds, ledger, device, before, display=display)
             try:
                 sweeping.run(cluster, count, request)
             except GoneError as error:

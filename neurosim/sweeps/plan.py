@@ -12,6 +12,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from neurosim.building import facts, ingredients
 from neurosim.building.loading import Protocol, ensemble, load_protocol, overriding
 from neurosim.building.samples import draw, refuse
@@ -35,13 +37,18 @@ class Point:
     """One run of a sweep.
 
     place: along every axis. digest: of everything that decides its numbers but the machine.
-    program: points of equal number run the same compiled programs. bytes: of its trace, about.
+    program: points of equal number run the same compiled programs. alike: those of equal number
+    differ, beyond their programs, in nothing but numbers that copies on one axis may have of their
+    own. work: products of a weight and an activity in a pass through all its copies. bytes: of its
+    trace, about.
     """
 
     place: tuple[int, ...]
     protocol: Protocol
     digest: str
     program: int
+    alike: int
+    work: int
     presentations: int
     bytes: int
 
@@ -139,6 +146,7 @@ def _points(
     wrong: dict[str, list[tuple[int, ...]]] = {}
     doubts: dict[str, None] = {}
     programs: dict[Hashable, int] = {}
+    kinds: dict[Hashable, int] = {}
     known: dict[str, tuple[bool, list[Data]]] = {}
     places = list(product(*(range(len(axis.values)) for axis in axes)))
     for place in places:
@@ -147,7 +155,7 @@ def _points(
             with warnings.catch_warnings(record=True) as heard:
                 warnings.simplefilter("always", NeurosimWarning)
                 protocol = _alone(load_protocol(file, {**given, **values}))
-                made.append(_point(place, protocol, seeds, known, programs))
+                made.append(_point(place, protocol, seeds, known, (programs, kinds)))
         except InputError as error:
             for message in error.messages:
                 wrong.setdefault(_over(message, axes), []).append(place)
@@ -196,9 +204,12 @@ def _point(
     protocol: Protocol,
     seeds: list[int],
     known: dict[str, tuple[bool, list[Data]]],
-    programs: dict[Hashable, int],
+    numbers: tuple[dict[Hashable, int], dict[Hashable, int]],
 ) -> Point:
-    """One point, checked with its data. known: data so far, by their task."""
+    """One point, checked with its data.
+
+    known: data so far, by their task. numbers: of programs, and of what points are alike in.
+    """
     from neurosim.runs.environment import commit, fingerprint
 
     spec = protocol.spec
@@ -207,7 +218,8 @@ def _point(
         known[task] = draw(protocol, seeds)
     shared, data = known[task]
     refuse(protocol, data[0])
-    next(draws.weights(protocol, seeds[:1], data[:1]))
+    first = next(draws.weights(protocol, seeds[:1], data[:1]))
+    weights = sum(np.size(array) for arrays in first.values() for array in arrays)
     course = Course(spec, len(data[0].x_train) // spec.batch)
     tests = len(data[0].x_test)
     contents = Contents(spec, course, facts.observed(spec.model), seeds, tests)
@@ -222,8 +234,13 @@ def _point(
     }
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
     shape = (shared, len(seeds), data[0].x_train.shape, data[0].x_test.shape)
-    number = programs.setdefault((_program(protocol), shape), len(programs))
-    return Point(place, protocol, digest, number, course.total, contents.bytes)
+    program, whole = _program(protocol)
+    programs, kinds = numbers
+    number = programs.setdefault((program, shape), len(programs))
+    going = tuple(course.stages), tuple(course.recorded), spec.shuffle, said["data"]
+    alike = kinds.setdefault(place if whole is None else (number, whole, going), len(kinds))
+    work = max(1, len(seeds) * spec.batch * weights)
+    return Point(place, protocol, digest, number, alike, work, course.total, contents.bytes)
 
 
 def _files(protocol: Protocol) -> list[str]:
@@ -235,20 +252,23 @@ def _files(protocol: Protocol) -> list[str]:
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
-def _program(protocol: Protocol) -> Hashable:
+def _program(protocol: Protocol) -> tuple[Hashable, Hashable]:
     """What decides which programs a run is compiled to, besides the shapes of its data.
 
     That is what `neurosim.process.compiled` tells programs apart by, and for spiking networks all
-    settings of Brian2, which makes another program for each.
+    settings of Brian2, which makes another program for each. Then the numbers that copies on one
+    axis must have in common; None where they cannot share one.
     """
     import equinox as eqx
     import jax
 
     from neurosim.building import assembly
+    from neurosim.learning.engine import Engine
     from neurosim.process import devices
 
     spec = protocol.spec
     parts: list[Hashable] = [spec.batch, spec.precision, spec.record.model_dump_json()]
+    common: list[bytes] | None = []
     if spec.level == "spiking":
         parts += [spec.spiking.model_dump_json(), spec.model.spiking.model_dump_json()]
     with devices.numbers(spec.precision == "float64"), jax.default_device(jax.devices("cpu")[0]):
@@ -258,9 +278,13 @@ def _program(protocol: Protocol) -> Hashable:
             leaves, structure = jax.tree.flatten(others)
             shapes = tuple((a.shape, str(a.dtype)) for a in jax.tree.leaves(arrays))
             parts += [tuple(leaves), structure, shapes]
+            if common is None or not isinstance(engine, Engine) or not engine.joins:
+                common = None
+            else:
+                common += [np.asarray(number).tobytes() for number in engine.common]
     key = tuple(parts)
     try:
         hash(key)
     except TypeError:  # objects of a script that cannot be told apart
-        return object()
-    return key
+        return object(), None
+    return key, None if common is None else tuple(common)
