@@ -84,10 +84,11 @@ class Loop:
 
     def _part(self, k: int, of_copies: Any) -> Any:
         """What of the copies belongs to run number k."""
-        if self.size == 1:
-            return of_copies
-        count = len(self.seeds)
-        return jax.tree.map(lambda a: a[k * count : (k + 1) * count], of_copies)
+        return of_copies if self.size == 1 else jax.tree.map(lambda a: a[self._rows(k)], of_copies)
+
+    def _rows(self, k: int) -> slice:
+        """Which copies are those of run number k."""
+        return slice(k * len(self.seeds), (k + 1) * len(self.seeds))
 
     # --- from here to the end ------------------------------------------------------------------
 
@@ -230,7 +231,7 @@ class Loop:
         if not self.samples.classes:
             every["error"] = np.full_like(every["error"], np.nan)
         self._pace(time.perf_counter() - began, stop - at)
-        chunks = [self._part(k, every) for k, _ in numbers]
+        chunks = [{name: a[self._rows(k)] for name, a in every.items()} for k, _ in numbers]
         for (_, member), chunk in zip(numbers, chunks, strict=True):
             member.recorder.metrics(stage, done, chunk)
         if recorded:
