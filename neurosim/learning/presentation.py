@@ -311,7 +311,7 @@ class Course(eqx.Module):
 
     def observe(self, problem: Problem, state: State) -> dict[str, Any]:
         """The recordable variables of one sample."""
-        return self.dynamics.look(*problem[1:4], state)
+        return problem.dynamics.look(*problem[1:4], state)
 
     def drive(
         self, weights: Any, x: Float[Array, " n_0"], target: Target, *, phase: Phase

@@ -105,7 +105,7 @@ def _explained(dataset: xarray.Dataset) -> xarray.Dataset:
         "error": "test error over the run, a fraction",
         "presentation": "presentations done before a test",
         "settled": "smallest fraction of a batch that settled, of all phases",
-        "wall_s": "how long the run took",
+        "wall_s": "how long the run took; of points side by side, each one's share",
         "state": "finished, failed (every seed diverged), lost or missing",
         "diverged": "whether the seed diverged",
     }
