@@ -162,3 +162,12 @@ def test_the_gallery_has_every_picture():
     pictures = {path.relative_to(docs).as_posix() for path in docs.rglob("*.png")}
     shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (docs / "gallery.md").read_text(encoding="utf-8"))
     assert sorted(shown) == sorted(pictures)
+
+
+def test_the_reference_has_every_public_name():
+    text = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\.\. auto\w+:: neurosim\.(\w+)", text, re.MULTILINE))
+    documented |= {
+        name for line in re.findall(r":members: (.*)", text) for name in line.split(", ")
+    }
+    assert set(ns.__all__) - documented == set()
