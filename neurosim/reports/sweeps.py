@@ -32,16 +32,20 @@ def forecast_in_words(report: dict[str, Any], width: int) -> str:
     if left:
         beside = f", for {wording.plural(report['groups'], 'group')} of points side by side"
         together = beside if report["groups"] < left else ""
-        rows += [("programs", f"{report['programs']} to compile{together}"), *_cost(report, left)]
+        rows += [("programs", f"{report['programs']} to compile{together}"), *_cost(report)]
     rows.append(("folder", report["folder"]))
     return "\n".join([head, *wording.labelled(rows, width)])
 
 
-def _cost(report: dict[str, Any], left: int) -> list[tuple[str, str]]:
+def _cost(report: dict[str, Any]) -> list[tuple[str, str]]:
     workers = report["workers"]
     rows = []
     if report["wall_s"] is not None:
-        by = "the workers" if workers is None else wording.plural(min(workers, report["groups"]), "worker")
+        by = (
+            "the workers"
+            if workers is None
+            else wording.plural(min(workers, report["groups"]), "worker")
+        )
         text = (
             f"about {wording.duration(report['wall_s'])} by {by}, of it "
             f"{wording.duration(report['compile_s'])} to compile a program"

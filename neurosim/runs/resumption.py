@@ -26,6 +26,7 @@ from neurosim.specs.toml import Sources
 from neurosim.specs.validation import validate
 from neurosim.traces.checkpoint import Checkpoint
 from neurosim.traces.ledger import Ledger
+from neurosim.traces.liveness import doubts
 from neurosim.traces.naming import located
 from neurosim.traces.reader import describe
 from neurosim.traces.repairing import lengthen, refuse_written
@@ -43,8 +44,8 @@ def resume(
     """Go on with the run whose trace is `path`; the result is that of a run without a break.
 
     protocol: what it runs, where its file is not enough because a script gave it objects. force: go
-    on although the protocol, its model or data, a version or the machine is another, of which the
-    trace takes note; and though another host wrote it, which only you know does so no more.
+    on although the protocol, its model or data, a version or the machine is another; and though
+    another host wrote it, which only you know does so no more. The trace takes note of both.
     device, progress: as in `run`. devices: so too, but as many as it began with if not given.
 
     Raises:
@@ -63,7 +64,7 @@ def resume(
     with (
         delivering() as request,
         shown(progress, current.spec.name) as display,
-        computing(current.spec, device, sharing(current.spec, origin["seeds"], count)),
+        computing(current.spec, device, *sharing(current.spec, origin["seeds"], count)),
     ):
         differing = [
             *altered(origin["protocol"], current.spec.model_dump(mode="json", exclude_none=True)),
@@ -94,7 +95,9 @@ def resumed(
     force: bool = False,
 ) -> Callable[[Contents], Recorder]:
     """What opens the trace of a run that goes on from a position. force: see `resume`."""
-    note = _note(describe(path)["attributes"], position, differing)
+    found = describe(path)
+    more = doubts(found["attributes"]) if found["status"] == "running" else []
+    note = _note(found["attributes"], position, [*differing, *more])
     ledger = Ledger.from_plain(saved.about["ledger"])
     return lambda contents: Recorder.reopen(path, contents, ledger, note, force)
 
