@@ -189,11 +189,12 @@ class Engine(Course):
         second axis; only those from `start` to `stop` are filled.
         """
 
-        def present(states: RunState, p: Int[Array, ""] | int) -> tuple[RunState, Metrics, Any]:
+        @partial(jax.jit, inline=True)  # traced once, for its shapes and for the loop
+        def present(states: RunState, p: Int[Array, ""]) -> tuple[RunState, Metrics, Any]:
             engine, batch = self._shown(states.weights, data, data_axis, orders[:, p])
             return engine._present(states, batch, keys, first)
 
-        shapes = jax.eval_shape(lambda: present(states, 0)[1])
+        shapes = jax.eval_shape(present, states, start)[1]
         count = orders.shape[1]
         empty = jax.tree.map(
             lambda s: jnp.full((s.shape[0], count, *s.shape[1:]), jnp.nan, s.dtype), shapes
