@@ -13,6 +13,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
 
 from neurosim.learning.presentation import FREE, Course
@@ -47,7 +48,7 @@ class Engine(Course):
         """The state of every seed at the start of a stage; their number, where nothing weighs."""
 
         def one(weights: Any) -> RunState:
-            count = jnp.asarray(presentation, jnp.int32)
+            count = jax.device_put(np.int32(presentation))
             return RunState(weights, self.learning.begin(weights), count)
 
         return jax.vmap(one, axis_size=seeds)(weights)
