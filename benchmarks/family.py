@@ -38,7 +38,8 @@ def family(device: str, small: bool = False) -> list[Row]:
     with computing(given["backprop"].spec, device):
         benches = {method: Bench(p, [0]) for method, p in given.items()}
         taken = interleaved({m: bench.epoch() for m, bench in benches.items()}, repeats)
-    rows = [duration(f"784-{hidden}-{hidden}-10, {images:_} images, {m}".replace("_", " "), s, "s") for m, s in taken.items()]
+    shape = "smallest" if small else "784-256-256-10, 10 000 images"
+    rows = [duration(f"{shape}, {m}", s, "s") for m, s in taken.items()]
     for method in methods[1:]:
         limit = ("<=", 3.0) if method in LIMITED else None
         rows.append(ratio(f"{method} over backprop", taken[method], taken["backprop"], limit=limit))

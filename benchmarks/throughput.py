@@ -95,4 +95,3 @@ def _sound(metrics: Mapping[str, np.ndarray], until: list[str]) -> None:
         settled = metrics["settled"][..., number]
         if ends == "settled" and settled.mean() < SETTLED:  # of spikes it is no number
             raise GateError(f"phase {number}: {settled.mean():.1%} settled, {SETTLED:.0%} wanted")
-
