@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from neurosim.building import assembly
 from neurosim.building.loading import Protocol, load_protocol
@@ -45,10 +46,19 @@ class Bench:
         data = (self.samples.train, self.samples.axis)
         return (self.states, *data, self.orders, self.keys, *bounds)
 
-    def epoch(self) -> Callable[[], tuple]:
-        """What runs one epoch from the present states; it leaves them as they are."""
-        arguments = self.advance_arguments(self.batches)
+    def presenting(self, count: int) -> Callable[[], tuple]:
+        """What runs so many presentations from the present states; it leaves them as they are."""
+        arguments = self.advance_arguments(count)
         return lambda: self.engine.advance(*arguments)
+
+    def epoch(self) -> Callable[[], tuple]:
+        """The same of one epoch."""
+        return self.presenting(self.batches)
+
+    def metrics(self, done: tuple, count: int) -> dict[str, np.ndarray]:
+        """What `presenting` measured of its presentations, (seed, count, ...)."""
+        found = done[1]._asdict()
+        return {n: np.asarray(a)[:, :count] for n, a in found.items() if n != "signals"}
 
     def learn(self, epochs: int) -> None:
         """Move the states on by so many epochs."""

@@ -1,6 +1,7 @@
 """How long an epoch of digits takes once compiled, beside backprop and beside plain JAX."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,32 +29,32 @@ def epochs(device: str, small: bool = False) -> list[Row]:
 
     Quickstart has the limits; float64 is what it ships with.
     """
-    rows = []
-    for precision in ("float32",) if small else ("float64", "float32"):
+    rows, shown = [], SHOWN[::2] if small else SHOWN
+    for precision in ("float64",) if small else ("float64", "float32"):
         for level in ("equilibrium",) if small else ("equilibrium", "rate"):
             given = [
                 protocol(name, {"level": level, "precision": precision, "stages.0.epochs": 30})
-                for name in SHOWN
+                for name in shown
             ]
-            taken = timed(given, device)
-            for name, seconds in zip(SHOWN, taken, strict=True):
+            taken = timed(given, device, 1 if small else REPEATS)
+            for name, seconds in zip(shown, taken, strict=True):
                 limit = WANTED[level] if name == "quickstart" else None
                 rows.append(duration(f"{name}, {level}, {precision}", seconds, limit=limit))
-            for name, seconds in zip(SHOWN[:2], taken, strict=False):
+            for name, seconds in zip(shown[:-1], taken, strict=False):
                 rows.append(
                     ratio(f"{name} over backprop, {level}, {precision}", seconds, taken[-1])
                 )
     return rows
 
 
-def timed(protocols: list[Protocol], device: str) -> list[np.ndarray]:
+def timed(protocols: list[Protocol], device: str, repeats: int) -> list[np.ndarray]:
     """Seconds an epoch of each, interleaved; all in the precision of the first."""
     with computing(protocols[0].spec, device):
         benches = [Bench(p, [0]) for p in protocols]
         for bench in benches:
             bench.learn(2)
         calls = {str(k): bench.epoch() for k, bench in enumerate(benches)}
-        return list(interleaved(calls, REPEATS).values())
+        return list(interleaved(calls, repeats).values())
 
 
 def overhead(device: str, small: bool = False) -> list[Row]:
@@ -74,7 +75,8 @@ def overhead(device: str, small: bool = False) -> list[Row]:
             tolerance = 1e-8 if precision == "float64" else 1e-3
             for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
                 np.testing.assert_allclose(a[0], b, rtol=0, atol=tolerance)
-            taken = interleaved({"ours": bench.epoch(), "plain": plain}, REPEATS)
+            calls = {"ours": bench.epoch(), "plain": plain}
+            taken = interleaved(calls, 1 if small else REPEATS)
         rows += [
             duration(f"quickstart, 2 x 60 steps, {precision}", taken["ours"]),
             duration(f"the same in plain JAX, {precision}", taken["plain"]),
@@ -83,22 +85,23 @@ def overhead(device: str, small: bool = False) -> list[Row]:
     return rows
 
 
-def seeds(device: str) -> list[Row]:
+def seeds(device: str, small: bool = False) -> list[Row]:
     """Several seeds as one array axis against one, on one device and shared out to several."""
     rows = []
     several = len(jax.devices(device)) >= SHARED
-    for level in ("equilibrium", "rate"):
-        given = protocol("quickstart", {"level": level})
+    many: dict[int, Any] = {2: None} if small else MANY
+    for level in ("equilibrium",) if small else ("equilibrium", "rate"):
+        given = protocol("backprop-digits" if small else "quickstart", {"level": level})
         with computing(given.spec, device):
-            benches = {count: Bench(given, list(range(count))) for count in (1, *MANY)}
+            benches = {count: Bench(given, list(range(count))) for count in (1, *many)}
             for bench in benches.values():
                 bench.learn(2)
             calls = {str(count): bench.epoch() for count, bench in benches.items()}
             if several:
-                calls |= {f"{n} shared": _shared(calls[str(n)], device) for n in MANY}
-            taken = interleaved(calls, REPEATS // 2)
+                calls |= {f"{n} shared": _shared(calls[str(n)], device) for n in many}
+            taken = interleaved(calls, 1 if small else REPEATS // 2)
         rows.append(duration(f"epoch of 1 seed, {level}", taken["1"]))
-        for count, limit in MANY.items():
+        for count, limit in many.items():
             what = f"{count} seeds over 1, {level}"
             rows.append(ratio(what, taken[str(count)], taken["1"], limit=limit))
             if several:

@@ -16,12 +16,15 @@ LIMITED = {"dtp", "original-dtp", "dtp-ai", "ao-sdtp"}
 
 
 class Images:
-    """Noise in the shape of 10 000 MNIST images: time does not depend on what they show."""
+    """Noise in the shape of so many MNIST images: time does not depend on what they show."""
 
     shared = True
 
+    def __init__(self, count: int) -> None:
+        self.count = count
+
     def draw(self, rng: np.random.Generator) -> Data:
-        x, labels = rng.standard_normal((10_000, 784)), rng.integers(0, 10, 10_000)
+        x, labels = rng.standard_normal((self.count, 784)), rng.integers(0, 10, self.count)
         y = np.eye(10)[labels]
         return Data(x, y, x[:100], y[:100], classes=True)
 
@@ -29,21 +32,24 @@ class Images:
 def family(device: str, small: bool = False) -> list[Row]:
     """784-256-256-10, tanh and softmax, RMSprop, batches of 50, float32; seeds of 6-6-6."""
     methods = METHODS[:2] if small else METHODS
-    given = {method: _images(method) for method in methods}
+    hidden, images = (8, 100) if small else (256, 10_000)
+    given = {method: _images(method, hidden, images) for method in methods}
+    repeats = 1 if small else REPEATS
     with computing(given["backprop"].spec, device):
         benches = {method: Bench(p, [0]) for method, p in given.items()}
-        taken = interleaved({m: bench.epoch() for m, bench in benches.items()}, REPEATS)
-    rows = [duration(f"784-256-256-10, 10 000 images, {m}", s, "s") for m, s in taken.items()]
+        taken = interleaved({m: bench.epoch() for m, bench in benches.items()}, repeats)
+    shape = "smallest" if small else "784-256-256-10, 10 000 images"
+    rows = [duration(f"{shape}, {m}", s, "s") for m, s in taken.items()]
     for method in methods[1:]:
         limit = ("<=", 3.0) if method in LIMITED else None
         rows.append(ratio(f"{method} over backprop", taken[method], taken["backprop"], limit=limit))
     return rows if small else rows + _seeds(device)
 
 
-def _images(method: str) -> Protocol:
+def _images(method: str, hidden: int, images: int) -> Protocol:
     own: dict[str, Any] = {
         "model.credit": method,
-        "model.layers": [784, 256, 256, 256 if method == "ao-sdtp" else 10],
+        "model.layers": [784, hidden, hidden, 256 if method == "ao-sdtp" else 10],
         "model.auxiliary": 246 if method == "ao-sdtp" else 0,
         "model.activation": "tanh",
         "model.output": "softmax",
@@ -51,7 +57,7 @@ def _images(method: str) -> Protocol:
         "model.projections.W": {"init": "orthogonal", "rate": 0.001, "optimizer": "rmsprop"},
         "precision": "float32",
         "batch": 50,
-        "task": Images(),
+        "task": Images(images),
         "stages.0.epochs": 5,
         "record.decomposition": False,
     }

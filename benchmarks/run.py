@@ -5,9 +5,9 @@ an entry with every repeat to `history-<device>.jsonl`. `--compare` measures not
 numbers of two entries differ by more than chance, and ends with exit code 1 if any became worse.
 """
 
-import inspect
 import json
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +33,7 @@ from spiking import against_brian, spiking
 from throughput import throughput
 from whole import compilation, memory, quickstart, recording, shapes, variants
 
-PARTS: dict[str, Callable[..., Sequence[Entry]]] = {
+PARTS: dict[str, Callable[[str, bool], Sequence[Entry]]] = {
     "field": field_rates,
     "circuits": circuits,
     "epoch": epochs,
@@ -58,7 +58,7 @@ PARTS: dict[str, Callable[..., Sequence[Entry]]] = {
     "scaling": scaling,
     "energy": energy,
 }
-"""Each with the device; those that also take `small` have a smallest size."""
+"""Each with the device, and whether in its smallest size."""
 
 GROUPS = {"comparison": ("integration", "digits", "brian", "cells", "nest")}
 """Several parts by one name."""
@@ -95,18 +95,34 @@ def main(
     INTERPRETERS.update(_interpreters(python or []))
     if cores is not None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    jax.config.update("jax_enable_compilation_cache", False)
     if "seeds" in names:
         jax.config.update("jax_num_cpu_devices", SHARED)  # before JAX begins
-    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # of the processes that parts start
+    with tempfile.TemporaryDirectory() as programs:
+        _keep(Path(programs) if small else None)
+        _measure(names, device, folder, small)
+
+
+def _keep(programs: Path | None) -> None:
+    """Where JAX keeps what it compiles, here and in the processes that parts start.
+
+    None: nowhere, so that compiling is measured.
+    """
+    jax.config.update("jax_enable_compilation_cache", programs is not None)
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = str(programs is not None).lower()
+    if programs is not None:
+        jax.config.update("jax_compilation_cache_dir", str(programs))
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(programs)
+
+
+def _measure(names: list[str], device: str, folder: Path, small: bool) -> None:
+    past = folder / f"history-{device}.jsonl"
     path = folder / f"results-{device}.json"
     kept = json.loads(path.read_text())["parts"] if path.exists() else {}
     began, done = moment(), {}
     print("| what | median | best | wanted | |\n| --- | --- | --- | --- | --- |")
     for name in names:
         when = moment()
-        sized = {"small": True} if small and _sized(PARTS[name]) else {}
-        done[name] = PARTS[name](device, **sized)
+        done[name] = PARTS[name](device, small)
         for row in done[name]:
             print(_line(row), flush=True)
         if small:
@@ -116,10 +132,6 @@ def main(
         path.write_text(json.dumps({"machine": machine(device), "parts": parts}, indent=1) + "\n")
     if not small:
         history.append(past, began, machine(device), done)
-
-
-def _sized(part: Callable[..., Sequence[Entry]]) -> bool:
-    return "small" in inspect.signature(part).parameters
 
 
 def _interpreters(given: list[str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Memory of a process that runs networks of many shapes, one after the other; prints JSON.
 
-Usage: python shapes.py COUNT DEVICE.
+Usage: python shapes.py COUNT DEVICE [bare], bare if nothing is to be recorded in detail.
 """
 
 import gc
@@ -24,10 +24,11 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def main(count: str, device: str) -> None:
+def main(count: str, device: str, detail: str = "") -> None:
     """Run as many shapes and print the memory after every tenth part of them."""
     found, every = [], max(1, int(count) // LOOKS)
     small = {"batch": 10, "task.train": 50, "task.test": 10, "stages.0.epochs": 1}
+    small |= {"record.presentations": 0} if detail == "bare" else {}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(int(count)):
             layers = [6, 7 + number, 6]

@@ -47,7 +47,7 @@ def quickstart(device: str, small: bool = False) -> list[Row]:
 def variants(device: str, small: bool = False) -> list[Row]:
     """Five values of mu with five seeds each in one script, with nothing kept."""
     began = time.perf_counter()
-    child("variants.py", device, *(["1"] if small else []))
+    child("variants.py", device, *(["1", "1"] if small else []))
     seconds = np.array([time.perf_counter() - began])
     return [duration("5 mu x 5 seeds x 3 epochs, equilibrium, cold", seconds, "s", ("<=", 40.0))]
 
@@ -57,7 +57,7 @@ def shapes(device: str, small: bool = False) -> list[Row]:
 
     The most, since memory rises until programs are dropped, and falls.
     """
-    held = child("shapes.py", "2" if small else "200", device)["resident"]
+    held = child("shapes.py", *(("2", device, "bare") if small else ("200", device)))["resident"]
     first, second = max(held[: len(held) // 2]), max(held[len(held) // 2 :])
     grown = Row("growth over the second 100", second - first, "MB", None, ("<=", 50.0))
     return [Row("held over 100 shapes, at most", first, "MB", None), grown]
@@ -71,7 +71,7 @@ def recording(device: str, small: bool = False) -> list[Row]:
     rows = []
     limit = ("<=", 10.0)
     with tempfile.TemporaryDirectory() as folder:
-        short = {"stages.0.epochs": 1} if small else {}
+        short = {"stages.0.epochs": 1, "level": "equilibrium"} if small else {}
         shipped = protocol("quickstart", short)
         bare = protocol("quickstart", short | {"record.presentations": 0})
         path = Path(folder) / "trace.h5"

@@ -62,7 +62,7 @@ class Presented:
         self.x = rng.standard_normal((BATCH, sizes[0]))
         self.y = np.eye(3)[rng.integers(0, 3, BATCH)]
         drawn = start or ingredients.weights(spec.model, 0, None, None)
-        states = engine.begin(assembly.stack([assembly.placed(drawn)]), 0, 1)
+        states = engine.begin(assembly.stack([drawn]), 0, 1)
         batch = Batch(*(jnp.asarray(a)[None] for a in (self.x, self.y, np.arange(BATCH))))
         self.weights = [self._of(states)]
         for _ in range(count):

@@ -132,7 +132,7 @@ def of_presentation(credit, n, depth):
     engine = assembly.engine(spec, spec.stages[0], 10)
     W = [jnp.eye(n)] * depth
     weights = {"W": W} if credit == "backprop" else {"Q": W[1:], "W": W}
-    states = engine.begin(assembly.stack([assembly.placed(weights)]), 0)
+    states = engine.begin(assembly.stack([weights]), 0)
     batch = Batch(jnp.ones((1, 1, n)), jnp.ones((1, 1, n)), jnp.zeros((1, 1), int))
     keys = jax.random.split(jax.random.key(0), 1)
 

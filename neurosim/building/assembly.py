@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from neurosim.building import ingredients
 from neurosim.circuits.chain import links
@@ -36,6 +35,7 @@ from neurosim.plasticity.channel import ChannelLearning
 from neurosim.plasticity.local import LocalLearning, looked_at
 from neurosim.plasticity.nodes import Nodes
 from neurosim.plasticity.redrawing import Redrawing
+from neurosim.process import devices
 from neurosim.specs import (
     ActivationSpec,
     CreditSpec,
@@ -119,16 +119,17 @@ def weights(model: ModelSpec, seed: int, data: Data | None, folder: Path) -> Any
 
 def placed(drawn: Mapping[str, Sequence[Any]]) -> CircuitWeights:
     """Weights on the device, in the default precision."""
-    return {name: tuple(map(_on_device, arrays)) for name, arrays in drawn.items()}
+    return {name: tuple(map(devices.copied, arrays)) for name, arrays in drawn.items()}
 
 
-def stack(per_seed: list[Any]) -> Any:
-    """The weights of several seeds with the seed as first axis."""
-    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *per_seed)
-
-
-def _on_device(array: ArrayLike) -> jax.Array:
-    return jnp.asarray(array, jnp.result_type(float))
+def stack(per_seed: Sequence[Mapping[str, Sequence[Any]]]) -> CircuitWeights:
+    """The weights of several seeds with the seed as first axis, on the device."""
+    return placed(
+        {
+            name: [np.stack(arrays) for arrays in zip(*(w[name] for w in per_seed), strict=True)]
+            for name in per_seed[0]
+        }
+    )
 
 
 def learning(protocol: ProtocolSpec, stage: StageSpec) -> ChannelLearning | LocalLearning:
@@ -174,7 +175,7 @@ def _rates(
         found = [law({**values, "i": i, "L": depth}, MATRICES) for i in numbers]
     else:
         found = [rate.of_layer(k) for k, _ in enumerate(numbers, start=1)]
-    return tuple(_on_device(pace * each) for each in found)
+    return tuple(devices.copied(pace * each) for each in found)
 
 
 def _channel(protocol: ProtocolSpec, stage: StageSpec, pace: float) -> ChannelLearning:
@@ -193,7 +194,7 @@ def _channel(protocol: ProtocolSpec, stage: StageSpec, pace: float) -> ChannelLe
         parameters=values,
         target_step=model.target_step,
         rates=_rates(forward.rate, projection, values, model.depth, pace),
-        feedback_rates=tuple(_on_device(pace * credit.rate.of_layer(i)) for i in matrices),
+        feedback_rates=tuple(devices.copied(pace * credit.rate.of_layer(i)) for i in matrices),
         decays=(forward.decay, credit.decay),
         limit=forward.limit,
         feedback=rule,
@@ -327,10 +328,10 @@ def _rules(protocol: ProtocolSpec, stage: StageSpec, presentations: int) -> Engi
         learning=_as_arguments(learning(protocol, stage)),
         changes=_as_arguments(tuple(_changes(phase) for phase in stage.phases)),
         draws=_as_arguments(tuple(_draws(phase) for phase in stage.phases)),
-        target_step=_on_device(protocol.model.target_step),
+        target_step=devices.copied(protocol.model.target_step),
         online=protocol.plasticity == "online",
         clock=_as_arguments(clock(protocol)) if protocol.plasticity == "online" else None,
-        presentations=_on_device(presentations),
+        presentations=devices.copied(presentations),
         test_draws=protocol.test_draws,
         decompose=protocol.record.decomposition,
     )
@@ -349,4 +350,8 @@ def _draws(phase: PhaseSpec) -> dict[str, tuple[float, float]]:
 
 def _as_arguments(part: Any) -> Any:
     """With arrays for numbers, so that others run the same compiled program."""
-    return jax.tree.map(lambda leaf: _on_device(leaf) if isinstance(leaf, float) else leaf, part)
+
+    def argument(leaf: Any) -> Any:
+        return devices.copied(leaf) if isinstance(leaf, float) else leaf
+
+    return jax.tree.map(argument, part)

@@ -13,6 +13,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from neurosim.learning.presentation import FREE, NUMBERS, Course
@@ -71,7 +72,7 @@ class Engine(Course):
         """The state of every seed at the start of a stage; their number, where nothing weighs."""
 
         def one(weights: Any) -> RunState:
-            count = jnp.asarray(presentation, jnp.int32)
+            count = jax.device_put(np.int32(presentation))
             return RunState(weights, self.learning.begin(weights), count)
 
         return jax.vmap(one, axis_size=seeds)(weights)
@@ -214,11 +215,12 @@ class Engine(Course):
         second axis; only those from `start` to `stop` are filled.
         """
 
-        def present(states: RunState, p: Int[Array, ""] | int) -> tuple[RunState, Metrics, Any]:
+        @partial(jax.jit, inline=True)  # traced once, for its shapes and for the loop
+        def present(states: RunState, p: Int[Array, ""]) -> tuple[RunState, Metrics, Any]:
             engine, batch = self._shown(states.weights, data, data_axis, orders[:, p])
             return engine._present(states, batch, keys, first)
 
-        shapes = jax.eval_shape(lambda: present(states, 0)[1])
+        shapes = jax.eval_shape(present, states, start)[1]
         count = orders.shape[1]
         empty = jax.tree.map(
             lambda s: jnp.full((s.shape[0], count, *s.shape[1:]), jnp.nan, s.dtype), shapes

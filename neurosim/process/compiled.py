@@ -93,21 +93,30 @@ def _by_seed(
     return tuple(name not in whole for name in names), {name: name not in whole for name in more}
 
 
-@cache
-def options() -> dict[str, str]:
-    """What XLA is told beside a program.
+WANTED: dict[str, str | bool] = {
+    # jaxlib 0.10.2 hands elementwise operations to the library YNN, and of batches of many samples
+    # some results, other ones in every run, were then no numbers. Products of matrices may go
+    # there: a fifth of a run at the rate level, as against none.
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+    # Loops of elementwise operations go through another compiler within XLA by default, which
+    # takes a third more time for programs that are no faster and give the same numbers.
+    "xla_cpu_use_fusion_emitters": False,
+}
+"""What XLA is told of programs for a processor; versions that know an option no more go without."""
 
-    On a processor jaxlib 0.10.2 hands elementwise operations to the library YNN, and of batches of
-    many samples some results, other ones in every run, were then no numbers. Products of matrices
-    may go there: a fifth of a run at the rate level, as against none. Versions that cannot do so
-    know no such option.
-    """
-    alone = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+
+@cache
+def options() -> dict[str, str | bool]:
+    """What XLA is told beside a program."""
+    return {name: value for name, value in WANTED.items() if _known({name: value})}
+
+
+def _known(alone: dict[str, str | bool]) -> bool:
     try:
         jax.jit(lambda: 0, compiler_options=alone)()
     except jax.errors.JaxRuntimeError:
-        return {}
-    return alone
+        return False
+    return True
 
 
 def forget() -> None:

@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
+from jax.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
 from neurosim import wording
@@ -66,6 +68,14 @@ def on(device: str | None, count: int = 1, what: Shared = "seeds") -> Iterator[N
             yield
     finally:
         _SHARING.reset(before)
+
+
+def copied(array: ArrayLike) -> jax.Array:
+    """A copy where JAX computes, in its default precision.
+
+    `jnp.asarray` compiles a program for every shape, and another one for what it has to round.
+    """
+    return jax.device_put(np.asarray(array, jax.dtypes.result_type(float)), may_alias=False)
 
 
 def sharing() -> Sharing:

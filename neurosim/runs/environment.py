@@ -53,7 +53,7 @@ def environment(level: str) -> dict[str, str]:
 
     Settings of JAX are not among it: `devices.numbers` fixes those that decide numbers.
     """
-    (device,) = jax.numpy.zeros(()).devices()
+    (device,) = jax.device_put(0.0).devices()
     shared = devices.sharing().devices
     return {
         "neurosim": version("neurosim"),

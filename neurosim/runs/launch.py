@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from neurosim.building import assembly
@@ -123,7 +122,7 @@ def sharing(spec: ProtocolSpec, seeds: list[int], count: int) -> tuple[int, Shar
 
 def initial_weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Any:
     """The weights of every seed before it learns."""
-    return assembly.stack([assembly.placed(each) for each in draws.weights(protocol, seeds, drawn)])
+    return assembly.stack(list(draws.weights(protocol, seeds, drawn)))
 
 
 @contextmanager
@@ -157,7 +156,7 @@ def prepare(protocol: Protocol, seeds: list[int]) -> tuple[Samples, list[Data]]:
     def place(name: str) -> jax.Array:
         arrays = [getattr(d, name) for d in drawn]
         stacked = arrays[0] if shared else np.stack(arrays)
-        array = jnp.asarray(stacked, jnp.result_type(float))
+        array = devices.copied(stacked)
         several, what = devices.sharing()
         return placed(array, what == "seeds" and not shared, several) if several else array
 

@@ -1,0 +1,53 @@
+"""Tables of docs/performance.md from the latest results: `python benchmarks/tables.py [DEVICE]`.
+
+Prints how cost grows (`--only scaling`) and how many samples a second protocols learn from
+(`--only throughput`) as Markdown.
+"""
+
+import json
+import sys
+from typing import Any
+
+from measure import FOLDER
+
+
+def main(device: str = "cpu") -> None:
+    """Print both."""
+    parts = json.loads((FOLDER / f"results-{device}.json").read_text())["parts"]
+    for name, table in (("scaling", growth), ("throughput", learned)):
+        if name in parts:
+            print(f"{name}, {parts[name]['when']}, commit {parts[name]['commit']}\n")
+            print(table({row["what"]: row for row in parts[name]["rows"]}) + "\n")
+
+
+def growth(rows: dict[str, Any]) -> str:
+    """Milliseconds of every size of an axis, and the exponent."""
+    lines = ["| growing | sizes | ms | exponent | wanted |", "| --- | --- | --- | --- | --- |"]
+    for what, row in rows.items():
+        if not what.startswith("scaling: exponent of "):
+            continue
+        axis = what.removeprefix("scaling: exponent of ")
+        sizes = {k.split()[-1]: of for k, of in rows.items() if k.startswith(f"scaling: {axis} ")}
+        times = ", ".join(f"{of['best']:.3g}" for of in sizes.values())
+        sign, number = row["limit"]
+        met = "" if row["value"] <= number else ", missed"
+        wanted = f"{sign.replace('<=', '≤')} {number:g}{met}"
+        lines.append(f"| {axis} | {', '.join(sizes)} | {times} | {row['value']:.2f} | {wanted} |")
+    return "\n".join(lines)
+
+
+def learned(rows: dict[str, Any]) -> str:
+    """Samples a second of every protocol at its levels."""
+    lines = ["| protocol | equilibrium | rate | spiking |", "| --- | --- | --- | --- |"]
+    found: dict[str, dict[str, str]] = {}
+    for what, row in rows.items():
+        name, _, level = what.removeprefix("samples learned from: ").rpartition(", ")
+        found.setdefault(name, {})[level] = f"{row['value']:.3g}" if "value" in row else "-"
+    for name, levels in found.items():
+        cells = (levels.get(level, "") for level in ("equilibrium", "rate", "spiking"))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
