@@ -58,8 +58,9 @@ OPERATORS = {
         *("ReplaceBreakWithContinue", "ReplaceContinueWithBreak"),
     )
 }
-"""Of the replacements of a sign that cosmic-ray has those that can be taken for it. Most others, such
-as a shift of bits for a plus, raise an error wherever they are computed, and only raise the score."""
+"""Of the replacements of a sign that cosmic-ray has those that can be taken for it. Most others, a
+shift of bits for a plus, say, raise an error wherever they are computed, and only raise the score.
+"""
 
 IMPORTED = (
     "jax.numpy", "scipy.linalg", "scipy.optimize", "scipy.stats", "brian2", "diffrax", "equinox",
