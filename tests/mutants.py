@@ -1,8 +1,8 @@
 """How many small faults in the numerical core its tests notice: a mutation score.
 
-    python tests/mutants.py [MODULE…] [--share 0.2] [--seed 1]     draw mutants, and test each
+    python tests/mutants.py [MODULE…] [--share 0.05] [--seed 1]     draw mutants, and test each
     python tests/mutants.py [MODULE…] --again                      those that survived, once more
-    python tests/mutants.py --table                                what outputs/mutants.json says
+    python tests/mutants.py --table                                what outputs/mutants says
 
 A mutant is the package with one small fault: a plus for a minus, a 2 for a 1, an `and` for an `or`.
 It is killed if one of the tests of its module fails. `mutants.toml` says which modules are the
@@ -39,7 +39,7 @@ from cosmic_ray.plugins import get_operator
 from scipy.stats import binomtest
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "outputs" / "mutants.json"
+RESULTS = ROOT / "outputs" / "mutants"
 KNOWN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 SWAPS = {
@@ -171,19 +171,24 @@ def written(bytecode: bool) -> None:
     os.environ["PYTHONDONTWRITEBYTECODE"] = "" if bytecode else "1"
 
 
-def judge(module: str, results: dict[str, dict[str, str]], args: argparse.Namespace) -> None:
-    """Mutants of a module, and what its tests say of them, into the results."""
-    path = Path("neurosim", module)
+def outcomes(module: str) -> dict[str, str]:
+    """What became of the mutants of a module the last time."""
+    path = RESULTS / f"{module}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def judge(module: str, share: float, seed: int, again: bool) -> None:
+    """Mutants of a module, each with what its tests say, into its file of results."""
+    path, results = Path("neurosim", module), RESULTS / f"{module}.json"
     code = path.read_text(encoding="utf-8")
-    tests = [f"tests/{name}.py" for name in KNOWN["core"][module]]
-    mutants = drawn(module, code, args.share, args.seed)
-    if args.again:
-        wanted = open_ones(module, results.get(module, {}))
-        mutants = {name: mutant for name, mutant in mutants.items() if name in wanted}
-    else:
-        results[module] = {}
+    mutants, found = drawn(module, code, share, seed), {}
+    if again:
+        found = outcomes(module)
+        mutants = {name: mutants[name] for name in open_ones(module)}
     if not mutants:
         return
+    tests = [f"tests/{name}.py" for name in KNOWN["core"][module]]
+    results.parent.mkdir(parents=True, exist_ok=True)
     began = monotonic()
     written(True)
     assert tested(tests, Path("log")) == "survived", Path("log").read_text()
@@ -193,26 +198,25 @@ def judge(module: str, results: dict[str, dict[str, str]], args: argparse.Namesp
         for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
             compiled.unlink()
         path.write_text(mutant, encoding="utf-8")
-        results[module][name] = tested(tests, Path("log"), patience)
-        print(f"{results[module][name]:9} {module}:{name}", flush=True)
-        RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
+        found[name] = tested(tests, Path("log"), patience)
+        print(f"{found[name]:9} {module}:{name}", flush=True)
+        results.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
     path.write_text(code, encoding="utf-8")
-    print(f"{module}: {monotonic() - began:.0f} s, {patience=:.0f}", flush=True)
+    print(f"{module}: {monotonic() - began:.0f} s", flush=True)
 
 
-def open_ones(module: str, outcomes: dict[str, str]) -> list[str]:
+def open_ones(module: str) -> list[str]:
     """Those that survived and are not explained, whatever line they have moved to."""
-    known = {(e["module"], f"{e['line']} → {e['mutant']}") for e in KNOWN.get("explained", [])}
-    survivors = (name for name, outcome in outcomes.items() if outcome == "survived")
-    return [name for name in survivors if (module, name.split(": ", 1)[1]) not in known]
+    known = {f"{e['line']} → {e['mutant']}" for e in KNOWN["explained"] if e["module"] == module}
+    survivors = [name for name, outcome in outcomes(module).items() if outcome == "survived"]
+    return [name for name in survivors if name.split(": ", 1)[1] not in known]
 
 
-def table(results: dict[str, dict[str, str]]) -> str:
+def table() -> str:
     """Module by module in the order of `mutants.toml`, and the score of all, as Markdown."""
     rows, total = [], Counter()
-    for module in filter(results.get, KNOWN["core"]):
-        count = Counter(results[module].values())
-        left = len(open_ones(module, results[module]))
+    for module in filter(outcomes, KNOWN["core"]):
+        count, left = Counter(outcomes(module).values()), len(open_ones(module))
         count |= {"drawn": count.total(), "open": left, "explained": count["survived"] - left}
         total += count
         rows.append((f"`{module}`", count))
@@ -231,20 +235,18 @@ def table(results: dict[str, dict[str, str]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("modules", nargs="*", default=list(KNOWN["core"]))
-    parser.add_argument("--share", type=float, default=0.2)
+    parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without the child
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    RESULTS.parent.mkdir(exist_ok=True)
     if not args.table:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             prepare(Path(folder))
             for module in args.modules:
-                judge(module, results, args)
-    print(table(results))
+                judge(module, args.share, args.seed, args.again)
+    print(table())
 
 
 if __name__ == "__main__":
