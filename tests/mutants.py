@@ -184,7 +184,7 @@ def judge(module: str, share: float, seed: int, again: bool) -> None:
     mutants, found = drawn(module, code, share, seed), {}
     if again:
         found = outcomes(module)
-        mutants = {name: mutants[name] for name in open_ones(module)}
+        mutants = {name: mutants[name] for name in open_ones(module) if name in mutants}
     if not mutants:
         return
     tests = [f"tests/{name}.py" for name in KNOWN["core"][module]]
