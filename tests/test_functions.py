@@ -104,6 +104,13 @@ def test_functions_of_a_script_and_behind_a_normalization():
     np.testing.assert_allclose(s.derivative(a), (1 - np.tanh(POINTS) ** 2) / deviation, rtol=1e-12)
 
 
+def test_numbers_that_runs_vary_are_arguments_of_programs_and_all_else_is_not():
+    leaves = {name: jax.tree.leaves(kind()) for name, kind in ACTIVATIONS.items()}
+    assert leaves == {name: [] for name in ACTIVATIONS} | {"soft-threshold": [0.1]}
+    assert jax.tree.leaves(Elementwise(jnp.sinh, jnp.arcsinh, (-inf, inf))) == []
+    assert jax.tree.leaves(Loss("squared", "linear", 1)) == []
+
+
 def test_draws_of_a_stochastic_unit():
     """1 where the number drawn lies below the probability, of which 0.5 is that at 0."""
     unit, drawn = ACTIVATIONS["bernoulli"](), jnp.array([0.0, 0.49, 0.5, 0.99])
