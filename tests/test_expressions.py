@@ -1,10 +1,12 @@
 """The texts of a circuit: what expressions may say, what cells are, and wires."""
 
 import re
+from math import log
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.constants import Boltzmann, elementary_charge
 
 from neurosim.circuits.cells import Cell
 from neurosim.circuits.description import FUNCTIONS
@@ -68,6 +70,7 @@ def test_what_is_no_arithmetic_is_refused_in_words(text):
         ("exp(log(f))", 3.0),
         ("clip(f, 0, 1) + int(g < 0)", 2.0),
         ("abs(g) >= 2", 1.0),
+        ("nernst(2, f, 12, 300)", Boltzmann * 300 / elementary_charge * log(4) / 2),
         ("f > 0 and g > 0", 0.0),
         ("f > 0 and g < 0 and mu < f", 1.0),
         ("2*int(f < 0 or g < 0 and mu > 0)", 2.0),

@@ -51,6 +51,23 @@ def test_alternating_sweeps_never_raise_the_objective(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_a_sweep_ends_at_the_exact_minimum_of_its_last_class(seed):
+    """With all others held, where the slope is 0, or at a kink at 0 that rises to both sides."""
+    q, classes = drawn(seed)
+    g = alternated(q, classes, 0.1, 2.0, 2)
+
+    def energy(g):
+        return objective(q, g, classes, 0.1, 2.0)
+
+    last = np.asarray(classes[:, -1] > 0)[:, None] & np.ones(5, bool)
+    moved, rest = last & (np.asarray(g) != 0), last & (np.asarray(g) == 0)
+    assert moved.sum() >= 3 and rest.any()
+    assert np.abs(np.where(moved, jax.grad(energy)(g), 0)).max() < 1e-12
+    for i, j in np.argwhere(rest):
+        assert min(energy(g.at[i, j].set(step)) for step in (-1e-6, 1e-6)) > energy(g)
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_without_coherence_the_closed_form_is_where_the_flow_rests(seed):
     rng = np.random.default_rng(seed)
     u = rng.normal(size=(30, 4))

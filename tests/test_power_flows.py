@@ -75,6 +75,15 @@ def test_theorem_12_a_power_with_its_slope_comes_to_rest(mu):
         np.testing.assert_allclose(before.value, after.value, atol=1e-9)  # B 115
 
 
+def test_of_two_roots_below_the_start_the_first_counts():
+    """(a1²/4 − 1) a1² = −3/4 at a1² = 3 and at a1² = 1, on two sides of the turn at a1² = 2."""
+    flow = PowerFlow(2.0, 0.0, 1.0, 2.0, True, PowerMoments(-0.75, 1.0, -0.75, 1.0))
+    (a1,), (a2,) = (a.ravel() for a in limit(flow).weights)
+    assert (a1, a2) == pytest.approx((3**0.5, -0.25), rel=1e-12)
+    end = flown(flow, 100)
+    assert (end.a1, end.a2) == pytest.approx((a1, a2), abs=1e-8)
+
+
 @pytest.mark.parametrize("mu", [1.0, 1.5, 2.0])
 @pytest.mark.parametrize("c1", [None, 0.8, -1.2])
 def test_weights_and_inputs_of_any_sign(mu, c1):

@@ -166,10 +166,10 @@ def test_bearings_of_wrong_inverses_and_kinks():
 
 
 def test_kink_gain_is_where_a_chain_of_straddling_units_turns_unstable():
-    """−I + (1−μ) F + μ G with loop gains 1/α: the largest eigenvalue crosses zero at gain 1."""
+    """−I + (1−μ) F + μ G with loops of 1/α: the largest eigenvalue is √gain − 1, 0 at gain 1."""
     depth, slope = 5, 0.3
     for mu in (0.05, 0.08, 0.1, 0.2):
         matrix = -np.eye(depth) + np.diag(np.full(depth - 1, 1 - mu), -1)
         matrix += np.diag(np.full(depth - 1, mu / slope), 1)
-        unstable = np.linalg.eigvals(matrix).real.max() > 0
-        assert unstable == (kink_gain(mu, slope, depth) > 1)
+        largest = np.linalg.eigvals(matrix).real.max()
+        assert largest == pytest.approx(kink_gain(mu, slope, depth) ** 0.5 - 1, rel=1e-9)

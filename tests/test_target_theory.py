@@ -254,6 +254,14 @@ def test_pseudo_inverses_factorise_if_and_only_if_the_upper_layers_are_equal(siz
     assert (away.max() < 1e-8) if holds else (away.min() > 1e-3)
 
 
+def test_jacobians_to_the_output_are_products_of_all_above():
+    rng = np.random.default_rng(4)
+    J2, J3, J4 = (rng.standard_normal((3, *shape)) for shape in ((4, 5), (3, 4), (2, 3)))
+    found = jacobians_to_the_output([J2, J3, J4])
+    for J, expected in zip(found, (J4 @ J3 @ J2, J4 @ J3, J4), strict=True):
+        np.testing.assert_allclose(J, expected, rtol=1e-12)
+
+
 def test_full_and_block_diagonal_steps_agree_where_one_layer_moves():
     """Randomised updates: one block is its own diagonal [T 5.1.2]; more are not."""
     rng = np.random.default_rng(3)

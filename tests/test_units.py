@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neurosim import units
 from neurosim.units import (
+    UNITS,
     Conductance,
     Dimension,
     NonNegativeTime,
@@ -21,6 +22,8 @@ from neurosim.units import (
     format_quantity,
     format_time,
     parse,
+    shorter_step,
+    size_of,
     steps,
 )
 
@@ -135,6 +138,27 @@ def test_what_is_no_time_is_refused_in_words(text, message):
     with pytest.raises(ValueError) as caught:
         parse(text, "time")
     assert str(caught.value) == message
+
+
+def test_units_are_those_of_si_with_their_prefixes():
+    prefixes = {"k": 3, "": 0, "m": -3, "u": -6, "n": -9, "p": -12}
+    bases = dict.fromkeys(("s", "V", "Hz", "A", "S", "F", "K"), 0) | {"M": 3}  # 1 M: 1000 mol/m³
+    known = {prefix + base: bases[base] + prefixes[prefix] for prefix in prefixes for base in bases}
+    for dimension, there in UNITS.items():
+        for unit in there:
+            assert parse(f"1 {unit}", dimension) == size_of(unit) == float(f"1e{known[unit]}")
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [
+        (1e-3, 1e-3), (9e-4, 5e-4), (4e-4, 2.5e-4), (2e-4, 2e-4),
+        (1.3e-4, 1.25e-4), (1.2e-4, 1e-4), (4e-5, 2.5e-5), (1.5e-6, 1.25e-6),
+    ],
+)  # fmt: skip
+def test_shorter_steps_are_the_longest_round_parts(most, expected):
+    """A half, a quarter, a fifth, an eighth, a tenth, … of 1 ms, all of which divide it."""
+    assert shorter_step(1e-3, most) == expected
 
 
 def test_every_dimension_has_an_example_it_reads():

@@ -218,7 +218,8 @@ def _on_curve(flow: PowerFlow, kappa: float, q: float) -> Limit:
     """The first meeting of a_2 = κ a_1^q + K with a_2 a_1^μ = α/β, for a_1 ≥ 0.
 
     (κ t^q + K) t^μ turns at most once for t > 0, so that there is at most one root on either side
-    of that place. B 117 is q = 2; with κ, α, β > 0 it has one positive root, not several, as both
+    of that place; on the way up, c_1 times it falls until then, and no root is before. B 117 is
+    q = 2; with κ, α, β > 0 it has one positive root, not several, as both
     factors grow where the left side is positive.
     """
     m, mu = flow.moments, flow.mu
@@ -234,8 +235,8 @@ def _on_curve(flow: PowerFlow, kappa: float, q: float) -> Limit:
     words = "the first root of (κ a1^q + K) a1^μ = α/β on the way"
     if flow.slope:
         words = "the first root of (a1²/(2 c1 μ) + K) a1^μ = α/β on the way [B 117]"
-    marks = [turn] if (turn > flow.a1 if up else 0 < turn < flow.a1) else []
-    end = _crossed(error, flow.a1, [*marks, math.inf if up else 0.0])
+    marks = [math.inf] if up else [turn, 0.0] if turn < flow.a1 else [0.0]
+    end = _crossed(error, flow.a1, marks)
     if end is not None:
         return _rest(flow, end, kappa * end**q + K, words)
     if not flow.slope:  # a_1 passes 0 as if nothing were there
