@@ -55,6 +55,16 @@ class Method(NamedTuple):
     published: float | None = None
     own: bool = False
 
+    @property
+    def nodes(self) -> int:
+        """How many there are."""
+        return int(self.net[1])
+
+    @property
+    def goal(self) -> int:
+        """The one with a goal."""
+        return int(self.net[3])
+
 
 ASYNCHRONOUS = {f"{NODES}.active": 0.5}
 METHODS = {
@@ -102,11 +112,10 @@ class Setting(NamedTuple):
             task = {"name": "idx", "path": str(self.folder.resolve())}
             task |= {} if self.train is None else {"train": self.train}
             batch, inputs = round(0.15 * (self.train or 60_000)), 784
-        nodes = int(method.net[1])
         given = {
             "task": task | ({"validation": 0.2} if held else {}),
             "batch": round(0.8 * batch) if held else batch,
-            "model.layers": [inputs, *[self.width] * nodes, 10],
+            "model.layers": [inputs, *[self.width] * method.nodes, 10],
             "stages.0.presentations": self.iterations,
             "record.presentations": 0,
         }
@@ -129,13 +138,19 @@ class Setting(NamedTuple):
 # ------------------------------------------------------------------------------- what is measured
 
 
-def passed(trace: Any, moment: str, seed: int, x: np.ndarray, threshold: float) -> list[np.ndarray]:
-    """The linear responses of all nodes."""
-    weights, found, u = trace["weights"], [], x
+def forward_weights(trace: Any, moment: str, seed: int) -> list[np.ndarray]:
+    """A of every node."""
+    weights = trace["weights"]
     nodes = sum(name.startswith("W") for name in weights) - 1
-    for i in range(1, nodes + 1):
-        W = weights[f"W{i}"].sel(moment=moment).values
-        found.append(u @ (W[seed] if W.ndim == 3 else W).T)
+    found = [weights[f"W{i}"].sel(moment=moment).values for i in range(1, nodes + 1)]
+    return [W[seed] if W.ndim == 3 else W for W in found]
+
+
+def passed(A: Sequence[np.ndarray], u: np.ndarray, threshold: float) -> list[np.ndarray]:
+    """The linear responses of nodes, the first of which hears u."""
+    found = []
+    for W in A:
+        found.append(u @ W.T)
         u = soft(found[-1], threshold)
     return found
 
@@ -188,25 +203,43 @@ def shaped(q: np.ndarray, y: np.ndarray, threshold: float) -> float:
     return float(np.sum(g**2) / max(np.sum(u**2), 1e-30))
 
 
+def missing(
+    A: Sequence[np.ndarray], q: Sequence[np.ndarray], y: np.ndarray, threshold: float, goal: int
+) -> float:
+    """How far the last node is from what the goal of an earlier one becomes there, of theorem 1:
+    ‖U_L − D_L‖/‖U_L‖, where D_L is G of the node with the goal, sent on."""
+    D = np.asarray(exclusive(q[goal - 1], y, threshold))
+    for response in passed(A[goal:], D, threshold):
+        D = soft(response, threshold)
+    u = soft(q[-1], threshold)
+    return float(np.linalg.norm(u - D) / max(np.linalg.norm(u), 1e-30))
+
+
 MOMENTS = {"initial": "untrained", "final": "learned"}
 
 
 def looked(
-    setting: Setting, run: tuple[Any, list[Any]], threshold: float, moments: Sequence[str] = ()
+    setting: Setting,
+    run: tuple[Any, list[Any]],
+    threshold: float,
+    goal: int,
+    moments: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What is measured of a run, by seed; at both moments if none are named."""
+    """What is measured of a run, by seed; at both moments if none are named. goal: the node that
+    has one."""
     trace, data = run
     found: dict[str, Any] = {}
     for moment in moments or MOMENTS:
         when, pairs = MOMENTS[moment], []
         for seed, of in enumerate(data):
-            given = trace, moment, seed
-            train = passed(*given, of.x_train, threshold)
-            test = passed(*given, of.x_test, threshold)
+            A = forward_weights(trace, moment, seed)
+            train, test = (passed(A, x, threshold) for x in (of.x_train, of.x_test))
             u = soft(train[-1], threshold)
             pairs.append((u, of.y_train, soft(test[-1], threshold), of.y_test))
             shares = [shaped(q, of.y_train, threshold) for q in train]
             found.setdefault(f"{when} shares", []).append(shares)
+            far = missing(A, train, of.y_train, threshold, goal)
+            found.setdefault(f"{when} missing", []).append(far)
             found.setdefault(f"{when} active", []).append(float(np.mean(u != 0)))
         found[when] = reads(pairs, setting.folder is None)
     error = trace["evaluation/error"].values.reshape(-1, len(data))[-1]
@@ -234,7 +267,7 @@ def method(
         for choice in choices if len(choices) > 1 else ():
             if choice not in tried:
                 run = setting.run(f"{name} held", protocol(*choice, True), CHOOSING)
-                tried[choice] = looked(setting, run, choice[1], ["final"])["learned"][0]
+                tried[choice] = looked(setting, run, choice[1], of.goal, ["final"])["learned"][0]
                 print(name, choice, tried[choice], flush=True)
         return min(choices, key=lambda c: tried[c]) if len(choices) > 1 else choices[0]
 
@@ -245,7 +278,7 @@ def method(
         _, threshold = best([(middle, t) for t in thresholds])
         step, _ = best([(s, threshold) for s in steps])
     run = setting.run(name, protocol(step, threshold, False), TESTING)
-    found = looked(setting, run, threshold, setting.moments(name))
+    found = looked(setting, run, threshold, of.goal, setting.moments(name))
     validation = {f"{s}, {t}": error for (s, t), error in tried.items()}
     return found | {"step": step, "threshold": threshold, "validation": validation}
 
@@ -262,10 +295,10 @@ def backprop(setting: Setting, net: str, threshold: float) -> dict[str, Any]:
 
     for pace in (1 / 3, 1.0, 3.0):
         run = setting.run(f"{net} backprop held", protocol(pace, True), CHOOSING)
-        tried[pace] = looked(setting, run, threshold, ["final"])["learned"][0]
+        tried[pace] = looked(setting, run, threshold, of.goal, ["final"])["learned"][0]
     best = min(tried, key=lambda pace: tried[pace])
     run = setting.run(f"{net} backprop", protocol(best, False), TESTING)
-    found = looked(setting, run, threshold, setting.moments("backprop"))
+    found = looked(setting, run, threshold, of.goal, setting.moments("backprop"))
     return found | {"pace": best, "validation": tried}
 
 
