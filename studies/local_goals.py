@@ -1,12 +1,13 @@
 """Networks whose layers have goals of their own, after Kostadinov, Razeghi & Voloshynovskiy 2019.
 
     python studies/local_goals.py            # scikit-learn's digits
-    python studies/local_goals.py FOLDER     # images in the format of MNIST, layers of 784
+    python studies/local_goals.py FOLDER --width 196 --train 3000 --iterations 30  # of MNIST
 
 Representations of the last node are read by a linear support vector machine, beside one of pixels,
 one of the same network before it learned, and one of the last hidden layer of the same network
 taught by backprop. Step sizes and thresholds are chosen on a fifth of the training samples of one
-seed, which is held out; then the test samples are seen once, by other seeds.
+seed, which is held out; then the test samples are seen once, by other seeds. Every method is kept
+as soon as it is done, and a folder that is not there is skipped with that reason.
 """
 
 import json
@@ -36,7 +37,8 @@ CHOOSING, TESTING = [0], [1, 2, 3]
 STEPS, THRESHOLDS = (0.02, 0.1, 0.5), (0.02, 0.05, 0.1)
 OF_GRADIENT = (0.003, 0.01, 0.03)
 COSTS = (0.01, 0.1, 1.0)
-"""C of the support vector machine, chosen on a fifth of the samples that it learns from."""
+"""C of the support vector machine, chosen on a fifth of the samples that it learns from: of digits
+by every seed, of images by the first."""
 
 NETS = ("n4g4", "n6g6", "n6g3")
 NODES = "model.credit.nodes"
@@ -52,6 +54,16 @@ class Method(NamedTuple):
     changes: dict[str, Any]
     published: float | None = None
     own: bool = False
+
+    @property
+    def nodes(self) -> int:
+        """How many there are."""
+        return int(self.net[1])
+
+    @property
+    def goal(self) -> int:
+        """The one with a goal."""
+        return int(self.net[3])
 
 
 ASYNCHRONOUS = {f"{NODES}.active": 0.5}
@@ -89,21 +101,21 @@ class Setting(NamedTuple):
     folder: Path | None
     train: int | None
     iterations: int
+    width: int
     out: Path
 
     def protocol(self, method: Method, held: bool, changes: dict[str, Any]) -> Any:
         """The protocol of a run. held: whether it is tested on a part of the training samples."""
         task: dict[str, Any] = {"name": "digits"}
-        batch, width = 215, 64
+        batch, inputs = 215, 64
         if self.folder is not None:
             task = {"name": "idx", "path": str(self.folder.resolve())}
             task |= {} if self.train is None else {"train": self.train}
-            batch, width = round(0.15 * (self.train or 60_000)), 784
-        nodes = int(method.net[1])
+            batch, inputs = round(0.15 * (self.train or 60_000)), 784
         given = {
             "task": task | ({"validation": 0.2} if held else {}),
             "batch": round(0.8 * batch) if held else batch,
-            "model.layers": [width] * (nodes + 1) + [10],
+            "model.layers": [inputs, *[self.width] * method.nodes, 10],
             "stages.0.presentations": self.iterations,
             "record.presentations": 0,
         }
@@ -117,17 +129,28 @@ class Setting(NamedTuple):
         task = ingredients.task(protocol.spec, protocol.folder)
         return ns.open_trace(out), [task.draw(host_stream(seed, "task")) for seed in seeds]
 
+    def moments(self, name: str) -> list[str]:
+        """When a method is looked at: on images, where machines take their time, networks are not
+        read again before they learn that start as another one does."""
+        return list(MOMENTS) if self.folder is None or name in NETS[:2] else ["final"]
+
 
 # ------------------------------------------------------------------------------- what is measured
 
 
-def passed(trace: Any, moment: str, seed: int, x: np.ndarray, threshold: float) -> list[np.ndarray]:
-    """The linear responses of all nodes."""
-    weights, found, u = trace["weights"], [], x
+def forward_weights(trace: Any, moment: str, seed: int) -> list[np.ndarray]:
+    """A of every node."""
+    weights = trace["weights"]
     nodes = sum(name.startswith("W") for name in weights) - 1
-    for i in range(1, nodes + 1):
-        W = weights[f"W{i}"].sel(moment=moment).values
-        found.append(u @ (W[seed] if W.ndim == 3 else W).T)
+    found = [weights[f"W{i}"].sel(moment=moment).values for i in range(1, nodes + 1)]
+    return [W[seed] if W.ndim == 3 else W for W in found]
+
+
+def passed(A: Sequence[np.ndarray], u: np.ndarray, threshold: float) -> list[np.ndarray]:
+    """The linear responses of nodes, the first of which hears u."""
+    found = []
+    for W in A:
+        found.append(u @ W.T)
         u = soft(found[-1], threshold)
     return found
 
@@ -137,10 +160,17 @@ def soft(q: np.ndarray, threshold: float) -> np.ndarray:
     return np.sign(q) * np.maximum(np.abs(q) - threshold, 0)
 
 
-def read(train: np.ndarray, y: np.ndarray, test: np.ndarray, y_test: np.ndarray) -> float:
-    """The error (%) of a linear support vector machine on a representation; 100 without one."""
+def read(
+    train: np.ndarray,
+    y: np.ndarray,
+    test: np.ndarray,
+    y_test: np.ndarray,
+    costs: Sequence[float] = COSTS,
+) -> tuple[float, float]:
+    """The error (%) of a linear support vector machine on a representation, 100 without one, and
+    its C, the best of some."""
     if not (np.isfinite(train).all() and np.isfinite(test).all()):
-        return 100.0
+        return 100.0, costs[0]
     scale = np.sqrt(np.mean(train**2)) + 1e-12
     train, test = train / scale, test / scale
     labels, of_test = y.argmax(1), y_test.argmax(1)
@@ -149,8 +179,22 @@ def read(train: np.ndarray, y: np.ndarray, test: np.ndarray, y_test: np.ndarray)
     def machine(C: float, rows: Any) -> LinearSVC:
         return LinearSVC(C=C, dual=False).fit(train[rows], labels[rows])
 
-    best = max(COSTS, key=lambda C: machine(C, rest).score(train[held], labels[held]))
-    return 100 * (1 - machine(best, slice(None)).score(test, of_test))
+    def score(C: float) -> float:
+        return float(machine(C, rest).score(train[held], labels[held]))
+
+    best = max(costs, key=score) if len(costs) > 1 else costs[0]
+    return 100 * (1 - machine(best, slice(None)).score(test, of_test)), best
+
+
+def reads(pairs: Sequence[tuple[Any, ...]], each: bool) -> list[float]:
+    """The error of every seed. each: whether every seed chooses its own C, or the first for all."""
+    errors: list[float] = []
+    costs: Sequence[float] = COSTS
+    for pair in pairs:
+        error, best = read(*pair, costs)
+        errors.append(error)
+        costs = costs if each else [best]
+    return errors
 
 
 def shaped(q: np.ndarray, y: np.ndarray, threshold: float) -> float:
@@ -159,19 +203,45 @@ def shaped(q: np.ndarray, y: np.ndarray, threshold: float) -> float:
     return float(np.sum(g**2) / max(np.sum(u**2), 1e-30))
 
 
-def looked(trace: Any, data: list[Any], threshold: float) -> dict[str, Any]:
-    """What is measured of a run, by seed."""
+def missing(
+    A: Sequence[np.ndarray], q: Sequence[np.ndarray], y: np.ndarray, threshold: float, goal: int
+) -> float:
+    """How far the last node is from what the goal of an earlier one becomes there, of theorem 1:
+    ‖U_L − D_L‖/‖U_L‖, where D_L is G of the node with the goal, sent on."""
+    D = np.asarray(exclusive(q[goal - 1], y, threshold))
+    for response in passed(A[goal:], D, threshold):
+        D = soft(response, threshold)
+    u = soft(q[-1], threshold)
+    return float(np.linalg.norm(u - D) / max(np.linalg.norm(u), 1e-30))
+
+
+MOMENTS = {"initial": "untrained", "final": "learned"}
+
+
+def looked(
+    setting: Setting,
+    run: tuple[Any, list[Any]],
+    threshold: float,
+    goal: int,
+    moments: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What is measured of a run, by seed; at both moments if none are named. goal: the node that
+    has one."""
+    trace, data = run
     found: dict[str, Any] = {}
-    for seed, each in enumerate(data):
-        for moment, when in (("initial", "untrained"), ("final", "learned")):
-            given = trace, moment, seed
-            train = passed(*given, each.x_train, threshold)
-            test = passed(*given, each.x_test, threshold)
-            u, v = soft(train[-1], threshold), soft(test[-1], threshold)
-            found.setdefault(when, []).append(read(u, each.y_train, v, each.y_test))
-            shares = [shaped(q, each.y_train, threshold) for q in train]
+    for moment in moments or MOMENTS:
+        when, pairs = MOMENTS[moment], []
+        for seed, of in enumerate(data):
+            A = forward_weights(trace, moment, seed)
+            train, test = (passed(A, x, threshold) for x in (of.x_train, of.x_test))
+            u = soft(train[-1], threshold)
+            pairs.append((u, of.y_train, soft(test[-1], threshold), of.y_test))
+            shares = [shaped(q, of.y_train, threshold) for q in train]
             found.setdefault(f"{when} shares", []).append(shares)
+            far = missing(A, train, of.y_train, threshold, goal)
+            found.setdefault(f"{when} missing", []).append(far)
             found.setdefault(f"{when} active", []).append(float(np.mean(u != 0)))
+        found[when] = reads(pairs, setting.folder is None)
     error = trace["evaluation/error"].values.reshape(-1, len(data))[-1]
     return found | {"readout": [100 * float(e) for e in error]}
 
@@ -182,18 +252,33 @@ def looked(trace: Any, data: list[Any], threshold: float) -> dict[str, Any]:
 def method(
     setting: Setting, name: str, of: Method, steps: Sequence[float], thresholds: Sequence[float]
 ) -> dict[str, Any]:
-    """A method by the step size and threshold that do best on samples held out of training."""
+    """A method by the step size and threshold that do best on samples held out of training.
+
+    Of images the threshold is chosen at the middle step, and then the step.
+    """
 
     def protocol(step: float, threshold: float, held: bool) -> Any:
         changes = {"model.parameters.rho": step, "model.activation.threshold": threshold}
         return setting.protocol(of, held, changes)
 
-    choices, tried = list(product(steps, thresholds)), {}
-    for choice in choices if len(choices) > 1 else ():
-        run = setting.run(f"{name} held", protocol(*choice, True), CHOOSING)
-        tried[choice] = looked(*run, choice[1])["learned"][0]
-    step, threshold = min(tried, key=lambda c: tried[c]) if tried else choices[0]
-    found = looked(*setting.run(name, protocol(step, threshold, False), TESTING), threshold)
+    tried: dict[tuple[float, float], float] = {}
+
+    def best(choices: Sequence[tuple[float, float]]) -> tuple[float, float]:
+        for choice in choices if len(choices) > 1 else ():
+            if choice not in tried:
+                run = setting.run(f"{name} held", protocol(*choice, True), CHOOSING)
+                tried[choice] = looked(setting, run, choice[1], of.goal, ["final"])["learned"][0]
+                print(name, choice, tried[choice], flush=True)
+        return min(choices, key=lambda c: tried[c]) if len(choices) > 1 else choices[0]
+
+    if setting.folder is None:
+        step, threshold = best(list(product(steps, thresholds)))
+    else:
+        middle = steps[len(steps) // 2]
+        _, threshold = best([(middle, t) for t in thresholds])
+        step, _ = best([(s, threshold) for s in steps])
+    run = setting.run(name, protocol(step, threshold, False), TESTING)
+    found = looked(setting, run, threshold, of.goal, setting.moments(name))
     validation = {f"{s}, {t}": error for (s, t), error in tried.items()}
     return found | {"step": step, "threshold": threshold, "validation": validation}
 
@@ -209,11 +294,12 @@ def backprop(setting: Setting, net: str, threshold: float) -> dict[str, Any]:
         return setting.protocol(of, held, changes)
 
     for pace in (1 / 3, 1.0, 3.0):
-        trace, data = setting.run(f"{net} backprop held", protocol(pace, True), CHOOSING)
-        tried[pace] = looked(trace, data, threshold)["learned"][0]
+        run = setting.run(f"{net} backprop held", protocol(pace, True), CHOOSING)
+        tried[pace] = looked(setting, run, threshold, of.goal, ["final"])["learned"][0]
     best = min(tried, key=lambda pace: tried[pace])
-    trace, data = setting.run(f"{net} backprop", protocol(best, False), TESTING)
-    return looked(trace, data, threshold) | {"pace": best, "validation": tried}
+    run = setting.run(f"{net} backprop", protocol(best, False), TESTING)
+    found = looked(setting, run, threshold, of.goal, setting.moments("backprop"))
+    return found | {"pace": best, "validation": tried}
 
 
 def pixels(setting: Setting) -> list[float]:
@@ -221,7 +307,8 @@ def pixels(setting: Setting) -> list[float]:
     spec = setting.protocol(METHODS["n4g4"], False, {})
     task = ingredients.task(spec.spec, spec.folder)
     drawn = [task.draw(host_stream(seed, "task")) for seed in TESTING]
-    return [read(d.x_train, d.y_train, d.x_test, d.y_test) for d in drawn]
+    pairs = [(d.x_train, d.y_train, d.x_test, d.y_test) for d in drawn]
+    return reads(pairs, setting.folder is None)
 
 
 # -------------------------------------------------------------------------------------------- time
@@ -260,20 +347,26 @@ def main(
     folder: Annotated[Path | None, typer.Argument()] = None,
     iterations: int = 120,
     train: int | None = None,
-    only: str = "",
+    width: int | None = None,
+    only: Annotated[list[str] | None, typer.Option()] = None,
     out: Path = Path("outputs/local-goals"),
 ) -> None:
-    """Every method whose name contains `only`; what is there already is kept.
+    """Every method, or those that `only` names; what is there already is kept.
 
-    Steps and thresholds are chosen for n4g4 and taken for all its kin.
+    Steps and thresholds are chosen for n4g4 and taken for all its kin. Nodes are of `width` units,
+    which is that of the inputs if not given.
     """
+    if folder is not None and not folder.is_dir():
+        print(f"skipped: no folder {folder}; expected one with files in the format of MNIST")
+        return
     out.mkdir(parents=True, exist_ok=True)
-    setting = Setting(folder, train, iterations, out)
+    own = 64 if folder is None else 784
+    setting = Setting(folder, train, iterations, width or own, out)
     path = out / f"{'digits' if folder is None else 'images'}.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
     def kept(name: str, make: Callable[[], Any]) -> Any:
-        if name not in found and only in name:
+        if name not in found and (not only or name in only):
             found[name] = make()
             path.write_text(json.dumps(found, indent=1) + "\n")
             print(f"{name}: {json.dumps(found[name])[:300]}", flush=True)
@@ -289,9 +382,10 @@ def main(
         kept(name, lambda given=given: method(setting, *given))
     for net in NETS[:2]:
         kept(f"{net}, backprop", lambda net=net: backprop(setting, net, threshold[0]))
-    for width in (64, 256):
-        kept(f"time {width}", lambda width=width: timed(width))
-    drawn({n: v for n, v in found.items() if "learned" in v}, found["pixels"], path)
+    for size in (64, 256):
+        kept(f"time {size}", lambda size=size: timed(size))
+    if "pixels" in found:
+        drawn({n: v for n, v in found.items() if "learned" in v}, found["pixels"], path)
 
 
 def drawn(found: dict[str, Any], of_pixels: list[float], path: Path) -> None:
@@ -300,6 +394,8 @@ def drawn(found: dict[str, Any], of_pixels: list[float], path: Path) -> None:
     errors, shares = canvas.subplots(1, 2, width_ratios=[3, 2])
     for row, each in enumerate(reversed(found.values())):
         for when, colour in (("untrained", "#999999"), ("learned", "#0072B2")):
+            if when not in each:
+                continue
             errors.plot(each[when], [row] * len(each[when]), "o", ms=4, color=colour, alpha=0.6)
             errors.plot([np.mean(each[when])], [row], "|", ms=12, mew=2, color=colour)
     errors.axvline(np.mean(of_pixels), color="#D55E00", lw=1)
@@ -317,6 +413,8 @@ def drawn(found: dict[str, Any], of_pixels: list[float], path: Path) -> None:
     for net, colour in zip(NETS, ("#0072B2", "#009E73", "#D55E00"), strict=True):
         if net in found:
             for when, style in (("untrained", ":"), ("learned", "-")):
+                if f"{when} shares" not in found[net]:
+                    continue
                 mean = np.mean(found[net][f"{when} shares"], axis=0)
                 label = net if when == "learned" else None
                 shares.plot(range(1, len(mean) + 1), mean, style, marker="o", ms=4, color=colour,

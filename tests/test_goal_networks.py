@@ -88,13 +88,28 @@ def goal(q, y):
     return g
 
 
-def corrected(W, Q, x, y, goals, own=True, above=1.0, below=1.0):
+def traded(q, y, weight):
+    """Where no sample's g can change to lower ½‖q − g‖² + λ₁‖g‖₁ + λ₀D(g): the slopes are 0.
+
+    All samples at once, again and again, which for a small λ₀ comes to the one such point."""
+    other, g, sign = 2 * weight * (1 - y @ y.T) / len(q), soft(q), np.sign(q)
+    for _ in range(60):
+        up, down = np.maximum(g, 0), np.maximum(-g, 0)
+        same = np.where(q > 0, other @ up, other @ down)
+        opposite = np.where(q > 0, other @ down**2, other @ up**2)
+        g = sign * np.maximum(abs(q) - TAU - same, 0) / (1 + opposite)
+    return g
+
+
+def corrected(W, Q, x, y, goals, own=True, above=1.0, below=1.0, weight=None):
     """u, q, e, ν and y of nodes, by layer [K 4, 5, 8, 10, 15]."""
     u, q, e, nu, wanted = {0: x}, {}, {}, {}, {}
     for i in range(1, NODES + 1):
         q[i] = u[i - 1] @ W[i - 1].T
         u[i] = soft(q[i])
-        e[i] = u[i] - goal(q[i], y) if i in goals else np.zeros_like(u[i]) if own else u[i]
+        e[i] = np.zeros_like(u[i]) if own else u[i]
+        if i in goals:
+            e[i] = u[i] - (goal(q[i], y) if weight is None else traded(q[i], y, weight))
     for i in range(1, NODES + 1):
         nu[i] = e[i].copy()
         if i < NODES:
@@ -125,6 +140,7 @@ CASES = {
         {"from_above": 0.5, "from_below": 0.2, "at": (2,)},
         {"above": 0.5, "below": 0.2, "goals": [2]},
     ),
+    "a penalty": ({"discrimination": 0.02}, {"weight": 0.02}),
 }
 
 
@@ -146,14 +162,30 @@ def test_what_nodes_miss_and_hear_of_their_neighbors(case):
         np.testing.assert_allclose(found.deviation[i - 1], wanted[i] - q[i], atol=1e-12)
 
 
-def test_a_step_goes_to_the_solution_of_every_node():
-    found = Presented(protocol({"goals": [2]}))
+def test_two_samples_of_two_classes_share_a_unit_as_the_closed_form_says():
+    """Of one sign, g₁ = s₁ − λ₀g₂ and g₂ = s₂ − λ₀g₁, with s = |q| − λ₁ and a batch of 2."""
+    W, Q = [np.eye(5, 6) + 0.1, *[np.eye(5) + 0.1] * 2, np.ones((3, 5))], [np.eye(5)] * 2
+    x, y, weight = np.array([[1.0] * 6, [2.0] * 6]), np.eye(3)[:2], 0.01
+    u, q, *_ = corrected(W, Q, x, y, [])
+    hidden = range(1, NODES + 1)
+    now = Readout(arrays(u[i] for i in hidden), (), (), potential=arrays(q[i] for i in hidden))
+    goals = Goals((NODES,), True, 1.0, 1.0, 1.0, weight)
+    weights = Weights(arrays(W), (), arrays(Q))
+    error = missed(NETWORK, weights, now, jnp.asarray(y), goals).error[-1]
+    s = q[NODES] - TAU
+    assert np.min(s) > 0.5
+    np.testing.assert_allclose(s - error, (s - weight * s[::-1]) / (1 - weight**2), rtol=1e-12)
+
+
+@pytest.mark.parametrize("weight", [None, 0.02])
+def test_a_step_goes_to_the_solution_of_every_node(weight):
+    found = Presented(protocol({"goals": [2]} | ({"discrimination": weight} if weight else {})))
     before, after = found.weights
     W, Q = before["W"], before["Q"]
     for k in range(NODES - 1):  # tied backward weights
         np.testing.assert_array_equal(Q[k], W[k + 1].T)
         np.testing.assert_array_equal(after["Q"][k], after["W"][k + 1].T)
-    u, _, _, nu, wanted = corrected(W, Q, found.x, found.y, [2])
+    u, _, _, nu, wanted = corrected(W, Q, found.x, found.y, [2], weight=weight)
     for i in range(2, NODES + 1):  # of the first, with more inputs than units, it is approximate
         M, N = u[i - 1].T @ u[i - 1] / BATCH, (wanted[i] - nu[i]).T @ u[i - 1] / BATCH
         np.testing.assert_allclose(slope(after["W"][i - 1], M, N), 0, atol=1e-8)
