@@ -175,7 +175,7 @@ def mnist(
     folder: Path,
     only: str = "",
     pace: Annotated[list[Fraction] | None, typer.Option(parser=Fraction)] = None,
-    seeds: Annotated[int, typer.Option(min=2)] = 5,
+    seeds: Annotated[int, typer.Option(min=1)] = 5,
     trial: int = 5,
     epochs: int = 30,
     device: str = "cpu",
@@ -214,7 +214,7 @@ def paced(
     errors = final(VARIANTS[variant][0], given, seeds, path, device, keep=True)
     with ns.open_trace(path) as trace:
         for key in ("loss", "error"):
-            course = trace[f"evaluation/{key}"].values.mean(axis=1)
+            course = trace[f"evaluation/{key}"].values.reshape(epochs + 1, -1).mean(axis=1)
             print(f"  {key} over epochs: {' '.join(f'{x:.3g}' for x in course)}", flush=True)
     return errors
 
@@ -228,11 +228,13 @@ def final(
         if keep and Path(f"{path}.checkpoint").exists():
             ns.resume(path, protocol, device=device, progress=False)
         elif not (keep and path.exists() and ended(path)):
-            ns.run(protocol, seeds=seeds, out=path, force=True, device=device, progress=False)
+            chosen: dict[str, Any] = {"seeds": seeds} if len(seeds) > 1 else {"seed": seeds[0]}
+            ns.run(protocol, **chosen, out=path, force=True, device=device, progress=False)
     except ns.DivergedError:
         return [None] * len(seeds)
     with ns.open_trace(path) as trace:
-        gone, errors = trace["diverged_at"].values >= 0, trace["evaluation/error"].values[-1]
+        gone = np.atleast_1d(trace["diverged_at"].values) >= 0
+        errors = np.atleast_1d(trace["evaluation/error"].values[-1])
     return [None if lost else float(e) for lost, e in zip(gone, errors, strict=True)]
 
 
