@@ -223,13 +223,14 @@ def final(
     name: str, changes: dict[str, Any], seeds: range, path: Path, device: str, keep: bool = False
 ) -> list[float | None]:
     """Errors at the end, None of a seed that diverged. `keep`: go on with what is there."""
-    protocol = ns.load_protocol(name, changes)
+    alone = {"seed": seeds[0]} if len(seeds) == 1 else {}
+    protocol = ns.load_protocol(name, changes | alone)
     try:
         if keep and Path(f"{path}.checkpoint").exists():
             ns.resume(path, protocol, device=device, progress=False)
         elif not (keep and path.exists() and ended(path)):
-            chosen: dict[str, Any] = {"seeds": seeds} if len(seeds) > 1 else {"seed": seeds[0]}
-            ns.run(protocol, **chosen, out=path, force=True, device=device, progress=False)
+            several = None if alone else seeds
+            ns.run(protocol, seeds=several, out=path, force=True, device=device, progress=False)
     except ns.DivergedError:
         return [None] * len(seeds)
     with ns.open_trace(path) as trace:
