@@ -170,21 +170,27 @@ KEPT = {
     "stages.0.presentations": 1,
 }
 LEARNING = {
+    "precision": "float32",
     "model.projections.W.rate": "0 Hz",
     "stages.0.epochs": None,
-    "stages.0.presentations": NOISES,
+    "stages.0.presentations": 100,
     "record.presentations": 0,
 }
 SILENT = {
-    "model.parameters.sigma": 1e-6,
-    "model.projections.W.rate": "0 Hz",
-    "model.projections.Q.rate": "0 Hz",
+    "model.output": "linear",
+    "model.loss": "half-squared",
+    "model.parameters.proportion": 1.0,
+    "model.projections.W.rate": 0.0,
+    "model.projections.Q.rate": 0.0,
+    "model.projections.D.rate": 0.0,
     "stages.0.epochs": None,
     "stages.0.presentations": 1,
-    "stages.0.phases.1.duration": "3 s",
-    "record.every": "200 ms",
+    "stages.0.phases": [
+        {"name": "free", "duration": "800 ms"},
+        {"name": "controlled", "duration": "800 ms", "teaching": "clamped", "plastic": ["W"]},
+    ],
 }
-"""What single-phase control does to the somata, without the noise from which Q has learned."""
+"""Where single-phase control rests without the noise from which Q has learned: as control does."""
 
 
 def layers(depth: int) -> list[int]:
@@ -206,11 +212,9 @@ def shown(part: str, method: str, depth: int, seeds: int) -> list[dict[str, Any]
         return [seen(path, depth, seed) for seed in range(seeds)]
     if method == "single phase":
         learned = OUT / f"{part}-single-phase-{depth}-learned.h5"
-        given.pop("model.target_step")
-        ns.run(
-            ns.load_protocol(SINGLE, given | LEARNING), seeds=range(seeds), out=learned, force=True
-        )
-        silent = ns.load_protocol(SINGLE, given | SILENT)
+        noisy = ns.load_protocol(SINGLE, given | LEARNING)
+        ns.run(noisy, seeds=range(seeds), out=learned, force=True)
+        silent = ns.load_protocol(CONTROL, given | SILENT)
         ns.run(silent, start=learned, seeds=range(seeds), out=path, force=True)
         return [seen(path, depth, seed) for seed in range(seeds)]
     if method == "least control":
@@ -274,11 +278,10 @@ def signals(found: dict[str, Any], method: str, depth: int) -> Iterator[dict[str
         phases = zip(slopes, found["soma"], strict=True)
         change = [slope * (soma[:, 1] - soma[:, 0]) for slope, soma in phases]
     elif method == "least control":
-        change = [control[:, -1] for control in found["control"]]
+        change = [control[:, 0] for control in found["control"]]
     else:
-        at = -1 if method in STRONG else 1  # the end, or the phase of control
         ends = zip(found["rate"], found["basal"], strict=True)
-        change = [rate[:, at] - s(i, basal[:, at]) for i, (rate, basal) in enumerate(ends)]
+        change = [rate[:, 1] - s(i, basal[:, 1]) for i, (rate, basal) in enumerate(ends)]
     if method in STRONG:
         step, delta = 1.0, y - h[-1]
     else:
@@ -304,10 +307,12 @@ def angle(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.median(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
 
 
-def depth(part: str, methods: Sequence[str], seeds: int, found: Found) -> Iterator[Found]:
+def depth(
+    part: str, methods: Sequence[str], deepest: int, seeds: int, found: Found
+) -> Iterator[Found]:
     """Signals of every method, depth, seed and layer; after every network, what is found so far."""
     for method, hidden in itertools.product(methods, DEPTHS):
-        if str(hidden) in found.setdefault(method, {}):
+        if hidden > deepest or str(hidden) in found.setdefault(method, {}):
             continue
         every = shown(part, method, hidden, seeds)
         rows = [list(signals(found_of, method, hidden)) for found_of in every]
@@ -358,6 +363,7 @@ def main(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
     only: Annotated[str, typer.Option(help="One method over depth.")] = "",
+    deepest: Annotated[int, typer.Option(help="Not more hidden layers.")] = max(DEPTHS),
     choose: Annotated[bool, typer.Option(help="Try rates on a part of the training data.")] = False,
     force: Annotated[bool, typer.Option(help="Train again what has been trained.")] = False,
 ) -> None:
@@ -375,7 +381,7 @@ def main(
             found["digits"] = digits(seeds, choose, force)
         else:
             before = {} if force else found.get(part, {})
-            for now in depth(part, [only] if only else list(METHODS), seeds, before):
+            for now in depth(part, [only] if only else list(METHODS), deepest, seeds, before):
                 found[part] = now
                 results.write_text(json.dumps(found, indent=1), encoding="utf-8")
             save(picture(found[part]), OUT / f"{part}.png")
