@@ -2,7 +2,7 @@
 
     python studies/feedback_control.py              # all, some minutes on two cores
     python studies/feedback_control.py depth
-    python studies/feedback_control.py depth --only "least control"
+    python studies/feedback_control.py depth --only mixture --only "least control"
     python studies/feedback_control.py orthogonal   # the same, of orthogonal weights
 
 `digits` trains over seeds with feedback that is learned from noise, with feedback that is given and
@@ -333,15 +333,14 @@ def picture(found: Found) -> Figure:
     figure = Figure(figsize=(9.6, 3.3), layout="constrained", dpi=150)
     sizes, *angles = figure.subplots(1, 3)
     deepest = max(DEPTHS)
-    for method, (label, color, style) in METHODS.items():
-        if str(deepest) not in found.get(method, {}):
-            continue
-        rows = np.array([[r["size"] for r in row] for row in found[method][str(deepest)]])
+    for method, of in found.items():
+        label, color, style = METHODS[method]
+        rows = np.array([[r["size"] for r in row] for row in of[str(deepest)]])
         at = np.arange(1, deepest + 2)
         sizes.plot(at, rows.mean(0), style, color=color, label=label)
         sizes.fill_between(at, rows.min(0), rows.max(0), color=color, alpha=0.15, lw=0)
         for axes, key in zip(angles, ("backprop", "gauss_newton"), strict=True):
-            low = np.array([[row[0][key] for row in rows] for rows in found[method].values()])
+            low = np.array([[row[0][key] for row in rows] for rows in of.values()])
             axes.plot(DEPTHS, low.mean(1), style, color=color, label=label)
             axes.fill_between(DEPTHS, low.min(1), low.max(1), color=color, alpha=0.15, lw=0)
     sizes.set(yscale="log", xlabel=f"layer of {deepest + 1}, the output last", xticks=at)
@@ -362,7 +361,9 @@ def main(
         list[str] | None, typer.Argument(help="digits, depth, orthogonal; all if none.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
-    only: Annotated[str, typer.Option(help="One method over depth.")] = "",
+    only: Annotated[
+        list[str] | None, typer.Option(help="A method over depth, of several; all if none.")
+    ] = None,
     deepest: Annotated[int, typer.Option(help="Not more hidden layers.")] = max(DEPTHS),
     choose: Annotated[bool, typer.Option(help="Try rates on a part of the training data.")] = False,
     force: Annotated[bool, typer.Option(help="Train again what has been trained.")] = False,
@@ -371,8 +372,9 @@ def main(
     known = ("digits", *STARTS)
     if strange := [part for part in parts or () if part not in known]:
         raise typer.BadParameter(f"{strange[0]!r}; expected digits, depth or orthogonal")
-    if only and only not in METHODS:
-        raise typer.BadParameter(f"{only!r}; expected {', '.join(METHODS)}")
+    methods = [method for method in METHODS if method in (only or METHODS)]
+    if strange := [method for method in only or () if method not in METHODS]:
+        raise typer.BadParameter(f"{strange[0]!r}; expected {'; '.join(METHODS)}")
     OUT.mkdir(parents=True, exist_ok=True)
     results = OUT / "results.json"
     found = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
@@ -381,10 +383,10 @@ def main(
             found["digits"] = digits(seeds, choose, force)
         else:
             before = {} if force else found.get(part, {})
-            for now in depth(part, [only] if only else list(METHODS), deepest, seeds, before):
+            for now in depth(part, methods, deepest, seeds, before):
                 found[part] = now
                 results.write_text(json.dumps(found, indent=1), encoding="utf-8")
-            save(picture(found[part]), OUT / f"{part}.png")
+            save(picture({method: found[part][method] for method in methods}), OUT / f"{part}.png")
         results.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
