@@ -2,7 +2,7 @@
 
     python studies/feedback_control.py              # all, some minutes on two cores
     python studies/feedback_control.py depth
-    python studies/feedback_control.py depth --only mixture --only "least control"
+    python studies/feedback_control.py depth --only "least control"
     python studies/feedback_control.py orthogonal   # the same, of orthogonal weights
 
 `digits` trains over seeds with feedback that is learned from noise, with feedback that is given and
@@ -262,7 +262,7 @@ def signals(found: dict[str, Any], method: str, depth: int) -> Iterator[dict[str
     depth, over the way to the target: η̂‖e_L‖, or all of it where the label is the target.
     backprop: its angle to −∂ℓ/∂a_i, a_i the basal potential. gauss_newton: that to the part of
     layer i of J^† δ, the least change of all potentials that takes the output to its target.
-    Medians over the samples; angles in degrees.
+    Sizes of both are there beside it, over δ. Medians over the samples; angles in degrees.
     """
     W, x, y = (found[name] for name in ("W", "input", "label"))
 
@@ -294,12 +294,17 @@ def signals(found: dict[str, Any], method: str, depth: int) -> Iterator[dict[str
     newton = np.split(least, np.cumsum(layers(depth)[1:-1]), axis=1)
     for i in range(depth + 1):
         back = np.einsum("sji,sj->si", J[i], delta)
-        size = np.linalg.norm(change[i], axis=1) / (step * np.linalg.norm(delta, axis=1))
         yield {
-            "size": float(np.median(size)),
+            "size": share(change[i], step * delta),
             "backprop": angle(change[i], back),
             "gauss_newton": angle(change[i], newton[i]),
+            "size of the gradient": share(back, delta),
+            "size of the least change": share(newton[i], delta),
         }
+
+
+def share(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.median(np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)))
 
 
 def angle(a: np.ndarray, b: np.ndarray) -> float:
@@ -307,12 +312,10 @@ def angle(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.median(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
 
 
-def depth(
-    part: str, methods: Sequence[str], deepest: int, seeds: int, found: Found
-) -> Iterator[Found]:
+def depth(part: str, methods: Sequence[str], seeds: int, found: Found) -> Iterator[Found]:
     """Signals of every method, depth, seed and layer; after every network, what is found so far."""
     for method, hidden in itertools.product(methods, DEPTHS):
-        if hidden > deepest or str(hidden) in found.setdefault(method, {}):
+        if str(hidden) in found.setdefault(method, {}):
             continue
         every = shown(part, method, hidden, seeds)
         rows = [list(signals(found_of, method, hidden)) for found_of in every]
@@ -343,8 +346,14 @@ def picture(found: Found) -> Figure:
             low = np.array([[row[0][key] for row in rows] for rows in of.values()])
             axes.plot(DEPTHS, low.mean(1), style, color=color, label=label)
             axes.fill_between(DEPTHS, low.min(1), low.max(1), color=color, alpha=0.15, lw=0)
-    sizes.set(yscale="log", xlabel=f"layer of {deepest + 1}, the output last", xticks=at)
-    sizes.set_title("teaching signal over the way to the target", loc="left", fontsize=9)
+    sizes.set(
+        yscale="log",
+        ylim=(10 ** np.floor(np.log10(sizes.dataLim.y0)), 1),
+        xlabel=f"layer of {deepest + 1}, the output last",
+        xticks=at,
+    )
+    sizes.yaxis.set_minor_formatter("")
+    sizes.set_title("signal over the way to the target", loc="left", fontsize=9)
     for axes, name in zip(angles, ("backprop", "Gauss–Newton"), strict=True):
         axes.set(xlabel="hidden layers", xticks=DEPTHS, ylim=(0, 95))
         axes.set_title(f"lowest layer: angle to {name}", loc="left", fontsize=9)
@@ -364,7 +373,6 @@ def main(
     only: Annotated[
         list[str] | None, typer.Option(help="A method over depth, of several; all if none.")
     ] = None,
-    deepest: Annotated[int, typer.Option(help="Not more hidden layers.")] = max(DEPTHS),
     choose: Annotated[bool, typer.Option(help="Try rates on a part of the training data.")] = False,
     force: Annotated[bool, typer.Option(help="Train again what has been trained.")] = False,
 ) -> None:
@@ -383,7 +391,7 @@ def main(
             found["digits"] = digits(seeds, choose, force)
         else:
             before = {} if force else found.get(part, {})
-            for now in depth(part, methods, deepest, seeds, before):
+            for now in depth(part, methods, seeds, before):
                 found[part] = now
                 results.write_text(json.dumps(found, indent=1), encoding="utf-8")
             save(picture({method: found[part][method] for method in methods}), OUT / f"{part}.png")
