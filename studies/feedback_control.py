@@ -2,17 +2,20 @@
 
     python studies/feedback_control.py              # all, some minutes on two cores
     python studies/feedback_control.py depth
+    python studies/feedback_control.py depth --only "least control"
     python studies/feedback_control.py orthogonal   # the same, of orthogonal weights
 
 `digits` trains over seeds with feedback that is learned from noise, with feedback that is given and
 kept, with hidden layers that are not taught, and by backprop, with the rates that a part of the
 training data chose (`--choose` tries them again). `depth` measures the teaching signals of networks
-with one to four hidden layers before they learn, beside those of the two-phase mixture. Writes
+with one to four hidden layers before they learn, beside those of the two-phase mixture, of control
+in a single phase and of least control; what has been measured stays (but with `--force`). Writes
 traces, `depth.png`, `orthogonal.png` and `results.json` to `outputs/feedback-control/`.
 """
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +26,12 @@ from matplotlib.figure import Figure
 import neurosim as ns
 from neurosim.figures import save
 
+Found = dict[str, dict[str, list[list[dict[str, float]]]]]
+"""Over depth: method, hidden layers, seed, layer, what of its signal."""
+
 OUT = Path("outputs/feedback-control")
 CONTROL, BACKPROP = "feedback-control-digits", "backprop-digits"
+SINGLE, LEAST = "feedback-control-single-phase", "least-control-digits"
 
 GIVEN = {
     "model.projections.Q.init": "transpose(W[i+1])",
@@ -130,10 +137,15 @@ def digits(seeds: int, choose: bool, force: bool) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------- depth
 
 METHODS = {
-    "control, learned": ("feedback control, Q learned from noise", "#D55E00", "o-"),
-    "control, given": ("feedback control, Q of transposes", "#E69F00", "s--"),
     "mixture": ("two-phase mixture", "#0072B2", "o-"),
+    "control, given": ("feedback control, Q of transposes", "#E69F00", "s--"),
+    "control, learned": ("feedback control, Q learned from noise", "#D55E00", "o-"),
+    "single phase": ("feedback control in a single phase, Q learned", "#CC79A7", "^-"),
+    "least control": ("least control", "#009E73", "D--"),
 }
+"""Q of transposes are those of the weights of the mixture's run, which has to come before."""
+STRONG = ("single phase", "least control")
+"""Whose outputs are held at the label itself."""
 STARTS = {"depth": "xavier", "orthogonal": "orthogonal"}
 """First weights of either part; of the former transposes are no inverses."""
 SHARED = {
@@ -157,6 +169,28 @@ KEPT = {
     "stages.0.epochs": None,
     "stages.0.presentations": 1,
 }
+LEARNING = {
+    "precision": "float32",
+    "model.projections.W.rate": "0 Hz",
+    "stages.0.epochs": None,
+    "stages.0.presentations": 100,
+    "record.presentations": 0,
+}
+SILENT = {
+    "model.output": "linear",
+    "model.loss": "half-squared",
+    "model.parameters.proportion": 1.0,
+    "model.projections.W.rate": 0.0,
+    "model.projections.Q.rate": 0.0,
+    "model.projections.D.rate": 0.0,
+    "stages.0.epochs": None,
+    "stages.0.presentations": 1,
+    "stages.0.phases": [
+        {"name": "free", "duration": "800 ms"},
+        {"name": "controlled", "duration": "800 ms", "teaching": "clamped", "plastic": ["W"]},
+    ],
+}
+"""Where single-phase control rests without the noise from which Q has learned: as control does."""
 
 
 def layers(depth: int) -> list[int]:
@@ -175,6 +209,18 @@ def shown(part: str, method: str, depth: int, seeds: int) -> list[dict[str, Any]
         given |= {"model.projections.W.rate": 0.0, "record.presentations": [NOISES]}
         given |= {"stages.0.epochs": None, "stages.0.presentations": NOISES + 1}
         ns.run(ns.load_protocol(CONTROL, given), seeds=range(seeds), out=path, force=True)
+        return [seen(path, depth, seed) for seed in range(seeds)]
+    if method == "single phase":
+        learned = OUT / f"{part}-single-phase-{depth}-learned.h5"
+        noisy = ns.load_protocol(SINGLE, given | LEARNING)
+        ns.run(noisy, seeds=range(seeds), out=learned, force=True)
+        silent = ns.load_protocol(CONTROL, given | SILENT)
+        ns.run(silent, start=learned, seeds=range(seeds), out=path, force=True)
+        return [seen(path, depth, seed) for seed in range(seeds)]
+    if method == "least control":
+        given |= {"stages.0.epochs": None, "stages.0.presentations": 1}
+        given |= {"model.projections.W.rate": 0.0}
+        ns.run(ns.load_protocol(LEAST, given), seeds=range(seeds), out=path, force=True)
         return [seen(path, depth, seed) for seed in range(seeds)]
     given |= KEPT | {"model.projections.Q.file": str((OUT / "transposes.npz").absolute())}
     found = []
@@ -203,7 +249,7 @@ def seen(path: Path, depth: int, seed: int) -> dict[str, Any]:
         found: dict[str, Any] = {"W": [of(trace[f"weights/W{i}"]) for i in last]}
         for name in ("input", "label"):
             found[name] = of(trace[f"traces/{name}"])
-        for name in ("rate", "basal", "soma"):
+        for name in ("rate", "basal", "soma", "control"):
             layers = [trace[f"traces/layer{i}"] for i in last]
             found[name] = [of(x[name]) if name in x else None for x in layers]
     return found
@@ -212,10 +258,11 @@ def seen(path: Path, depth: int, seed: int) -> dict[str, Any]:
 def signals(found: dict[str, Any], method: str, depth: int) -> Iterator[dict[str, float]]:
     """Of every layer, the lowest first: what W learns from, against backprop and Gauss–Newton.
 
-    size: ‖what multiplies presynaptic activity in the rule of W‖ over η̂‖e_L‖, before what
-    compensates for depth. backprop: its angle to −∂ℓ/∂a_i, a_i the basal potential. gauss_newton:
-    that to the part of layer i of J^† δ, the least change of all potentials that takes the output
-    to its target. Medians over the samples; angles in degrees.
+    size: ‖what multiplies presynaptic activity in the rule of W‖, before what compensates for
+    depth, over the way to the target: η̂‖e_L‖, or all of it where the label is the target.
+    backprop: its angle to −∂ℓ/∂a_i, a_i the basal potential. gauss_newton: that to the part of
+    layer i of J^† δ, the least change of all potentials that takes the output to its target.
+    Sizes of both are there beside it, over δ. Medians over the samples; angles in degrees.
     """
     W, x, y = (found[name] for name in ("W", "input", "label"))
 
@@ -230,11 +277,16 @@ def signals(found: dict[str, Any], method: str, depth: int) -> Iterator[dict[str
     if method == "mixture":  # the second phase, which teaches, against the first
         phases = zip(slopes, found["soma"], strict=True)
         change = [slope * (soma[:, 1] - soma[:, 0]) for slope, soma in phases]
+    elif method == "least control":
+        change = [control[:, 0] for control in found["control"]]
     else:
         ends = zip(found["rate"], found["basal"], strict=True)
         change = [rate[:, 1] - s(i, basal[:, 1]) for i, (rate, basal) in enumerate(ends)]
-    p = np.exp(h[-1] - h[-1].max(axis=1, keepdims=True))
-    delta = y - p / p.sum(axis=1, keepdims=True)
+    if method in STRONG:
+        step, delta = 1.0, y - h[-1]
+    else:
+        p = np.exp(h[-1] - h[-1].max(axis=1, keepdims=True))
+        step, delta = STEP, y - p / p.sum(axis=1, keepdims=True)
     J = [np.broadcast_to(np.eye(10), (len(x), 10, 10))]
     for i in range(depth, 0, -1):
         J.insert(0, J[0] @ W[i] * slopes[i - 1][:, None, :])
@@ -242,12 +294,17 @@ def signals(found: dict[str, Any], method: str, depth: int) -> Iterator[dict[str
     newton = np.split(least, np.cumsum(layers(depth)[1:-1]), axis=1)
     for i in range(depth + 1):
         back = np.einsum("sji,sj->si", J[i], delta)
-        size = np.linalg.norm(change[i], axis=1) / (STEP * np.linalg.norm(delta, axis=1))
         yield {
-            "size": float(np.median(size)),
+            "size": share(change[i], step * delta),
             "backprop": angle(change[i], back),
             "gauss_newton": angle(change[i], newton[i]),
+            "size of the gradient": share(back, delta),
+            "size of the least change": share(newton[i], delta),
         }
+
+
+def share(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.median(np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)))
 
 
 def angle(a: np.ndarray, b: np.ndarray) -> float:
@@ -255,53 +312,56 @@ def angle(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.median(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
 
 
-def depth(part: str, seeds: int) -> dict[str, Any]:
-    """Signals of every method, depth, seed and layer."""
-    found: dict[str, Any] = {}
-    for method in ("mixture", "control, given", "control, learned"):
-        for hidden in DEPTHS:
-            every = shown(part, method, hidden, seeds)
-            rows = [list(signals(found_of, method, hidden)) for found_of in every]
-            found.setdefault(method, {})[hidden] = rows
-            for i in range(hidden + 1):
-                layer = [row[i] for row in rows]
-                words = ", ".join(
-                    f"{key} {np.mean([r[key] for r in layer]):.3g} "
-                    f"({min(r[key] for r in layer):.3g} to {max(r[key] for r in layer):.3g})"
-                    for key in layer[0]
-                )
-                print(f"{method:17} {hidden} hidden, layer {i + 1}: {words}", flush=True)
-    return found
+def depth(part: str, methods: Sequence[str], seeds: int, found: Found) -> Iterator[Found]:
+    """Signals of every method, depth, seed and layer; after every network, what is found so far."""
+    for method, hidden in itertools.product(methods, DEPTHS):
+        if str(hidden) in found.setdefault(method, {}):
+            continue
+        every = shown(part, method, hidden, seeds)
+        rows = [list(signals(found_of, method, hidden)) for found_of in every]
+        found[method][str(hidden)] = rows
+        for i in range(hidden + 1):
+            layer = [row[i] for row in rows]
+            words = ", ".join(
+                f"{key} {np.mean([r[key] for r in layer]):.3g} "
+                f"({min(r[key] for r in layer):.3g} to {max(r[key] for r in layer):.3g})"
+                for key in layer[0]
+            )
+            print(f"{method:17} {hidden} hidden, layer {i + 1}: {words}", flush=True)
+        yield found
 
 
-def picture(found: dict[str, Any]) -> Figure:
+def picture(found: Found) -> Figure:
     """Sizes over layers below the output, and angles of the lowest layer over depth."""
     figure = Figure(figsize=(9.6, 3.3), layout="constrained", dpi=150)
     sizes, *angles = figure.subplots(1, 3)
-    deepest = max(found["mixture"])
-    for method, (label, color, style) in METHODS.items():
-        rows = np.array([[r["size"] for r in row] for row in found[method][deepest]])
+    deepest = max(DEPTHS)
+    for method, of in found.items():
+        label, color, style = METHODS[method]
+        rows = np.array([[r["size"] for r in row] for row in of[str(deepest)]])
         at = np.arange(1, deepest + 2)
         sizes.plot(at, rows.mean(0), style, color=color, label=label)
         sizes.fill_between(at, rows.min(0), rows.max(0), color=color, alpha=0.15, lw=0)
         for axes, key in zip(angles, ("backprop", "gauss_newton"), strict=True):
-            low = np.array([[row[0][key] for row in rows] for rows in found[method].values()])
-            axes.plot(list(found[method]), low.mean(1), style, color=color, label=label)
-            axes.fill_between(
-                list(found[method]), low.min(1), low.max(1), color=color, alpha=0.15, lw=0
-            )
-    sizes.set(yscale="log", xlabel=f"layer of {deepest + 1}, the output last", xticks=at)
-    sizes.set_title("size of the teaching signal over η̂‖e‖", loc="left", fontsize=9)
+            low = np.array([[row[0][key] for row in rows] for rows in of.values()])
+            axes.plot(DEPTHS, low.mean(1), style, color=color, label=label)
+            axes.fill_between(DEPTHS, low.min(1), low.max(1), color=color, alpha=0.15, lw=0)
+    sizes.set(
+        yscale="log",
+        ylim=(10 ** np.floor(np.log10(sizes.dataLim.y0)), 1),
+        xlabel=f"layer of {deepest + 1}, the output last",
+        xticks=at,
+    )
+    sizes.yaxis.set_minor_formatter("")
+    sizes.set_title("signal over the way to the target", loc="left", fontsize=9)
     for axes, name in zip(angles, ("backprop", "Gauss–Newton"), strict=True):
-        axes.set(xlabel="hidden layers", xticks=list(found["mixture"]), ylim=(0, 95))
+        axes.set(xlabel="hidden layers", xticks=DEPTHS, ylim=(0, 95))
         axes.set_title(f"lowest layer: angle to {name}", loc="left", fontsize=9)
         axes.set_yticks([0, 30, 60, 90], ["0°", "30°", "60°", "90°"])
     for axes in (sizes, *angles):
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = sizes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=len(METHODS)
-    )
+    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -310,6 +370,9 @@ def main(
         list[str] | None, typer.Argument(help="digits, depth, orthogonal; all if none.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A method over depth, of several; all if none.")
+    ] = None,
     choose: Annotated[bool, typer.Option(help="Try rates on a part of the training data.")] = False,
     force: Annotated[bool, typer.Option(help="Train again what has been trained.")] = False,
 ) -> None:
@@ -317,6 +380,9 @@ def main(
     known = ("digits", *STARTS)
     if strange := [part for part in parts or () if part not in known]:
         raise typer.BadParameter(f"{strange[0]!r}; expected digits, depth or orthogonal")
+    methods = [method for method in METHODS if method in (only or METHODS)]
+    if strange := [method for method in only or () if method not in METHODS]:
+        raise typer.BadParameter(f"{strange[0]!r}; expected {'; '.join(METHODS)}")
     OUT.mkdir(parents=True, exist_ok=True)
     results = OUT / "results.json"
     found = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
@@ -324,9 +390,12 @@ def main(
         if part == "digits":
             found["digits"] = digits(seeds, choose, force)
         else:
-            found[part] = depth(part, seeds)
-            save(picture(found[part]), OUT / f"{part}.png")
-    results.write_text(json.dumps(found, indent=1), encoding="utf-8")
+            before = {} if force else found.get(part, {})
+            for now in depth(part, methods, seeds, before):
+                found[part] = now
+                results.write_text(json.dumps(found, indent=1), encoding="utf-8")
+            save(picture({method: found[part][method] for method in methods}), OUT / f"{part}.png")
+        results.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

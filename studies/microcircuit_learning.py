@@ -15,8 +15,9 @@ hold out a fifth of the training samples and never see the test samples. All wri
 
 import json
 import re
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -163,7 +164,7 @@ def published(seeds: int = 10) -> None:
         print(f"  mean {np.nanmean(loss[-1]):.4f}; error {error[-1]}, zero after {first} epochs")
 
 
-PACES = (1 / 27, 1 / 9, 1 / 3, 1.0)
+PACES = (Fraction(1, 27), Fraction(1, 9), Fraction(1, 3), Fraction(1))
 """By which the rates of the protocol, made for 64 pixels, are multiplied where there are 784."""
 
 WIDE = [784, 500, 500, 10]
@@ -171,46 +172,76 @@ WIDE = [784, 500, 500, 10]
 
 @app.command()
 def mnist(
-    folder: Path, only: str = "", trial: int = 5, epochs: int = 30, device: str = "cpu"
+    folder: Path,
+    only: str = "",
+    pace: Annotated[list[Fraction] | None, typer.Option(parser=Fraction)] = None,
+    seeds: Annotated[int, typer.Option(min=1)] = 5,
+    trial: int = 5,
+    epochs: int = 30,
+    device: str = "cpu",
 ) -> None:
     """Test errors on 784-500-500-10; paces are chosen on a fifth of the training images.
 
-    By five seeds that learn for `trial` epochs; five others then learn for `epochs`.
+    By seeds 0 to 4, which learn for `trial` epochs; so many others then learn for `epochs` at the
+    pace with the least error, or at the only one that is given. What is killed goes on where it was
+    when the command is given again, and what is complete is only read.
     """
     OUT.mkdir(parents=True, exist_ok=True)
     task = {"name": "idx", "path": str(folder.resolve())}
+    paces = [float(by) for by in pace or PACES]
     for variant in [only] if only else ["backprop", "local", "frozen"]:
-        name, changes = VARIANTS[variant]
-        changes = changes | {"model.layers": WIDE, "task": task, "record.presentations": 0}
-        best: tuple[float, float] | None = None
-        for pace in PACES:
-            held = changes | {
-                "task": task | {"validation": 0.2},
-                "stages.0.epochs": trial,
-                "stages.0.pace": pace,
-            }
-            errors = final(name, held, range(5), OUT / f"mnist-{variant}-{pace:.2g}.h5", device)
-            score = float(np.mean([1.0 if e is None else e for e in errors]))
-            best = min(best or (score, pace), (score, pace))
-            print(f"{variant}, pace {pace:.2g}, held out: {said(errors)}", flush=True)
-        assert best is not None
-        chosen = changes | {"stages.0.epochs": epochs, "stages.0.pace": best[1]}
-        errors = final(name, chosen, range(5, 10), OUT / f"mnist-{variant}.h5", device)
-        print(f"{variant}, pace {best[1]:.2g}, test: {said(errors)}", flush=True)
+        changes = VARIANTS[variant][1] | {"model.layers": WIDE, "task": task}
+        changes |= {"record.presentations": 0}
+        held = changes | {"task": task | {"validation": 0.2}}
+        scores = {}
+        for by in paces if len(paces) > 1 else ():
+            errors = paced(variant, held, by, trial, range(5), device)
+            scores[by] = np.mean([1.0 if e is None else e for e in errors])
+            print(f"{variant}, pace {by:.2g}, held out: {said(errors)}", flush=True)
+        best = min(paces, key=lambda by: (scores.get(by), by))
+        if epochs:
+            errors = paced(variant, changes, best, epochs, range(5, 5 + seeds), device)
+            print(f"{variant}, pace {best:.2g}, test: {said(errors)}", flush=True)
+
+
+def paced(
+    variant: str, changes: dict[str, Any], pace: float, epochs: int, seeds: range, device: str
+) -> list[float | None]:
+    """Errors after so many epochs at a pace; how they came there is printed."""
+    part = "held-out" if "validation" in changes["task"] else "test"
+    path = OUT / f"mnist-{variant}-{part}-{pace:.2g}-{epochs}-{seeds.start}-{seeds.stop}.h5"
+    given = changes | {"stages.0.epochs": epochs, "stages.0.pace": pace}
+    errors = final(VARIANTS[variant][0], given, seeds, path, device, keep=True)
+    with ns.open_trace(path) as trace:
+        for key in ("loss", "error"):
+            course = trace[f"evaluation/{key}"].values.reshape(epochs + 1, -1).mean(axis=1)
+            print(f"  {key} over epochs: {' '.join(f'{x:.3g}' for x in course)}", flush=True)
+    return errors
 
 
 def final(
-    name: str, changes: dict[str, Any], seeds: range, path: Path, device: str
+    name: str, changes: dict[str, Any], seeds: range, path: Path, device: str, keep: bool = False
 ) -> list[float | None]:
-    """Errors at the end, None of a seed that diverged."""
-    protocol = ns.load_protocol(name, changes)
+    """Errors at the end, None of a seed that diverged. `keep`: go on with what is there."""
+    alone = {"seed": seeds[0]} if len(seeds) == 1 else {}
+    protocol = ns.load_protocol(name, changes | alone)
     try:
-        ns.run(protocol, seeds=seeds, out=path, force=True, device=device, progress=False)
+        if keep and Path(f"{path}.checkpoint").exists():
+            ns.resume(path, protocol, device=device, progress=False)
+        elif not (keep and path.exists() and ended(path)):
+            several = None if alone else seeds
+            ns.run(protocol, seeds=several, out=path, force=True, device=device, progress=False)
     except ns.DivergedError:
         return [None] * len(seeds)
     with ns.open_trace(path) as trace:
-        gone, errors = trace["diverged_at"].values >= 0, trace["evaluation/error"].values[-1]
+        gone = np.atleast_1d(trace["diverged_at"].values) >= 0
+        errors = np.atleast_1d(trace["evaluation/error"].values[-1])
     return [None if lost else float(e) for lost, e in zip(gone, errors, strict=True)]
+
+
+def ended(path: Path) -> bool:
+    with ns.open_trace(path) as trace:
+        return trace.attrs["status"] in ("complete", "diverged")
 
 
 SLOW = re.compile(r"dpredicted/dt = (.*) - (.*)\*predicted")

@@ -156,6 +156,9 @@ def test_networks_in_time_learn_what_those_at_rest_do(tmp_path):
         ("broadcast-alignment-digits", "rate"),
         ("broadcast-alignment-digits", "spiking"),
         ("feedback-control-single-phase", "rate"),
+        pytest.param("feedback-control-digits", "equilibrium", marks=pytest.mark.seldom),
+        pytest.param("microcircuit-digits", "equilibrium", marks=pytest.mark.seldom),
+        pytest.param("microcircuit-online", "rate", marks=pytest.mark.seldom),
     ],
 )
 def test_a_killed_run_goes_on_bit_for_bit(name, level, tmp_path, monkeypatch):

@@ -3,6 +3,8 @@
 Sacramento, Costa, Bengio & Senn 2018.
 """
 
+import signal
+from importlib import import_module
 from pathlib import Path
 
 import jax
@@ -10,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_circuits import settled
+from tiny_runs import same
 
 import neurosim as ns
 from neurosim.building import assembly
 from neurosim.building.loading import load_model
 from neurosim.circuits.populations import Group
+from neurosim.errors import StoppedError
 from neurosim.networks.dynamics import Target
 
 SIZES = [5, 6, 4, 3]
@@ -178,3 +182,32 @@ def test_interneurons_move_as_the_layer_above_does(tmp_path):
     small, smaller = gaps(1e-2), gaps(1e-3)
     assert max(small) < 0.05
     np.testing.assert_allclose(np.divide(small, smaller), 10, rtol=0.15)
+
+
+@pytest.mark.long
+@pytest.mark.seldom
+def test_the_study_goes_on_with_what_was_killed_and_reads_what_is_complete(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "studies"))
+    monkeypatch.setattr(import_module("neurosim.runs.loop"), "CHUNK_SECONDS", 0.0)
+    final = import_module("microcircuit_learning").final
+    given = {"record.presentations": 0, "stages.0.epochs": 2}
+    protocol = ns.load_protocol("microcircuit-bars", given)
+
+    def errors(name):
+        return final("microcircuit-bars", given, range(2), tmp_path / name, "cpu", keep=True)
+
+    def stop(progress):
+        if progress.done >= 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with pytest.raises(StoppedError):
+            ns.run(protocol, seeds=range(2), out=tmp_path / "parts.h5", progress=stop)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert errors("parts.h5") == errors("whole.h5")
+    same(tmp_path / "whole.h5", tmp_path / "parts.h5")
+    written = (tmp_path / "whole.h5").stat().st_mtime_ns
+    assert errors("whole.h5") == errors("parts.h5")
+    assert (tmp_path / "whole.h5").stat().st_mtime_ns == written
