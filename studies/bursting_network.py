@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+import xarray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -76,6 +77,7 @@ BURSTPROP_LEARNED = {
     "model.parameters.tau_apical": "50 ms",
     "model.spiking.neurons": 200,
     "model.spiking.tau_burst": "50 ms",
+    "stages.0.phases.1.plastic": ["W", "Y"],
 }
 """Feedback that learns as fast as the weights whose transpose it becomes; it starts as the fixed
 one of the protocol, of which another model keeps nothing."""
@@ -154,13 +156,19 @@ def still(neurons: int, window: float) -> dict[str, Any]:
     }
 
 
+def seeded(variable: xarray.DataArray, *dims: Any) -> np.ndarray:
+    """The values of a variable, the first axis that of seeds, of which there may be one."""
+    whole = variable if "seed" in variable.dims else variable.expand_dims("seed")
+    return whole.transpose("seed", *dims).values
+
+
 def differences(path: Path, group: str, layer: int) -> np.ndarray:
     """Of the bursts of a layer between the phases, and below them the events of the free one,
     shape (2, seed, presentation, sample, unit), the samples of a presentation in its order."""
     with ns.open_trace(path) as trace:
         found = trace[f"{group}/layer{layer}"]
         bursts, events = (
-            found[name].transpose("seed", "presentation", "sample", "phase", ..., "unit").values
+            seeded(found[name], "presentation", "sample", "phase", ..., "unit")
             for name in ("burst_signal", "event_rate")
         )
     if bursts.ndim == 6:  # moments of every phase, of which the last is its end
@@ -185,7 +193,7 @@ def returned(path: Path) -> list[float]:
     """Of every seed the mean cosine between what the hidden layer's bursts say and Q times what the
     output's bursts say: how well the way back alone works, whatever the output got wrong."""
     with ns.open_trace(path) as trace:
-        Q = trace["weights/Q1"].transpose("seed", "moment", ...).values[:, 0]
+        Q = seeded(trace["weights/Q1"], "moment", ...)[:, 0]
     below, above = (differences(path, "estimates", layer)[0] for layer in (1, 2))
     sent = np.einsum("sij,spbj->spbi", Q, above)
     cosines = (below * sent).sum((2, 3)) / np.sqrt((below**2).sum((2, 3)) * (sent**2).sum((2, 3)))
@@ -359,7 +367,7 @@ def trained(
         more = {"record.presentations": 0, "spiking.target": "standalone"} | changes
         path = OUT / f"{part}-{name.replace(', ', '-').replace(' ', '-')}.h5"
         with ns.open_trace(recorded(path, more, level, seeds, force, protocol)) as trace:
-            curve = trace["metrics/loss"].transpose("seed", "presentation").values
+            curve = seeded(trace["metrics/loss"], "presentation")
             ends = {kind: trace[f"evaluation/{kind}"].values[-1] for kind in ("loss", "error")}
         found[name] = {"curve": curve.tolist()} | {k: v.tolist() for k, v in ends.items()}
         late = curve[:, -LATE:].mean(1)

@@ -275,6 +275,9 @@ def test_what_is_counted_and_heard_scatters_as_the_counts_of_cells_do():
     for carrier, expected in enumerate(exact):
         for found in law.intensities(carrier, *asked):
             np.testing.assert_allclose(12 * found, expected, rtol=0.03)
+    # What passes of events is the same whatever bursts there are, and so tells of these nothing.
+    heard = neurons.base_rate + neurons.gain * law.heard_of_events(*asked)
+    np.testing.assert_allclose(heard, rate, rtol=0.03)
 
 
 @pytest.mark.parametrize(
@@ -336,6 +339,30 @@ def test_a_run_is_the_same_however_it_is_looked_at(few, tmp_path):
     assert seen["calibration/rate"].shape == (11, 10, 4)
     assert seen["calibration/covariance"].shape == (11, 10, 4, 4)
     assert ns.figures.calibration(paths[0]).stat().st_size > 10_000
+
+
+@pytest.mark.long
+@pytest.mark.seldom
+def test_feedback_of_bursting_cells_learns_to_be_the_transpose(few, tmp_path):
+    """By what their spikes say: synapses of both directions read the same events and bursts, so
+    that what sets them apart only shrinks, by 1 − ηλ in a presentation (Kolen & Pollack)."""
+    path, rate, decay = tmp_path / "learned.h5", 0.5, 0.1
+    learned = {
+        "model.use": "burstprop-learned",
+        "model.projections.W.rate": rate,
+        "model.projections.Y.rate": rate,
+        **{f"model.projections.{name}.decay": decay for name in "WY"},
+        "model.parameters.tau_basal": "50 ms",
+        "model.parameters.tau_apical": "50 ms",
+        "stages.0.phases.1.plastic": ["W", "Y"],
+    }
+    ns.run(ns.load_protocol("burstprop-xor", TINY | learned | PYRAMIDAL), out=path, progress=False)
+    found = arrays(path)
+    weights, feedback = (found[f"weights/{name}"] for name in ("W2", "Y1"))
+    apart = feedback - np.swapaxes(weights, -1, -2)
+    shrunk = (1 - rate * decay) ** TINY["stages.0.presentations"]
+    np.testing.assert_allclose(apart[1], shrunk * apart[0], rtol=1e-9)
+    assert np.abs(weights[1] - shrunk * weights[0]).max() > 1e-4  # it learned besides
 
 
 @pytest.mark.long

@@ -453,12 +453,15 @@ def test_compartments_move_as_scipy_says(recorded):
 
 def test_four_panels_show_bursts_where_both_inputs_meet(recorded):
     """One spike, none, a burst, a burst: Larkum's experiment."""
-    _, found = recorded("four-panels", {})
+    done, found = recorded("four-panels", {})
     counts = np.bincount(found["node_ids"].astype(int), minlength=4)
     assert counts.tolist() == [1, 0, 3, 3]
     for sweep in (2, 3):
         intervals = np.diff(found["timestamps"][found["node_ids"] == sweep])
         assert (intervals < 16).all()  # ms: what makes a burst
+    assert done.sweeps["spikes"] == counts.tolist() and "latency" not in done.sweeps
+    words = " ".join(in_words(done, [], 80).split())
+    assert "spikes soma alone 1, apical alone 0, both 3, strong apical 3 wall time" in words
 
 
 def test_measures_are_those_of_the_spikes():

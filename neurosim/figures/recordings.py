@@ -61,7 +61,7 @@ def recording_figure(tree: xarray.DataTree) -> Figure:
     time = group["time"].values
     stimuli = sorted(n for n in map(str, group.data_vars) if n.startswith("stimulus"))
     chosen = spread(list(range(len(names))), ROWS)
-    curve = "measures" in tree.children and len(names) > 2
+    curve = _stepped(tree) and len(names) > 2
     heading = f"{tree.attrs['protocol']}: {tree.attrs['model']}"
     height = 1.2 + 0.7 * bool(stimuli) + 0.75 * len(chosen)
     figure = new_figure(heading, 8.5 if curve else 6.5, max(height, 3.2))
@@ -115,10 +115,15 @@ def recording_figure(tree: xarray.DataTree) -> Figure:
     return figure
 
 
+def _stepped(tree: xarray.DataTree) -> bool:
+    """Whether sweeps differ in a step of current, over which something is measured."""
+    return "measures" in tree.children and "amplitude" in tree["measures"].to_dataset()
+
+
 def _named(tree: xarray.DataTree, sweep: int) -> str:
     """What a sweep is called: its name, or its current where it has none."""
     name = str(tree.to_dataset()["sweep"].values[sweep])
-    if name == str(sweep) and "measures" in tree.children:
+    if name == str(sweep) and _stepped(tree):
         amplitude = tree["measures"].to_dataset()["amplitude"].values
         return f"{amplitude[sweep]:.4g} pA"
     return name

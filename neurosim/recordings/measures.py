@@ -73,7 +73,7 @@ OF_THRESHOLD = ("rheobase", "silent_below")
 class Steps:
     """Of every sweep, when a step begins and ends (s), and how large it is (A).
 
-    amplitude: None where nothing reaches the cell, and all of the sweep counts.
+    amplitude: None where all of the sweep counts, as of cells that nothing reaches.
     """
 
     start: Float[np.ndarray, " sweeps"]

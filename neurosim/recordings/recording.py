@@ -238,23 +238,24 @@ def _measured(
     readout: np.ndarray,
     spikes: Spikes,
 ) -> Measures | None:
-    """What a step of current into the cell shows, or a cell left alone; None of any other."""
+    """What a step of current into the cell shows; of other cells that spike, or that nothing
+    reaches, what whole sweeps do; None of any other."""
     spec, cell = protocol.spec, protocol.cell
     at, who = spikes
     by_cell = np.argsort(who, kind="stable")
     ends = np.searchsorted(who[by_cell], np.arange(1, protocol.cells))
     own = np.split(at[by_cell], ends)
     each = [own[k * spec.copies : (k + 1) * spec.copies] for k in range(protocol.sweeps)]
-    if not stimuli and cell.cell.firing is not None:
-        whole = np.zeros(protocol.sweeps), np.full(protocol.sweeps, spec.duration)
-        return measure(Steps(*whole, None), times, None, each, {})
     chosen = [
         s
         for s in stimuli
         if s.kind == "step" and s.reversal is None and cell.dimensions.get(s.into) == "current"
     ]
     if len(chosen) != 1:
-        return None
+        if cell.cell.firing is None:
+            return None
+        whole = np.zeros(protocol.sweeps), np.full(protocol.sweeps, spec.duration)
+        return measure(Steps(*whole, None), times, None, each, {})
     first = np.arange(protocol.sweeps) * spec.copies
     step = chosen[0]
     stop = np.minimum(step.stop[first], spec.duration)
@@ -416,12 +417,16 @@ def in_words(done: Recording, figures: list[str], width: int) -> str:
     if done.omitted:
         rows.append(("left out", _left_out(done.omitted)))
     if "rate" in done.sweeps and "amplitude" not in done.sweeps:
-        rows += _alone(done)
+        rows += _counted(done) if done.spec.stimuli else _alone(done)
     amplitudes = done.sweeps.get("amplitude", [])
     pairs = zip(amplitudes, done.sweeps.get("rate", []), strict=False)
     fired = [f"{rate:.3g} Hz at {amplitude:.4g} pA" for amplitude, rate in pairs if rate]
     if fired:
         rows.append(("rates", ", ".join(_few(fired))))
+    pairs = zip(amplitudes, done.sweeps.get("adaptation", []), strict=False)
+    adapted = [f"{v:.2f} at {amplitude:.4g} pA" for amplitude, v in pairs if v is not None]
+    if adapted:
+        rows.append(("adaptation", ", ".join(_few(adapted))))
     rows += [("wall time", wording.duration(done.wall_s)), ("trace", str(done.path))]
     rows += [("figure", figure) for figure in figures]
     return "\n".join(
@@ -442,6 +447,14 @@ def _alone(done: Recording) -> Iterator[tuple[str, str]]:
         for sweep, value in enumerate(done.sweeps.get(name, [])):
             found = {n: done.sweeps[n][sweep] for n in (name, name + SPREAD) if n in done.sweeps}
             yield from measures.in_words(found, done.units) if value is not None else ()
+
+
+def _counted(done: Recording) -> Iterator[tuple[str, str]]:
+    """How often cells spiked in sweeps of stimuli that are no single step."""
+    names = done.spec.sweeps or [f"sweep {k}" for k in range(len(done.sweeps["spikes"]))]
+    pairs = zip(names, done.sweeps["spikes"], strict=True)
+    told = [f"{name} {spikes:.4g}" for name, spikes in pairs if spikes is not None]
+    yield "spikes", ", ".join(_few(told))
 
 
 def _few(texts: list[str]) -> list[str]:

@@ -134,6 +134,10 @@ class Fluctuations:
             found.append((after - before) / (2 * STEP) - (carrier == other))
         return found
 
+    def heard_of_events(self, event: np.ndarray, burst: np.ndarray) -> np.ndarray:
+        """What others hear of the events of units of these activities, in units of the activity."""
+        return self._heard(0, event, burst) - self._neurons.base_in_h
+
     def _heard(self, carrier: int, event: np.ndarray, burst: np.ndarray) -> np.ndarray:
         neurons = self._neurons
         _, _, depressing, facilitating = np.moveaxis(self._rates(self._at(event, burst)), -1, 0)
