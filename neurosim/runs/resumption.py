@@ -62,7 +62,7 @@ def resume(
     with (
         delivering() as request,
         shown(progress, current.spec.name) as display,
-        computing(current.spec, device, sharing(current.spec, origin["seeds"], count)),
+        computing(current.spec, device, *sharing(current.spec, origin["seeds"], count)),
     ):
         differing = [
             *altered(origin["protocol"], current.spec.model_dump(mode="json", exclude_none=True)),
