@@ -10,7 +10,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])  # kernels
+os.environ["PYTHONPATH"] = os.pathsep.join(  # of the kernels in which tutorials run
+    filter(None, [str(HERE), os.environ.get("PYTHONPATH")])
+)
 
 from executed import notebook  # noqa: E402
 
