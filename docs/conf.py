@@ -25,6 +25,8 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 html_theme = "furo"
 html_title = "neurosim"
+html_static_path = ["static"]
+html_css_files = ["outputs.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
