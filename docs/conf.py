@@ -41,7 +41,7 @@ default_role = "code"  # what docstrings have in backticks
 nb_execution_mode = "force"
 nb_execution_excludepatterns = ["tutorials/rates-and-spikes.md"] if "quick" in tags else []  # noqa: F821
 nb_execution_in_temp = True
-nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_timeout = 600
 nb_merge_streams = True
 

@@ -51,7 +51,7 @@ def commands(text: str) -> None:
         said = done.output.replace(f"{Path.cwd()}/", "")
         print(*([f"$ {line}"] if len(lines) > 1 else []), said, sep="\n")
         if done.exit_code:
-            raise RuntimeError(f"{line}: exit code {done.exit_code}") from done.exception
+            raise RuntimeError(f"{line}: exit code {done.exit_code}\n{said}")
         for figure in re.findall(r"^ *figure:? +(\S+\.png)$", said, re.MULTILINE):
             from IPython.display import Image, display  # of the extra `docs`
 
