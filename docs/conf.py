@@ -10,7 +10,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])  # kernels
+os.environ["PYTHONPATH"] = os.pathsep.join(  # of the kernels in which tutorials run
+    filter(None, [str(HERE), os.environ.get("PYTHONPATH")])
+)
 
 from executed import notebook  # noqa: E402
 
@@ -23,6 +25,8 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 html_theme = "furo"
 html_title = "neurosim"
+html_static_path = ["static"]
+html_css_files = ["outputs.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
@@ -37,7 +41,7 @@ default_role = "code"  # what docstrings have in backticks
 nb_execution_mode = "force"
 nb_execution_excludepatterns = ["tutorials/rates-and-spikes.md"] if "quick" in tags else []  # noqa: F821
 nb_execution_in_temp = True
-nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_timeout = 600
 nb_merge_streams = True
 

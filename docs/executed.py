@@ -9,7 +9,7 @@ import re
 import shlex
 from pathlib import Path
 
-HEAD = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n"
+HEAD = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n  language: python\n---\n"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$|^<!-- (assert .*?) -->$", re.DOTALL | re.MULTILINE)
 
 
@@ -48,10 +48,11 @@ def commands(text: str) -> None:
         program, *arguments = shlex.split(line)
         assert program == "neurosim", line
         done = CliRunner().invoke(app, arguments)
-        print(*([f"$ {line}"] if len(lines) > 1 else []), done.output, sep="\n")
+        said = done.output.replace(f"{Path.cwd()}/", "")
+        print(*([f"$ {line}"] if len(lines) > 1 else []), said, sep="\n")
         if done.exit_code:
-            raise RuntimeError(f"{line}: exit code {done.exit_code}") from done.exception
-        for figure in re.findall(r"^ *figure:? +(\S+\.png)$", done.output, re.MULTILINE):
+            raise RuntimeError(f"{line}: exit code {done.exit_code}\n{said}")
+        for figure in re.findall(r"^ *figure:? +(\S+\.png)$", said, re.MULTILINE):
             from IPython.display import Image, display  # of the extra `docs`
 
             display(Image(figure))

@@ -37,10 +37,9 @@ def test_commands_show_what_they_say(capsys):
     assert "$ neurosim cite adex\nBrette, R." in said
 
 
-def test_a_command_that_fails_ends_the_build(capsys):
-    with pytest.raises(RuntimeError, match=r"^neurosim cite adx: exit code 2$"):
+def test_a_command_that_fails_is_an_error_of_its_page():
+    with pytest.raises(RuntimeError, match=r"(?s)^neurosim cite adx: exit code 2\n.*mean 'adex'"):
         EXECUTED["commands"]("neurosim cite adx\n")
-    assert "did you mean 'adex'" in capsys.readouterr().out
 
 
 def test_files_have_the_name_that_they_begin_with(tmp_path, monkeypatch):

@@ -40,7 +40,7 @@ def diff(a: Given, b: Given) -> dict[str, Any]:
     Of spikes the first one that only one of the two has: its time is `a` or `b`, the other None.
     `first`: the first of these rows, where the runs part; None if there is none. `only_a`,
     `only_b`: the arrays that only one has. `extents`: the arrays that are not equally large in
-    both, with both `shape`s; their numbers are compared at the coordinates that both have.
+    both, with the `shape` of each; their numbers are compared at the coordinates that both have.
 
     `same`: whether all of this is empty, part by part; None of what cannot be told of protocols.
 
