@@ -426,6 +426,7 @@ def draw_curves(axes: Axes, found: dict[str, Any]) -> None:
     colours = {name: (colour, "-") for name, (_, colour) in CELLS.items()}
     colours |= {"bursting cells, frozen": ("#D55E00", ":"), "rates": ("#222222", "-")}
     colours |= {"rates, frozen": ("#222222", ":")}
+    colours |= {f"{k}, learned feedback": (colours[k][0], "--") for k in (*LEARNING, "rates")}
     for name, run in found.items():
         curves, window = np.array(run["curve"]), np.ones(SMOOTHING) / SMOOTHING
         smooth = np.apply_along_axis(np.convolve, 1, curves, window, "valid")
