@@ -120,7 +120,10 @@ def test_adaptive_solvers_follow_the_matrix_exponential(scheme, family):
 
 @pytest.mark.parametrize(
     ("scheme", "steps", "order"),
-    [("euler", (48, 96, 192), 1), ("heun", (24, 48, 96), 2), ("tsit5", (24, 48, 96), 5)],
+    [
+        *(("euler", (48, 96, 192), 1), ("heun", (24, 48, 96), 2)),
+        *(("dopri5", (24, 48, 96), 5), ("tsit5", (24, 48, 96), 5)),
+    ],
 )
 def test_fixed_steps_converge_at_their_order(scheme, steps, order):
     """Slopes between neighbouring dt, extrapolated to dt → 0 (2 p_fine − p_coarse).

@@ -6,7 +6,7 @@ from serving import Problem, Solution, Solve, needed, serve
 
 jax = needed("jax")
 
-STAGES = {"tsit5": 6, "heun": 2}
+STAGES = {"dopri5": 6, "heun": 2}
 """Fields a step of the schemes."""
 
 

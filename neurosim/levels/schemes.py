@@ -53,6 +53,7 @@ TOLERANCES = {"float32": (1e-5, 1e-6), "float64": (1e-6, 1e-9)}
 SCHEMES: dict[str, Scheme] = {
     "euler": Scheme(_explicit("Euler"), True, "forward Euler; Euler–Maruyama", estimates=False),
     "heun": Scheme(_heun, True, "Heun, second order"),
+    "dopri5": Scheme(_explicit("Dopri5"), False, "Dormand & Prince 5(4)"),
     "tsit5": Scheme(_explicit("Tsit5"), False, "Tsitouras 5(4)"),
     "kvaerno5": Scheme(_implicit, False, "Kværnø 5(4), implicit, for stiff time constants", True),
 }

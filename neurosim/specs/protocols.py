@@ -124,7 +124,7 @@ class RateSpec(Spec):
     rtol, atol: `TOLERANCES` of the precision if not given.
     """
 
-    scheme: Literal["euler", "heun", "tsit5", "kvaerno5"] = "heun"
+    scheme: Literal["euler", "heun", "dopri5", "tsit5", "kvaerno5"] = "heun"
     dt: PositiveTime
     adaptive: bool = False
     rtol: Annotated[float, Field(gt=0, lt=1)] | None = None
