@@ -14,7 +14,7 @@ from neurosim.sweeps.sending import ATTEMPTS, Sweeping
 from neurosim.sweeps.work import Job, Part
 
 MU, RATE = "model.parameters.mu", "model.projections.W.rate"
-SEEDS = [0, 1]
+SEEDS, SIZE = [0, 1], 4
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def runs(tmp_path, monkeypatch):
 def test_each_is_what_it_is_alone(runs):
     """Traces to the bit, those of models that diverge too; one place of four stands idle."""
     given = [runs("a.h5", mu=0.1), runs("b.h5", rate=1e9), runs("c.h5", mu=0.3, rate=0.1)]
-    found = together(given, SEEDS, 4, None)
+    found = together(given, SEEDS, SIZE, None)
     assert [len(run.diverged) for run in found] == [0, 2, 0]
     for run, beside in zip(found, given, strict=True):
         alone = beside.path.with_name(f"alone-{beside.path.name}")
@@ -62,16 +62,16 @@ def test_those_that_are_ahead_wait_for_the_others(runs, tmp_path):
         return tell
 
     whole = [runs("a.h5", mu=0.1), runs("b.h5", mu=0.3)]
-    together(whole, SEEDS, 2, None)
+    together(whole, SEEDS, SIZE, None)
     parts = [runs("c.h5", mu=0.1), runs("d.h5", mu=0.3)]
     for at, ended in ((3, parts), (6, parts[1:])):
         with pytest.raises(KeyboardInterrupt):
-            together([part._replace(progress=cut(at)) for part in ended], SEEDS, 2, None)
+            together([part._replace(progress=cut(at)) for part in ended], SEEDS, SIZE, None)
     shutil.copy(tmp_path / "c.h5", tmp_path / "e.h5")
     shutil.copy(tmp_path / "c.h5.checkpoint", tmp_path / "e.h5.checkpoint")
     told = []
     given = [part._replace(progress=lambda p: told.append(p.done)) for part in parts]
-    together(given, SEEDS, 2, None)
+    together(given, SEEDS, SIZE, None)
     assert told == [3, 4, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10]
     ns.resume(tmp_path / "e.h5")
     for one, other in (("a.h5", "c.h5"), ("b.h5", "d.h5"), ("a.h5", "e.h5")):
