@@ -54,7 +54,7 @@ def test_alternating_sweeps_never_raise_the_objective(seed):
 def test_a_sweep_ends_at_the_exact_minimum_of_its_last_class(seed):
     """With all others held, where the slope is 0, or at a kink at 0 that rises to both sides."""
     q, classes = drawn(seed)
-    g = alternated(q, classes, 0.1, 2.0, 2)
+    g = alternated(q, classes, 0.1, 2.0, 1)
 
     def energy(g):
         return objective(q, g, classes, 0.1, 2.0)
