@@ -66,6 +66,20 @@ BURSTPROP_CELLS = {
 }
 """Of a soma whose events go up to 12 Hz."""
 
+BURSTPROP_LEARNED = {
+    "model.use": "burstprop-learned",
+    "model.layers": [2, 4, 2],
+    "model.projections.W.rate": [40.0, 8.0],
+    "model.projections.Y.rate": 8.0,
+    "model.projections.Y.gain": 3.0,
+    "model.parameters.tau_basal": "50 ms",
+    "model.parameters.tau_apical": "50 ms",
+    "model.spiking.neurons": 200,
+    "model.spiking.tau_burst": "50 ms",
+}
+"""Feedback that learns as fast as the weights whose transpose it becomes; it starts as the fixed
+one of the protocol, of which another model keeps nothing."""
+
 SETTINGS = ((50, 0.4), (200, 0.2), (200, 0.4))
 """Neurons of an ensemble and windows (s); phases begin 200 ms before."""
 
@@ -326,8 +340,11 @@ def burstprop(seeds: int, force: bool) -> dict[str, Any]:
     """Burst-dependent plasticity: the same."""
     runs = {
         "bursting cells": (BURSTPROP_CELLS, "spiking"),
+        "bursting cells, learned feedback": (BURSTPROP_LEARNED | BURSTPROP_CELLS, "spiking"),
         "by chance": ({}, "spiking"),
+        "by chance, learned feedback": (BURSTPROP_LEARNED, "spiking"),
         "rates": ({}, "equilibrium"),
+        "rates, learned feedback": (BURSTPROP_LEARNED, "equilibrium"),
         "rates, frozen": (BURSTPROP_FROZEN, "equilibrium"),
     }
     return trained("burstprop", BURSTPROP, runs, seeds, force)

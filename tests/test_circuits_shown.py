@@ -261,3 +261,11 @@ def test_files_that_cannot_be_are_refused(option, file, message):
     assert result.exit_code == 2
     assert message in result.stderr and file in result.stderr
     assert Path("there.tex").read_text() == Path("there.png").read_text() == "mine"
+
+
+@pytest.mark.parametrize("recording", ["current-clamp", "stdp-window"])
+def test_cells_are_no_circuits(recording):
+    result = call("check", recording, "--plot", "a.svg")
+    said = "error: --plot: belongs to protocols of networks; check of a cell has none\n"
+    assert (result.exit_code, result.stderr) == (2, said)
+    assert not Path("a.svg").exists()

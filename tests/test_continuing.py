@@ -16,6 +16,7 @@ from neurosim.building.samples import draw
 from neurosim.building.shipped import bundled
 from neurosim.runs.contents import weights
 from neurosim.specs.toml import read
+from neurosim.sweeps.plan import plan
 from neurosim.traces.weight_files import of_moment
 
 NETWORKS = [
@@ -99,6 +100,25 @@ def test_stages_follow_and_every_seed_goes_on_from_its_own(first):
 def test_check_says_where_weights_will_come_from(first):
     report = ns.check("tiny.toml", level="equilibrium", start=f"{first}@6", out="none.h5")
     assert report["protocol"]["model"]["projections"]["W"]["file"] == f"{first}@6"
+
+
+@pytest.mark.usefixtures("here")
+def test_every_point_of_a_sweep_starts_from_the_weights_it_is_known_by(first, tmp_path):
+    def point(start):
+        [found] = plan("tiny.toml", {"model.parameters.mu": [0.1]}, start=start).points
+        return found
+
+    known = {point(None).digest, (later := point(f"{first}@6")).digest, point(first).digest}
+    np.testing.assert_array_equal(drawn(later.protocol, 0)["W1"], of_moment(first, "6", 0)["W1"])
+    for scale in (1, 2):
+        arrays = {name: scale * w for name, w in of_moment(first, "final", 0).items()}
+        np.savez(tmp_path / "w.npz", **arrays)
+        known.add(point("w.npz").digest)
+    assert len(known) == 5
+    axis = "--over", "model.parameters.mu=0.1,0.3"
+    result = call("sweep", "tiny.toml", *axis, *LEVEL, "--from", f"{first}@5", "--out", "swept")
+    assert result.exit_code == 2 and "no weights at '5'; expected one of" in result.stderr
+    assert not Path("swept").exists()
 
 
 @pytest.mark.usefixtures("here")

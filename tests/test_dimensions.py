@@ -26,6 +26,7 @@ UNITS = {"g_l": "conductance", "e_l": "voltage", "c_m": "capacitance", "width": 
         ("dv/dt = (v*exp(-v/u) - v)/tau\nrate = s(v/u)", {"tau": "time", "u": "voltage"}),
         ("dv/dt = (sqrt(u*v) - abs(v))/tau", {"tau": "time", "u": "voltage"}),
         ("dv/dt = (v**2/u - v)*int(v > u)/tau", {"tau": "time", "u": "voltage"}),
+        ("dv/dt = (u - v)*int(v > u and u > 2*v)/tau", {"tau": "time", "u": "voltage"}),
         ("dv/dt = teach*(u - v)/tau", {"tau": "time", "u": "voltage"}),
         ("dv/dt = (nernst(1, c, d, u) - v)/tau", {"c": "concentration", "u": "temperature"}),
     ],
@@ -51,6 +52,7 @@ def test_equations_that_add_up(text, units):
         ("dv/dt = (u - v)/tau\nrate = exp(v)", {"tau": "time", "u": "voltage"}, "v has unit V;"),
         ("dv/dt = (u - v)/tau\nrate = s(v)", {"tau": "time", "u": "voltage"}, "v has unit V;"),
         ("dv/dt = (u - v)/tau + u", {"tau": "time", "u": "voltage"}, r"unit V s\^-1, and u unit V"),
+        ("dv/dt = (u - v)*int(v > u or v > tau)/tau", {"tau": "time", "u": "voltage"}, "unit"),
         ("dv/dt = (int(v > tau) - v)/tau\nw = v + u", {"tau": "time", "u": "voltage"}, "unit"),
         (
             "dv/dt = (w**v - v)/tau",

@@ -3,6 +3,7 @@
 import re
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from neurosim.circuits.cells import Cell
@@ -26,7 +27,9 @@ REFUSED = {
     "f'{g}'": "is not allowed",
     "True": "is not allowed",
     "1j": "is not allowed",
-    "f and g": "is not allowed",
+    "f and g > 0": "'f' is no condition; expected such as 'f > 0' on either side of 'and'",
+    "f > 0 or int(g > 0)": "'int(g > 0)' is no condition",
+    "not f > 0": "is not allowed",
     "f // g": "is not allowed",
     "f @ g": "is not allowed",
     "exp(*f)": "is not allowed",
@@ -65,11 +68,34 @@ def test_what_is_no_arithmetic_is_refused_in_words(text):
         ("exp(log(f))", 3.0),
         ("clip(f, 0, 1) + int(g < 0)", 2.0),
         ("abs(g) >= 2", 1.0),
+        ("f > 0 and g > 0", 0.0),
+        ("f > 0 and g < 0 and mu < f", 1.0),
+        ("2*int(f < 0 or g < 0 and mu > 0)", 2.0),
     ],
 )
 def test_arithmetic_is_what_it_says(text, value):
     found = parse(text)({"mu": 0.1, "f": jnp.float32(3), "g": jnp.float32(-2)}, ELEMENTARY)
     assert float(found) == pytest.approx(value, rel=1e-6)
+
+
+def test_conditions_of_arrays_are_those_of_their_elements():
+    f, g = jnp.array([-1.0, -1.0, 1.0, 1.0]), jnp.array([-1.0, 1.0, -1.0, 1.0])
+    both = parse("f > 0 and g > 0")
+    either = parse("f > 0 or g > 0")
+    assert both({"f": f, "g": g}, {}).tolist() == [False, False, False, True]
+    assert either({"f": f, "g": g}, {}).tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize("text", ["f > 1 and g < 2", "f > 1 or g < 2", "f > 1 or g < 2 and f < g"])
+def test_a_condition_is_fulfilled_where_its_excess_is_positive(text):
+    f, g = jnp.meshgrid(jnp.linspace(-3, 4, 12), jnp.linspace(-3, 4, 12))  # no two equal
+    found = parse(text).excess({"f": f, "g": g + 0.01}, ELEMENTARY)
+    np.testing.assert_array_equal(found > 0, parse(text)({"f": f, "g": g + 0.01}, {}))
+
+
+def test_conditions_are_written_for_brian2_as_they_stand():
+    text = parse("f > 1 and g < 2 or rand() < f", {"rand": 0}).written({"f": "own_f"}, {})
+    assert text == "(((own_f > 1.0) and (g < 2.0)) or (rand() < own_f))"
 
 
 def test_names_and_functions_are_told_apart():

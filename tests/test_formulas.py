@@ -92,6 +92,7 @@ def test_names_in_formulas(name, expected):
         ("clip(x, 0, 1)", r"\operatorname{clip}(x, 0, 1)"),
         ("a*int(b <= 0)", r"a\,[b \leq 0]"),
         ("a >= b", r"[a \geq b]"),
+        ("a*int(b > 0 and (c > 1 or d < 2))", r"a\,[b > 0 \wedge (c > 1 \vee d < 2)]"),
         ("nernst(1, a, b, T)", r"\frac{R T}{F} \log\left(\frac{b}{a}\right)"),
         ("nernst(-z, a, b + c, T)", r"\frac{R T}{(-z) F} \log\left(\frac{b + c}{a}\right)"),
         ("exp(-a)**2", r"\exp(-a)^{2}"),

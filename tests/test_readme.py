@@ -155,3 +155,19 @@ def test_the_two_set_up_commands_are_what_ci_runs():
     lines = [line for param in blocks("sh") for line in param.values[0].splitlines()]
     assert sum(line.startswith("python3 -m venv") for line in lines) == 2
     assert "grep '^python3 -m venv' README.md" in (ROOT / ".ci/run").read_text()
+
+
+def test_the_gallery_has_every_picture():
+    docs = ROOT / "docs"
+    pictures = {path.relative_to(docs).as_posix() for path in docs.rglob("*.png")}
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (docs / "gallery.md").read_text(encoding="utf-8"))
+    assert sorted(shown) == sorted(pictures)
+
+
+def test_the_reference_has_every_public_name():
+    text = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\.\. auto\w+:: neurosim\.(\w+)", text, re.MULTILINE))
+    documented |= {
+        name for line in re.findall(r":members: (.*)", text) for name in line.split(", ")
+    }
+    assert set(ns.__all__) - documented == set()

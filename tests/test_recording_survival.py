@@ -1,6 +1,8 @@
 """Recordings that are killed or stopped on the way, and go on."""
 
+import html
 import json
+import os
 import signal
 
 import numpy as np
@@ -79,8 +81,8 @@ def killed_after(monkeypatch, saves):
     kept = Keeping.save
     left = iter(range(saves - 1, -1, -1))
 
-    def save(self, state):
-        going = kept(self, state)
+    def save(self, state, at):
+        going = kept(self, state, at)
         if next(left) == 0:
             raise Killed
         return going
@@ -112,8 +114,65 @@ def test_a_killed_recording_goes_on_to_the_same_bits(protocol, tmp_path, monkeyp
     assert any(len(v) > 3 for name, v in expected.items() if name.endswith("timestamps"))
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
+    with ns.open_trace(broken) as trace:
+        entries = json.loads(trace.attrs["resumed"])
+    times = [entry["time_ms"] for entry in entries]
+    assert 0 < times[0] < times[1] < protocol.spec.duration * 1e3
+    assert not any("differing" in entry for entry in entries)
     with pytest.raises(ns.InputError, match="it is complete"):
         ns.resume(broken)
+
+
+def dying_with(error):
+    def dying(*given):
+        raise error
+
+    return dying
+
+
+def test_a_recording_that_is_killed_before_a_state_is_kept_begins_again(tmp_path, monkeypatch):
+    """As one that is too short for a state on the way, of which `resume` computes all."""
+    protocol = load(SMOOTH[0], {**SMOOTH[1], "duration": "20 ms"})
+    whole, broken = tmp_path / "whole.h5", tmp_path / "broken.h5"
+    with monkeypatch.context() as dying:
+        dying.setattr("neurosim.recordings.recording._measured", dying_with(Killed))
+        with pytest.raises(Killed):
+            ns.record(protocol, out=broken)
+    assert not broken.exists() and Checkpoint.path(broken).exists()
+    monkeypatch.setattr("neurosim.recordings.resumption.alive", lambda writer: False)
+    assert ns.resume(broken).path == broken and not Checkpoint.path(broken).exists()
+    ns.record(protocol, out=whole)
+    expected, found = arrays(whole), arrays(broken)
+    assert expected.keys() == found.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+    with ns.open_trace(broken) as trace:
+        assert [entry["time_ms"] for entry in json.loads(trace.attrs["resumed"])] == [0]
+
+
+def test_what_kept_no_state_may_be_begun_again_but_not_beside_its_process(tmp_path, monkeypatch):
+    protocol = load(NOISY[0], {**NOISY[1], "target": "numpy"})
+    broken, failed = tmp_path / "broken.h5", tmp_path / "failed.h5"
+    with monkeypatch.context() as dying:
+        dying.setattr("neurosim.recordings.recording._moved", dying_with(Killed))
+        with pytest.raises(Killed):
+            ns.record(protocol, out=broken)
+        dying.setattr("neurosim.recordings.recording._moved", dying_with(RuntimeError))
+        with pytest.raises(RuntimeError):
+            ns.record(protocol, out=failed)
+    assert not Checkpoint.path(failed).exists()  # which a user can mend and repeat
+    saved = Checkpoint.load(broken)
+    saved.about["recording"] |= {"pid": os.getppid(), "process_began": ""}  # who lives
+    saved.save(broken)
+    being = f"process {os.getppid()}.* is recording it"
+    with pytest.raises(ns.InputError, match=f"{being}; stop that, or give out="):
+        ns.record(protocol, out=broken, force=True)
+    with pytest.raises(ns.InputError, match=being):
+        ns.resume(broken, force=True)
+    saved.about["recording"] |= {"process_began": "long ago"}
+    saved.save(broken)
+    assert ns.record(protocol, out=broken).path == broken
+    assert not Checkpoint.path(broken).exists()
 
 
 def test_a_signal_leaves_a_trace_that_can_be_read_and_goes_on(tmp_path, monkeypatch):
@@ -137,18 +196,28 @@ def test_a_signal_leaves_a_trace_that_can_be_read_and_goes_on(tmp_path, monkeypa
         seen = np.isfinite(trace["recording/intensity"].values).all((0, 1))
         assert seen[0] and not seen[-1]
         assert not json.loads(trace.attrs["summary"])["sweeps"]
-    monkeypatch.setattr("neurosim.recordings.resumption.alive", lambda writer: None)
-    said = call("resume", broken)
-    assert said.exit_code == 2
-    assert "still records it can only be known there; --force says" in said.stderr
-    monkeypatch.setattr("neurosim.recordings.resumption.alive", lambda writer: False)
     saved = Checkpoint.load(broken)
+    saved.about["recording"] |= {"host": "elsewhere", "pid": 7}  # which has said that it ends
     saved.about["origin"]["environment"]["brian2"] = "1.0"
     saved.save(broken)
     said = call("resume", broken)
     assert said.exit_code == 2
     assert "is not what it began as" in said.stderr and "brian2: was '1.0'" in said.stderr
+    saved.about["recording"]["ended"] = False
+    saved.save(broken)
+    said = call("resume", broken)
+    assert said.exit_code == 2
+    assert "still records it can only be known there; --force says" in said.stderr
     assert call("resume", broken, "--force", "--json").exit_code == 0
+    with ns.open_trace(broken) as trace:
+        [entry] = json.loads(trace.attrs["resumed"])
+    *altered, taken = entry["differing"]
+    assert altered[0].startswith("brian2: was '1.0', is ")
+    assert taken == "process 7 of host elsewhere was taken to have ended"
+    page = html.unescape(ns.report(broken, out=tmp_path / "page.html").read_text())
+    for line in entry["differing"]:
+        assert f"went on with something else: {line}" in page
+    assert f"after {entry['time_ms']:.6g} ms, {entry['at']}" in page
     expected, found = arrays(whole), arrays(broken)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)

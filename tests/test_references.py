@@ -25,6 +25,15 @@ def test_every_work_is_named_by_something():
     assert named == set(table())
 
 
+def test_all_that_computes_cites_a_work():
+    """But the user's own data, and weights that follow no rule of somebody's."""
+    kinds = {"models", "protocols", "neurons", "synapses", "tasks", "rules"}
+    entries = [entry for entry in ns.catalog() if entry["kind"] in kinds]
+    assert {entry["kind"] for entry in entries} == kinds
+    without = {entry["name"] for entry in entries if not named_in(entry["source"])}
+    assert without == {"arrays", "table", "images", "fixed", "tied"}
+
+
 def test_a_work_as_text():
     [found] = ns.cite("hodgkin-huxley")
     assert found["text"] == (

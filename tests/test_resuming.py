@@ -268,6 +268,10 @@ def test_a_trace_that_another_host_wrote_is_resumed_if_forced(tiny, stopped, tmp
     ns.resume(stopped, force=True)
     tiny.run("whole.h5")
     same(tmp_path / "whole.h5", stopped)
+    with h5py.File(stopped) as file:
+        [entry] = json.loads(file.attrs["resumed"])
+        pid = file.attrs["pid"]
+    assert entry["differing"] == [f"process {pid} of host elsewhere was taken to have ended"]
 
 
 def test_a_trace_that_a_process_writes_is_not_resumed_even_if_forced(stopped):

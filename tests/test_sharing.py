@@ -1,4 +1,5 @@
-"""Devices share the seeds of a run, threads what they compute: how far numbers depend on them."""
+"""Devices share the seeds or the samples of a run, threads what they compute: how far numbers
+depend on them."""
 
 import subprocess
 import sys
@@ -39,7 +40,9 @@ except KeyboardInterrupt:
 """
 
 UNEVEN = """
+import sys
 import neurosim as ns
+seeds = {"seeds": range(3)} if sys.argv[1] == "seeds" else {}
 for level in ("equilibrium", "rate"):
     given = {"level": level, "stages.0.epochs": 1, "record.presentations": 0}
     if level == "equilibrium":
@@ -47,7 +50,30 @@ for level in ("equilibrium", "rate"):
         given |= {"stages.0.phases.0.plastic": []}
     for devices in (2, 1):
         protocol = ns.load_protocol("quickstart", given | {"precision": "float64"})
-        ns.run(protocol, seeds=range(3), devices=devices, out=f"{level}-{devices}.h5")
+        ns.run(protocol, devices=devices, **seeds, out=f"{level}-{devices}.h5")
+"""
+
+SAMPLES = """
+import jax
+import jax.numpy as jnp
+import numpy as np
+import neurosim as ns
+from neurosim.process.sharing import shared_out
+
+jax.config.update("jax_num_cpu_devices", 2)
+
+def seen(arrays):
+    weights, x = arrays
+    return jnp.stack([x @ weights, jnp.full(x.shape[:2], x.shape[1])], -1)
+
+x, weights = np.random.default_rng(0).standard_normal((2, 5, 3)), np.arange(3.0)
+parts = shared_out(seen, (False, True), tuple(jax.devices()), axis=1)((weights, jnp.asarray(x)))
+np.testing.assert_allclose(parts[..., 0], x @ weights, rtol=1e-6)
+np.testing.assert_array_equal(parts[..., 1], np.full((2, 5), 3))
+
+tiny = ns.load_protocol("tiny.toml", {"level": "equilibrium", "batch": 15})
+for count in (2, 1):
+    ns.run(tiny, devices=count, out=f"samples-{count}.h5")
 """
 
 
@@ -77,11 +103,22 @@ def test_two_devices_learn_what_one_learns_and_resume_alike(tmp_path):
     same(tmp_path / "two.h5", tmp_path / "again.h5")
 
 
+def test_two_devices_share_the_samples_of_a_batch(tmp_path):
+    """Five on two devices are three each, one of them twice; and what a network learns is alike."""
+    (tmp_path / "tiny.toml").write_text(TINY)
+    run(SAMPLES, tmp_path, 300)
+    assert max(differences("samples-1.h5", "samples-2.h5", tmp_path)) < ROUNDING
+
+
 @pytest.mark.long
 @pytest.mark.seldom
-def test_seeds_that_do_not_come_out_even_and_matrices_that_are_inverted(tmp_path):
-    """Three on two devices, with root solver and inverses in both at once; a limit sees a hang."""
-    run(UNEVEN, tmp_path, 300)
+@pytest.mark.parametrize("what", ["seeds", "samples"])
+def test_seeds_that_do_not_come_out_even_and_matrices_that_are_inverted(tmp_path, what):
+    """Three on two devices, with root solver and inverses in both at once; a limit sees a hang.
+
+    And the samples of one, where inverses are in both while they wait for each other's samples.
+    """
+    run(UNEVEN, tmp_path, 300, what)
     for level in ("equilibrium", "rate"):
         found = differences(f"{level}-1.h5", f"{level}-2.h5", tmp_path)
         assert max(found) < 100 * ROUNDING  # three times as many presentations, ten times as long
@@ -90,7 +127,11 @@ def test_seeds_that_do_not_come_out_even_and_matrices_that_are_inverted(tmp_path
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"devices": 2}, "devices=2: devices share the seeds of a run, which has 1 seed"),
+        (
+            {"devices": 17},
+            "devices=17: devices share the seeds of a run, which has 1 seed, or the samples of a "
+            "batch, which has 16; expected at most as many",
+        ),
         ({"devices": 0}, "devices=0: expected a whole number of at least 1"),
         ({"devices": 1.5}, "devices=1.5: expected a whole number of at least 1"),
         ({"devices": 2, "level": "spiking", "seeds": [0, 1]}, "spiking networks run in Brian2"),
@@ -149,3 +190,9 @@ def test_one_core_and_two_learn_the_same_last_digit(tmp_path):
     for number in ("1", "2"):
         run(THREADS, tmp_path, 300, number)
     assert max(differences("1.h5", "2.h5", tmp_path)) == 0
+
+
+def test_samples_that_move_the_same_weights_are_not_shared():
+    loaded = ns.load_protocol("online-plasticity")
+    with pytest.raises(ns.InputError, match=r"has 1 seed; .* as the samples of a batch move th"):
+        ns.run(loaded, devices=2)

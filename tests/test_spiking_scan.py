@@ -34,7 +34,7 @@ class Shared(Neurons):
 
     @property
     def equations(self):
-        return super().equations.replace("* xi", "* given(t, i) * dt**-0.5")
+        return super().equations.replace("*xi", " * given(t, i) * dt**-0.5")
 
     @property
     def threshold(self):

@@ -1,6 +1,7 @@
 """Traces survive their writer, whoever reads or replaces them and whatever the disk does."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -339,7 +340,11 @@ def test_only_its_own_host_knows_whether_a_writer_lives(killed):
     with pytest.raises(InputError, match=match):
         repair(killed)
     assert not repair(killed, force=True)  # amending it cleared the mark
-    assert describe(killed)["status"] == "interrupted"
+    found = describe(killed)
+    assert found["status"] == "interrupted"
+    [doubt] = json.loads(found["attributes"]["repaired"])["differing"]
+    pid = found["attributes"]["pid"]
+    assert doubt == f"process {pid} of host elsewhere was taken to have ended"
 
 
 def test_repair_refuses_what_is_damaged_and_changes_nothing(tmp_path, killed):

@@ -1,62 +1,49 @@
-"""The tutorials, taken step by step as a newcomer takes them, and what comes of each."""
+"""Tutorials become notebooks, which run where the site of the docs is built."""
 
-import shlex
-from pathlib import Path
+import re
+import runpy
 
-import numpy as np
 import pytest
 from test_readme import BLOCK, ROOT
-from typer.testing import CliRunner
 
-from neurosim.cli import app
-
-PAGES = [
-    pytest.param(page, id=page.stem, marks=[pytest.mark.seldom] if "spikes" in page.stem else [])
-    for page in sorted((ROOT / "docs/tutorials").glob("*.md"))
-]
+EXECUTED = runpy.run_path(str(ROOT / "docs/executed.py"))
+PAGES = sorted((ROOT / "docs/tutorials").glob("*.md"))
+LINES = re.DOTALL | re.MULTILINE
+CELL = re.compile(r"^```\{code-cell\} ipython3\n:tags: \[([^\n]*)\]\n(.*?)^```$", LINES)
+PARTS = re.compile(r"^```python\n.*?^```$|^<!-- assert [^\n]*$", LINES)
 
 
-def own_data(names):
-    assert np.mean(names["run"].metrics["test_error"]) < 0.08  # 37 % are malignant
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_every_block_of_a_tutorial_runs_and_nothing_else_changes(page):
+    text = page.read_text(encoding="utf-8")
+    blocks, claims = BLOCK.findall(text), re.findall(r"^<!-- (assert .*) -->$", text, re.MULTILINE)
+    made = EXECUTED["notebook"](text)
+    cells = CELL.findall(made)
+    assert len(cells) == len(blocks) + len(claims) == made.count("{code-cell}")
+    for _, code in cells:
+        compile(code, page.name, "exec")
+    run = [code.strip() for tags, code in cells if tags == ""]
+    assert run == [code.strip() for language, code in blocks if language == "python"]
+    hidden = [code.strip() for tags, code in cells if tags == "remove-cell"]
+    assert hidden == claims and (claims or "python" not in dict(blocks))
+    prose = CELL.sub("", made.removeprefix(EXECUTED["HEAD"]))
+    assert prose.split() == PARTS.sub("", text).split()
 
 
-def own_rule(names):
-    assert names["run"].metrics["test_error"] < 0.1  # chance is 90 %
+def test_commands_show_what_they_say(capsys):
+    EXECUTED["commands"]("neurosim list neurons\nneurosim cite adex\n")
+    said = capsys.readouterr().out
+    assert said.startswith("$ neurosim list neurons\nneurons")
+    assert "$ neurosim cite adex\nBrette, R." in said
 
 
-def current_clamp(names):
-    assert names["done"].cell["input_resistance"] == pytest.approx(100, rel=1e-3)
+def test_a_command_that_fails_ends_the_build(capsys):
+    with pytest.raises(RuntimeError, match=r"^neurosim cite adx: exit code 2$"):
+        EXECUTED["commands"]("neurosim cite adx\n")
+    assert "did you mean 'adex'" in capsys.readouterr().out
 
 
-def own_neuron(names):
-    assert names["tired"].cell["input_resistance"] == pytest.approx(100, rel=1e-2)
-    grown = [a for a in names["tired"].sweeps["adaptation"] if a is not None and not np.isnan(a)]
-    assert grown and min(grown) > 0.05  # intervals grow, which they do not without the current
-
-
-def sweep(names):
-    assert (names["found"]["test_error"] < 0.1).all()
-
-
-def rates_and_spikes(names):
-    assert {"quickstart-rate.h5", "quickstart-spiking.h5", "many.h5"} <= {
-        path.name for path in Path("outputs").iterdir()
-    }
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("page", PAGES)
-def test_tutorial(page, tmp_path, monkeypatch):
+def test_files_have_the_name_that_they_begin_with(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "outputs").mkdir()
-    names = {"__name__": "tutorial"}
-    for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
-        if language == "python":
-            exec(compile(text, page.name, "exec"), names)
-        elif language == "toml":
-            Path(text.splitlines()[0].removeprefix("# ")).write_text(text, encoding="utf-8")
-        else:
-            for line in text.splitlines():
-                done = CliRunner().invoke(app, shlex.split(line)[1:])
-                assert done.exit_code == 0, f"{line}\n{done.output}"
-    globals()[page.stem.replace("-", "_")](names)
+    EXECUTED["file"]("# mine.toml\nname = 'mine'\n")
+    assert (tmp_path / "mine.toml").read_text() == "# mine.toml\nname = 'mine'\n"

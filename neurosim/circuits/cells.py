@@ -29,6 +29,9 @@ RESET = re.compile(r"(?P<name>\w+)\s*(?P<how>[-+*/]?)=\s*(?P<right>[^=].*)")
 SPIKES = "spikes"
 """What a cell that spikes by itself sends: the train of its spikes, in Hz."""
 
+NOISE = "xi"
+"""White noise, of unit intensity."""
+
 STEP = "dt"
 """What a threshold and a reset may name beside the cell: the time step."""
 
@@ -122,6 +125,11 @@ class Cell:
         """All that its text names."""
         texts = [equation.right.names for equation in self.equations]
         return frozenset().union(*texts, self.firing.names if self.firing else ())
+
+    @property
+    def noisy(self) -> bool:
+        """Whether white noise enters it."""
+        return any(NOISE in equation.right.names for equation in self.equations)
 
     @property
     def silent(self) -> bool:

@@ -207,6 +207,9 @@ class _Known:
                 return alike([left, right])
             case ast.Compare(left=left, comparators=others):
                 alike([left, *others])
+            case ast.BoolOp(values=conditions):
+                for each in conditions:
+                    part(each)
             case ast.Call(func=ast.Name(id=name), args=arguments) if name in SAME:
                 return alike(list(arguments))
             case ast.Call(func=ast.Name(id="sqrt"), args=[argument]):

@@ -1,11 +1,12 @@
 """Expressions of model files: arithmetic on named quantities, in Python's and Brian2's notation.
 
 Nothing is evaluated before its syntax tree has passed a whitelist: numbers, names, arithmetic,
-comparisons, and calls of functions that a table names. Numbers are floats, so that no power of them
-takes long; text is short and shallow.
+comparisons, `and` and `or` between these, and calls of functions that a table names. Numbers are
+floats, so that no power of them takes long; text is short and shallow.
 """
 
 import ast
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,8 +28,13 @@ OPERATORS: dict[type[ast.AST], str] = {
     ast.LtE: "<=",
     ast.Gt: ">",
     ast.GtE: ">=",
+    ast.And: "and",
+    ast.Or: "or",
 }
 """What may stand between and before quantities."""
+
+CONDITIONS = ast.Compare, ast.BoolOp
+"""What is 1 or 0."""
 
 ELEMENTARY = dict.fromkeys(
     ("exp", "log", "log1p", "expm1", "exprel", "sqrt", "tanh", "sin", "cos", "abs", "int"), 1
@@ -92,24 +98,18 @@ class Expression:
     @property
     def compares(self) -> bool:
         """Whether it is a condition."""
-        return isinstance(self.tree.body, ast.Compare)
+        return isinstance(self.tree.body, CONDITIONS)
 
     @property
     def excess(self) -> "Expression":
         """Of a condition, how far it is fulfilled: greater than 0 where it is."""
-        match self.tree.body:
-            case ast.Compare(left=left, ops=[ast.Gt() | ast.GtE()], comparators=[right]):
-                difference = ast.BinOp(left, ast.Sub(), right)
-            case ast.Compare(left=left, comparators=[right]):
-                difference = ast.BinOp(right, ast.Sub(), left)
-            case _:
-                raise AssertionError(f"{self.text} is no condition")
-        tree = ast.fix_missing_locations(ast.Expression(difference))
+        tree = ast.fix_missing_locations(ast.Expression(_excess(self.tree.body)))
         return Expression(ast.unparse(tree), tree)
 
     @cached_property
     def _code(self) -> CodeType:
-        return compile(self.tree, "expression", "eval")
+        tree = ast.fix_missing_locations(_Elementwise().visit(copy.deepcopy(self.tree)))
+        return compile(tree, "expression", "eval")
 
     def __call__(self, values: Mapping[str, Any], functions: Mapping[str, Callable]) -> Any:
         """Its value, where names have these values and functions are these."""
@@ -182,11 +182,45 @@ def _written(
             return f"({part(node.left)} {OPERATORS[type(node.op)]} {part(node.right)})"
         case ast.Compare():
             return f"({part(node.left)} {OPERATORS[type(node.ops[0])]} {part(node.comparators[0])})"
+        case ast.BoolOp():
+            return f"({f' {OPERATORS[type(node.op)]} '.join(map(part, node.values))})"
         case ast.Call(func=ast.Name(id=name)) if name in functions:
             return f"({functions[name](*map(part, node.args))})"
         case ast.Call(func=ast.Name(id=name)):
             return f"{name}({', '.join(map(part, node.args))})"
     raise AssertionError(f"{ast.dump(node)} passed the whitelist")
+
+
+def _excess(node: ast.expr) -> ast.expr:
+    """How far a condition is fulfilled: of two the lesser, or of which one is enough the greater.
+
+    The lesser and the greater of a and b are (a + b ∓ |a − b|)/2.
+    """
+    match node:
+        case ast.Compare(left=left, ops=[ast.Gt() | ast.GtE()], comparators=[right]):
+            return ast.BinOp(left, ast.Sub(), right)
+        case ast.Compare(left=left, comparators=[right]):
+            return ast.BinOp(right, ast.Sub(), left)
+        case ast.BoolOp(op=op, values=[first, *others]):
+            found = _excess(first)
+            for other in map(_excess, others):
+                total, apart = (ast.BinOp(found, each, other) for each in (ast.Add(), ast.Sub()))
+                distance = ast.Call(ast.Name("abs", ast.Load()), [apart], [])
+                way = ast.Sub() if isinstance(op, ast.And) else ast.Add()
+                found = ast.BinOp(ast.BinOp(total, way, distance), ast.Div(), ast.Constant(2.0))
+            return found
+    raise AssertionError(f"{ast.unparse(node)} is no condition")
+
+
+class _Elementwise(ast.NodeTransformer):
+    """`and` and `or` of arrays."""
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.expr:
+        first, *others = map(self.visit, node.values)
+        for other in others:
+            each = ast.BitAnd() if isinstance(node.op, ast.And) else ast.BitOr()
+            first = ast.BinOp(first, each, other)
+        return first
 
 
 class _Checked(ast.NodeTransformer):
@@ -233,6 +267,15 @@ class _Checked(ast.NodeTransformer):
         self._operator(node, node.ops[0])
         left, right = self.visit(node.left), self.visit(node.comparators[0])
         return ast.copy_location(ast.Compare(left, node.ops, [right]), node)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> Any:
+        for value in node.values:
+            if not isinstance(value, CONDITIONS):
+                raise ExpressionError(
+                    f"{self._quoted(value)} is no condition; expected such as 'f > 0' on either "
+                    f"side of {OPERATORS[type(node.op)]!r}"
+                )
+        return ast.copy_location(ast.BoolOp(node.op, [*map(self.visit, node.values)]), node)
 
     def visit_Call(self, node: ast.Call) -> Any:
         if not isinstance(node.func, ast.Name) or node.keywords:

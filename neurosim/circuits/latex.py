@@ -20,6 +20,7 @@ RELATIONS: dict[type[ast.AST], str] = {
     ast.Gt: ">",
     ast.GtE: r"\geq",
 }
+JOINED: dict[type[ast.AST], str] = {ast.And: r" \wedge ", ast.Or: r" \vee "}
 SUM, PRODUCT, POWER, ATOM = range(4)
 """How strongly the parts of a formula hold together."""
 
@@ -172,7 +173,7 @@ class Writing:
                 return f"-{held(self.part(operand), PRODUCT)}", SUM
             case ast.UnaryOp(operand=operand):
                 return self.part(operand)
-            case ast.Compare():  # in Iverson's brackets: 1 or 0
+            case ast.Compare() | ast.BoolOp():  # in Iverson's brackets: 1 or 0
                 return bracketed(self.condition(node), "[]"), ATOM
             case ast.Call(func=ast.Name(id=name), args=arguments):
                 return self.functions[name](*map(self.part, arguments))
@@ -202,8 +203,16 @@ class Writing:
         return any(isinstance(n, ast.Name) and n.id in self.matrices for n in ast.walk(node))
 
     def condition(self, node: ast.expr) -> str:
-        """A comparison."""
+        """A comparison, or several."""
         match node:
+            case ast.BoolOp(op=op, values=values):
+                texts = (
+                    bracketed(self.condition(value))
+                    if isinstance(value, ast.BoolOp)
+                    else self.condition(value)
+                    for value in values
+                )
+                return JOINED[type(op)].join(texts)
             case ast.Compare(left=left, ops=[op], comparators=[right]):
                 return f"{self.part(left)[0]} {RELATIONS[type(op)]} {self.part(right)[0]}"
         raise AssertionError("a condition compares")

@@ -7,12 +7,10 @@ from typing import Any
 
 from neurosim.circuits import dimensions
 from neurosim.circuits.cell_tables import CellTables
-from neurosim.circuits.cells import SPIKES, STEP, Cell
+from neurosim.circuits.cells import NOISE, SPIKES, STEP, Cell
 from neurosim.circuits.expressions import FORBIDDEN, ExpressionError
 from neurosim.circuits.tables import NAME, Key
 from neurosim.errors import unknown
-
-NOISE = "xi"
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class LoneCell:
     @property
     def noisy(self) -> bool:
         """Whether white noise enters it."""
-        return any(NOISE in equation.right.names for equation in self.cell.equations)
+        return self.cell.noisy
 
     @property
     def jumps(self) -> bool:

@@ -161,6 +161,7 @@ def sweep(
     seeds: Annotated[
         str | None, typer.Option(metavar="A:B", help="Of every point, run as one: A to B-1.")
     ] = None,
+    start: Start = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="outputs/sweeps/PROTOCOL-LEVEL if not given."),
@@ -190,7 +191,7 @@ def sweep(
 
         ensemble, axes = _ensemble(seeds, None), sweeps.over_axes(over)
         overrides = dict(map(parse_assignment, changes or []))
-        made = plan(protocol, axes, ensemble, level, overrides)
+        made = plan(protocol, axes, ensemble, level, overrides, start)
         given: dict[str, Any] = {"out": out, "workers": workers, "cluster": cluster}
         sweeps.sweep(output, made, given | {"device": device, "force": force}, dry_run)
 

@@ -30,7 +30,7 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist
 Device = Annotated[str | None, typer.Option(metavar="cpu|gpu", help="Where to compute.")]
 Devices = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="How many of them share the seeds of an ensemble."),
+    typer.Option(metavar="N", min=1, help="How many share the seeds, or the samples of batches."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]

@@ -22,6 +22,7 @@ from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.online import Plastic, read_batch
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Report, Span, where
+from neurosim.levels.shares import settled
 from neurosim.levels.shortening import shortened
 from neurosim.levels.simulator import Batch, Phase
 from neurosim.networks.circuit import CircuitDynamics
@@ -233,7 +234,7 @@ class Course(eqx.Module):
         noise_keys = self._each(Course._noise_keys, keys, batch.ids)
         watch = (times, self.observe) if times else None
         span = Span(phase.duration, phase.stop, noise_keys, watch, longer)
-        state, report, watched = self.level.settle(problem, state, span)
+        state, report, watched = settled(self.level, problem, state, span)
         readout = problem.each(lambda one, v: one.dynamics.read(*one[1:4], v), state)
         return state, Passed(readout, report, watched)
 

@@ -23,7 +23,7 @@ from neurosim.units import shown_in
 RTOL = 1e-8
 """Relative to a state, or to the unit that its dimension is shown in: 1e-8 mV, or 1e-8."""
 
-PART = 2000
+PART = 500
 """Moments after which a state can be kept."""
 
 MAX_STEPS, MAX_STEPS_A_MOMENT = 2**20, 64
@@ -80,7 +80,7 @@ def record(
         if not np.isfinite(states).all():
             break
         wants = k + 1 < count and keep.due()
-        if wants and not keep.save({"states": states, "found": found}):
+        if wants and not keep.save({"states": states, "found": found}, moments[-1]):
             break
     shown, excess, slope = (
         _joined([seen[number] for seen in found], len(times)) for number in range(3)

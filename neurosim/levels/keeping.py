@@ -17,8 +17,8 @@ class Keep(ABC):
         """Whether a state is wanted now."""
 
     @abstractmethod
-    def save(self, state: Any) -> bool:
-        """Keep a state; whether to go on."""
+    def save(self, state: Any, at: float) -> bool:
+        """Keep a state, which is that at a time (s); whether to go on."""
 
 
 @final
@@ -29,6 +29,6 @@ class Forgetful(Keep):
         """Never."""
         return False
 
-    def save(self, state: Any) -> bool:
+    def save(self, state: Any, at: float) -> bool:
         """Goes on."""
         return True

@@ -42,6 +42,7 @@ def compiled_by_seed(
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """The same of a function of many seeds, which are dealt out where devices share them.
 
+    Where they share samples instead, all have all seeds, and the program says itself what is dealt.
     whole: of the arguments, by their names, those that every device needs whole. Seeds are the
     first axis of all arrays in the others, and of all that is returned.
     """
@@ -58,11 +59,12 @@ def _as_programs(
         shapes = tuple((a.shape, str(a.dtype)) for a in jax.tree.leaves(arrays))
         inside = any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(arrays))
         setting = jax.config.read("jax_enable_x64"), inside
-        sharing, by_seed = (), None
-        if whole is not None and not inside and (sharing := devices.sharing()):
+        sharing, by_seed = devices.Sharing(), None
+        if whole is not None and not inside and (sharing := devices.sharing()).devices:
             given = signature(function).bind(*args, **more).arguments
-            by_seed = _by_seed(args, more, given, whole(given))
-            arrays = placed(arrays, by_seed, sharing)
+            none = set(given) if sharing.what == "samples" else whole(given)
+            by_seed = _by_seed(args, more, given, none)
+            arrays = placed(arrays, by_seed, sharing.devices)
         key = function, tuple(leaves), structure, shapes, setting, sharing
         if key not in _programs:
 
@@ -70,7 +72,8 @@ def _as_programs(
                 args, more = eqx.combine(arrays, others)
                 return function(*args, **more)
 
-            program = shared_out(alone, by_seed, sharing) if sharing else alone
+            several = sharing.of("seeds")
+            program = shared_out(alone, by_seed, several) if several else alone
             program.__name__ = program.__qualname__ = getattr(function, "__name__", "program")
             if len(_programs) >= KEPT:
                 forget()

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jax
 from threadpoolctl import threadpool_limits
@@ -19,14 +19,30 @@ _process: int | None = None
 SPLIT = "--xla_force_host_platform_device_count"
 """By which XLA takes a processor for several devices."""
 
-_SHARING: ContextVar[tuple[jax.Device, ...]] = ContextVar("devices that share seeds", default=())
+
+Shared = Literal["seeds", "samples"]
+
+
+class Sharing(NamedTuple):
+    """What each of several devices has a part of."""
+
+    devices: tuple[jax.Device, ...] = ()
+    what: Shared = "seeds"
+
+    def of(self, what: str) -> tuple[jax.Device, ...]:
+        """The devices that share such; empty where one has them all."""
+        return self.devices if self.what == what else ()
+
+
+_SHARING: ContextVar[Sharing] = ContextVar("what devices share", default=Sharing())  # noqa: B039
 
 
 @contextmanager
-def on(device: str | None, count: int = 1) -> Iterator[None]:
+def on(device: str | None, count: int = 1, what: Shared = "seeds") -> Iterator[None]:
     """In which JAX computes on a device (`cpu`, `gpu`, or its choice), or so many of that kind.
 
-    Of several each has a part of the seeds, wherever `compiled_by_seed` programs run.
+    Of several each has a part of the seeds, wherever `compiled_by_seed` programs run, or of the
+    samples of a batch, wherever they settle.
 
     Raises:
         InputError: there is none of that kind, or not so many, or nothing that JAX was told to use;
@@ -44,7 +60,7 @@ def on(device: str | None, count: int = 1) -> Iterator[None]:
             else "give as many as there are, or fewer"
         )
         raise InputError(f"{caller.option('devices', count)}: JAX has {there} here; {advice}")
-    before = _SHARING.set(tuple(found[:count]) if count > 1 else ())
+    before = _SHARING.set(Sharing(tuple(found[:count]), what) if count > 1 else Sharing())
     try:
         with nullcontext() if device is None else jax.default_device(found[0]):
             yield
@@ -52,8 +68,8 @@ def on(device: str | None, count: int = 1) -> Iterator[None]:
         _SHARING.reset(before)
 
 
-def sharing() -> tuple[jax.Device, ...]:
-    """The devices that share the seeds of a run; empty where one has them all."""
+def sharing() -> Sharing:
+    """What the devices of a run share."""
     return _SHARING.get()
 
 

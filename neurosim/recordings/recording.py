@@ -1,7 +1,7 @@
 """Recording a cell: its sweeps integrated, measured, and written to a trace."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from neurosim.stimuli import Stimulus
 from neurosim.traces.checkpoint import Checkpoint
 from neurosim.traces.layout import Axis, Variable
 from neurosim.traces.naming import placed
-from neurosim.traces.writer import Status, TraceWriter
+from neurosim.traces.writer import TraceWriter
 from neurosim.units import format_time, shown_in, size_of, steps
 
 FEW = 6
@@ -129,14 +129,17 @@ def taken(
     protocol: CellProtocol | SynapticProtocol,
     path: Path,
     saved: Checkpoint | None = None,
+    differing: Sequence[str] = (),
     overwrite: bool = True,
 ) -> Recording | synapses.SynapticRecording:
     """A recording from its beginning, or from where it was left.
 
+    differing: what is no longer what it was then, in words.
+
     Raises:
         DivergedError, StoppedError: as `record` does.
     """
-    with keeping(protocol, level_of(protocol), path, saved) as keep:
+    with keeping(protocol, level_of(protocol), path, saved, differing) as keep:
         if isinstance(protocol, SynapticProtocol):
             return synapses.record(protocol, keep, overwrite)
         return _of_cell(protocol, keep, overwrite)
@@ -166,10 +169,9 @@ def _of_cell(protocol: CellProtocol, keep: Keeping, overwrite: bool) -> Recordin
     contents = _Contents(protocol, stimuli, times, wanted, found)
     omitted = found.omitted if found else {}
     done = Recording(path, spec, *contents.summary, contents.units, omitted, keep.wall_s)
-    status: Status = "interrupted" if keep.stopped else "complete"
-    _write(done, protocol, contents, values, amounts, spikes, overwrite, status)
+    _write(done, protocol, contents, values, amounts, spikes, keep, overwrite)
     if keep.stopped:
-        raise keep.stop(times, values[cell.readout])
+        raise keep.stop(spec.duration)
     return done
 
 
@@ -376,12 +378,12 @@ def _write(
     values: Mapping[str, np.ndarray],
     amounts: list[np.ndarray],
     spikes: Spikes,
+    keep: Keeping,
     overwrite: bool,
-    status: Status,
 ) -> None:
     spec, cell = protocol.spec, protocol.cell
     attributes, texts = provenance(protocol, level_of(protocol), f"{spec.name}, {spec.model.name}")
-    attributes |= {"model": spec.model.name, "readout": cell.readout}
+    attributes |= {"model": spec.model.name, "readout": cell.readout} | keep.attributes
     copies: dict[str, str | int] = {"copies": spec.copies, "layout": "node = sweep * copies + copy"}
     populations = {spec.model.name: copies} if cell.cell.firing is not None else {}
     shape = (protocol.sweeps, spec.record.copies, -1)
@@ -402,7 +404,7 @@ def _write(
             writer.write(f"parameters/{name}", slice(0, spec.copies), drawn)
         if populations:
             writer.append_spikes(spec.model.name, spikes[0] * 1e3, spikes[1])
-        writer.close(status, {"summary": json.dumps(done.summary)})
+        writer.close(keep.status, {"summary": json.dumps(done.summary)})
 
 
 def in_words(done: Recording, figures: list[str], width: int) -> str:

@@ -21,7 +21,7 @@ from neurosim.specs import CellProtocolSpec, SynapticProtocolSpec
 from neurosim.specs.toml import Sources
 from neurosim.specs.validation import validate
 from neurosim.traces.checkpoint import Checkpoint
-from neurosim.traces.liveness import alive
+from neurosim.traces.liveness import alive, doubts
 from neurosim.traces.naming import located
 from neurosim.traces.reader import records_cell
 
@@ -39,10 +39,10 @@ def resume(
     break.
 
     protocol: what a run runs, where its file is not enough because a script gave it objects. force:
-    go on although the protocol, its model or data, a version or the machine is another, of which
-    the trace of a run takes note; and though another host wrote it, which only you know does so no
-    more. device, progress: of a run, as in `run`. devices: so too, but as many as it began with if
-    not given.
+    go on although the protocol, its model or data, a version or the machine is another; and though
+    another host wrote it, which only you know does so no more. The trace takes note of both.
+    device, progress: of a run, as in `run`. devices: so too, but as many as it began with if not
+    given.
 
     Raises:
         InputError: it is complete, still running, damaged or has no checkpoint; or something is no
@@ -62,6 +62,8 @@ def resume(
 def _recorded(path: Path, saved: Checkpoint, force: bool) -> Recording | SynapticRecording:
     writer: dict[str, Any] = saved.about["recording"]
     lives = alive(writer)
+    if writer.get("ended") and not lives:
+        lives = False  # wherever that was
     if lives or (lives is None and not force):
         who = f"process {writer['pid']} of {writer['host']}"
         raise InputError(
@@ -78,7 +80,9 @@ def _recorded(path: Path, saved: Checkpoint, force: bool) -> Recording | Synapti
         *resumption.altered(origin["environment"], environment(level_of(protocol))),
     ]
     resumption.accept(path, differing, force)
-    return taken(protocol, path, saved)
+    if lives is None:
+        differing += doubts(writer)
+    return taken(protocol, path, saved, differing)
 
 
 def _protocol(path: Path, origin: dict[str, Any]) -> CellProtocol | SynapticProtocol:

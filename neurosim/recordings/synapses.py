@@ -19,7 +19,7 @@ from neurosim.recordings.provenance import provenance
 from neurosim.specs import SynapticProtocolSpec
 from neurosim.traces.layout import Axis, Variable
 from neurosim.traces.naming import placed
-from neurosim.traces.writer import Status, TraceWriter
+from neurosim.traces.writer import TraceWriter
 from neurosim.units import format_time, shown_in, size_of, steps
 
 if TYPE_CHECKING:
@@ -127,9 +127,9 @@ def record(protocol: SynapticProtocol, keep: Keeping, overwrite: bool) -> Synapt
         contents.measure(found)
     contents.lay_out(times)
     done = SynapticRecording(keep.path, spec, *contents.summary, contents.units, keep.wall_s)
-    contents.write(done, found, overwrite, "interrupted" if keep.stopped else "complete")
+    contents.write(done, found, keep, overwrite)
     if keep.stopped:
-        raise keep.stop(times, np.concatenate([*found.recorded.values(), 0 * times[None]]))
+        raise keep.stop(spec.duration)
     return done
 
 
@@ -342,12 +342,13 @@ class _Contents:
         return f"{left} = {cell.cell.right(name).text}"
 
     def write(
-        self, done: SynapticRecording, found: "Found", overwrite: bool, status: Status
+        self, done: SynapticRecording, found: "Found", keep: Keeping, overwrite: bool
     ) -> None:
         """Write all of it to a trace."""
         protocol, spec = self._protocol, self._protocol.spec
         sweeps = protocol.sweeps
         attributes, texts = provenance(protocol, LEVEL, spec.name)
+        attributes |= keep.attributes
         every = slice(0, sweeps)
         with TraceWriter(
             done.path, self._axes, self._variables, attributes, texts, overwrite, self._populations
@@ -374,7 +375,7 @@ class _Contents:
             for name in self._populations:
                 at, who = found.spikes[name]
                 writer.append_spikes(name, at * 1e3, who)
-            writer.close(status, {"summary": json.dumps(done.summary)})
+            writer.close(keep.status, {"summary": json.dumps(done.summary)})
 
 
 def in_words(done: SynapticRecording, figures: list[str], width: int) -> str:

@@ -54,7 +54,7 @@ def environment(level: str) -> dict[str, str]:
     Settings of JAX are not among it: `devices.numbers` fixes those that decide numbers.
     """
     (device,) = jax.numpy.zeros(()).devices()
-    shared = devices.sharing()
+    shared = devices.sharing().devices
     return {
         "neurosim": version("neurosim"),
         "commit": commit(),

@@ -15,6 +15,7 @@ from neurosim.building.loading import Protocol, resolve
 from neurosim.errors import InputError
 from neurosim.plain import plain
 from neurosim.process import caller, devices
+from neurosim.process.devices import Shared
 from neurosim.process.progression import Progress, shown
 from neurosim.process.sharing import placed
 from neurosim.process.stopping import delivering
@@ -51,7 +52,8 @@ def run(
     whose weights the run starts, `run.h5`, or `run.h5@12` for those of a recorded presentation, or
     another file of weights; all else is the protocol's. out: the trace file,
     `outputs/<protocol>-<level>.h5` if not given. force: overwrite. device: `cpu` or `gpu`.
-    devices: how many of them share the seeds of an ensemble; a processor can pass for several.
+    devices: how many of them share the seeds of an ensemble, or, where these are fewer, the samples
+    of a batch; a processor can pass for several.
     progress: whether to show how far it is on standard error, in a notebook in its cell; by default
     on a terminal and in a notebook only. Or what is told after every chunk instead.
 
@@ -68,7 +70,7 @@ def run(
     with (
         delivering() as request,
         shown(progress, protocol.spec.name) as display,
-        computing(protocol.spec, device, sharing(protocol.spec, chosen, devices)),
+        computing(protocol.spec, device, *sharing(protocol.spec, chosen, devices)),
     ):
         samples, drawn = prepare(protocol, chosen)
         draws.warn_of(protocol, drawn[0])
@@ -87,8 +89,8 @@ def run(
         return loop.run(loop.start(), begin, request)
 
 
-def sharing(spec: ProtocolSpec, seeds: list[int], count: int) -> int:
-    """How many devices share the seeds of a run.
+def sharing(spec: ProtocolSpec, seeds: list[int], count: int) -> tuple[int, Shared]:
+    """How many devices share a run, and what of it.
 
     Raises:
         InputError: so many cannot.
@@ -101,12 +103,20 @@ def sharing(spec: ProtocolSpec, seeds: list[int], count: int) -> int:
         raise InputError(
             f"{given}: spiking networks run in Brian2, on one processor; expected 1 at this level"
         )
-    if count > len(seeds):
+    if count <= len(seeds):
+        return count, "seeds"
+    have = f"the seeds of a run, which has {plural(len(seeds), 'seed')}"
+    if spec.plasticity == "online":
         raise InputError(
-            f"{given}: devices share the seeds of a run, which has {plural(len(seeds), 'seed')}; "
-            "expected at most as many, or more seeds"
+            f"{given}: devices share {have}; expected at most as many, or more seeds, as the "
+            "samples of a batch move the same weights here"
         )
-    return count
+    if count > spec.batch:
+        raise InputError(
+            f"{given}: devices share {have}, or the samples of a batch, which has {spec.batch}; "
+            "expected at most as many"
+        )
+    return count, "samples"
 
 
 def initial_weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> Any:
@@ -115,17 +125,19 @@ def initial_weights(protocol: Protocol, seeds: list[int], drawn: list[Data]) -> 
 
 
 @contextmanager
-def computing(spec: ProtocolSpec, device: str | None, count: int = 1) -> Iterator[None]:
+def computing(
+    spec: ProtocolSpec, device: str | None, count: int = 1, what: Shared = "seeds"
+) -> Iterator[None]:
     """In which JAX computes in the protocol's precision, on a device (`cpu`, `gpu` or its choice).
 
-    count: of devices that share the seeds.
+    count: of devices that share the seeds, or what else.
     What it compiles is kept for the next process.
 
     Raises:
         InputError: JAX cannot compute there (see `devices.on`), or its memory is too small.
     """
     precision = devices.numbers(spec.precision == "float64")
-    with programs.kept(), precision, devices.on(device, count):
+    with programs.kept(), precision, devices.on(device, count, what):
         try:
             with draws.fitting(spec):
                 yield
@@ -144,8 +156,8 @@ def prepare(protocol: Protocol, seeds: list[int]) -> tuple[Samples, list[Data]]:
         arrays = [getattr(d, name) for d in drawn]
         stacked = arrays[0] if shared else np.stack(arrays)
         array = jnp.asarray(stacked, jnp.result_type(float))
-        several = devices.sharing()
-        return placed(array, not shared, several) if several else array
+        several, what = devices.sharing()
+        return placed(array, what == "seeds" and not shared, several) if several else array
 
     samples = Samples(
         (place("x_train"), place("y_train")),

@@ -25,6 +25,7 @@ from neurosim.specs.toml import Sources
 from neurosim.specs.validation import validate
 from neurosim.traces.checkpoint import Checkpoint
 from neurosim.traces.ledger import Ledger
+from neurosim.traces.liveness import doubts
 from neurosim.traces.naming import located
 from neurosim.traces.reader import describe
 from neurosim.traces.repairing import lengthen, refuse_written
@@ -42,8 +43,8 @@ def resume(
     """Go on with the run whose trace is `path`; the result is that of a run without a break.
 
     protocol: what it runs, where its file is not enough because a script gave it objects. force: go
-    on although the protocol, its model or data, a version or the machine is another, of which the
-    trace takes note; and though another host wrote it, which only you know does so no more.
+    on although the protocol, its model or data, a version or the machine is another; and though
+    another host wrote it, which only you know does so no more. The trace takes note of both.
     device, progress: as in `run`. devices: so too, but as many as it began with if not given.
 
     Raises:
@@ -62,7 +63,7 @@ def resume(
     with (
         delivering() as request,
         shown(progress, current.spec.name) as display,
-        computing(current.spec, device, sharing(current.spec, origin["seeds"], count)),
+        computing(current.spec, device, *sharing(current.spec, origin["seeds"], count)),
     ):
         differing = [
             *altered(origin["protocol"], current.spec.model_dump(mode="json", exclude_none=True)),
@@ -80,6 +81,8 @@ def resume(
                 f"{path}: cannot go on: its checkpoint holds a state of another network or run; "
                 f"run it from the start, with {caller.option('force')}"
             )
+        if found["status"] == "running":
+            differing += doubts(found["attributes"])
         note = _note(found["attributes"], position, differing)
         ledger = Ledger.from_plain(saved.about["ledger"])
 

@@ -37,6 +37,7 @@ def sweep(
     seeds: Iterable[int] | None = None,
     level: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    start: str | Path | None = None,
     out: str | Path | None = None,
     workers: int | None = None,
     cluster: Any = None,
@@ -53,7 +54,8 @@ def sweep(
     protocol: as `run` takes it. over: lists of values by dotted key, such as
     {"model.parameters.mu": [0.05, 0.1]}; by default those of the protocol's table `sweep`. seeds:
     of every point, run as one array axis; by default of the table, else the protocol's own. level,
-    overrides: for all points. out: a folder, `outputs/sweeps/<protocol>-<level>` if not given.
+    overrides: for all points. start: a trace from whose weights every point starts, as `run` takes
+    it. out: a folder, `outputs/sweeps/<protocol>-<level>` if not given.
     workers: processes of this machine, each with its share of the cores; by default one a core.
     cluster: in place of them the address of a Dask scheduler, its file, or what a launcher of Dask
     returns. device: as in `run`. force: run all points again. progress: as in `run`.
@@ -68,7 +70,7 @@ def sweep(
         IncompleteError: points came to no end; it has the dataset of the others as `results`.
         StoppedError: as `run` does; the same call goes on.
     """
-    made = plan(protocol, over, seeds, level, overrides)
+    made = plan(protocol, over, seeds, level, overrides, start)
     given = {"workers": workers, "cluster": cluster, "device": device, "force": force}
     return carry_out(made, out=out, progress=progress, **given)
 

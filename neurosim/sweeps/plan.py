@@ -12,7 +12,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from neurosim.building import facts, ingredients
+from neurosim.building import facts
+from neurosim.building.continuing import started
 from neurosim.building.loading import Protocol, ensemble, load_protocol, overriding
 from neurosim.building.samples import draw, refuse
 from neurosim.errors import InputError, NeurosimWarning
@@ -22,6 +23,7 @@ from neurosim.runs.contents import Contents
 from neurosim.runs.contents import Plan as Course
 from neurosim.sweeps.axes import Axis, axes, given_by, label
 from neurosim.tasks.data import Data
+from neurosim.traces.weight_files import located
 
 MOST = 100_000
 """Points of a sweep; each is a file."""
@@ -76,6 +78,7 @@ def plan(
     seeds: Iterable[int] | None = None,
     level: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    start: str | Path | None = None,
 ) -> Plan:
     """Every point of a sweep, loaded and checked; see `sweep`.
 
@@ -114,7 +117,7 @@ def plan(
     count = prod(len(axis.values) for axis in found)
     if count > MOST:
         raise InputError(f"{count} points; expected at most {MOST}, each is a trace")
-    return Plan(base, found, chosen, _points(file, given, found, chosen))
+    return Plan(base, found, chosen, _points(file, given, found, chosen, start))
 
 
 def _plain(value: Any) -> bool:
@@ -132,7 +135,11 @@ def _words(axes: Sequence[Axis], place: tuple[int, ...]) -> str:
 
 
 def _points(
-    file: str | Path, given: Mapping[str, Any], axes: list[Axis], seeds: list[int]
+    file: str | Path,
+    given: Mapping[str, Any],
+    axes: list[Axis],
+    seeds: list[int],
+    start: str | Path | None,
 ) -> list[Point]:
     """Loaded, with all that is wrong with any of them at once."""
     made: list[Point] = []
@@ -147,6 +154,8 @@ def _points(
             with warnings.catch_warnings(record=True) as heard:
                 warnings.simplefilter("always", NeurosimWarning)
                 protocol = _alone(load_protocol(file, {**given, **values}))
+                if start is not None:
+                    protocol = started(protocol, start, seeds[0])
                 made.append(_point(place, protocol, seeds, known, programs))
         except InputError as error:
             for message in error.messages:
@@ -231,7 +240,7 @@ def _files(protocol: Protocol) -> list[str]:
     model = protocol.spec.model
     named = [*model.projections.values(), *model.parameters.values(), model.credit]
     names = {file for table in named if (file := getattr(table, "file", None)) is not None}
-    files = [ingredients.located(protocol.folder, name) for name in sorted(names)]
+    files = [located(name, protocol.folder)[0] for name in sorted(names)]
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 

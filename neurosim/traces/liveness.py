@@ -37,6 +37,14 @@ def alive(writer: Mapping[str, Any]) -> bool | None:
     return not (then and now and then != now)
 
 
+def doubts(writer: Mapping[str, Any]) -> list[str]:
+    """That who goes on with what a process wrote does not know whether that ended; none where this
+    machine does."""
+    if alive(writer) is not None:
+        return []
+    return [f"process {writer.get('pid')} of host {writer.get('host')} was taken to have ended"]
+
+
 def began(pid: int) -> str:
     """When a process began, in words that differ after its number was given again; "" if unknown.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +18,7 @@ from neurosim.process import caller
 from neurosim.traces import intent, superblock
 from neurosim.traces.amending import amend
 from neurosim.traces.checkpoint import Checkpoint
+from neurosim.traces.liveness import doubts
 from neurosim.traces.naming import located
 from neurosim.traces.reader import reading, reason, writer_alive
 
@@ -37,7 +40,8 @@ def repair(
     Args:
         path: a trace.
         attributes: to set in it; if none, its status becomes "interrupted" where it is "running".
-        force: also where this machine cannot know whether the writer lives.
+        force: also where this machine cannot know whether the writer lives, of which the file takes
+            note.
 
     Raises:
         InputError: there is no such file, it is damaged or cannot be written, or its writer lives.
@@ -45,7 +49,7 @@ def repair(
     path = located(path)
     unfinished = refuse_written(path, force)
     if attributes is None:
-        attributes = {"status": "interrupted"} if unfinished else {}
+        attributes = _interrupted(path) if unfinished else {}
     try:
         with open(path, "r+b", buffering=0) as raw, _alone(path, raw):
             refuse_written(path, force)
@@ -60,6 +64,14 @@ def repair(
             return marked or unfinished_change
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def _interrupted(path: Path) -> dict[str, str]:
+    """What a file says whose writer is dead, or was said to be."""
+    with reading(path) as file:
+        doubt = doubts(file.attrs)
+    note = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "differing": doubt}
+    return {"status": "interrupted"} | ({"repaired": json.dumps(note)} if doubt else {})
 
 
 def lengthen(path: Path) -> None:

@@ -30,18 +30,23 @@ def weights_of(
     Raises:
         InputError: there is no such file, moment or seed, or it is damaged, or lacks a name.
     """
-    path = folder / os.path.expanduser(os.fspath(name))
-    head, at, moment = str(path).rpartition("@")
-    if at and not os.path.exists(path):
-        path = Path(head)
+    path, moment = located(name, folder)
     ending = path.suffix.lower()
     if is_hdf5(path) or ending in ENDINGS:
         only = len(seeds_of(path)) == 1
-        moment = moment if str(path) == head else "final"
         found = of_moment(path, moment, None if only else seed)
     else:
         found = (read_state_dict if ending in state_dicts.ENDINGS else read_arrays)(path)
     return _renamed(found, names or {}, path)
+
+
+def located(name: str | os.PathLike[str], folder: Path) -> tuple[Path, str]:
+    """The file of such a name, and the moment that it says or means."""
+    path = folder / os.path.expanduser(os.fspath(name))
+    head, at, moment = str(path).rpartition("@")
+    if at and not os.path.exists(path):
+        return Path(head), moment
+    return path, "final"
 
 
 def _renamed(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from neurosim.circuits.cells import SPIKES, STEP
-from neurosim.circuits.lone_cells import NOISE, LoneCell
+from neurosim.circuits.cells import NOISE, SPIKES, STEP
+from neurosim.circuits.lone_cells import LoneCell
 from neurosim.levels.cells import Recorded, Spikes
 from neurosim.levels.keeping import Keep
 from neurosim.levels.spiking import pauses

@@ -128,17 +128,7 @@ class Groups:
         if neurons.cell is not None:
             cells = pyramids(neurons.cell, count, neurons.limit_steps, self.clock, name)
         else:
-            cells = b2.NeuronGroup(
-                count,
-                neurons.equations,
-                threshold=neurons.threshold,
-                reset=neurons.reset,
-                refractory=neurons.refractory * b2.second if neurons.kind == "lif" else False,
-                method="euler",
-                clock=self.clock,
-                namespace=neurons.namespace(b2),
-                name=name,
-            )
+            cells = neurons.group(count, self.clock, name, b2)
         cells.state_updater.order = LAST
         unit = np.arange(len(cells)) // neurons.count
         for name in neurons.told:

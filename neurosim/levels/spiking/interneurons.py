@@ -63,17 +63,7 @@ class Dividing:
     def group(self, units: Any, clock: Any, name: str, b2: Any) -> Any:
         """The interneurons of a group of units."""
         neurons = self.neurons
-        made = b2.NeuronGroup(
-            len(units) * neurons.count,
-            neurons.equations,
-            threshold=neurons.threshold,
-            reset=neurons.reset,
-            refractory=neurons.refractory * b2.second,
-            method="euler",
-            clock=clock,
-            namespace=neurons.namespace(b2),
-            name=name,
-        )
+        made = neurons.group(len(units) * neurons.count, clock, name, b2)
         unit = np.arange(len(made)) // neurons.count
         made.drive = b2.linked_var(units, "inhibitory_drive", index=unit)
         return made

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from neurosim.circuits.lone_cells import LoneCell
+from neurosim.levels.spiking.cycles import CYCLES, PROBABILITY, RATE, Cycle
 from neurosim.levels.spiking.interneurons import RATIO, Dividing
 from neurosim.levels.spiking.pyramids import COLUMNS, INPUTS, Line, Working, on_spike
 
@@ -35,6 +36,13 @@ COUNTED = {
     PYRAMIDAL: ("burst_limit",),
 }
 """Kind → its times that are whole steps."""
+
+NUMBERS = (
+    *("dt", "base_rate", "gain", "max_rate", "base_probability", "probability_gain"),
+    *("dead_time", "tau_membrane", "membrane_noise"),
+)
+STEPS = "dead_steps", "interval_steps", "limit_steps"
+"""What cycles are told as numbers, and as numbers of steps."""
 
 
 @dataclass(frozen=True)
@@ -145,24 +153,16 @@ class Neurons:
 
     def drive(self, h: str) -> str:
         """What the unit tells its neurons: their rate, as a probability a step, or the current."""
-        rate = f"clip({self.base_rate!r} + {self.gain!r} * {h}, 0, {self.max_rate!r})"
-        match self.kind:
-            case "lif":
-                return f"drive = fi_current({rate} * second) : 1 (constant over dt)"
-            case "bursting-pyramidal":  # the current also depends on the burst probability
-                return f"event_rate_asked = {rate} : 1"
-            case "bursting":  # events wait for the dead time, then come with this hazard
-                return (
-                    f"event_rate = {rate} : 1\n"
-                    f"drive = event_rate * {self.dt!r}"
-                    f" / (1 - event_rate * {self.dead_time - self.dt!r}) : 1 (constant over dt)"
-                )
-            case _:
-                return f"drive = {rate} * {self.dt!r} : 1 (constant over dt)"
+        rate = RATE.written(self._numbers | {"h": h}, {})
+        if self.kind == PYRAMIDAL:  # the current also depends on the burst probability
+            return f"event_rate_asked = {rate} : 1"
+        called = {"fi_current": lambda rate: f"fi_current({rate} * second)"}
+        drive = self.cycle.drive.written(self._numbers | {"rate": rate}, called)
+        return f"drive = {drive} : 1 (constant over dt)"
 
     def burst_drive(self, h: str) -> str:
         """The burst probability of the unit, or the current that makes it."""
-        p = f"clip({self.base_probability!r} + {self.probability_gain!r} * {h}, 0, 1)"
+        p = PROBABILITY.written(self._numbers | {"h": h}, {})
         if self.kind != PYRAMIDAL:
             return f"burst_probability = {p} : 1 (constant over dt)"
         last = COLUMNS - 1
@@ -177,55 +177,54 @@ class Neurons:
         )
 
     @property
+    def cycle(self) -> Cycle:
+        """What they do in a step; two-compartment cells have a text of their own."""
+        return CYCLES[self.kind]
+
+    @property
+    def _numbers(self) -> dict[str, str]:
+        """What stands in Brian2 for the names of a cycle."""
+        own = {name: repr(getattr(self, name)) for name in NUMBERS}
+        steps = {name: repr(getattr(self, name)) for name in STEPS}
+        return own | steps | {"now": "t_in_timesteps"}
+
+    @property
     def equations(self) -> str:
         """Of one neuron, with what it is told by its unit as linked variables."""
-        match self.kind:
-            case "lif":
-                return (
-                    "dv/dt = (drive - v)/tau_membrane"
-                    " + membrane_noise * sqrt(2/tau_membrane) * xi : 1 (unless refractory)\n"
-                    "drive : 1 (linked)"
-                )
-            case "bursting":
-                return (
-                    "drive : 1 (linked)\nburst_probability : 1 (linked)\n"
-                    "pending : integer\nburst_at : integer\nfree_at : integer\n"
-                    "last_spike : integer\nin_burst : integer"
-                )
-            case _:
-                return "drive : 1 (linked)"
+        held = " (unless refractory)"
+        moving = (
+            f"d{e.name}/dt = {e.right.text} : 1{held if e.held else ''}"
+            for e in self.cycle.cell.equations
+        )
+        told = (f"{name} : 1 (linked)" for name in self.told)
+        return "\n".join([*moving, *told, *(f"{name} : integer" for name in self.cycle.kept)])
 
     @property
     def threshold(self) -> str:
         """When it spikes."""
-        match self.kind:
-            case "lif":
-                return "v > 1"
-            case "bursting":
-                return (
-                    "(pending == 1 and t_in_timesteps >= burst_at) or "
-                    "(pending == 0 and t_in_timesteps >= free_at and rand() < drive)"
-                )
-            case _:
-                return "rand() < drive"
+        return self.cycle.firing.threshold.written(self._numbers, {})
 
     @property
     def reset(self) -> str | None:
         """What a spike does to the neuron."""
-        match self.kind:
-            case "lif":
-                return "v = 0"
-            case "bursting":
-                isi, dead = self.interval_steps, round(self.dead_time / self.dt)
-                return (
-                    f"in_burst = int(t_in_timesteps - last_spike < {self.limit_steps})\n"
-                    f"free_at = free_at * pending + (t_in_timesteps + {dead}) * (1 - pending)\n"
-                    "pending = (1 - pending) * int(rand() < burst_probability)\n"
-                    f"burst_at = t_in_timesteps + {isi}\n"
-                    "last_spike = t_in_timesteps"
-                )
-            case _:
-                return None
+        reset = self.cycle.firing.reset
+        lines = (f"{name} = {right.written(self._numbers, {})}" for name, right in reset)
+        return "\n".join(lines) or None
+
+    def group(self, count: int, clock: Any, name: str, b2: Any) -> Any:
+        """So many of them in Brian2, which have yet to be linked with what they are told."""
+        waits = self.cycle.firing.refractory is not None
+        return b2.NeuronGroup(
+            count,
+            self.equations,
+            threshold=self.threshold,
+            reset=self.reset,
+            refractory=self.refractory * b2.second if waits else False,
+            method="euler",
+            clock=clock,
+            namespace=self.namespace(b2),
+            name=name,
+        )
 
     @property
     def table_step(self) -> float:
@@ -277,12 +276,16 @@ class Neurons:
                 return {
                     "free_at": step + np.where(waiting, rng.random(size) * dead, 0).astype(int),
                     "pending": np.zeros(size, int),
-                    "burst_at": np.zeros(size, int),
                     "in_burst": np.zeros(size, int),
                     "last_spike": np.full(size, LONG_AGO),
                 }
             case _:
                 return {}
+
+    @property
+    def dead_steps(self) -> int:
+        """`dead_time` in steps."""
+        return round(self.dead_time / self.dt)
 
     @property
     def interval_steps(self) -> int:
@@ -296,14 +299,17 @@ class Neurons:
 
     @property
     def on_spike(self) -> str:
-        """What a spike tells the unit. Bursts are detected from inter-spike intervals alone."""
+        """What a spike tells the unit."""
         if self.kind == PYRAMIDAL:
             return on_spike(self.limit_steps, self.dt)
-        if not self.bursts:
-            return "spikes_post += 1\nspike_count_post += 1"
-        return (
-            f"close = int(t_in_timesteps - last_spike_pre < {self.limit_steps})\n"
-            "first = close * (1 - in_burst_pre)\n"
-            "events_post += 1 - close\nevent_count_post += 1 - close\n"
-            "bursts_post += first\nburst_count_post += first"
+        names = self._numbers | {name: f"{name}_pre" for name in self.cycle.kept}
+        return "\n".join(
+            f"{name}_post += {text.written(names, {})}"
+            for heard, text in self.cycle.heard.items()
+            for name in (heard, counted(heard))
         )
+
+
+def counted(heard: str) -> str:
+    """What counts all that is heard."""
+    return f"{heard.removesuffix('s')}_count"

@@ -44,5 +44,5 @@ def run(network: b2.Network, steps: int, dt: float, every: float, keep: Keep) ->
             # Where it stopped, in place of the clock that goes on.
             network.t_ = np.asarray(network.t_).item()
             network.store(NAME)
-            if not keep.save(network._stored_state[NAME]):
+            if not keep.save(network._stored_state[NAME], network.t_):
                 return False

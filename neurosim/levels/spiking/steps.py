@@ -20,6 +20,7 @@ from neurosim.circuits.populations import Group, Synapses
 from neurosim.circuits.variables import own
 from neurosim.levels.spiking.carriers import Carriers
 from neurosim.levels.spiking.generators import Cells, Generator
+from neurosim.levels.spiking.neurons import counted
 from neurosim.levels.spiking.transfer import kept
 from neurosim.networks import vocabulary
 from neurosim.networks.circuit import CircuitDynamics, CircuitWeights, Moment
@@ -105,7 +106,7 @@ class Steps(eqx.Module):
         start |= {f"{name}_trace": 0.0 for name in watched if self._smoothed(group, name)}
         if generator is not None:
             heard = ("events", "bursts") if generator.bursts else ("spikes",)
-            start |= dict.fromkeys((*heard, *map(_counted, heard)), 0.0)
+            start |= dict.fromkeys((*heard, *map(counted, heard)), 0.0)
             if self.smooths or self.traced:
                 start[f"{_said(generator)}_smoothly"] = 0.0
             if generator.bursts:
@@ -142,7 +143,7 @@ class Steps(eqx.Module):
                 cells[group], spiked[group], heard = generator.step(
                     moving.cells[group], told, own_draws, k
                 )
-                moved |= heard | {_counted(n): moved[_counted(n)] + c for n, c in heard.items()}
+                moved |= heard | {counted(n): moved[counted(n)] + c for n, c in heard.items()}
             units[group] = moved
         return Moving(units, cells, now.came), spiked
 
@@ -355,7 +356,3 @@ def _numbered(synapses: Synapses) -> str:
 def _said(generator: Generator) -> str:
     """What Brian2's text calls that which spikes, or events, say."""
     return "event_says" if generator.bursts else "spikes_say"
-
-
-def _counted(heard: str) -> str:
-    return f"{heard.removesuffix('s')}_count"

@@ -14,6 +14,7 @@ from neurosim.reports.pages.sheet import (
     Sheet,
     Table,
     commands,
+    forced,
     protocol,
     provenance,
     variables,
@@ -36,6 +37,7 @@ def sheet(report: dict[str, Any], name: str, digest: str, prefix: str) -> Sheet:
         about.append(("source", report["source"]))
     about += [("level", report["level"]), ("seed", str(resolved["seed"])), ("status", status)]
     doubts = [] if report["status"] == "complete" else [status]
+    doubts += forced(report["path"])
     with studying(report["path"]) as tree:
         title = "Recording"
         caption = "Stimuli and what the cells did, of the first copy."

@@ -16,6 +16,7 @@ from neurosim.reports.pages.sheet import (
     Sheet,
     Table,
     commands,
+    forced,
     protocol,
     provenance,
     variables,
@@ -173,8 +174,7 @@ def _doubts(report: dict[str, Any], spec: ProtocolSpec | None, why: str) -> Iter
     if "presentations" in summary:
         given = summary["presentations"]
         yield from (f"{k} {v}" for k, v in wording.budget(given["planned"], given["asked"]))
-    for entry in json.loads(about.get("resumed", "[]")):
-        yield from (f"went on with something else: {line}" for line in entry.get("differing", ()))
+    yield from forced(report["path"])
     if spec is None:
         yield f"its protocol is none that this version reads, so no circuit is drawn: {why}"
     else:

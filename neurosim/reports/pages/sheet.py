@@ -11,6 +11,7 @@ from neurosim.errors import InputError
 from neurosim.reports.provenance import when
 from neurosim.specs.toml import parse_assignment, written
 from neurosim.traces.reader import Arrays
+from neurosim.units import format_time
 
 Row = tuple[str, str]
 
@@ -77,9 +78,28 @@ def provenance(report: dict[str, Any], digest: str) -> list[Row]:
     if "data" in about:
         rows.append(("data", f"fingerprint {about['data']}"))
     for entry in json.loads(about.get("resumed", "[]")):
-        rows.append(("resumed", f"after {entry['presentation']} presentations, {entry['at']}"))
+        rows.append(("resumed", f"after {_done(entry)}, {entry['at']}"))
+    if "repaired" in about:
+        rows.append(("repaired", json.loads(about["repaired"])["at"]))
     rows.append(("SHA-256", digest))
     return rows
+
+
+def _done(entry: dict[str, Any]) -> str:
+    """How far a run or a recording was when it was resumed."""
+    if "presentation" in entry:
+        return f"{entry['presentation']} presentations"
+    return format_time(float(f"{entry['time_ms']:.6g}") * 1e-3)
+
+
+def forced(path: str) -> Iterator[str]:
+    """What a trace was resumed or repaired with although it was not what it had been."""
+    with Arrays.of(path) as tree:
+        about = tree.attributes
+    for entry in json.loads(about.get("resumed", "[]")):
+        yield from (f"went on with something else: {line}" for line in entry.get("differing", ()))
+    if "repaired" in about:
+        yield from (f"repaired: {line}" for line in json.loads(about["repaired"])["differing"])
 
 
 def commands(report: dict[str, Any], shipped: bool) -> Iterator[Row]:
