@@ -484,7 +484,7 @@ def spikes(only: str = "") -> None:
 def page(out: Path = OUT / "zoo.png") -> None:
     """Print tables of what was found, and draw a figure."""
     found, file = learned(), RESULTS / "measures.json"
-    several = {task: of for task, of in found.items() if len(both(of, list(MODELS))) > 1}
+    drawn = {task: of for task, of in found.items() if both(of, list(MODELS)) == list(MODELS)}
     measures = kept(file)
     for task, results in found.items():
         print(f"\n{PROBLEMS[task].title}:\n")
@@ -523,7 +523,7 @@ def page(out: Path = OUT / "zoo.png") -> None:
         errors = ", ".join(f"{m}: {said({'errors': of})}" for m, of in read_by.items())
         print(f"\nlocal goals, {task}, read by a machine: {errors}")
     titles = {task: problem.title for task, problem in PROBLEMS.items()}
-    save(picture(several, titles, list(MODELS)), out)
+    save(picture(drawn, titles, list(MODELS)), out)
 
 
 if __name__ == "__main__":
