@@ -36,7 +36,8 @@ def passed(dynamics: CircuitDynamics, network: Network, weights: Any, x: Array) 
 class Linear(NamedTuple):
     """The feed-forward network of a batch: its loss, the gradient of it, and what it passes.
 
-    below: h_{i−1}. slopes: s_i'. blocks: J_i = ∂h_L/∂h_i. All a layer, samples first.
+    below: h_{i−1}. slopes: s_i'. blocks: J_i = ∂h_L/∂h_i, of units that do not move 0. All a layer,
+    samples first.
     """
 
     loss: Array
@@ -74,7 +75,11 @@ def linear(
 
         both = [jax.jacobian(moved)(jnp.zeros_like(h[i]), i) for i in range(1, len(h))]
         slopes = tuple(jnp.diagonal(own) for own, _ in both)
-        blocks = tuple(answer / s for (_, answer), s in zip(both, slopes, strict=True))
+        # A unit below its threshold, whose slope is 0, can bring nothing: its column is 0.
+        blocks = tuple(
+            answer * jnp.where(s == 0, 0, 1 / s)
+            for (_, answer), s in zip(both, slopes, strict=True)
+        )
         return network.loss.error(h[-1], y), h[:-1], slopes, blocks
 
     # One sample after the other: together their Jacobians would take gigabytes of large layers.

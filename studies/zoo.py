@@ -20,11 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import typer
 from directions import angles
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from local_goals import passed, read, soft
+from zoo_page import CONTROL, both, degrees, lost, paced, picture, said, spiking
 
 import neurosim as ns
+from neurosim.building import ingredients
 from neurosim.figures import save
+from neurosim.models import circuitry
+from neurosim.seeds import host_stream
 
 OUT = Path("outputs/zoo")
 """Of traces, which may go once angles are measured."""
@@ -37,12 +40,12 @@ SEEDS = 5
 """As many to choose by (0 to 4) as to test with (5 to 9)."""
 
 CHOOSING, TESTING = range(SEEDS), range(SEEDS, 2 * SEEDS)
-CONTROL = ", hidden layers frozen"
-"""What names of the controls end in."""
-
 MOMENTS = 5
 """Presentations of which the change of W is held against the theory, from the first to the last
 but one."""
+
+SPIKING_TEST = 100
+"""Test samples that spiking networks see, the first ones of every seed."""
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts its files."""
@@ -87,6 +90,10 @@ class Model(NamedTuple):
     changes: dict[str, Any] = {}  # noqa: RUF012 (never changed)
     pixels: bool = False
     smooth: bool = True
+
+
+NODES = "local-goals-n4g4"
+"""The protocol whose hidden layers have goals."""
 
 
 def credit(name: str, rate: float, learned: float | None = None) -> Model:
@@ -143,12 +150,19 @@ MODELS = {
     "deep feedback control": Model("feedback-control-digits", 40.0),
     "least control": Model("least-control-digits", 0.3),
     "broadcast alignment": Model("broadcast-alignment-digits", "0.3*0.1**int(i < L)"),
+    "local goals": Model(
+        NODES,
+        "0.1*3**int(i > L - 1)",
+        {"stages.0.presentations": None, "stages.0.epochs": 1},
+    ),
 }
 
 
 def sized(model: Model, layers: list[int]) -> dict[str, Any]:
     """The changes that give a model these layers."""
     found: dict[str, Any] = {"model.layers": layers}
+    if model.protocol == NODES:  # the goal is that of the last one
+        found["model.credit.nodes.goals"] = [len(layers) - 2]
     if model.protocol == "discrete-transmission-digits":  # its populations name theirs
         found["model.populations.neuron.layers"] = list(range(2, len(layers)))
     return found
@@ -210,6 +224,16 @@ def scored(errors: list[float | None]) -> float:
     return float(np.mean([1.0 if e is None else e for e in errors]))
 
 
+def kept(file: Path) -> dict[str, Any]:
+    """What was found, by model."""
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def keep(file: Path, label: str, found: dict[str, Any]) -> None:
+    """Beside what was found of others, which may be at work at the same time."""
+    file.write_text(json.dumps(kept(file) | {label: found}, indent=1))
+
+
 app = typer.Typer(add_completion=False)
 
 
@@ -243,9 +267,7 @@ def learn(task: str, only: str = "") -> None:
             protocol = loaded(problem, model, pace, frozen, False)
             found = run(f"{name}-test-{pace:.2g}", protocol, TESTING)
             found |= {"pace": pace, "validation": {f"{p:.2g}": s for p, s in scores.items()}}
-            results = json.loads(file.read_text()) if file.exists() else {}  # others learn too
-            results[label] = found
-            file.write_text(json.dumps(results, indent=1))
+            keep(file, label, found)
             print(f"{label}: pace {pace:.2g} of {scores}, test {found['errors']}", flush=True)
 
 
@@ -293,22 +315,26 @@ def sweeps(path: Path) -> float:
     return float(np.nanmean(np.nansum(effort, axis=-1)))
 
 
+def single(model: Model) -> dict[str, Any]:
+    """The changes that leave one presentation of digits, for levels in time too."""
+    plain = ns.load_protocol(model.protocol, model.changes).spec
+    changes = model.changes | {
+        **sized(model, PROBLEMS["digits"].layers),
+        "task": PROBLEMS["digits"].task | ({"standardise": False} if model.pixels else {}),
+        "model.projections.W.rate": model.W,
+    }
+    for k in range(len(plain.stages)):
+        changes |= {f"stages.{k}.epochs": None, f"stages.{k}.presentations": 1}
+    return changes | ({} if plain.rate else {"stages.0.phases.0.duration": "600 ms"})
+
+
 def at_levels(model: Model) -> dict[str, Any]:
     """How far ΔW of one presentation of digits is from that at rest, relative; at the rate level.
 
     In float64. With spiking: whether the level takes the model.
     """
-    plain = ns.load_protocol(model.protocol, model.changes).spec
-    changes = model.changes | {
-        "precision": "float64",
-        **sized(model, PROBLEMS["digits"].layers),
-        "task": PROBLEMS["digits"].task | ({"standardise": False} if model.pixels else {}),
-        "model.projections.W.rate": model.W,
-        "record.presentations": 0,
-    }
-    for k in range(len(plain.stages)):
-        changes |= {f"stages.{k}.epochs": None, f"stages.{k}.presentations": 1}
-    timed = {} if plain.rate else {"rate.dt": "5 ms", "stages.0.phases.0.duration": "600 ms"}
+    changes = single(model) | {"precision": "float64", "record.presentations": 0}
+    timed = {} if ns.load_protocol(model.protocol, changes).spec.rate else {"rate.dt": "5 ms"}
     moved = {}
     for level, more in (("equilibrium", {}), ("rate", timed)):
         path = OUT / f"level-{level}.h5"
@@ -319,26 +345,102 @@ def at_levels(model: Model) -> dict[str, Any]:
         moved[level] = np.concatenate([(W[-1] - W[0]).ravel() for W in ends])
     off = np.linalg.norm(moved["rate"] - moved["equilibrium"])
     try:
-        ns.load_protocol(model.protocol, changes | timed | {"level": "spiking"})
+        ns.load_protocol(model.protocol, changes | {"level": "spiking"})
         spiking = True
     except ns.InputError:
         spiking = False
     return {"rate": float(off / np.linalg.norm(moved["equilibrium"])), "spiking": spiking}
 
 
+def as_spikes(model: Model, weights: Path) -> dict[str, Any]:
+    """Networks that have learned digits at rest, as spikes: their test errors, and how far off.
+
+    weights: the trace of the test. Neurons, windows and time step are those of the protocol.
+    """
+    changes = single(model) | {"record.presentations": 1, "spiking.test": SPIKING_TEST}
+    traces = []
+    for level in ("equilibrium", "spiking"):
+        traces.append(OUT / f"spikes-{level}-{weights.stem}.h5")
+        at: dict[str, Any] = {"level": level}
+        if level == "spiking":
+            at |= {"spiking.presentations": 1, "spiking.engine": engine(model, changes)}
+        protocol = ns.load_protocol(model.protocol, changes | at)
+        given = {"seeds": TESTING, "start": weights, "out": traces[-1]}
+        ns.run(protocol, **given, force=True, progress=False)
+    with ns.open_trace(traces[-1]) as trace:
+        errors = trace["evaluation/error"].values[0].tolist()
+    neurons = protocol.spec.model.spiking.neurons
+    return {
+        "errors": errors,
+        "distance": distance(protocol.spec, *traces),
+        "neurons": neurons,
+        "window": protocol.spec.spiking.window,
+        "engine": protocol.spec.spiking.engine,
+    }
+
+
+def distance(spec: Any, rest: Path, spiking: Path) -> float | None:
+    """How far what spikes (or events) say is from rest, over what their scatter lets expect.
+
+    By root mean squares at the end of the first phase of one batch, in the first seed (`neurosim
+    compare`); of all layers the largest. None where no law is known.
+    """
+    first = spec.stages[0].phases[0].name
+    populations = circuitry.circuit(spec.model).population.values()
+    ratios = [
+        row["rmse"] / row["expected"]
+        for row in ns.compare(rest, spiking)["agreement"]
+        if row["phase"] == first
+        and row["expected"]
+        and any(row["layer"] in p.layers and p.carrier(row["variable"]) == 0 for p in populations)
+    ]
+    return max(ratios, default=None)
+
+
+def engine(model: Model, changes: dict[str, Any]) -> str:
+    """JAX, where it takes the model."""
+    at = {"level": "spiking", "spiking.engine": "jax"}
+    try:
+        ns.load_protocol(model.protocol, changes | at)
+    except ns.InputError:
+        return "brian2"
+    return "jax"
+
+
+def machines(protocol: Any, path: Path) -> dict[str, list[float]]:
+    """Test errors of linear support vector machines that read the last node of local goals.
+
+    Before and after it learned, by seed. protocol: of the test. path: its trace.
+    """
+    task = ingredients.task(protocol.spec, protocol.folder)
+    threshold = protocol.spec.model.activation.threshold
+    found: dict[str, list[float]] = {"initial": [], "final": []}
+    with ns.open_trace(path) as trace:
+        for k, seed in enumerate(TESTING):
+            data = task.draw(host_stream(seed, "task"))
+            for moment, errors in found.items():
+                u, v = (
+                    soft(passed(trace, moment, k, x, threshold)[-1], threshold)
+                    for x in (data.x_train, data.x_test)
+                )
+                errors.append(read(u, data.y_train, v, data.y_test) / 100)
+    return found
+
+
 def learned() -> dict[str, dict[str, Any]]:
     """What was found, by task and model or control."""
     files = {task: RESULTS / f"{task}.json" for task in PROBLEMS}
-    return {t: json.loads(file.read_text()) for t, file in files.items() if file.exists()}
+    return {task: kept(file) for task, file in files.items() if file.exists()}
 
 
 @app.command()
-def measure() -> None:
+def measure(only: str = "") -> None:
     """Of all models that have learned: costs, levels and angles; what is known is kept."""
     file, found = RESULTS / "measures.json", learned()
-    known = json.loads(file.read_text()) if file.exists() else {}
     for title, model in MODELS.items():
-        own = known.setdefault(title, {"angles": {}})
+        if only and only != title:
+            continue
+        own = kept(file).get(title, {"angles": {}})
         named = {task: Path(of[title]["path"]) for task, of in found.items() if title in of}
         tested = {task: path for task, path in named.items() if path.exists()}
         for task, path in tested.items() if model.smooth else ():
@@ -347,6 +449,9 @@ def measure() -> None:
                 continue
             spec = loaded(PROBLEMS[task], model, 1.0, False, False).spec
             own["angles"][task] = angles(spec.model, path) | {"path": str(path)}
+        for task, path in tested.items() if model.protocol == NODES else ():
+            protocol = loaded(PROBLEMS[task], model, found[task][title]["pace"], False, False)
+            own.setdefault("machines", {})[task] = machines(protocol, path)
         if "levels" not in own and "digits" in tested:
             own |= {
                 "batch": ns.load_protocol(model.protocol, model.changes).spec.batch,
@@ -354,16 +459,33 @@ def measure() -> None:
                 "sweeps": sweeps(tested["digits"]),
                 "levels": at_levels(model),
             }
-        file.write_text(json.dumps(known, indent=1))
+        keep(file, title, own)
         print(title, own, flush=True)
+
+
+@app.command()
+def spikes(only: str = "") -> None:
+    """What is learned on digits at rest, as spikes, of models that the level takes."""
+    file, results = RESULTS / "measures.json", learned()["digits"]
+    for title, model in MODELS.items():
+        own = kept(file).get(title, {})
+        takes = own.get("levels", {"spiking": False})["spiking"]
+        if (only and only != title) or not takes or "spikes" in own:
+            continue
+        chosen = results[title]
+        protocol = loaded(PROBLEMS["digits"], model, chosen["pace"], False, False)
+        weights = Path(run(Path(chosen["path"]).stem, protocol, TESTING)["path"])
+        found = as_spikes(model, weights)
+        keep(file, title, kept(file)[title] | {"spikes": found})
+        print(title, found, flush=True)
 
 
 @app.command()
 def page(out: Path = OUT / "zoo.png") -> None:
     """Print tables of what was found, and draw a figure."""
     found, file = learned(), RESULTS / "measures.json"
-    several = {task: of for task, of in found.items() if len(_learned(of)) > 1}
-    measures = json.loads(file.read_text()) if file.exists() else {}
+    drawn = {task: of for task, of in found.items() if both(of, list(MODELS)) == list(MODELS)}
+    measures = kept(file)
     for task, results in found.items():
         print(f"\n{PROBLEMS[task].title}:\n")
         print(
@@ -371,7 +493,7 @@ def page(out: Path = OUT / "zoo.png") -> None:
             end="",
         )
         print("to Gauss–Newton |\n| --- | --- | --- | --- | --- | --- | --- |")
-        for title in _learned(results):
+        for title in both(results, list(MODELS)):
             own, control = results[title], results[title + CONTROL]
             seen = measures.get(title, {"angles": {}})["angles"].get(task, {})
             cells = [
@@ -383,8 +505,8 @@ def page(out: Path = OUT / "zoo.png") -> None:
                 *(degrees(seen.get(way, [])) for way in ("backprop", "gauss_newton")),
             ]
             print(f"| {' | '.join(cells)} |")
-    print("\n| model | batch | sweeps | seconds | over backprop | as rates | as spikes |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("\n| model | batch | sweeps | seconds | over backprop | as rates | ", end="")
+    print("error as spikes | over scatter |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
     for title, own in measures.items():
         if "levels" in own:
             cells = [
@@ -394,73 +516,14 @@ def page(out: Path = OUT / "zoo.png") -> None:
                 f"{own['seconds']:.1f}",
                 f"{own['seconds'] / measures['backprop']['seconds']:.1f}",
                 f"{own['levels']['rate']:.0e}",
-                "yes" if own["levels"]["spiking"] else "no",
+                *spiking(own),
             ]
             print(f"| {' | '.join(cells)} |")
-    save(picture(several), out)
-
-
-def picture(found: dict[str, dict[str, Any]]) -> Figure:
-    """Test errors of all seeds, a panel a task."""
-    drawing = Figure(figsize=(10.0, 1.0 + 0.34 * len(MODELS)), layout="constrained", dpi=150)
-    panels = drawing.subplots(1, len(found), sharey=True, squeeze=False)[0]
-    shown = {title for results in found.values() for title in _learned(results)}
-    names = [title for title in MODELS if title in shown][::-1]
-    for axes, (task, results) in zip(panels, found.items(), strict=True):
-        for label, colour, marker in (("", "#0072B2", "o"), (CONTROL, "#999999", "s")):
-            for title in _learned(results):
-                k = names.index(title)
-                errors = [100 * e for e in results[title + label]["errors"] if e is not None]
-                axes.plot(errors, [k] * len(errors), marker, color=colour, alpha=0.45, ms=4, mew=0)
-                if errors:
-                    axes.plot(np.mean(errors), k, "|", color=colour, ms=13, mew=2)
-        axes.set_yticks(range(len(names)), names)
-        axes.set(title=PROBLEMS[task].title, xlabel="test error (%)", xscale="log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if _apart(value) else "")
-        axes.tick_params(axis="x", which="both", labelsize=8)
-        axes.title.set_fontsize(10)
-        axes.grid(axis="y", lw=0.4, color="#dddddd")
-        axes.spines[["top", "right"]].set_visible(False)
-    handles = [
-        Line2D([], [], color=c, marker=m, ls="", label=name)
-        for c, m, name in (("#0072B2", "o", "all layers learn"), ("#999999", "s", "output only"))
-    ]
-    drawing.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    return drawing
-
-
-def _apart(value: float) -> bool:
-    """Whether a tick of a logarithmic axis leaves room for its number."""
-    return f"{value:e}"[0] in "23456"
-
-
-def _learned(results: dict[str, Any]) -> list[str]:
-    """Of which models there is a result, of their controls too."""
-    return [title for title in MODELS if {title, title + CONTROL} <= results.keys()]
-
-
-def said(result: dict[str, Any]) -> str:
-    """The mean of the errors of the seeds that lived, and their range."""
-    errors = [100 * e for e in result["errors"] if e is not None]
-    if not errors:
-        return "all diverged"
-    return f"{np.mean(errors):.1f} % ({min(errors):.1f}–{max(errors):.1f})"
-
-
-def lost(result: dict[str, Any]) -> int:
-    """How many seeds diverged."""
-    return sum(e is None for e in result["errors"])
-
-
-def paced(result: dict[str, Any]) -> str:
-    """The pace that was chosen."""
-    return {1 / 9: "1/9", 1 / 3: "1/3"}.get(result["pace"], f"{result['pace']:g}")
-
-
-def degrees(angles: list[float]) -> str:
-    """Of every layer."""
-    return ", ".join("–" if np.isnan(a) else f"{a:.0f}°" for a in angles)
+    for task, read_by in measures.get("local goals", {}).get("machines", {}).items():
+        errors = ", ".join(f"{m}: {said({'errors': of})}" for m, of in read_by.items())
+        print(f"\nlocal goals, {task}, read by a machine: {errors}")
+    titles = {task: problem.title for task, problem in PROBLEMS.items()}
+    save(picture(drawn, titles, list(MODELS)), out)
 
 
 if __name__ == "__main__":

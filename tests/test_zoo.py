@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import neurosim as ns
 from neurosim.building import assembly
@@ -13,10 +14,23 @@ from neurosim.building import assembly
 sys.path.append(str(Path(__file__).parents[1] / "studies"))
 import directions
 import zoo
+import zoo_page
 
 
-def test_directions_are_the_gradient_and_the_least_change_that_cancels_the_error():
-    changes = {"layers": [4, 5, 3, 2], "activation": "tanh", "output": "linear"}
+def tanh(a):
+    return np.tanh(a), 1 - np.tanh(a) ** 2
+
+
+def soft(a):
+    """The soft threshold, below which a unit neither says anything nor can be moved."""
+    return np.sign(a) * np.maximum(np.abs(a) - 0.5, 0), (np.abs(a) > 0.5).astype(float)
+
+
+@pytest.mark.parametrize(
+    ("activation", "s"), [("tanh", tanh), ({"name": "soft-threshold", "threshold": 0.5}, soft)]
+)
+def test_directions_are_the_gradient_and_the_least_change_that_cancels_the_error(activation, s):
+    changes = {"layers": [4, 5, 3, 2], "activation": activation, "output": "linear"}
     model = ns.load_model("backprop", changes | {"loss": "half-squared"})
     dynamics, network = assembly.dynamics(model).with_layers(), assembly.network(model)
     rng = np.random.default_rng(0)
@@ -25,21 +39,22 @@ def test_directions_are_the_gradient_and_the_least_change_that_cancels_the_error
     with jax.enable_x64(True):
         at = directions.linear(dynamics, network, {"W": tuple(map(jnp.asarray, W))}, x, y)
         found = directions.newton(at)
-    h1 = np.tanh(x @ W[0].T)
-    h2 = np.tanh(h1 @ W[1].T)
-    error, D1, D2 = h2 @ W[2].T - y, 1 - h1**2, 1 - h2**2
+    h1, D1 = s(x @ W[0].T)
+    h2, D2 = s(h1 @ W[1].T)
+    error = h2 @ W[2].T - y
     back = error @ W[2] * D2
     gradient = [(back @ W[1] * D1).T @ x / 6, back.T @ h1 / 6, error.T @ h2 / 6]
-    J1 = W[2] * D2[:, None, :] @ W[1]  # ∂h_3/∂h_1 of every sample
+    J2 = W[2] * (D2 > 0)[:, None, :]
+    J1 = W[2] * D2[:, None, :] @ W[1] * (D1 > 0)[:, None, :]  # ∂h_3/∂h_1 of every sample
     steps = [
-        -np.einsum("bij,bj->bi", np.linalg.pinv(J1), error) * D1,
-        -error @ np.linalg.pinv(W[2]).T * D2,
+        *(-np.einsum("bij,bj->bi", np.linalg.pinv(J), error) * D for J, D in ((J1, D1), (J2, D2))),
         -error,
     ]
+    assert (D1 == 0).any() == (D2 == 0).any() == (s is soft)
     for g, own in zip(at.gradient, gradient, strict=True):
-        np.testing.assert_allclose(g, own, rtol=1e-10)
+        np.testing.assert_allclose(g, own, rtol=1e-10, atol=1e-14)
     for d, step, below in zip(found, steps, (x, h1, h2), strict=True):
-        np.testing.assert_allclose(d, step.T @ below / 6, rtol=1e-9)
+        np.testing.assert_allclose(d, step.T @ below / 6, rtol=1e-9, atol=1e-13)
 
 
 def test_what_a_stage_before_shows_is_taken_from_the_budget():
@@ -47,3 +62,40 @@ def test_what_a_stage_before_shows_is_taken_from_the_budget():
     spec = zoo.loaded(problem, model, 3.0, False, True).spec
     assert [stage.epochs for stage in spec.stages] == [3, problem.epochs - 3]
     assert {stage.pace for stage in spec.stages} == {3.0} and spec.task["validation"] == 0.2
+
+
+def test_nodes_have_their_goal_at_the_last_one():
+    for task, last in (("digits", 1), ("yin-yang", 2)):
+        spec = zoo.loaded(zoo.PROBLEMS[task], zoo.MODELS["local goals"], 1.0, False, True).spec
+        assert spec.model.credit.nodes.goals == [last]
+
+
+def test_levels_are_held_against_each_other_in_one_presentation():
+    for title in ("backprop", "BurstCCN", "local goals"):
+        model = zoo.MODELS[title]
+        spec = ns.load_protocol(model.protocol, zoo.single(model)).spec
+        assert {(stage.epochs, stage.presentations) for stage in spec.stages} == {(None, 1)}
+        assert spec.model.layers == zoo.PROBLEMS["digits"].layers
+
+
+def test_how_spikes_are_said():
+    takes = {"levels": {"spiking": True}}
+    assert zoo_page.spiking({"levels": {"spiking": False}}) == ("no", "")
+    assert zoo_page.spiking(takes) == ("yes", "")
+    found = {"errors": [0.1, 0.3, None], "distance": 1.26}
+    assert zoo_page.spiking(takes | {"spikes": found}) == ("20.0 % (10.0–30.0)", "1.3")
+    assert zoo_page.spiking(takes | {"spikes": found | {"distance": None}})[1] == "–"
+
+
+@pytest.mark.long
+@pytest.mark.seldom
+def test_rates_that_neurons_can_fire_at_are_spikes_to_within_their_scatter(tmp_path, monkeypatch):
+    for name, value in (("OUT", tmp_path), ("SPIKING_TEST", 10), ("TESTING", range(2))):
+        monkeypatch.setattr(zoo, name, value)
+    model, distances = zoo.MODELS["backprop"], []
+    for gain in (1.0, 20.0):  # times orthogonal weights: what is far beyond 5 is clipped
+        start = {"level": "equilibrium", "model.projections.W.gain": gain}
+        protocol = ns.load_protocol(model.protocol, zoo.single(model) | start)
+        ns.run(protocol, seeds=zoo.TESTING, out=tmp_path / "start.h5", force=True, progress=False)
+        distances.append(zoo.as_spikes(model, tmp_path / "start.h5")["distance"])
+    assert distances[0] < 2 < distances[1]  # `neurosim compare` allows twice the scatter
