@@ -2,10 +2,12 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from tiny_runs import TINY, same
 
 import neurosim as ns
+from neurosim.building.loading import load_model
 from neurosim.runs.together import Beside, together
 from neurosim.sweeps import work
 from neurosim.sweeps.groups import WORK, groups
@@ -15,6 +17,10 @@ from neurosim.sweeps.work import Job, Part
 
 MU, RATE = "model.parameters.mu", "model.projections.W.rate"
 SEEDS, SIZE = [0, 1], 4
+SOMA = load_model("mixture-two-phase").cells["pyramidal"]
+
+OBSERVED = "mixed = (1 - mu)*basal_rate + mu*apical_rate\n"
+"""What is recorded of a cell by a number that copies have of their own."""
 
 
 @pytest.fixture
@@ -30,6 +36,7 @@ def runs(tmp_path, monkeypatch):
             "level": "equilibrium",
             MU: changes.get("mu", 0.2),
             RATE: changes.get("rate", 0.05),
+            "model.cells.pyramidal.equations": SOMA.equations + OBSERVED,
         }
         return Beside(ns.load_protocol(file, level), tmp_path / name, progress or (lambda _: None))
 
@@ -49,6 +56,10 @@ def test_each_is_what_it_is_alone(runs):
             other = error.run
         assert other.diverged == run.diverged
         same(alone, beside.path)
+    with ns.open_trace(given[0].path) as trace:
+        hidden = trace["traces/layer1"]
+        basal, apical, mixed = (hidden[name] for name in ("basal_rate", "apical_rate", "mixed"))
+        np.testing.assert_allclose(mixed, 0.9 * basal + 0.1 * apical, rtol=1e-14, atol=1e-14)
 
 
 def test_those_that_are_ahead_wait_for_the_others(runs, tmp_path):
