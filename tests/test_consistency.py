@@ -346,7 +346,7 @@ ADAPTIVE = {"rate.adaptive": True, "rate.scheme": "tsit5"}
         (
             {"rate.scheme": "euler", "rate.adaptive": True},
             r"rate\.adaptive: steps adapt to an estimate of their error, which 'euler' has not; "
-            r"use scheme = 'heun' or 'tsit5' or 'kvaerno5', or adaptive = false",
+            r"use scheme = 'heun' or 'dopri5' or 'tsit5' or 'kvaerno5', or adaptive = false",
         ),
         (
             ADAPTIVE | {"rate.rtol": 1e-9},
