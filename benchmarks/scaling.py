@@ -18,7 +18,7 @@ from neurosim.runs.launch import computing
 
 SIZES = {
     "width": (128, 256, 512),
-    "depth": (2, 4, 8),
+    "hidden layers": (1, 2, 4, 8),
     "batch": (64, 128, 256),
     "run length": (4, 8, 16, 32),
 }
@@ -61,16 +61,17 @@ def scaling(device: str, small: bool = False) -> list[Entry]:
 
 def _protocol(axis: str, size: int, small: bool) -> Any:
     """Quickstart in which one thing has this size."""
-    width, depth, batch = (8, 2, 4) if small else (128, 3, 50)
-    of = {"width": width, "depth": depth, "batch": batch} | {axis: size}
-    layers = [of["width"]] * (of["depth"] + 1)
+    width, hidden, batch = (8, 1, 4) if small else (128, 2, 50)
+    of = {"width": width, "hidden layers": hidden, "batch": batch} | {axis: size}
+    layers = [of["width"]] * (of["hidden layers"] + 2)
     task: dict[str, Any] = {"name": "student-teacher", "layers": layers}
     task |= {"train": max(SIZES["run length"]) * of["batch"], "test": 8}
+    task["gain"] = of["width"] ** -0.5  # activities stay near 1
     model: dict[str, Any] = {"layers": layers, "output": "linear", "loss": "squared"}
-    model["projections.W.rate"] = 1e-6  # feedback stays near inverses: no step is cut
     changes: dict[str, Any] = {"task": task, "batch": of["batch"], "precision": "float64"}
     changes |= {f"model.{key}": value for key, value in model.items()}
     changes |= {f"stages.0.phases.{k}.until": "duration" for k in (0, 1)}
+    changes["stages.0.pace"] = 1e-6  # weights stay nearly as they are drawn: no step is cut
     return protocol("quickstart", changes | {"stages.0.epochs": 1})
 
 
