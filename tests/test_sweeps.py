@@ -356,7 +356,7 @@ def test_what_a_sweep_costs_is_measured_and_points_may_have_other_lengths(folder
 
 # --- workers that die, and signals ---------------------------------------------------------------
 
-LONG = ["--set", "stages.0.presentations=4000", "--set", "level=equilibrium"]
+LONG = ["--set", "stages.0.presentations=2000", "--set", "level=equilibrium"]
 LONG += ["--set", "record.presentations=0"]
 SLOW = ["sweep", "tiny.toml", "--over", f"{MU}=0.1,0.2,0.3,0.4", "--seeds", "0:2", *LONG]
 
