@@ -134,7 +134,7 @@ def test_seeds_that_do_not_come_out_even_and_matrices_that_are_inverted(tmp_path
         ),
         ({"devices": 0}, "devices=0: expected a whole number of at least 1"),
         ({"devices": 1.5}, "devices=1.5: expected a whole number of at least 1"),
-        ({"devices": 2, "level": "spiking", "seeds": [0, 1]}, "spiking networks run in Brian2"),
+        ({"devices": 2, "level": "spiking", "seeds": [0, 1]}, "spiking networks run on one device"),
         ({"devices": 99, "seeds": range(99)}, "JAX has 1 device of kind 'cpu' here; make this"),
     ],
 )

@@ -59,7 +59,7 @@ def _as_programs(
         shapes = tuple((a.shape, str(a.dtype)) for a in jax.tree.leaves(arrays))
         inside = any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(arrays))
         setting = jax.config.read("jax_enable_x64"), inside
-        sharing, by_seed = devices.Sharing(), None
+        sharing, by_seed = devices.NOTHING, None
         if whole is not None and not inside and (sharing := devices.sharing()).devices:
             given = signature(function).bind(*args, **more).arguments
             none = set(given) if sharing.what == "samples" else whole(given)

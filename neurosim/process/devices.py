@@ -36,7 +36,10 @@ class Sharing(NamedTuple):
         return self.devices if self.what == what else ()
 
 
-_SHARING: ContextVar[Sharing] = ContextVar("what devices share", default=Sharing())  # noqa: B039
+NOTHING = Sharing()
+"""Where one device has all."""
+
+_SHARING: ContextVar[Sharing] = ContextVar("what devices share", default=NOTHING)
 
 
 @contextmanager
@@ -62,7 +65,7 @@ def on(device: str | None, count: int = 1, what: Shared = "seeds") -> Iterator[N
             else "give as many as there are, or fewer"
         )
         raise InputError(f"{caller.option('devices', count)}: JAX has {there} here; {advice}")
-    before = _SHARING.set(Sharing(tuple(found[:count]), what) if count > 1 else Sharing())
+    before = _SHARING.set(Sharing(tuple(found[:count]), what) if count > 1 else NOTHING)
     try:
         with nullcontext() if device is None else jax.default_device(found[0]):
             yield

@@ -101,9 +101,7 @@ def sharing(spec: ProtocolSpec, seeds: list[int], count: int) -> tuple[int, Shar
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise InputError(f"{given}: expected a whole number of at least 1")
     if count > 1 and spec.level == "spiking":
-        raise InputError(
-            f"{given}: spiking networks run in Brian2, on one processor; expected 1 at this level"
-        )
+        raise InputError(f"{given}: spiking networks run on one device; expected 1 at this level")
     if count <= len(seeds):
         return count, "seeds"
     have = f"the seeds of a run, which has {plural(len(seeds), 'seed')}"
