@@ -320,8 +320,11 @@ def timed(width: int, nodes: int = 6, repeats: int = 15) -> dict[str, float]:
     u = rng.standard_normal((nodes, 2 * width, width)).astype(np.float32)
     M = [jax.numpy.asarray(a.T @ a / len(a)) for a in u]
     N = [jax.numpy.asarray(np.tanh(a).T @ a / len(a)) for a in u]
-    one = jax.jit(lambda M, N: closed_form(M, N, penalties))
-    every = jax.jit(lambda M, N: [closed_form(m, n, penalties) for m, n in zip(M, N, strict=True)])
+    A = np.eye(width, dtype=np.float32)
+    one = jax.jit(lambda M, N: closed_form(M, N, A, penalties))
+    every = jax.jit(
+        lambda M, N: [closed_form(m, n, A, penalties) for m, n in zip(M, N, strict=True)]
+    )
     with ThreadPoolExecutor(nodes) as pool:
         ways: dict[str, Callable[[], Any]] = {
             "in turn": lambda: [one(m, n).block_until_ready() for m, n in zip(M, N, strict=True)],
