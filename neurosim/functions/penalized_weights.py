@@ -23,8 +23,8 @@ step: enough for a bound that is too high by 10⁵."""
 
 SILENT = 2 / 3
 """Below the precision to this power, relative to the largest, a direction counts as one in which
-nothing is said. Rounding turns those above by no more than its cube root, and which way those below
-point is worth no more than that power itself: 4·10⁻¹¹ in double precision, 2·10⁻⁵ in single."""
+nothing is said: 4·10⁻¹¹ in double precision, 2·10⁻⁵ in single. Rounding turns those above by about
+its cube root at most, and which way those below point is worth about that power itself at most."""
 
 
 class Penalties(NamedTuple):
