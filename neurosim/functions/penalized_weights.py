@@ -112,9 +112,10 @@ def oriented(
         free = present - left @ (left.T @ present)
         free = free - (free @ right.T) @ right
         # What is said comes first, as its singular values are the largest, so that all others are
-        # of directions in which nothing is said, also where `present` is 0 there.
-        above = 1 + jnp.linalg.norm(free)
-        P_free, _, Rt_free = singular(above * left @ right + free)
+        # of directions in which nothing is said, also where `present` is 0 there. They are spread,
+        # as LAPACK may not converge where hundreds are the same.
+        above = (1 + jnp.linalg.norm(free)) * jnp.linspace(2, 1, len(d), dtype=d.dtype)
+        P_free, _, Rt_free = singular((left * above) @ right + free)
         vectors = jnp.where(said, P, P_free), jnp.where(said[:, None], Rt, Rt_free)
         return vectors[0], jnp.where(said, d, 0), vectors[1]
 
