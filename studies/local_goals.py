@@ -34,6 +34,9 @@ from neurosim.functions.penalized_weights import Penalties, closed_form
 from neurosim.seeds import host_stream
 from neurosim.tasks.data import split
 
+RESULTS = Path("docs/local-goals")
+"""Of what was found, so that a further row does not need all others again."""
+
 CHOOSING = [0]
 STEPS, THRESHOLDS = (0.02, 0.1, 0.5), (0.02, 0.05, 0.1)
 OF_GRADIENT = (0.003, 0.01, 0.03)
@@ -376,7 +379,10 @@ def main(
     setting = Setting(folder, train, iterations, width or own, out, testing, costs)
     thresholds = THRESHOLDS if threshold is None else (threshold,)
     steps = STEPS if folder is None or threshold is None else STEPS[1:2]
-    path = out / f"{'digits' if folder is None else 'images'}.json"
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / (
+        "digits.json" if folder is None else f"images-{setting.width}-{train}-{iterations}.json"
+    )
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
     def kept(name: str, make: Callable[[], Any]) -> Any:
@@ -399,7 +405,8 @@ def main(
     for size in (64, 256):
         kept(f"time {size}", lambda size=size: timed(size))
     if "pixels" in found:
-        drawn({n: v for n, v in found.items() if "learned" in v}, found["pixels"], path)
+        methods = {n: v for n, v in found.items() if "learned" in v}
+        drawn(methods, found["pixels"], out / f"{path.stem}.png")
 
 
 def drawn(found: dict[str, Any], of_pixels: list[float], path: Path) -> None:
@@ -436,7 +443,7 @@ def drawn(found: dict[str, Any], of_pixels: list[float], path: Path) -> None:
     shares.set(xlabel="node", ylabel="share of activity in the served class", ylim=(0, 1))
     shares.plot([], [], ":", color="#666666", label="before learning")
     shares.legend(fontsize=8)
-    save(canvas, path.with_suffix(".png"))
+    save(canvas, path)
 
 
 if __name__ == "__main__":
