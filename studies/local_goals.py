@@ -2,6 +2,7 @@
 
     python studies/local_goals.py            # scikit-learn's digits
     python studies/local_goals.py FOLDER --width 196 --train 2000 --iterations 20  # of MNIST
+    python studies/local_goals.py FOLDER --iterations 60 --seeds 1 --threshold 0.05 --cost 0.01
 
 Representations of the last node are read by a linear support vector machine, beside one of pixels,
 one of the same network before it learned, and one of the last hidden layer of the same network
@@ -33,7 +34,10 @@ from neurosim.functions.penalized_weights import Penalties, closed_form
 from neurosim.seeds import host_stream
 from neurosim.tasks.data import split
 
-CHOOSING, TESTING = [0], [1, 2, 3]
+RESULTS = Path("docs/local-goals")
+"""Of what was found, so that a further row does not need all others again."""
+
+CHOOSING = [0]
 STEPS, THRESHOLDS = (0.02, 0.1, 0.5), (0.02, 0.05, 0.1)
 OF_GRADIENT = (0.003, 0.01, 0.03)
 COSTS = (0.01, 0.1, 1.0)
@@ -96,13 +100,18 @@ BACKPROP: dict[str, Any] = {
 
 
 class Setting(NamedTuple):
-    """What all runs share: the folder of images, or none for digits, and where traces go."""
+    """What all runs share: the folder of images, or none for digits, and where traces go.
+
+    seeds: those that see the test samples. costs: of machines, to choose from.
+    """
 
     folder: Path | None
     train: int | None
     iterations: int
     width: int
     out: Path
+    seeds: list[int]
+    costs: Sequence[float]
 
     def protocol(self, method: Method, held: bool, changes: dict[str, Any]) -> Any:
         """The protocol of a run. held: whether it is tested on a part of the training samples."""
@@ -165,7 +174,7 @@ def read(
     y: np.ndarray,
     test: np.ndarray,
     y_test: np.ndarray,
-    costs: Sequence[float] = COSTS,
+    costs: Sequence[float],
 ) -> tuple[float, float]:
     """The error (%) of a linear support vector machine on a representation, 100 without one, and
     its C, the best of some."""
@@ -186,14 +195,14 @@ def read(
     return 100 * (1 - machine(best, slice(None)).score(test, of_test)), best
 
 
-def reads(pairs: Sequence[tuple[Any, ...]], each: bool) -> list[float]:
-    """The error of every seed. each: whether every seed chooses its own C, or the first for all."""
+def reads(setting: Setting, pairs: Sequence[tuple[Any, ...]]) -> list[float]:
+    """The error of every seed, which on digits chooses its own C; on images the first does."""
     errors: list[float] = []
-    costs: Sequence[float] = COSTS
+    costs = setting.costs
     for pair in pairs:
         error, best = read(*pair, costs)
         errors.append(error)
-        costs = costs if each else [best]
+        costs = costs if setting.folder is None else [best]
     return errors
 
 
@@ -241,7 +250,7 @@ def looked(
             far = missing(A, train, of.y_train, threshold, goal)
             found.setdefault(f"{when} missing", []).append(far)
             found.setdefault(f"{when} active", []).append(float(np.mean(u != 0)))
-        found[when] = reads(pairs, setting.folder is None)
+        found[when] = reads(setting, pairs)
     error = trace["evaluation/error"].values.reshape(-1, len(data))[-1]
     return found | {"readout": [100 * float(e) for e in error]}
 
@@ -275,7 +284,7 @@ def method(
     if setting.folder is not None and len(thresholds) > 1:
         steps = [steps[len(steps) // 2]]
     step, threshold = best(list(product(steps, thresholds)))
-    run = setting.run(name, protocol(step, threshold, False), TESTING)
+    run = setting.run(name, protocol(step, threshold, False), setting.seeds)
     found = looked(setting, run, threshold, of.goal, setting.moments(name))
     validation = {f"{s}, {t}": error for (s, t), error in tried.items()}
     return found | {"step": step, "threshold": threshold, "validation": validation}
@@ -295,7 +304,7 @@ def backprop(setting: Setting, net: str, threshold: float) -> dict[str, Any]:
         run = setting.run(f"{net} backprop held", protocol(pace, True), CHOOSING)
         tried[pace] = looked(setting, run, threshold, of.goal, ["final"])["learned"][0]
     best = min(tried, key=lambda pace: tried[pace])
-    run = setting.run(f"{net} backprop", protocol(best, False), TESTING)
+    run = setting.run(f"{net} backprop", protocol(best, False), setting.seeds)
     found = looked(setting, run, threshold, of.goal, setting.moments("backprop"))
     return found | {"pace": best, "validation": tried}
 
@@ -304,9 +313,9 @@ def pixels(setting: Setting) -> list[float]:
     """The error of a linear support vector machine on pixels, by seed."""
     spec = setting.protocol(METHODS["n4g4"], False, {})
     task = ingredients.task(spec.spec, spec.folder)
-    drawn = [task.draw(host_stream(seed, "task")) for seed in TESTING]
+    drawn = [task.draw(host_stream(seed, "task")) for seed in setting.seeds]
     pairs = [(d.x_train, d.y_train, d.x_test, d.y_test) for d in drawn]
-    return reads(pairs, setting.folder is None)
+    return reads(setting, pairs)
 
 
 # -------------------------------------------------------------------------------------------- time
@@ -320,8 +329,11 @@ def timed(width: int, nodes: int = 6, repeats: int = 15) -> dict[str, float]:
     u = rng.standard_normal((nodes, 2 * width, width)).astype(np.float32)
     M = [jax.numpy.asarray(a.T @ a / len(a)) for a in u]
     N = [jax.numpy.asarray(np.tanh(a).T @ a / len(a)) for a in u]
-    one = jax.jit(lambda M, N: closed_form(M, N, penalties))
-    every = jax.jit(lambda M, N: [closed_form(m, n, penalties) for m, n in zip(M, N, strict=True)])
+    A = np.eye(width, dtype=np.float32)
+    one = jax.jit(lambda M, N: closed_form(M, N, A, penalties))
+    every = jax.jit(
+        lambda M, N: [closed_form(m, n, A, penalties) for m, n in zip(M, N, strict=True)]
+    )
     with ThreadPoolExecutor(nodes) as pool:
         ways: dict[str, Callable[[], Any]] = {
             "in turn": lambda: [one(m, n).block_until_ready() for m, n in zip(M, N, strict=True)],
@@ -347,20 +359,30 @@ def main(
     train: int | None = None,
     width: int | None = None,
     only: Annotated[list[str] | None, typer.Option()] = None,
+    seeds: int = 3,
+    threshold: float | None = None,
+    cost: float | None = None,
     out: Path = Path("outputs/local-goals"),
 ) -> None:
     """Every method, or those that `only` names; what is there already is kept.
 
     Steps and thresholds are chosen for n4g4 and taken for all its kin. Nodes are of `width` units,
-    which is that of the inputs if not given.
+    which is that of the inputs if not given. threshold, cost: λ₁ and C, where they are not chosen;
+    on images the step is then the middle one.
     """
     if folder is not None and not folder.is_dir():
         print(f"skipped: no folder {folder}; expected one with files in the format of MNIST")
         return
     out.mkdir(parents=True, exist_ok=True)
     own = 64 if folder is None else 784
-    setting = Setting(folder, train, iterations, width or own, out)
-    path = out / f"{'digits' if folder is None else 'images'}.json"
+    testing, costs = list(range(1, seeds + 1)), COSTS if cost is None else (cost,)
+    setting = Setting(folder, train, iterations, width or own, out, testing, costs)
+    thresholds = THRESHOLDS if threshold is None else (threshold,)
+    steps = STEPS if folder is None or threshold is None else STEPS[1:2]
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / (
+        "digits.json" if folder is None else f"images-{setting.width}-{train}-{iterations}.json"
+    )
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
     def kept(name: str, make: Callable[[], Any]) -> Any:
@@ -371,19 +393,20 @@ def main(
         return found.get(name)
 
     kept("pixels", lambda: pixels(setting))
-    first = kept("n4g4", lambda: method(setting, "n4g4", METHODS["n4g4"], STEPS, THRESHOLDS))
+    first = kept("n4g4", lambda: method(setting, "n4g4", METHODS["n4g4"], steps, thresholds))
     if first is None:
         raise SystemExit("n4g4 comes first: its step and threshold are those of all")
-    threshold = [first["threshold"]]
+    best = first["threshold"]
     for name, of in METHODS.items():
-        given = name, of, OF_GRADIENT if of.own else [first["step"]], threshold
+        given = name, of, OF_GRADIENT if of.own else [first["step"]], [best]
         kept(name, lambda given=given: method(setting, *given))
     for net in NETS[:2]:
-        kept(f"{net}, backprop", lambda net=net: backprop(setting, net, threshold[0]))
+        kept(f"{net}, backprop", lambda net=net: backprop(setting, net, best))
     for size in (64, 256):
         kept(f"time {size}", lambda size=size: timed(size))
     if "pixels" in found:
-        drawn({n: v for n, v in found.items() if "learned" in v}, found["pixels"], path)
+        methods = {n: v for n, v in found.items() if "learned" in v}
+        drawn(methods, found["pixels"], out / f"{path.stem}.png")
 
 
 def drawn(found: dict[str, Any], of_pixels: list[float], path: Path) -> None:
@@ -420,7 +443,7 @@ def drawn(found: dict[str, Any], of_pixels: list[float], path: Path) -> None:
     shares.set(xlabel="node", ylabel="share of activity in the served class", ylim=(0, 1))
     shares.plot([], [], ":", color="#666666", label="before learning")
     shares.legend(fontsize=8)
-    save(canvas, path.with_suffix(".png"))
+    save(canvas, path)
 
 
 if __name__ == "__main__":

@@ -232,6 +232,29 @@ def test_backward_weights_go_to_the_solution_of_theirs():
     assert np.max(abs(after["Q"][0] - before["Q"][0])) > 0.1  # nodes that hear nothing learn it too
 
 
+def test_a_seed_learns_the_same_beside_another(tmp_path):
+    """Also from pixels that are the same in a whole batch: the edges of digits.
+
+    A thousand roundings of numbers near one, as kernels for fewer seeds may add up otherwise.
+    """
+    given = {
+        "precision": "float64",
+        "model.layers": [64, 64, 64, 10],
+        "model.credit.nodes.goals": [2],
+        "stages.0.presentations": 4,
+        "record.presentations": 0,
+    }
+    made = ns.load_protocol("local-goals-n4g4", given)
+    ns.run(made, seeds=[0], out=tmp_path / "alone.h5")
+    ns.run(made, seeds=[0, 1], out=tmp_path / "beside.h5")
+    with ns.open_trace(tmp_path / "alone.h5") as a, ns.open_trace(tmp_path / "beside.h5") as b:
+        for i in (1, 2, 3):
+            W = a["weights"][f"W{i}"].values
+            beside = b["weights"][f"W{i}"].values[:, 0]
+            assert np.max(abs(W[-1] - W[0])) > 0.01
+            np.testing.assert_allclose(beside, W, atol=1e-12)
+
+
 def test_nodes_whose_turn_it_is_not_stay_and_pass_on_by_their_weights_before():
     found = Presented(protocol({"active": 0.5, "goals": [2]}), count=6)
     moved = np.array(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
+from scipy.linalg import null_space, polar
 
 from neurosim.functions.activations import soft_threshold
 from neurosim.functions.local_goals import alternated, discrimination, exclusive, objective
@@ -73,7 +74,7 @@ def test_without_coherence_the_closed_form_is_where_the_flow_rests(seed):
     u = rng.normal(size=(30, 4))
     M, N = jnp.asarray(u.T @ u / 30), jnp.asarray(rng.normal(size=(6, 4)))
     penalties = Penalties(0.3, 0.0, 0.2, 0.0)
-    A = closed_form(M, N, penalties)
+    A = closed_form(M, N, jnp.zeros((6, 4)), penalties)
     assert jnp.max(jnp.abs(descent(A, M, N, penalties))) < 1e-9
 
 
@@ -89,11 +90,53 @@ def test_where_all_directions_weigh_the_same_the_closed_form_is_exact(shape):
     rng = np.random.default_rng(sum(shape))
     M, N = 0.7 * jnp.eye(shape[1]), jnp.asarray(rng.normal(size=shape))
     penalties = Penalties(0.3, 0.5, 0.2, 0.0)
-    A = closed_form(M, N, penalties)
+    A = closed_form(M, N, jnp.zeros(shape), penalties)
     assert jnp.max(jnp.abs(descent(A, M, N, penalties))) < 1e-9
     for _ in range(20):
         other = A + 0.1 * jnp.asarray(rng.normal(size=shape))
         assert penalized(other, M, N, penalties) > penalized(A, M, N, penalties)
+
+
+SILENT = Penalties(0.3, 0.0, 0.2, 0.0)
+
+
+def silent(seed):
+    """M and N of five inputs, two of which are always 0, and present weights of six units."""
+    rng = np.random.default_rng(seed)
+    u, w = rng.normal(size=(30, 5)) * [1, 1, 1, 0, 0], rng.normal(size=(30, 6))
+    return tuple(map(jnp.asarray, (u.T @ u / 30, w.T @ u / 30, rng.normal(size=(6, 5)))))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_inputs_that_say_nothing_weights_are_the_minimum_nearest_to_the_present(seed):
+    """Orthogonal to what is said, √(2λ₄/λ₂) long, and turned as the present ones are."""
+    M, N, present = silent(seed)
+    A = closed_form(M, N, present, SILENT)
+    apart = null_space(N.T)  # of the responses
+    Q, _ = polar(apart.T @ present[:, 3:])
+    np.testing.assert_allclose(A[:, 3:], np.sqrt(2 * 0.2 / 0.3) * apart @ Q, atol=1e-12)
+    assert np.max(abs(descent(A, M, N, SILENT))) < 1e-12
+    for other in range(5):
+        start = jnp.asarray(np.random.default_rng(100 + other).normal(size=(6, 5)))
+        B = closed_form(M, N, start, SILENT)
+        values = penalized(B, M, N, SILENT), penalized(A, M, N, SILENT)
+        assert float(values[0]) == pytest.approx(float(values[1]), rel=1e-12)
+        assert jnp.linalg.norm((B - present)[:, 3:]) > jnp.linalg.norm((A - present)[:, 3:])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rounding_of_what_hardly_changes_moves_weights_no_more_than_rounding(seed):
+    """In a frame in which no input is exactly 0. A thousand times what is added."""
+    M, N, present = silent(seed)
+    rng = np.random.default_rng(seed)
+    frame, noise = np.linalg.qr(rng.normal(size=(5, 5)))[0], 1e-14 * rng.normal(size=(2, 6, 5))
+    given = [a @ frame for a in (frame.T @ M, N, present)]
+    A = closed_form(*given, SILENT)
+    other = closed_form(given[0], given[1] + noise[0], given[2] + noise[1], SILENT)
+    assert np.max(abs(A - other)) < 1e-11
+    # Also where the present weights say nothing, so that nothing is nearest, it is a minimum.
+    still = closed_form(given[0], given[1], 0 * given[2], SILENT)
+    assert np.max(abs(descent(still, *given[:2], SILENT))) < 1e-12
 
 
 def test_descent_is_the_negative_gradient_of_the_objective():
@@ -114,7 +157,7 @@ def test_weights_that_flow_come_to_the_closed_form():
     u = rng.normal(size=(30, 3))
     M, N = jnp.asarray(u.T @ u / 30), jnp.asarray(rng.normal(size=(4, 3)))
     penalties = Penalties(0.3, 0.0, 0.2, 0.0)
-    A = closed_form(M, N, penalties)
+    A = closed_form(M, N, jnp.zeros((4, 3)), penalties)
     flow = jax.jit(lambda a: descent(a.reshape(4, 3), M, N, penalties).ravel())
     start = A.ravel() + 0.3 * rng.normal(size=12)
     ended = solve_ivp(lambda _, a: flow(a), (0, 100), start, "LSODA", rtol=1e-10, atol=1e-12)
@@ -148,7 +191,7 @@ def descended(A, u, nu, correction):
 
     def step(A, _):
         y = soft_threshold(u @ A.T - nu, threshold)
-        moved = closed_form(M, (y - correction * nu).T @ u / len(u), penalties)
+        moved = closed_form(M, (y - correction * nu).T @ u / len(u), A, penalties)
         return moved, jnp.stack([value(A, y), value(moved, y)])
 
     return jax.lax.scan(step, A, length=8)[1].ravel()

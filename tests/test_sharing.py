@@ -51,6 +51,10 @@ for level in ("equilibrium", "rate"):
     for devices in (2, 1):
         protocol = ns.load_protocol("quickstart", given | {"precision": "float64"})
         ns.run(protocol, devices=devices, **seeds, out=f"{level}-{devices}.h5")
+given = {"stages.0.presentations": 10, "record.presentations": 0, "precision": "float64"}
+for devices in (2, 1):
+    protocol = ns.load_protocol("local-goals-n4g4", given)
+    ns.run(protocol, devices=devices, **seeds, out=f"goals-{devices}.h5")
 """
 
 SAMPLES = """
@@ -117,10 +121,11 @@ def test_seeds_that_do_not_come_out_even_and_matrices_that_are_inverted(tmp_path
     """Three on two devices, with root solver and inverses in both at once; a limit sees a hang.
 
     And the samples of one, where inverses are in both while they wait for each other's samples.
+    Local goals, too, whose weights of pixels that hardly change are those nearest to the present.
     """
     run(UNEVEN, tmp_path, 300, what)
-    for level in ("equilibrium", "rate"):
-        found = differences(f"{level}-1.h5", f"{level}-2.h5", tmp_path)
+    for of in ("equilibrium", "rate", "goals"):
+        found = differences(f"{of}-1.h5", f"{of}-2.h5", tmp_path)
         assert max(found) < 100 * ROUNDING  # three times as many presentations, ten times as long
 
 

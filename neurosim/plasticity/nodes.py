@@ -51,7 +51,7 @@ class Nodes(eqx.Module):
         if self.solved == "gradient":
             return made + restoring(A, self.penalties)
         M = u.T @ u / len(u)
-        return closed_form(M, made + A @ M, self.penalties) - A
+        return closed_form(M, made + A @ M, A, self.penalties) - A
 
     def backward(self, weights: Weights, now: Readout, found: Missed) -> Layers:
         """ΔB = B̂ − B of every node below another [K 19]. weights: with A as it has become."""
