@@ -97,3 +97,31 @@ def test_steps_that_amplify_a_stable_phase_are_warned_of(tmp_path, scheme):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ns.load_protocol(tmp_path / "tiny.toml", changes | {"rate.dt": advice})
+
+
+@pytest.mark.filterwarnings("default::neurosim.errors.NeurosimWarning")
+@pytest.mark.parametrize(
+    ("name", "changes", "kept"),
+    [
+        ("burstprop-xor", {"model.use": "burstprop-learned", "model.layers": [2, 4, 2]}, "Y"),
+        ("burst-ccn-digits", {"stages.0.phases.0.plastic": [], "stages.1.phases.0.plastic": []}, "Q"),
+        ("target-propagation", {"stages.0.phases.0.plastic": ["forward"]}, "Q"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_no_phase_opens_is_warned_of(name, changes, kept):
+    """Either advice silences it: the phase with the rule in it, or a rate of 0."""
+    where = "credit" if name == "target-propagation" else f"projections.{kept}"
+    said = rf"{re.escape(where)}\.rate: no phase opens the plasticity of {kept}, so that it stays"
+    with pytest.warns(ns.NeurosimWarning, match=said) as found:
+        ns.load_protocol(name, changes)
+    message = next(str(one.message) for one in found if re.search(said, str(one.message)))
+    key, names, rate = re.search(r"such as (\S+) = \[(.+)\], or (\S+) = 0 if", message).groups()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ns.load_protocol(name, changes | {key: names.replace("'", "").split(", ")})
+        ns.load_protocol(name, changes | {rate: 0.0})
+
+
+@pytest.mark.filterwarnings("error::neurosim.errors.NeurosimWarning")
+def test_networks_that_are_only_looked_at_open_no_rule():
+    ns.load_protocol("burstprop-xor", {"stages.0.phases.1.plastic": []})
