@@ -12,6 +12,7 @@ ensembles and windows; it needs a C++ compiler. Writes traces, `burst-networks.p
 """
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ NO_SILENCING = {
     "stages.0.phases.0.plastic": [],
     "stages.1.phases.0.plastic": [],
 }
+CCN_LEARNED = {"model.use": "burst-ccn-learned", "stages.1.phases.1.plastic": ["W", "Y"]}
 LEARNED = {"model.use": "burstprop-learned", "stages.0.phases.1.plastic": ["W", "Y"]}
 AS_BURSTS = {
     "batch": 10,
@@ -55,6 +57,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], bool]] = {
         NO_SILENCING | {"model.projections.Q": {"init": "p_b*Y[i]", "rule": "fixed"}},
         False,
     ),
+    "BurstCCN, Y learned": (CCN, CCN_LEARNED, False),
     "BurstCCN, symmetric": (CCN, NO_SILENCING | {"model.use": "burst-ccn-symmetric"}, False),
     "BurstCCN, hidden layer frozen": (CCN, {}, True),
     "burstprop, Y fixed": (PROP, {}, False),
@@ -82,7 +85,7 @@ def trained(
     protocol, changes, frozen = VARIANTS[variant]
     rate = rate / 2 if protocol == BACKPROP else rate
     rates = {"model.projections.W.rate": [0.0 if frozen else 5 * rate, rate]}
-    if changes == LEARNED:
+    if changes in (LEARNED, CCN_LEARNED):
         rates["model.projections.Y.rate"] = rate
     given = changes | rates | more
     if force or not path.exists():
@@ -94,13 +97,13 @@ def trained(
         return trace["evaluation/error"].values[-1].tolist()
 
 
-def chosen(seeds: int, force: bool) -> dict[str, float]:
+def chosen(variants: Iterable[str], seeds: int, force: bool) -> dict[str, float]:
     """The rates of W with the least error on a part of the training data that is not trained on.
 
     A seed that diverges counts as an error of 1. Where errors are equal, the lower rate.
     """
     found: dict[str, float] = {}
-    for variant in VARIANTS:
+    for variant in variants:
         means = {}
         for rate in RATES:
             path = OUT / f"validation-{named(variant)}-{rate:g}.h5"
@@ -134,11 +137,13 @@ SHOWN = 24
 """Presentations of a run at which its changes of weights are held against the gradient."""
 
 
-def digits(seeds: int, choose: bool, force: bool) -> dict[str, Any]:
+def digits(
+    variants: Sequence[str], seeds: int, choose: bool, force: bool
+) -> dict[str, dict[str, Any]]:
     """Test errors of all variants, their course, and angles of ΔW to backprop's (degrees)."""
-    rates = chosen(seeds, force) if choose else CHOSEN
+    rates = chosen(variants, seeds, force) if choose else CHOSEN
     found = {}
-    for variant in VARIANTS:
+    for variant in variants:
         rate, path = rates[variant], OUT / f"{named(variant)}.h5"
         looked_at = {"record.presentations": SHOWN, "record.samples": 1}
         errors = 100 * np.array(trained(variant, rate, seeds, looked_at, path, force))
@@ -318,18 +323,25 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
     choose: Annotated[bool, typer.Option(help="Try rates on a part of the training data.")] = False,
     force: Annotated[bool, typer.Option(help="Train again what has been trained.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="A variant on digits, of many.")] = None,
 ) -> None:
     """Run the study."""
     known = ("digits", "spikes")
+    if strange := [variant for variant in only or () if variant not in VARIANTS]:
+        raise typer.BadParameter(f"{strange[0]!r}; expected {'; '.join(VARIANTS)}")
     if strange := [part for part in parts or () if part not in known]:
         raise typer.BadParameter(f"{strange[0]!r}; expected digits or spikes")
     OUT.mkdir(parents=True, exist_ok=True)
     results = OUT / "results.json"
     found = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     for part in parts or known:
-        found[part] = digits(seeds, choose, force) if part == "digits" else spikes(seeds, force)
+        if part == "digits":
+            before = found.get(part, {}) if only else {}
+            found[part] = before | digits(only or list(VARIANTS), seeds, choose, force)
+        else:
+            found[part] = spikes(seeds, force)
     results.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    if all(part in found for part in known):
+    if all(part in found for part in known) and set(STYLES) <= set(found["digits"]):
         save(picture(found), OUT / "burst-networks.png")
 
 

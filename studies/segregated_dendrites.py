@@ -41,10 +41,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": (PROTOCOL, {}),
     "sparse": (PROTOCOL, SPARSE),
     "coupled": (PROTOCOL, {"model.parameters.g_a": "50 Hz"}),
-    "learned": (
-        PROTOCOL,
-        {"stages.0.phases.1.plastic": ["W", "Y"], "model.projections.Y.rate": 0.1},
-    ),
+    "learned": (PROTOCOL, {"stages.0.phases.1.plastic": ["W", "Y"]}),
     "dense, frozen": (PROTOCOL, {}),
     "backprop": (BACKPROP, AS_BACKPROP),
     "two": (PROTOCOL, TWO),

@@ -104,13 +104,14 @@ def test_steps_that_amplify_a_stable_phase_are_warned_of(tmp_path, scheme):
     ("name", "changes", "kept"),
     [
         ("burstprop-xor", {"model.use": "burstprop-learned", "model.layers": [2, 4, 2]}, "Y"),
-        ("burst-ccn-digits", {"stages.0.phases.0.plastic": [], "stages.1.phases.0.plastic": []}, "Q"),
-        ("target-propagation", {"stages.0.phases.0.plastic": ["forward"]}, "Q"),
+        ("microcircuit-digits", {"model.projections.B.post": "-apical"}, "B"),
+        ("backprop-digits", {"model.credit": {"name": "dtp-ai", "rate": 0.1}}, "Q"),
     ],
-)  # fmt: skip
-def test_a_rule_that_no_phase_opens_is_warned_of(name, changes, kept):
+)
+def test_a_rule_that_a_change_brings_and_no_phase_opens_is_warned_of(name, changes, kept):
     """Either advice silences it: the phase with the rule in it, or a rate of 0."""
-    where = "credit" if name == "target-propagation" else f"projections.{kept}"
+    where = "credit" if name == "backprop-digits" else f"projections.{kept}"
+    changes = changes | ({"model.projections.B.rate": 0.1} if kept == "B" else {})
     said = rf"{re.escape(where)}\.rate: no phase opens the plasticity of {kept}, so that it stays"
     with pytest.warns(ns.NeurosimWarning, match=said) as found:
         ns.load_protocol(name, changes)
@@ -123,5 +124,13 @@ def test_a_rule_that_no_phase_opens_is_warned_of(name, changes, kept):
 
 
 @pytest.mark.filterwarnings("error::neurosim.errors.NeurosimWarning")
-def test_networks_that_are_only_looked_at_open_no_rule():
-    ns.load_protocol("burstprop-xor", {"stages.0.phases.1.plastic": []})
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("segregated-dendrites-digits", {"model.use": "segregated-dendrites-poisson"}),
+        ("burst-ccn-digits", {f"stages.{k}.phases.0.plastic": [] for k in (0, 1)}),
+    ],
+)
+def test_what_is_kept_closed_on_purpose_is_not_warned_of(name, changes):
+    """By the protocol, which has a rule of that name before the change, or by the change itself."""
+    ns.load_protocol(name, changes)

@@ -167,7 +167,7 @@ def test_hidden_layers_learn_and_matter():
     [
         {"model.projections.Y.init": "5*uniform()*int(rand() < 0.2)"},
         {"model.parameters.g_a": "50 Hz"},
-        {"stages.0.phases.1.plastic": ["W", "Y"], "model.projections.Y.rate": 0.1},
+        {"stages.0.phases.1.plastic": ["W", "Y"]},
     ],
     ids=["sparse", "coupled", "learned"],
 )

@@ -41,7 +41,6 @@ def concerns(spec: ProtocolSpec) -> Iterator[Concern]:
     """Everything that is possible and hardly meant."""
     yield from _unused(spec)
     yield from _nothing_opened(spec)
-    yield from _never_opened(spec)
     yield from _lost_signals(spec)
 
 
@@ -133,8 +132,11 @@ def _still(rate: LearningRate | RateLaw) -> bool:
     return isinstance(rate, LearningRate) and not any(rate.values)
 
 
-def _never_opened(spec: ProtocolSpec) -> Iterator[Concern]:
-    """Rules with a rate that no phase opens, where phases do open others."""
+def closed(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Rules with a rate that no phase opens, where phases do open others.
+
+    No concern by itself, as to keep feedback where it starts this is how one says so.
+    """
     model, opening = spec.model, []
     opened: dict[str, None] = {}
     for number, stage in enumerate(spec.stages):
