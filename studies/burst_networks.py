@@ -2,16 +2,20 @@
 
     python studies/burst_networks.py              # all of it, some minutes on two cores
     python studies/burst_networks.py spikes
+    python studies/burst_networks.py digits --only "BurstCCN, Y learned"
 
 `digits` trains over seeds with feedback that is fixed, learned or symmetric, with a hidden layer
 that is not taught, and by backprop, with the rates that a part of the training data chose
 (`--choose` tries them again), and looks at angles between what is learned and the gradient.
+`regression` shows slow cosines in their order to a 3-50-1 network that follows a random teacher.
 `spikes` compares one presentation to event and burst neurons with the rate level, over sizes of
 ensembles and windows; it needs a C++ compiler. Writes traces, `burst-networks.png` and
 `results.json` to `outputs/burst-networks/`.
 """
 
+import itertools
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +35,8 @@ NO_SILENCING = {
     "stages.0.phases.0.plastic": [],
     "stages.1.phases.0.plastic": [],
 }
+GIVEN = {"model.projections.Q": {"init": "p_b*Y[i]", "rule": "fixed"}}
+CCN_LEARNED = {"model.use": "burst-ccn-learned", "stages.1.phases.1.plastic": ["W", "Y"]}
 LEARNED = {"model.use": "burstprop-learned", "stages.0.phases.1.plastic": ["W", "Y"]}
 AS_BURSTS = {
     "batch": 10,
@@ -50,11 +56,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], bool]] = {
         {"stages.0.epochs": 20, "stages.1.phases.0.plastic": []},
         False,
     ),
-    "BurstCCN, Q given": (
-        CCN,
-        NO_SILENCING | {"model.projections.Q": {"init": "p_b*Y[i]", "rule": "fixed"}},
-        False,
-    ),
+    "BurstCCN, Q given": (CCN, NO_SILENCING | GIVEN, False),
+    "BurstCCN, Y learned": (CCN, CCN_LEARNED, False),
     "BurstCCN, symmetric": (CCN, NO_SILENCING | {"model.use": "burst-ccn-symmetric"}, False),
     "BurstCCN, hidden layer frozen": (CCN, {}, True),
     "burstprop, Y fixed": (PROP, {}, False),
@@ -82,7 +85,7 @@ def trained(
     protocol, changes, frozen = VARIANTS[variant]
     rate = rate / 2 if protocol == BACKPROP else rate
     rates = {"model.projections.W.rate": [0.0 if frozen else 5 * rate, rate]}
-    if changes == LEARNED:
+    if changes in (LEARNED, CCN_LEARNED):
         rates["model.projections.Y.rate"] = rate
     given = changes | rates | more
     if force or not path.exists():
@@ -94,13 +97,13 @@ def trained(
         return trace["evaluation/error"].values[-1].tolist()
 
 
-def chosen(seeds: int, force: bool) -> dict[str, float]:
+def chosen(variants: Iterable[str], seeds: int, force: bool) -> dict[str, float]:
     """The rates of W with the least error on a part of the training data that is not trained on.
 
     A seed that diverges counts as an error of 1. Where errors are equal, the lower rate.
     """
     found: dict[str, float] = {}
-    for variant in VARIANTS:
+    for variant in variants:
         means = {}
         for rate in RATES:
             path = OUT / f"validation-{named(variant)}-{rate:g}.h5"
@@ -115,6 +118,7 @@ def chosen(seeds: int, force: bool) -> dict[str, float]:
 CHOSEN = {
     "BurstCCN, Q learned": 2.0,
     "BurstCCN, Q learned in advance": 5.0,
+    "BurstCCN, Y learned": 2.0,
     "BurstCCN, Q given": 5.0,
     "BurstCCN, symmetric": 5.0,
     "BurstCCN, hidden layer frozen": 5.0,
@@ -134,11 +138,13 @@ SHOWN = 24
 """Presentations of a run at which its changes of weights are held against the gradient."""
 
 
-def digits(seeds: int, choose: bool, force: bool) -> dict[str, Any]:
+def digits(
+    variants: Sequence[str], seeds: int, choose: bool, force: bool
+) -> dict[str, dict[str, Any]]:
     """Test errors of all variants, their course, and angles of ΔW to backprop's (degrees)."""
-    rates = chosen(seeds, force) if choose else CHOSEN
+    rates = chosen(variants, seeds, force) if choose else CHOSEN
     found = {}
-    for variant in VARIANTS:
+    for variant in variants:
         rate, path = rates[variant], OUT / f"{named(variant)}.h5"
         looked_at = {"record.presentations": SHOWN, "record.samples": 1}
         errors = 100 * np.array(trained(variant, rate, seeds, looked_at, path, force))
@@ -170,6 +176,87 @@ def course(path: Path) -> dict[str, Any]:
         }
 
 
+# ----------------------------------------------------------------------------------- regression
+
+TEACHER, STEPS, AFTER = [3, 50, 1], 20_000, 10_000
+PERIODS, STEEP = (40, 400), 3.0
+PACE = 0.05
+"""Steps that are learned from, and that are only answered; of the cosines, in steps; the deviation
+of what the teacher's units hear; the rate of W. The source has 1e6 steps and a rate of 1e-3."""
+
+IN_TIME: dict[str, Any] = {
+    "model.layers": TEACHER,
+    "batch": 1,
+    "shuffle": False,
+    "schedule.kind": "constant",
+    "schedule.final": 1.0,
+    "record": {"presentations": 200, "samples": 1},
+    "model.projections.W.rate": PACE,
+}
+UNTAUGHT = {"name": "untaught", "duration": "300 ms"}
+TAUGHT = {"name": "taught", "duration": "300 ms", "teaching": "clamped", "plastic": ["W"]}
+
+REGRESSION: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any]]] = {
+    "backprop": (
+        BACKPROP,
+        [{"name": "taught", "plastic": ["W"]}],
+        AS_BURSTS | {"model.projections.W.rate": PACE / 2},
+    ),
+    "symmetric": (CCN, [TAUGHT], {"model.use": "burst-ccn-symmetric"}),
+    "Q given": (CCN, [TAUGHT], GIVEN),
+    "Q learned": (CCN, [UNTAUGHT | {"plastic": ["Q"]}, TAUGHT], {}),
+    "Y and Q learned": (
+        CCN,
+        [UNTAUGHT | {"plastic": ["Q"]}, TAUGHT | {"plastic": ["W", "Y"]}],
+        {"model.use": "burst-ccn-learned", "model.projections.Y.rate": PACE},
+    ),
+    "hidden layer frozen": (CCN, [TAUGHT], GIVEN | {"model.projections.W.rate": [0.0, PACE]}),
+}
+"""Of each: protocol, phases, and what else is changed in it."""
+
+
+def cosines(seed: int, path: Path) -> float:
+    """Writes what a teacher says of cos(2πt/T_k + φ_k); returns half the variance of that."""
+    rng = np.random.default_rng(seed)
+    period, phase = rng.uniform(*PERIODS, TEACHER[0]), rng.uniform(0, 2 * np.pi, TEACHER[0])
+    x = np.cos(2 * np.pi * np.arange(STEPS + AFTER)[:, None] / period + phase)
+    y = x
+    for below, above in itertools.pairwise(TEACHER):
+        W = STEEP * rng.standard_normal((above, below)) / np.sqrt(below)
+        y = 1 / (1 + np.exp(-y @ W.T))
+    np.savez(path, x=x[:STEPS], y=y[:STEPS], x_test=x[STEPS:], y_test=y[STEPS:])
+    return float(0.5 * y[STEPS:].var())
+
+
+def regression(seeds: int) -> dict[str, Any]:
+    """Loss after learning, over that of the best constant answer, and angles (degrees).
+
+    Angles are those of the hidden layer, means over the second half of the steps.
+    """
+    found: dict[str, Any] = {}
+    for variant, (protocol, phases, changes) in REGRESSION.items():
+        shares, angles = [], []
+        for seed in range(seeds):
+            constant = cosines(seed, OUT / "cosines.npz")
+            stages = [{"name": "training", "epochs": 1, "phases": phases}]
+            task = {"name": "arrays", "path": str((OUT / "cosines.npz").absolute())}
+            own = {"stages": stages, "task": task, "batch": 1, "seed": seed}
+            given = {k: v for k, v in (IN_TIME | changes | own).items() if "stages." not in k}
+            path = OUT / "regression.h5"
+            ns.run(ns.load_protocol(protocol, given), out=path, force=True, progress=False)
+            with ns.open_trace(path) as trace:
+                shares.append(float(trace["evaluation/loss"].values[-1]) / constant)
+                angle = trace["signals/angle"].isel(layer=0).values.ravel()
+                angles.append(float(np.nanmean(angle[len(angle) // 2 :])))
+        print(
+            f"{variant:20} {100 * np.mean(shares):.2f} % of the variance left "
+            f"({100 * min(shares):.2f} to {100 * max(shares):.2f}); angle {np.mean(angles):.1f}",
+            flush=True,
+        )
+        found[variant] = {"shares": shares, "angles": angles}
+    return found
+
+
 # --------------------------------------------------------------------------------------- spikes
 
 SIZES = [64, 16, 10]
@@ -196,7 +283,7 @@ SPIKING: dict[str, Any] = {
     "spiking": {"dt": "1 ms", "target": "standalone", "test": 1},
 }
 SPOKEN = {
-    "BurstCCN": (CCN, {"model.projections.Q": {"init": "p_b*Y[i]", "rule": "fixed"}}),
+    "BurstCCN": (CCN, GIVEN),
     "burstprop": (PROP, {}),
 }
 QUANTITIES = ("event_rate", "burst_signal")
@@ -314,22 +401,29 @@ def picture(found: dict[str, Any]) -> Figure:
 
 
 def main(
-    parts: Annotated[list[str] | None, typer.Argument(help="digits, spikes; both if none.")] = None,
+    parts: Annotated[list[str] | None, typer.Argument(help="digits, regression, spikes.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
     choose: Annotated[bool, typer.Option(help="Try rates on a part of the training data.")] = False,
     force: Annotated[bool, typer.Option(help="Train again what has been trained.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="A variant on digits, of many.")] = None,
 ) -> None:
     """Run the study."""
-    known = ("digits", "spikes")
+    known = ("digits", "regression", "spikes")
+    if strange := [variant for variant in only or () if variant not in VARIANTS]:
+        raise typer.BadParameter(f"{strange[0]!r}; expected {'; '.join(VARIANTS)}")
     if strange := [part for part in parts or () if part not in known]:
-        raise typer.BadParameter(f"{strange[0]!r}; expected digits or spikes")
+        raise typer.BadParameter(f"{strange[0]!r}; expected {', '.join(known)}")
     OUT.mkdir(parents=True, exist_ok=True)
     results = OUT / "results.json"
     found = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     for part in parts or known:
-        found[part] = digits(seeds, choose, force) if part == "digits" else spikes(seeds, force)
+        if part == "digits":
+            before = found.get(part, {}) if only else {}
+            found[part] = before | digits(only or list(VARIANTS), seeds, choose, force)
+        else:
+            found[part] = regression(seeds) if part == "regression" else spikes(seeds, force)
     results.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    if all(part in found for part in known):
+    if all(part in found for part in known) and set(STYLES) <= set(found["digits"]):
         save(picture(found), OUT / "burst-networks.png")
 
 

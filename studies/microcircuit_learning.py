@@ -291,30 +291,42 @@ SPIKES: dict[str, Any] = {
 PLACES = ("layer1", "layer2", "layer3", "interneuron1", "interneuron2")
 
 
+COUNTS = ((20, 0.9), (80, 0.9), (320, 0.9), (320, 3.9))
+"""Neurons a unit, and how long they are counted (s), after a tenth of a second."""
+
+
 @app.command()
 def spikes(seeds: int = 5) -> None:
-    """Rates of Poisson neurons against the rate level, untaught, over sizes of ensembles."""
+    """Rates of Poisson neurons against the rate level, untaught, over neurons and time."""
     OUT.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
-    rates = OUT / "spikes-rate.h5"
-    still = ns.load_protocol("microcircuit-self-prediction", SPIKES)
-    ns.run(still, level="rate", seeds=range(seeds), out=rates, force=True)
-    for neurons in (20, 80, 320):
-        path = OUT / f"spikes-{neurons}.h5"
-        protocol = ns.load_protocol(
-            "microcircuit-self-prediction", SPIKES | {"model.spiking.neurons": neurons}
-        )
-        ns.run(protocol, level="spiking", seeds=range(seeds), out=path, force=True)
-        squares = []
-        with ns.open_trace(rates) as expected, ns.open_trace(path) as counted:
-            for place in PLACES:
-                order = ("presentation", "seed", "sample", "unit")
-                rate = expected[f"traces/{place}/rate"].isel(time=-1).transpose(*order)
-                count = counted[f"estimates/{place}/rate"].isel(phase=-1).transpose(*order)
-                squares.append(((count.values - rate.values) ** 2).mean(axis=(0, 2, 3)))
-        found[str(neurons)] = np.sqrt(np.mean(squares, axis=0)).tolist()
-        print(f"N = {neurons}: rmse {np.sqrt(np.mean(squares)):.4f}", flush=True)
+    for neurons, window in COUNTS:
+        found[f"{neurons}, {window} s"] = apart = scatter(neurons, window, seeds)
+        print(f"N = {neurons}, T = {window} s: rmse {np.sqrt(np.mean(np.square(apart))):.4f}")
     write("spikes", found)
+
+
+def scatter(neurons: int, window: float, seeds: int, target: str = "standalone") -> list[float]:
+    """Root mean square, of every weight set, of counted rates less those of the rate level."""
+    name, rates, path = "microcircuit-self-prediction", OUT / "spikes-rate.h5", OUT / "spikes.h5"
+    if not rates.exists():
+        still = ns.load_protocol(name, SPIKES)
+        ns.run(still, level="rate", seeds=range(seeds), out=rates, progress=False)
+    changes = SPIKES | {
+        "model.spiking.neurons": neurons,
+        "stages.0.phases.0.duration": f"{window + 0.1:g} s",
+        "spiking": SPIKES["spiking"] | {"window": f"{window:g} s", "target": target},
+    }
+    protocol = ns.load_protocol(name, changes)
+    ns.run(protocol, level="spiking", seeds=range(seeds), out=path, force=True, progress=False)
+    squares = []
+    with ns.open_trace(rates) as expected, ns.open_trace(path) as counted:
+        order = ("presentation", "seed", "sample", "unit")
+        for place in PLACES:
+            rate = expected[f"traces/{place}/rate"].isel(time=-1).transpose(*order)
+            count = counted[f"estimates/{place}/rate"].isel(phase=-1).transpose(*order)
+            squares.append(((count.values - rate.values) ** 2).mean(axis=(0, 2, 3)))
+    return list(map(float, np.sqrt(np.mean(squares, axis=0))))
 
 
 @app.command()

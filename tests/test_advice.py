@@ -97,3 +97,40 @@ def test_steps_that_amplify_a_stable_phase_are_warned_of(tmp_path, scheme):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ns.load_protocol(tmp_path / "tiny.toml", changes | {"rate.dt": advice})
+
+
+@pytest.mark.filterwarnings("default::neurosim.errors.NeurosimWarning")
+@pytest.mark.parametrize(
+    ("name", "changes", "kept"),
+    [
+        ("burstprop-xor", {"model.use": "burstprop-learned", "model.layers": [2, 4, 2]}, "Y"),
+        ("microcircuit-digits", {"model.projections.B.post": "-apical"}, "B"),
+        ("backprop-digits", {"model.credit": {"name": "dtp-ai", "rate": 0.1}}, "Q"),
+    ],
+)
+def test_a_rule_that_a_change_brings_and_no_phase_opens_is_warned_of(name, changes, kept):
+    """Either advice silences it: the phase with the rule in it, or a rate of 0."""
+    where = "credit" if name == "backprop-digits" else f"projections.{kept}"
+    changes = changes | ({"model.projections.B.rate": 0.1} if kept == "B" else {})
+    said = rf"{re.escape(where)}\.rate: no phase opens the plasticity of {kept}, so that it stays"
+    with pytest.warns(ns.NeurosimWarning, match=said) as found:
+        ns.load_protocol(name, changes)
+    message = next(str(one.message) for one in found if re.search(said, str(one.message)))
+    key, names, rate = re.search(r"such as (\S+) = \[(.+)\], or (\S+) = 0 if", message).groups()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ns.load_protocol(name, changes | {key: names.replace("'", "").split(", ")})
+        ns.load_protocol(name, changes | {rate: 0.0})
+
+
+@pytest.mark.filterwarnings("error::neurosim.errors.NeurosimWarning")
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("segregated-dendrites-digits", {"model.use": "segregated-dendrites-poisson"}),
+        ("burst-ccn-digits", {f"stages.{k}.phases.0.plastic": [] for k in (0, 1)}),
+    ],
+)
+def test_what_is_kept_closed_on_purpose_is_not_warned_of(name, changes):
+    """By the protocol, which has a rule of that name before the change, or by the change itself."""
+    ns.load_protocol(name, changes)

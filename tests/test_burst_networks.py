@@ -22,8 +22,8 @@ from neurosim.networks.dynamics import Target
 SIZES = [5, 6, 4, 3]
 LAYERS = range(1, len(SIZES))
 HIDDEN, OUTPUT = LAYERS[:-1], LAYERS[-1]
-MODELS = ["burst-ccn", "burst-ccn-symmetric", "burstprop", "burstprop-averages"]
-MODELS += ["burstprop-learned", "burstprop-softmax"]
+MODELS = ["burst-ccn", "burst-ccn-learned", "burst-ccn-symmetric", "burstprop"]
+MODELS += ["burstprop-averages", "burstprop-learned", "burstprop-softmax"]
 
 PROTOCOL = """
 name = "bursts"
@@ -210,6 +210,30 @@ def test_event_feedback_learns_to_cancel_bursts(made):
     assert driven[1] < 0.1 * driven[0]  # where event rates hardly go, Q stays what it was
 
 
+def test_bursts_learn_to_cancel_events_by_the_opposite_rule(made):
+    """ΔY = −η_Y ⟨(Y b − Q e) bᵀ⟩ beside ΔQ, both where nothing is taught, so that b = p_b e.
+
+    Of one hidden layer Q − p_b Y is multiplied by I − (η_Q + p_b² η_Y) ⟨e eᵀ⟩ in every
+    presentation, and p_b η_Y Q + η_Q Y stays.
+    """
+    of_q, of_y, p_b, layers = 0.2, 0.6, 0.5, [5, 6, 3]
+    changes = {
+        "stages.0.phases.1.teaching": "none",
+        "stages.0.presentations": 40,
+        "model.projections.Q.rate": of_q,
+        "model.projections.Y.post": "-drive",
+        "model.projections.Y.rate": of_y,
+    }
+    before, after, x, _ = made("burst-ccn", ["Q", "Y"], layers, **changes)
+    e = sigmoid(sigmoid(x @ before["W1"].T) @ before["W2"].T)
+    step = np.eye(3) - (of_q + p_b**2 * of_y) * e.T @ e / len(e)
+    expected = (before["Q1"] - p_b * before["Y1"]) @ np.linalg.matrix_power(step, 40)
+    np.testing.assert_allclose(after["Q1"] - p_b * after["Y1"], expected, rtol=1e-8, atol=1e-12)
+    kept = [p_b * of_y * w["Q1"] + of_q * w["Y1"] for w in (before, after)]
+    np.testing.assert_allclose(*kept, rtol=1e-12, atol=1e-14)
+    assert np.abs(after["Y1"] - before["Y1"]).max() > 0.1
+
+
 # -------------------------------------------------------------------------------------- burstprop
 
 
@@ -275,11 +299,12 @@ def test_moving_averages_are_those_of_the_ode(made):
         np.testing.assert_allclose(after[f"W{i}"] - before[f"W{i}"], expected, rtol=1e-7)
 
 
-def test_learned_feedback_becomes_the_transpose(made):
+@pytest.mark.parametrize("model", ["burstprop-learned", "burst-ccn-learned"])
+def test_learned_feedback_becomes_the_transpose(model, made):
     """Y − W^T of the layer above shrinks by 1 − ηλ in every presentation (Kolen & Pollack)."""
     decay = {f"model.projections.{name}.decay": 0.1 for name in "WY"}
     changes = decay | {"model.projections.Y.rate": 0.5, "stages.0.presentations": 30}
-    before, after, *_ = made("burstprop-learned", ["W", "Y"], **changes)
+    before, after, *_ = made(model, ["W", "Y"], **changes)
     for i in HIDDEN:
         apart = before[f"Y{i}"] - before[f"W{i + 1}"].T
         expected = apart * (1 - 0.5 * 0.1) ** 30

@@ -129,6 +129,7 @@ SHIPPED = {
     "multiplexing": "multiplexing-digits",
     "feedback-control": "feedback-control-digits",
     "burst-ccn": "burst-ccn-digits",
+    "burst-ccn-learned": "burst-ccn-digits",
     "burst-ccn-symmetric": "backprop-digits",
     "burstprop": "burstprop-digits",
     "burstprop-averages": "burstprop-digits",
@@ -158,12 +159,19 @@ SHIPPED = {
 }
 """Every model that ships → a protocol for it."""
 
+OPENED = {
+    "burst-ccn-learned": {"stages.1.phases.1.plastic": ["W", "Y"]},
+    "burstprop-learned": {"stages.0.phases.1.plastic": ["W", "Y"]},
+}
+"""What opens the rules that such a model adds."""
+
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_models_that_ship_are_shown_like_any_other(name):
     assert set(SHIPPED) == {e["name"] for e in ns.catalog("models")}
     shorter = {"rate.dt": "5 ms"} if name == "mixture-dendrites" else {}  # else they amplify
-    given = ns.load_protocol(SHIPPED[name], {"model.use": name} | shorter)
+    changes = {"model.use": name} | shorter | OPENED.get(name, {})
+    given = ns.load_protocol(SHIPPED[name], changes)
     report = ns.check(given, latex="-", plot=f"{name}.svg")
     assert report["files"] == [f"{name}.svg"]
     made = circuitry.circuit(given.spec.model)

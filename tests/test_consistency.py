@@ -178,6 +178,27 @@ def test_refused_with_the_reason(case):
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"level": "equilibrium"},
+            r"cells\.pyramidal\.equations: the equilibrium level has no noise; use "
+            r"level='rate', or drop xi",
+        ),
+        ({"rate.scheme": "dopri5"}, r"rate\.scheme: noise needs 'euler' or 'heun' with adaptive"),
+        ({"rate.adaptive": True}, r"rate\.scheme: noise needs 'euler' or 'heun' with adaptive"),
+        ({"stages.0.phases.0.until": "settled"}, r"until: a noisy network never settles; write"),
+    ],
+)
+def test_noise_in_an_equation_is_refused_where_a_deviation_is(changes, message):
+    quiet = load_model("mixture-two-phase").cells["pyramidal"].equations
+    noisy = quiet.replace("/tau_soma", "/tau_soma + 0.1*xi")
+    given = {"level": "rate", "model.cells.pyramidal.equations": noisy}
+    with pytest.raises(ns.InputError, match=message):
+        ns.load_protocol("quickstart", given | changes)
+
+
+@pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from neurosim.building.facts import facts
+from neurosim.building.facts import facts, noise
 from neurosim.building.ingredients import neurons
 from neurosim.credit import named
 from neurosim.errors import either
@@ -14,11 +14,14 @@ from neurosim.levels.spiking.neurons import COUNTED
 from neurosim.models import circuitry
 from neurosim.specs import (
     CreditSpec,
+    LearningRate,
     ModelSpec,
     ProjectionSpec,
     ProtocolSpec,
+    RateLaw,
     StageSpec,
 )
+from neurosim.specs.toml import dotted
 from neurosim.theory.relaxation import chain
 from neurosim.units import format_time, shorter_step
 
@@ -124,6 +127,40 @@ def _nothing_opened(spec: ProtocolSpec) -> Iterator[Concern]:
                     )
 
 
+def _still(rate: LearningRate | RateLaw) -> bool:
+    """Whether a rate is 0 in all layers, as it is written."""
+    return isinstance(rate, LearningRate) and not any(rate.values)
+
+
+def closed(spec: ProtocolSpec) -> Iterator[Concern]:
+    """Rules with a rate that no phase opens, where phases do open others.
+
+    No concern by itself, as to keep feedback where it starts this is how one says so.
+    """
+    model, opening = spec.model, []
+    opened: dict[str, None] = {}
+    for number, stage in enumerate(spec.stages):
+        for k, phase in enumerate(stage.phases):
+            found = circuitry.opened(model, phase.plastic)
+            opened |= dict.fromkeys(found)
+            opening += [(number, k, phase)] if found else []
+    if not opening:  # networks that are only looked at
+        return
+    number, k, phase = opening[-1]
+    for name in circuitry.opened(model, ("forward", "feedback")):
+        given = model.projections.get(name, model.credit)
+        if name in opened or given is None or _still(given.rate):
+            continue
+        own = ("projections", name) if name in model.projections else ("credit",)
+        yield Concern(
+            ("model", *own, "rate"),
+            f"no phase opens the plasticity of {name}, so that it stays as it starts; expected it "
+            f"in one, such as stages.{number}.phases.{k}.plastic = {[*phase.plastic, name]}, or "
+            f"{dotted(('model', *own, 'rate'))} = 0 if it is to stay",
+            fatal=False,
+        )
+
+
 def _idle_scales(credit: CreditSpec | None) -> list[tuple[str, bool]]:
     """Scales of quantisers that there are not."""
     if credit is None:
@@ -168,7 +205,7 @@ def _lost_signals(spec: ProtocolSpec) -> Iterator[Concern]:
     if spec.level == "rate":
         for number, stage in enumerate(spec.stages):
             yield from _long_steps(spec, stage, ("stages", number))
-    if spec.level == "rate" and not _noisy(model):
+    if spec.level == "rate" and not noise(model):
         for number, stage in enumerate(spec.stages):
             yield from _transient_concerns(spec.model, stage, ("stages", number), signal)
 
@@ -211,13 +248,6 @@ def _long_steps(
                 fatal=False,
             )
             return
-
-
-def _noisy(model: ModelSpec) -> bool:
-    """Whether noise hides what a transient leaves."""
-    made = circuitry.circuit(model)
-    written = any("xi" in made.cell(group).right(name).names for group, name in made.moving)
-    return written or any(model.noise.values())
 
 
 def _transient_concerns(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from neurosim.building import ingredients, transfers
-from neurosim.building.facts import facts
+from neurosim.building.facts import facts, noise
 from neurosim.credit import named
 from neurosim.errors import InputError, unknown
 from neurosim.levels.schemes import SCHEMES
@@ -100,14 +100,11 @@ def _model_problems(model: ModelSpec) -> Iterator[Problem]:
 
 
 def _level_problems(spec: ProtocolSpec) -> Iterator[Problem]:
-    noisy = any(spec.model.noise.values())
     if spec.level == "equilibrium":
         rate = caller.option("level", "rate")
-        if noisy:
-            yield (
-                ("model", "noise"),
-                f"the equilibrium level has no noise; use {rate}, or drop it",
-            )
+        for key in noise(spec.model):
+            which = "it" if key[-1] == "noise" else "xi"
+            yield key, f"the equilibrium level has no noise; use {rate}, or drop {which}"
         if spec.plasticity == "online" and spec.rate is None:
             yield (
                 ("rate",),
@@ -121,7 +118,7 @@ def _level_problems(spec: ProtocolSpec) -> Iterator[Problem]:
     if spec.rate is None:
         yield ("rate",), 'missing; the rate level needs a table [rate] with dt, such as dt = "5 ms"'
         return
-    if noisy and (not SCHEMES[spec.rate.scheme].noisy or spec.rate.adaptive):
+    if noise(spec.model) and (not SCHEMES[spec.rate.scheme].noisy or spec.rate.adaptive):
         able = " or ".join(repr(name) for name, scheme in SCHEMES.items() if scheme.noisy)
         yield ("rate", "scheme"), f"noise needs {able} with adaptive = false"
     yield from _solver_problems(spec.rate, spec.precision)
@@ -357,7 +354,7 @@ def _time_problems(
         )
         return
     if phase.until == "settled" and spec.level != "spiking":
-        if any(spec.model.noise.values()):
+        if noise(spec.model):
             yield (*at, "until"), "a noisy network never settles; write until = 'duration'"
         if spec.plasticity == "online":
             yield (

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from neurosim.circuits.cells import NOISE
 from neurosim.models import circuitry, parameters
 from neurosim.models.initialisers import MATRICES
 from neurosim.specs import SINGULAR, ActivationSpec, ModelSpec
@@ -37,6 +38,18 @@ def observed(model: ModelSpec) -> dict[str, dict[str, int]]:
     for group, name in made.observed:
         found.setdefault(made.place(group), {})[name] = made.size(group)
     return found
+
+
+def noise(model: ModelSpec) -> list[tuple[str, ...]]:
+    """The keys that make a model noisy: its table of deviations, and equations that name `xi`."""
+    made = circuitry.circuit(model)
+    written = [
+        ("model", "cells", model.populations[group.population].cell or group.population)
+        for group, name in made.moving
+        if NOISE in made.cell(group).right(name).names
+    ]
+    table = [("model", "noise")] if any(model.noise.values()) else []
+    return [*table, *((*cell, "equations") for cell in dict.fromkeys(written))]
 
 
 def invertible(activation: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from neurosim.building import samples
-from neurosim.building.concerns import concerns
+from neurosim.building.concerns import Concern, closed, concerns
 from neurosim.building.consistency import problems
 from neurosim.building.ingredients import located
 from neurosim.building.loaded import Loaded
@@ -362,7 +362,7 @@ def check(protocol: Protocol) -> None:
         InputError: all that is impossible, one a line.
     """
     found = list(problems(protocol.spec)) or list(_strays(protocol))
-    doubts = [] if found else list(concerns(protocol.spec))
+    doubts = [] if found else [*concerns(protocol.spec), *_left_closed(protocol)]
     found += [(doubt.key, doubt.message) for doubt in doubts if doubt.fatal]
     if found:
         wrong = samples.also(protocol, {tuple(key) for key, _ in found})
@@ -370,6 +370,18 @@ def check(protocol: Protocol) -> None:
     for doubt in doubts:
         message = f"{protocol.where(doubt.key)}: {doubt.message}"
         warnings.warn(message, NeurosimWarning, stacklevel=3)
+
+
+def _left_closed(protocol: Protocol) -> list[Concern]:
+    """Rules that a change brings to a protocol, whose phases, left as they were, open none."""
+    found, changes = list(closed(protocol.spec)), protocol.overrides
+    if not found or not changes or any(key.startswith("stages") for key in changes):
+        return []
+    with suppress(InputError, ValidationError):
+        data, _ = _composed(protocol.sources.sources[0].document, {})
+        before = {doubt.key for doubt in closed(ProtocolSpec.model_validate(data))}
+        return [doubt for doubt in found if doubt.key not in before]
+    return []
 
 
 def _strays(protocol: Protocol) -> Iterator[Problem]:
