@@ -32,7 +32,8 @@ class Measurement(NamedTuple):
     def read(cls, entry: dict[str, Any]) -> Self:
         """Of a line of a history."""
         parts = {
-            part: {row["what"]: _row(row) for row in rows} for part, rows in entry["parts"].items()
+            part: {row["what"]: reread(row) for row in rows}
+            for part, rows in entry["parts"].items()
         }
         return cls(entry["when"], entry["commit"], entry["load"], entry["machine"], parts)
 
@@ -88,7 +89,8 @@ def _named(entries: list[Measurement], asked: str) -> Measurement:
     return one
 
 
-def _row(written: dict[str, Any]) -> Entry:
+def reread(written: dict[str, Any]) -> Entry:
+    """The row that `written` made so."""
     if "why" in written:
         return Absent(**written)
     limit = written["limit"] and (written["limit"][0], written["limit"][1])

@@ -79,7 +79,7 @@ def duration(
     what: str, seconds: np.ndarray, unit: str = "ms", limit: tuple[str, float] | None = None
 ) -> Row:
     """A time as a row."""
-    scaled = seconds * {"ms": 1e3, "s": 1.0}[unit]
+    scaled = seconds * {"us": 1e6, "ms": 1e3, "s": 1.0}[unit]
     return Row(what, float(np.median(scaled)), unit, float(scaled.min()), limit, tuple(scaled))
 
 

@@ -25,6 +25,7 @@ from engines import engines
 from epoch import SHARED, epochs, overhead, seeds
 from family import family
 from field import field_rates
+from gpu import on_gpu
 from integration import integration
 from learning import learning
 from measure import FOLDER, Absent, Entry, machine, moment
@@ -57,6 +58,7 @@ PARTS: dict[str, Callable[[str, bool], Sequence[Entry]]] = {
     "throughput": throughput,
     "scaling": scaling,
     "energy": energy,
+    "gpu": on_gpu,
 }
 """Each with the device, and whether in its smallest size."""
 

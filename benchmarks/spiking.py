@@ -101,7 +101,7 @@ def _accuracy() -> list[Row]:
         correlations = []
         for seed in SEEDS:
             weights, x = weights_of(sizes, seed, COPIES)
-            expected = _rates(sizes, weights, x)
+            expected = settled_rates(sizes, weights, x)
             tallies: list[list[np.ndarray]] = []
 
             def program(
@@ -143,7 +143,7 @@ def _accuracy() -> list[Row]:
     return rows
 
 
-def _rates(sizes: tuple[int, ...], weights: CircuitWeights, x: np.ndarray) -> np.ndarray:
+def settled_rates(sizes: tuple[int, ...], weights: CircuitWeights, x: np.ndarray) -> np.ndarray:
     """The settled rates of the rate model, (copies, all units)."""
     dynamics, net = network(sizes)
 

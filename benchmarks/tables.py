@@ -1,7 +1,7 @@
 """Tables of docs/performance.md from the latest results: `python benchmarks/tables.py [DEVICE]`.
 
-Prints how cost grows (`--only scaling`) and how many samples a second protocols learn from
-(`--only throughput`) as Markdown.
+Prints how cost grows (`--only scaling`), how many samples a second protocols learn from
+(`--only throughput`) and what a GPU is for (`--only gpu`) as Markdown.
 """
 
 import json
@@ -12,11 +12,13 @@ from measure import FOLDER
 
 
 def main(device: str = "cpu") -> None:
-    """Print both."""
-    parts = json.loads((FOLDER / f"results-{device}.json").read_text())["parts"]
-    for name, table in (("scaling", growth), ("throughput", learned)):
+    """Print all that there are."""
+    kept = json.loads((FOLDER / f"results-{device}.json").read_text())
+    parts = kept["parts"]
+    for name, table in (("scaling", growth), ("throughput", learned), ("gpu", listed)):
         if name in parts:
-            print(f"{name}, {parts[name]['when']}, commit {parts[name]['commit']}\n")
+            when, commit = parts[name]["when"], parts[name]["commit"]
+            print(f"{name}, {kept['machine']['device']}, {when}, commit {commit}\n")
             print(table({row["what"]: row for row in parts[name]["rows"]}) + "\n")
 
 
@@ -46,6 +48,17 @@ def learned(rows: dict[str, Any]) -> str:
     for name, levels in found.items():
         cells = (levels.get(level, "") for level in ("equilibrium", "rate", "spiking"))
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def listed(rows: dict[str, Any]) -> str:
+    """Every row of a part, with what is wanted."""
+    lines = ["| what | measured | wanted |", "| --- | --- | --- |"]
+    for what, row in rows.items():
+        limit = row.get("limit")
+        wanted = f"{limit[0]} {limit[1]:g} {row['unit']}, {row['verdict']}" if limit else ""
+        found = f"{row['value']:.3g} {row['unit']}" if "value" in row else f"– ({row['why']})"
+        lines.append(f"| {what} | {found} | {wanted} |")
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """The benchmarks themselves: what counts as a regression, gates, and that every part still runs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -140,6 +141,52 @@ def test_energy_counts_through_an_overflow(parts, monkeypatch, tmp_path):
             (package / "energy_uj").write_text("2000000")
 
     assert energy.spent(call, [package]) == pytest.approx(3.0)
+
+
+def test_a_question_whose_time_is_over_is_ended_and_what_it_found_kept(
+    parts, monkeypatch, tmp_path
+):
+    import gpu
+
+    row, script = parts["measure"].Row("found", 2.0, "s", 1.0, ("<=", 3.0)), tmp_path / "asked.py"
+    said = json.dumps(parts["history"].written(row))
+    script.write_text(f"import time\nprint({said!r}, flush=True)\ntime.sleep(600)")
+    monkeypatch.setattr(gpu, "__file__", str(script))
+    missing = parts["measure"].Absent("products: all that is missing", "did not end within 1 s")
+    assert gpu.within(1.0, "products", "cpu") == [row, missing]
+    script.write_text("raise ValueError('no device')")
+    missing = missing._replace(why="ValueError: no device")
+    assert gpu.within(60.0, "products", "cpu") == [missing]
+
+
+COMPILED = """\
+HloModule jit_step, is_scheduled=true
+
+%fused_computation (p.1: f32[4]) -> f32[4] {
+  %p.1 = f32[4]{0} parameter(0)
+  ROOT %add.1 = f32[4]{0} add(%p.1, %p.1)
+}
+
+%command_buffer (p.2: f32[4]) -> f32[4] {
+  %p.2 = f32[4]{0} parameter(0)
+  %gemm = (f32[4]{0}, s8[64]{0}) custom-call(%p.2), custom_call_target="__cublas$gemm"
+  %first = f32[4]{0} get-tuple-element(%gemm), index=0
+  ROOT %loop_fusion = f32[4]{0} fusion(%first), kind=kLoop, calls=%fused_computation
+}
+
+ENTRY %main (x: f32[4]) -> f32[4] {
+  %x = f32[4]{0} parameter(0)
+  %called = f32[4]{0} call(%x), to_apply=%command_buffer
+  ROOT %out = f32[4]{0} fusion(%called), kind=kLoop, calls=%fused_computation
+}
+"""
+"""As XLA writes a program for a GPU: of three operations, two of them handed over as a whole."""
+
+
+def test_operations_that_are_launched_are_counted(parts):
+    import bounds
+
+    assert bounds.launches(COMPILED) == 3
 
 
 def run(*arguments):

@@ -340,6 +340,16 @@ def test_reconstruction_ends_at_the_regression_on_its_own_activity(family):
         assert np.abs(np.asarray(Q) - np.asarray(found)).max() > 1e-4
 
 
+def test_seeds_side_by_side_have_the_noise_that_each_has_alone():
+    """To the bit: on a processor each draws in its turn, on a GPU all at once."""
+    keys, like = jax.random.split(jax.random.key(4), 3), jnp.zeros((5, 7))
+    beside = jax.jit(jax.vmap(lambda key: probes.noise(key, like)))
+    alone = [jax.random.normal(key, like.shape, like.dtype) for key in keys]
+    np.testing.assert_array_equal(beside(keys), alone)
+    lowered = beside.trace(keys).lower(lowering_platforms=("cuda",)).as_text()
+    assert "while" not in lowered
+
+
 def test_difference_reconstruction_regresses_noise_on_what_returns():
     """Last hidden layer: J^T (J J^T + λ I)⁻¹ with J the Jacobian to the output.
 

@@ -1,9 +1,12 @@
 """Phases that settled, to the tolerance or only as far as numbers carry, and what a run says."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import neurosim as ns
+from neurosim.levels.settling import FEW, rms
 
 FAINT = {
     "level": "equilibrium",
@@ -40,3 +43,13 @@ def test_a_run_says_where_rounding_ended_a_phase(precision, tmp_path):
         assert run._repr_html_().count(words) == 2
     shown = [phase["residual_worst"] for phase in ns.inspect(run.path)["phases"]]
     np.testing.assert_allclose(shown, left)
+
+
+@pytest.mark.parametrize("size", [FEW, FEW + 1, 64, 99])
+def test_the_root_mean_square_takes_every_unit_once(size):
+    """Of layers of any size, odd ones and those that are halved several times."""
+    v = np.random.default_rng(size).standard_normal((size, size))
+    with jax.enable_x64(True):
+        found, each = jax.jit(jax.vmap(rms))(jnp.asarray([*v, *np.eye(size)])).reshape(2, size)
+    np.testing.assert_allclose(found, np.linalg.norm(v, axis=1) / size**0.5, rtol=1e-14)
+    np.testing.assert_allclose(each, size**-0.5, rtol=1e-14)

@@ -25,6 +25,9 @@ ERROR_FLOOR = 1e-2
 ROUNDING = 16
 """Roundings, in units of eps·|state|, below which a residual cannot be told from zero."""
 
+FEW = 16
+"""Numbers that are added up one by one."""
+
 
 class Problem(NamedTuple):
     """One phase of one sample: what moves, under which weights, driven by what.
@@ -103,8 +106,17 @@ def where(chosen: Bool[Array, "..."], there: Any, here: Any) -> Any:
 
 
 def rms(v: Float[Array, " n"]) -> Float[Array, ""]:
-    """Root mean square of the units of a layer."""
-    return jnp.sqrt(jnp.mean(v * v))
+    """Root mean square of the units of a layer.
+
+    Halves are added to each other until few numbers are left: of more than 32 XLA makes a sum on a
+    processor in two passes, neither of which becomes one with what squares them.
+    """
+    squares = v * v
+    while squares.size > FEW:
+        half = squares.size // 2
+        odd = squares[2 * half :]
+        squares = jnp.concatenate([squares[:half] + squares[half : 2 * half], odd])
+    return jnp.sqrt(jnp.sum(squares) / v.size)
 
 
 def imbalance(

@@ -15,6 +15,21 @@ from neurosim.networks.dynamics import Readout
 from neurosim.networks.network import Network, Weights
 
 
+def noise(key: PRNGKeyArray, like: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Numbers of a standard normal distribution, as many as an array has, in its precision.
+
+    On a processor of every seed by itself. Of all seeds at once XLA would draw the same numbers
+    again wherever they are used, of which the inverse error function takes most of the time; it
+    takes nothing out of a loop.
+    """
+
+    def drawn(key: PRNGKeyArray) -> Float[Array, "..."]:
+        return jax.random.normal(key, like.shape, like.dtype)
+
+    in_turn: Any = jax.custom_batching.sequential_vmap(drawn)
+    return jax.lax.platform_dependent(key, cpu=in_turn, default=drawn)
+
+
 class Feedback(NamedTuple):
     """What an apical synapse of layer i sees.
 
@@ -79,8 +94,7 @@ def white_noise(
     """
     signals = []
     for i, layer_key in enumerate(jax.random.split(key, network.depth - 1), start=1):
-        shape, dtype = readout.rate[i - 1].shape, readout.rate[i - 1].dtype
-        actual = sigma * jax.random.normal(layer_key, shape, dtype)
+        actual = sigma * noise(layer_key, readout.rate[i - 1])
         signals.append(there_and_back(network, weights, i, actual))
     return tuple(signals)
 
@@ -135,10 +149,7 @@ def local_difference(
     for i, layer_key in enumerate(jax.random.split(key, network.depth - 1), start=1):
         below, above = readout.rate[i - 1], readout.rate[i]
         keys = jax.random.split(layer_key)
-        noises = (
-            jax.random.normal(k, h.shape, h.dtype)
-            for k, h in zip(keys, (below, above), strict=True)
-        )
+        noises = (noise(k, h) for k, h in zip(keys, (below, above), strict=True))
         halves = jax.vmap(lambda h, e, a, i=i: one(h, e, a, i))(below, *noises)
         signals.append(jax.tree.map(lambda a: a.reshape(-1, a.shape[-1]), halves))
     return tuple(signals)
@@ -154,7 +165,7 @@ def noise_injected(
     signals = []
     for i, layer_key in enumerate(jax.random.split(key, len(weights.Q)), start=1):
         target = readout.teacher[i]
-        noisy = target + sigma * jax.random.normal(layer_key, target.shape, target.dtype)
+        noisy = target + sigma * noise(layer_key, target)
 
         def round_trip(
             above: Float[Array, " above"], i: int = i
@@ -183,8 +194,7 @@ def noisy_reconstruction(
     signals = []
     for i, layer_key in enumerate(jax.random.split(key, len(weights.Q)), start=1):
         h = readout.drawn[i - 1]
-        noise = jax.random.normal(layer_key, h.shape, h.dtype)
-        signals.append(there_and_back(network, weights, i, h + sigma * noise))
+        signals.append(there_and_back(network, weights, i, h + sigma * noise(layer_key, h)))
     return tuple(signals)
 
 
@@ -257,15 +267,15 @@ def difference_reconstruction(
 
     for i, layer_key in enumerate(jax.random.split(key, network.depth - 1), start=1):
         h = readout.rate[i - 1]
-        noise = jax.random.normal(layer_key, h.shape, h.dtype)
+        drawn = noise(layer_key, h)
         way = jax.vmap(lambda h, i=i: there_and_back(h, i))
-        pre, potential = way(h + sigma * noise)
+        pre, potential = way(h + sigma * drawn)
         pre_bar, potential_bar = way(h)
         signals.append(
             Feedback(
                 pre=(pre - pre_bar) / sigma,
                 predicted=(network.decode(i, potential) - network.decode(i, potential_bar)) / sigma,
-                actual=noise,
+                actual=drawn,
                 slope=network.decode_slope(i, potential),
             )
         )
