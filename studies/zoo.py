@@ -163,12 +163,11 @@ def measure(only: str = "") -> None:
 
 @app.command()
 def spikes(only: str = "") -> None:
-    """What is learned on digits at rest, as spikes, of models that the level takes."""
+    """What is learned on digits at rest, as spikes."""
     file, results = RESULTS / "measures.json", learned()["digits"]
     for title, model in MODELS.items():
         own = kept(file).get(title, {})
-        takes = own.get("levels", {"spiking": False})["spiking"]
-        if (only and only != title) or not takes or "spikes" in own:
+        if (only and only != title) or "levels" not in own or "spikes" in own:
             continue
         chosen = results[title]
         protocol = loaded(PROBLEMS["digits"], model, chosen["pace"], False, False)
@@ -203,8 +202,11 @@ def page(out: Path = OUT / "zoo.png") -> None:
                 *(degrees(seen.get(way, [])) for way in ("backprop", "gauss_newton")),
             ]
             print(f"| {' | '.join(cells)} |")
-    print("\n| model | batch | sweeps | seconds | over backprop | as rates | ", end="")
-    print("error as spikes | over scatter |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        "\n| model | batch | sweeps | seconds | over backprop | as rates | learns as spikes ",
+        end="",
+    )
+    print(f"| error as spikes | over scatter |\n{'| --- ' * 9}|")
     for title, own in measures.items():
         if "levels" in own:
             cells = [

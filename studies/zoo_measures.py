@@ -78,7 +78,8 @@ def as_spikes(model: Model, weights: Path, into: Path) -> dict[str, Any]:
 
     weights: the trace of the test. Neurons, windows and time step are those of the protocol.
     """
-    changes = single(model) | {"record.presentations": 1, "spiking.test": SPIKING_TEST}
+    changes = single(model) | model.untaught
+    changes |= {"record.presentations": 1, "spiking.test": SPIKING_TEST}
     traces = []
     for level in ("equilibrium", "spiking"):
         traces.append(into / f"spikes-{level}-{weights.stem}.h5")

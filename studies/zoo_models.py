@@ -54,7 +54,8 @@ class Model(NamedTuple):
 
     W: the rate of its forward weights, by layer or of all. pixels: whether images come as rates
     between 0 and 1, and not standardised. smooth: whether there is a gradient, which signs and
-    draws have not.
+    draws have not. untaught: what is changed beside for a test as spikes, of a network that the
+    spiking level does not teach so.
     """
 
     protocol: str
@@ -62,10 +63,15 @@ class Model(NamedTuple):
     changes: dict[str, Any] = {}  # noqa: RUF012 (never changed)
     pixels: bool = False
     smooth: bool = True
+    untaught: dict[str, Any] = {}  # noqa: RUF012
 
 
 NODES = "local-goals-n4g4"
 """The protocol whose hidden layers have goals."""
+
+
+PLAIN = {"model.credit": "backprop", "stages.0.phases.0.plastic": ["forward"]}
+"""Instead of a credit that spikes cannot bring, where nothing is learned."""
 
 
 def credit(name: str, rate: float, learned: float | None = None) -> Model:
@@ -102,14 +108,18 @@ MODELS = {
     "skipped random feedback": credit("srbp", 0.3),
     "adaptive feedback": credit("arbp", 0.3, 0.3),
     "skipped adaptive feedback": credit("asrbp", 0.3, 0.3),
-    "DTP": credit("dtp", 1.0, 0.05),
+    "DTP": credit("dtp", 1.0, 0.05)._replace(untaught=PLAIN | {"model.credit.rate": 0.0}),
     "DTP, approximate inverses": credit("dtp-ai", 2.0, 0.05),
     "DTP, fixed feedback": credit("dtp-fixed", 1.0),
     "DTP, noise to the output": credit("dtp-drl", 1.0, 0.05),
     "DTP, noise in two layers": credit("dtp-ldrl", 1.0, 0.05),
-    "DTP, RMSprop": Model("difference-target-propagation-digits", 0.001),
-    "DTP, discrete transmission": Model("discrete-transmission-digits", 0.001, smooth=False),
-    "DTP, stochastic binary units": Model("stochastic-binary-digits", 0.001, smooth=False),
+    "DTP, RMSprop": Model("difference-target-propagation-digits", 0.001, untaught=PLAIN),
+    "DTP, discrete transmission": Model(
+        "discrete-transmission-digits", 0.001, smooth=False, untaught=PLAIN
+    ),
+    "DTP, stochastic binary units": Model(
+        "stochastic-binary-digits", 0.001, smooth=False, untaught=PLAIN | {"test_draws": 1}
+    ),
     "two-phase mixture": Model("quickstart", 0.2),
     "multiplexing": Model("multiplexing-digits", 10.0),
     "microcircuit": Model("microcircuit-digits", "eta*(4*2.5**(L - 1))**int(i < 2)"),
@@ -119,13 +129,16 @@ MODELS = {
     "burstprop, feedback learned": Model("burstprop-digits", "5*5**int(i < L)", LEARNED),
     "equilibrium propagation": Model("equilibrium-propagation-digits", 0.3),
     "predictive coding": Model("predictive-coding-digits", 3.0),
-    "deep feedback control": Model("feedback-control-digits", 40.0),
+    "deep feedback control": Model(
+        "feedback-control-digits", 40.0, untaught={"stages.0.phases.2.parameters.draw": 0.0}
+    ),
     "least control": Model("least-control-digits", 0.3),
     "broadcast alignment": Model("broadcast-alignment-digits", "0.3*0.1**int(i < L)"),
     "local goals": Model(
         NODES,
         "0.1*3**int(i > L - 1)",
         {"stages.0.presentations": None, "stages.0.epochs": 1},
+        untaught=PLAIN | {"model.credit.nodes": None, "model.projections.W.rule": "delta"},
     ),
 }
 

@@ -85,12 +85,21 @@ def test_levels_are_held_against_each_other_in_one_presentation():
 
 
 def test_how_spikes_are_said():
-    takes = {"levels": {"spiking": True}}
-    assert zoo_page.spiking({"levels": {"spiking": False}}) == ("no", "")
-    assert zoo_page.spiking(takes) == ("yes", "")
+    assert zoo_page.spiking({"levels": {"spiking": False}}) == ("no", "", "")
     found = {"errors": [0.1, 0.3, None], "distance": 1.26}
-    assert zoo_page.spiking(takes | {"spikes": found}) == ("20.0 % (10.0–30.0)", "1.3")
-    assert zoo_page.spiking(takes | {"spikes": found | {"distance": None}})[1] == "–"
+    own = {"levels": {"spiking": True}, "spikes": found}
+    assert zoo_page.spiking(own) == ("yes", "20.0 % (10.0–30.0)", "1.3")
+    found["distance"] = None
+    assert zoo_page.spiking(own)[2] == "–"
+
+
+@pytest.mark.filterwarnings("ignore:.*opens nothing")  # DTP of one hidden layer sends nothing down
+def test_networks_that_spikes_do_not_teach_can_be_tested_as_spikes():
+    for model in (MODELS["DTP"], MODELS["local goals"]):
+        changes = zoo_measures.single(model) | {"level": "spiking"}
+        with pytest.raises(ns.InputError):
+            ns.load_protocol(model.protocol, changes)
+        assert ns.load_protocol(model.protocol, changes | model.untaught).spec.level == "spiking"
 
 
 @pytest.mark.long
