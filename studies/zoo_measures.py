@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from local_goals import passed, read, soft
+from local_goals import forward_weights, passed, reads, soft
 from zoo_models import CHOOSING, PACES, PROBLEMS, TESTING, Model, loaded, sized
 
 import neurosim as ns
@@ -136,14 +136,16 @@ def machines(protocol: Any, path: Path) -> dict[str, list[float]]:
     """
     task = ingredients.task(protocol.spec, protocol.folder)
     threshold = protocol.spec.model.activation.threshold
-    found: dict[str, list[float]] = {"initial": [], "final": []}
+    found = {}
     with ns.open_trace(path) as trace:
-        for k, seed in enumerate(TESTING):
-            data = task.draw(host_stream(seed, "task"))
-            for moment, errors in found.items():
+        data = [task.draw(host_stream(seed, "task")) for seed in TESTING]
+        for moment in ("initial", "final"):
+            pairs = []
+            for k, of in enumerate(data):
+                A = forward_weights(trace, moment, k)
                 u, v = (
-                    soft(passed(trace, moment, k, x, threshold)[-1], threshold)
-                    for x in (data.x_train, data.x_test)
+                    soft(passed(A, x, threshold)[-1], threshold) for x in (of.x_train, of.x_test)
                 )
-                errors.append(read(u, data.y_train, v, data.y_test) / 100)
+                pairs.append((u, of.y_train, v, of.y_test))
+            found[moment] = [error / 100 for error in reads(pairs, each=True)]
     return found

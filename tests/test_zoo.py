@@ -76,6 +76,18 @@ def test_nodes_have_their_goal_at_the_last_one():
         assert spec.model.credit.nodes.goals == [last]
 
 
+def test_machines_read_as_much_of_a_node_that_has_not_learned(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo_measures, "TESTING", range(1))
+    model, path = MODELS["local goals"], tmp_path / "run.h5"
+    changes = zoo_measures.single(model) | model.untaught
+    changes |= {"record.presentations": 0, "model.projections.W.rate": 0.0}
+    protocol = ns.load_protocol(model.protocol, changes)
+    ns.run(protocol, seeds=[0], out=path, progress=False)
+    errors = zoo_measures.machines(protocol, path)
+    assert errors["initial"] == errors["final"]
+    assert 0 < errors["final"][0] < 0.5  # by chance 0.9
+
+
 def test_levels_are_held_against_each_other_in_one_presentation():
     for title in ("backprop", "BurstCCN", "local goals"):
         model = MODELS[title]
