@@ -58,14 +58,16 @@ def said(result: dict[str, Any]) -> str:
     return f"{np.mean(errors):.1f} % ({min(errors):.1f}–{max(errors):.1f})"
 
 
-def spiking(own: dict[str, Any]) -> tuple[str, str]:
-    """The error as spikes, and how far what units say is from rest, over the scatter of spikes."""
-    if not own["levels"]["spiking"]:
-        return "no", ""
+def spiking(own: dict[str, Any]) -> tuple[str, str, str]:
+    """Whether spikes can teach it; the error of what was learned at rest, as spikes; how far off.
+
+    How far what units say is from rest, over the scatter of spikes.
+    """
+    taught = "yes" if own["levels"]["spiking"] else "no"
     if "spikes" not in own:
-        return "yes", ""
+        return taught, "", ""
     ratio = own["spikes"]["distance"]
-    return said(own["spikes"]), "–" if ratio is None else f"{ratio:.1f}"
+    return taught, said(own["spikes"]), "–" if ratio is None else f"{ratio:.1f}"
 
 
 def lost(result: dict[str, Any]) -> int:

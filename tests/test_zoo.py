@@ -14,7 +14,9 @@ from neurosim.building import assembly
 sys.path.append(str(Path(__file__).parents[1] / "studies"))
 import directions
 import zoo
+import zoo_measures
 import zoo_page
+from zoo_models import MODELS, PROBLEMS, loaded
 
 
 def tanh(a):
@@ -58,44 +60,69 @@ def test_directions_are_the_gradient_and_the_least_change_that_cancels_the_error
 
 
 def test_what_a_stage_before_shows_is_taken_from_the_budget():
-    problem, model = zoo.PROBLEMS["yin-yang"], zoo.MODELS["BurstCCN"]
-    spec = zoo.loaded(problem, model, 3.0, False, True).spec
+    problem, model = PROBLEMS["yin-yang"], MODELS["BurstCCN"]
+    spec = loaded(problem, model, 3.0, False, True).spec
     assert [stage.epochs for stage in spec.stages] == [3, problem.epochs - 3]
     assert {stage.pace for stage in spec.stages} == {3.0} and spec.task["validation"] == 0.2
 
 
+def test_a_seed_that_diverged_counts_as_an_error_of_all():
+    assert zoo.scored([0.1, None, 0.4]) == pytest.approx(0.5)
+
+
 def test_nodes_have_their_goal_at_the_last_one():
     for task, last in (("digits", 1), ("yin-yang", 2)):
-        spec = zoo.loaded(zoo.PROBLEMS[task], zoo.MODELS["local goals"], 1.0, False, True).spec
+        spec = loaded(PROBLEMS[task], MODELS["local goals"], 1.0, False, True).spec
         assert spec.model.credit.nodes.goals == [last]
+
+
+def test_machines_read_as_much_of_a_node_that_has_not_learned(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo_measures, "TESTING", range(1))
+    model, path = MODELS["local goals"], tmp_path / "run.h5"
+    changes = zoo_measures.single(model) | model.untaught
+    changes |= {"record.presentations": 0, "model.projections.W.rate": 0.0}
+    protocol = ns.load_protocol(model.protocol, changes)
+    ns.run(protocol, seeds=[0], out=path, progress=False)
+    errors = zoo_measures.machines(protocol, path)
+    assert errors["initial"] == errors["final"]
+    assert 0 < errors["final"][0] < 0.5  # by chance 0.9
 
 
 def test_levels_are_held_against_each_other_in_one_presentation():
     for title in ("backprop", "BurstCCN", "local goals"):
-        model = zoo.MODELS[title]
-        spec = ns.load_protocol(model.protocol, zoo.single(model)).spec
+        model = MODELS[title]
+        spec = ns.load_protocol(model.protocol, zoo_measures.single(model)).spec
         assert {(stage.epochs, stage.presentations) for stage in spec.stages} == {(None, 1)}
-        assert spec.model.layers == zoo.PROBLEMS["digits"].layers
+        assert spec.model.layers == PROBLEMS["digits"].layers
 
 
 def test_how_spikes_are_said():
-    takes = {"levels": {"spiking": True}}
-    assert zoo_page.spiking({"levels": {"spiking": False}}) == ("no", "")
-    assert zoo_page.spiking(takes) == ("yes", "")
+    assert zoo_page.spiking({"levels": {"spiking": False}}) == ("no", "", "")
     found = {"errors": [0.1, 0.3, None], "distance": 1.26}
-    assert zoo_page.spiking(takes | {"spikes": found}) == ("20.0 % (10.0–30.0)", "1.3")
-    assert zoo_page.spiking(takes | {"spikes": found | {"distance": None}})[1] == "–"
+    own = {"levels": {"spiking": True}, "spikes": found}
+    assert zoo_page.spiking(own) == ("yes", "20.0 % (10.0–30.0)", "1.3")
+    found["distance"] = None
+    assert zoo_page.spiking(own)[2] == "–"
+
+
+@pytest.mark.filterwarnings("ignore:.*opens nothing")  # DTP of one hidden layer sends nothing down
+def test_networks_that_spikes_do_not_teach_can_be_tested_as_spikes():
+    for model in (MODELS["DTP"], MODELS["local goals"]):
+        changes = zoo_measures.single(model) | {"level": "spiking"}
+        with pytest.raises(ns.InputError):
+            ns.load_protocol(model.protocol, changes)
+        assert ns.load_protocol(model.protocol, changes | model.untaught).spec.level == "spiking"
 
 
 @pytest.mark.long
 @pytest.mark.seldom
 def test_rates_that_neurons_can_fire_at_are_spikes_to_within_their_scatter(tmp_path, monkeypatch):
-    for name, value in (("OUT", tmp_path), ("SPIKING_TEST", 10), ("TESTING", range(2))):
-        monkeypatch.setattr(zoo, name, value)
-    model, distances = zoo.MODELS["backprop"], []
+    for name, value in (("SPIKING_TEST", 10), ("TESTING", range(2))):
+        monkeypatch.setattr(zoo_measures, name, value)
+    model, distances = MODELS["backprop"], []
     for gain in (1.0, 20.0):  # times orthogonal weights: what is far beyond 5 is clipped
         start = {"level": "equilibrium", "model.projections.W.gain": gain}
-        protocol = ns.load_protocol(model.protocol, zoo.single(model) | start)
-        ns.run(protocol, seeds=zoo.TESTING, out=tmp_path / "start.h5", force=True, progress=False)
-        distances.append(zoo.as_spikes(model, tmp_path / "start.h5")["distance"])
+        protocol = ns.load_protocol(model.protocol, zoo_measures.single(model) | start)
+        ns.run(protocol, seeds=range(2), out=tmp_path / "start.h5", force=True, progress=False)
+        distances.append(zoo_measures.as_spikes(model, tmp_path / "start.h5", tmp_path)["distance"])
     assert distances[0] < 2 < distances[1]  # `neurosim compare` allows twice the scatter
