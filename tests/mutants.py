@@ -25,6 +25,7 @@ import tempfile
 from collections import Counter
 from contextlib import suppress
 from importlib import import_module
+from logging import getLogger
 from pathlib import Path
 from time import monotonic
 from types import SimpleNamespace
@@ -171,6 +172,10 @@ def prepare(folder: Path) -> None:
     )
     for name in IMPORTED:
         import_module(name)
+    logger = import_module("brian2.utils.logger").BrianLogger
+    getLogger("brian2").removeHandler(logger.file_handler)
+    logger.file_handler.close()  # or forks drop it open, of which pytest warns
+    logger.tmp_log = None
     assert not any(name.split(".")[0] == "neurosim" for name in sys.modules)
 
 

@@ -163,6 +163,11 @@ def test_the_invariants_of_the_paper_are_among_them():
     for i, each in enumerate(invariants(chain)):  # B 48
         own = a[i + 1] - c[i + 1] * a[i] ** 2 / (2 * c[i])
         np.testing.assert_allclose(each.value.item(), 2 * c[i] / c[i + 1] * own)
+    of_gradient = invariants(chain._replace(C=None))  # B 54
+    assert [each.name for each in of_gradient] == [
+        f"A{i + 1}ᵀA{i + 1} − A{i}A{i}ᵀ" for i in (1, 2, 3)
+    ]
+    np.testing.assert_allclose([each.value.item() for each in of_gradient], np.diff(a**2))
     flow = drawn((1, 3, 1), rng)
     horizontal, coupled = (each.value for each in invariants(flow))
     lower, upper, channel = flow.A[0][:, 0], flow.A[1][0], flow.C[0][:, 0]
