@@ -1,8 +1,8 @@
 """How many small faults in the numerical core its tests notice: a mutation score.
 
-    python tests/mutants.py [MODULE…] [--share 0.05] [--seed 1]     draw mutants, and test each
+    python tests/mutants.py [MODULE…] [--share 0.05] [--most 3] [--seed 1]   draw and test mutants
     python tests/mutants.py [MODULE…] --again                      those that survived, once more
-    python tests/mutants.py --table                                what outputs/mutants says
+    python tests/mutants.py --table                                what was found, as Markdown
 
 A mutant is the package with one small fault: a plus for a minus, a 2 for a 1, an `and` for an `or`.
 It is killed if one of the tests of its module fails. `mutants.toml` says which modules are the
@@ -13,7 +13,6 @@ is tested in a fork of that process.
 """
 
 import argparse
-import json
 import math
 import multiprocessing
 import os
@@ -23,24 +22,23 @@ import signal
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections import Counter
 from contextlib import suppress
 from importlib import import_module
+from logging import getLogger
 from pathlib import Path
 from time import monotonic
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import parso
 import pytest
 from cosmic_ray.ast import Visitor, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
-from scipy.stats import binomtest
+from mutation_score import KNOWN, dead, keep, outcomes, table, unexplained
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "outputs" / "mutants"
-KNOWN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 SWAPS = {
     "Binary": "Add_Sub Sub_Add Mul_Div Div_Mul Pow_Mul FloorDiv_Mul Mod_Mul BitAnd_BitOr "
@@ -99,10 +97,19 @@ def mute(node: parso.tree.NodeOrLeaf) -> bool:
     return False
 
 
-def drawn(module: str, code: str, share: float, seed: int) -> dict[str, str]:
-    """Code of mutants by the line they change."""
-    sites = Sites(code).found
-    some = random.Random(f"{seed} {module}").sample(sites, math.ceil(share * len(sites)))
+class Sampling(NamedTuple):
+    """Which mutants of a module are drawn: a share of all there are, but so many at most."""
+
+    share: float
+    most: int | None
+    seed: int
+
+
+def drawn(module: str, code: str, sampling: Sampling) -> dict[str, str]:
+    """Code of mutants by the line they change; those that fewer at `most` leave are the same."""
+    sites, share = Sites(code).found, sampling.share
+    rng = random.Random(f"{sampling.seed} {module}")
+    some = rng.sample(sites, math.ceil(share * len(sites)))[: sampling.most]
     mutants = {}
     for name, occurrence in sorted(some):
         mutant = mutate_code(code, OPERATORS[name], occurrence)
@@ -156,12 +163,19 @@ def prepare(folder: Path) -> None:
         str(folder / "tests"),
         *(p for p in sys.path if ROOT not in Path(p).parents),
     ]
-    kept = folder / ".pytest_cache" / "d" / "jax"
+    kept = Path(".pytest_cache", "d", "jax")
+    if (ROOT / kept).is_dir():  # what the tests have compiled before; mutants add to a copy of it
+        shutil.copytree(ROOT / kept, folder / kept)
+    kept = folder / kept
     import_module("conftest").pytest_configure(
         SimpleNamespace(cache=SimpleNamespace(mkdir=lambda name: kept))
     )
     for name in IMPORTED:
         import_module(name)
+    logger = import_module("brian2.utils.logger").BrianLogger
+    getLogger("brian2").removeHandler(logger.file_handler)
+    logger.file_handler.close()  # or forks drop it open, of which pytest warns
+    logger.tmp_log = None
     assert not any(name.split(".")[0] == "neurosim" for name in sys.modules)
 
 
@@ -171,71 +185,41 @@ def written(bytecode: bool) -> None:
     os.environ["PYTHONDONTWRITEBYTECODE"] = "" if bytecode else "1"
 
 
-def outcomes(module: str) -> dict[str, str]:
-    """What became of the mutants of a module the last time."""
-    path = RESULTS / f"{module}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def judge(module: str, share: float, seed: int, again: bool) -> None:
-    """Mutants of a module, each with what its tests say, into its file of results."""
-    path, results = Path("neurosim", module), RESULTS / f"{module}.json"
+def judge(module: str, sampling: Sampling, again: bool) -> None:
+    """Mutants of a module, each with what its tests say, into the file of results as it comes."""
+    path = Path("neurosim", module)
     code = path.read_text(encoding="utf-8")
-    mutants, found = drawn(module, code, share, seed), {}
+    mutants, found = drawn(module, code, sampling), {"first": 0, "now": {}}
     if again:
-        found = outcomes(module)
-        mutants = {name: mutants[name] for name in open_ones(module) if name in mutants}
+        found = outcomes().get(module, found)
+        mutants = {m: mutants[m] for m in unexplained(module, found["now"]) if m in mutants}
     if not mutants:
         return
     tests = [f"tests/{name}.py" for name in KNOWN["core"][module]]
-    results.parent.mkdir(parents=True, exist_ok=True)
     began = monotonic()
     written(True)
     assert tested(tests, Path("log")) == "survived", Path("log").read_text()
     patience = 20 + 3 * (monotonic() - began)
+    print(f"{module}: {monotonic() - began:.0f} s without a fault", flush=True)
     written(False)
     for name, mutant in mutants.items():
         for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
             compiled.unlink()
         path.write_text(mutant, encoding="utf-8")
-        found[name] = tested(tests, Path("log"), patience)
-        print(f"{found[name]:9} {module}:{name}", flush=True)
-        results.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
+        found["now"][name] = tested(tests, Path("log"), patience)
+        if not again:
+            found["first"] = dead(found["now"])
+        print(f"{found['now'][name]:9} {module}:{name}", flush=True)
+        keep(module, found)
     path.write_text(code, encoding="utf-8")
     print(f"{module}: {monotonic() - began:.0f} s", flush=True)
-
-
-def open_ones(module: str) -> list[str]:
-    """Those that survived and are not explained, whatever line they have moved to."""
-    known = {f"{e['line']} → {e['mutant']}" for e in KNOWN["explained"] if e["module"] == module}
-    survivors = [name for name, outcome in outcomes(module).items() if outcome == "survived"]
-    return [name for name in survivors if name.split(": ", 1)[1] not in known]
-
-
-def table() -> str:
-    """Module by module in the order of `mutants.toml`, and the score of all, as Markdown."""
-    rows, total = [], Counter()
-    for module in filter(outcomes, KNOWN["core"]):
-        count, left = Counter(outcomes(module).values()), len(open_ones(module))
-        count |= {"drawn": count.total(), "open": left, "explained": count["survived"] - left}
-        total += count
-        rows.append((f"`{module}`", count))
-    lines = ["| module | mutants | killed | out of time | explained | open |", "| --- " * 6 + "|"]
-    for name, n in [*rows, ("all", total)]:
-        numbers = n["drawn"], n["killed"], n["timed out"], n["explained"], n["open"]
-        lines.append(f"| {name} | {' | '.join(map(str, numbers))} |")
-    dead = total["killed"] + total["timed out"]
-    for words, sound in (("score", dead), ("with those explained", dead + total["explained"])):
-        low, high = binomtest(sound, total["drawn"]).proportion_ci(method="wilson")
-        share = sound / total["drawn"]
-        lines.append(f"{words}: {share:.1%} (95 %: {low:.1%} to {high:.1%})")
-    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("modules", nargs="*", default=list(KNOWN["core"]))
     parser.add_argument("--share", type=float, default=0.05)
+    parser.add_argument("--most", type=int, help="of a module")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--table", action="store_true")
@@ -245,7 +229,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             prepare(Path(folder))
             for module in args.modules:
-                judge(module, args.share, args.seed, args.again)
+                judge(module, Sampling(args.share, args.most, args.seed), args.again)
     print(table())
 
 

@@ -54,6 +54,18 @@ def test_the_forward_pass_is_where_the_untaught_network_rests(name):
         np.testing.assert_allclose(h, expected, rtol=1e-7, atol=1e-9)
 
 
+def test_the_forward_pass_sends_up_what_axons_carry():
+    """The first layer is graded and sends 1 or 0 to the second [Lee et al. 2015, 28–29]."""
+    spec = load_model("discrete-transmission", {"layers": [5, 6, 4, 3]})
+    own, x = assembly.weights(spec, 0, None, Path()), np.random.default_rng(0).standard_normal(5)
+    found = assembly.dynamics(spec).forward_pass(assembly.network(spec), own, jnp.asarray(x))
+    W, b = ([np.asarray(a) for a in own[name]] for name in ("W", "b"))
+    first = np.tanh(W[0] @ x + b[0])
+    second = np.tanh(W[1] @ (first > 0) + b[1])
+    for h, expected in zip(found, (first, second, W[2] @ second + b[2]), strict=True):
+        np.testing.assert_allclose(h, expected, rtol=1e-12)
+
+
 def test_the_forward_pass_is_not_a_number_where_a_cell_alone_does_not_rest():
     """Two states that chase each other: v = w + a, w = 2 v grow with every sweep."""
     lines = "dv/dt = (w + forward - v)/tau_soma\ndw/dt = (2*v - w)/tau_soma\nrate = s(v)"

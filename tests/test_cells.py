@@ -12,6 +12,7 @@ from wired_recordings import PASSIVE
 import neurosim as ns
 from neurosim.building.cells import load_cell_protocol
 from neurosim.building.shipped import bundled
+from neurosim.recordings import measures
 from neurosim.recordings.measures import OF_POTENTIAL, Steps, measure
 from neurosim.recordings.recording import in_words
 
@@ -37,6 +38,12 @@ def test_four_panels_show_bursts_where_both_inputs_meet(recorded):
     assert done.sweeps["spikes"] == counts.tolist() and "latency" not in done.sweeps
     words = " ".join(in_words(done, [], 80).split())
     assert "spikes soma alone 1, apical alone 0, both 3, strong apical 3 wall time" in words
+
+
+def test_the_spread_of_copies_is_said_where_there_is_one():
+    cell = {"rheobase": 2.0, "rheobase_spread": 0.25, "rest": -70.0, "rest_spread": 1e-13}
+    words = measures.in_words(cell | {"tau": None}, {"rheobase": "nA", "rest": "mV", "tau": "ms"})
+    assert list(words) == [("rheobase", "2 ± 0.25 nA"), ("rest", "-70 mV")]
 
 
 def test_measures_are_those_of_the_spikes():

@@ -131,6 +131,21 @@ def test_redrawn_weights_are_those_that_teach(tmp_path):
         assert np.abs(one["Q2"] - other["Q2"]).min() > 1e-6
 
 
+def test_biases_move_with_weights_that_keep_their_inverses(tmp_path):
+    """A bias is a synapse from a neuron that sends 1: ΔW_i = Δb_i h_{i−1}ᵀ; and Q_i W_{i+1} = I."""
+    own = ONE | {"model.layers": [4, 3, 3, 3], "model.target_step": 0.01}
+    x, _, before, after = ran(tmp_path, "tp-ei", **own)
+    below = x[0]
+    for i in (1, 2, 3):
+        moved = after[f"b{i}"] - before[f"b{i}"]
+        assert np.abs(moved).max() > 1e-4
+        made = np.outer(moved, below)
+        np.testing.assert_allclose(after[f"W{i}"] - before[f"W{i}"], made, atol=1e-14)
+        below = np.tanh(before[f"W{i}"] @ below + before[f"b{i}"])
+    for i in (1, 2):
+        np.testing.assert_allclose(after[f"Q{i}"] @ after[f"W{i + 1}"], np.eye(3), atol=1e-12)
+
+
 def test_what_is_dropped_for_a_sample_is_its_own(tmp_path):
     """It hangs on the sample and the presentation, not on who else is shown."""
     loaded = protocol(tmp_path, {"name": "rbp", "dropout": 0.5}).spec

@@ -167,3 +167,12 @@ def test_they_do_not_where_the_steps_of_w_do_not_shrink(converging):
     """Condition 2: a walk whose steps stay outruns learning whose rate falls."""
     found = distances(lambda t: 0.002)
     assert np.all(found[:, -300:].mean(1) > 3 * converging[:, -300:].mean())
+
+
+def test_a_network_of_one_layer_follows_its_gradient():
+    """Of ½‖h − y‖², y − h: there is no layer below whose target could be set."""
+    network = Network((4, 4), (Linear(),), "autoencoder", HALF)
+    h, y = jnp.arange(4.0), jnp.ones(4)
+    weights, now = Weights((jnp.eye(4),), (), ()), Readout((h,), (jnp.ones(4),), (h,))
+    (taught,) = gradient_targets(network, weights, now, y, STEP)
+    np.testing.assert_array_equal(taught, y - h)

@@ -108,6 +108,13 @@ def test_text_is_the_equations_of_the_thesis(family, activation, teaching):
             np.testing.assert_allclose(v * p["tau_" + name.partition(".")[2]], 0, atol=1e-12)
 
 
+def test_a_target_teaches_where_it_is_another_than_what_the_output_says():
+    y = jnp.ones(3)
+    assert [TARGETS[kind](y).teach for kind in ("none", "following", "fixed")] == [0, 1, 1]
+    switched = Target("switched", value=y, on=jnp.array([True, False]))
+    assert switched.teach.tolist() == [1, 0]
+
+
 @pytest.mark.usefixtures("double_precision")
 def test_a_nonlinear_compartment_is_drawn_where_newton_goes():
     """dv/dt = u − v³ from v = 1: F = u − 1, F' = −3."""

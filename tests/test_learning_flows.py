@@ -55,6 +55,30 @@ def test_a_gradient_flow_ends_at_the_closed_form(sizes, seed):
         np.testing.assert_allclose(a, b, atol=1e-7)
 
 
+@pytest.mark.parametrize("wanted", [0.2, -0.2])
+def test_a_gradient_flow_of_one_hidden_layer_that_mirrors_itself(wanted):
+    """Layers that are equal, or opposite, stay so: a_i ∝ ±b_i. What is wanted is |a|², or 0."""
+    a = np.array([[0.3], [0.4]])
+    for sign in (1, -1):
+        flow = Flow((a, sign * a.T), None, Moments(np.array([[wanted]]), np.eye(1)))
+        end = a * np.sqrt(max(sign * wanted, 0)) / 0.5
+        known = limit(flow)
+        assert ("saddle" in known.words) == (sign * wanted < 0)
+        np.testing.assert_allclose(known.weights[0], end, atol=1e-14)
+        np.testing.assert_allclose(known.weights[1], sign * end.T, atol=1e-14)
+
+
+def test_theorem_8_of_a_hidden_unit_that_hears_nothing_of_what_is_wanted():
+    """C Σ_TI = 0: there is no V, and all that is known is C P → 0."""
+    c, wanted = np.array([[1.0, 2.0]]), np.array([[2.0, 4.0, 6.0], [-1.0, -2.0, -3.0]])
+    flow = drawn((3, 1, 2), np.random.default_rng(0))
+    flow = Flow(flow.A, (c,), Moments(wanted, np.eye(3)))
+    known = limit(flow)
+    assert known.converges and known.weights is None and known.product is None
+    assert known.words == "C1 P Σ_II → C1 Σ_TI [B theorem 8]"
+    np.testing.assert_allclose(c @ flown(flow).product, 0, atol=1e-7)
+
+
 def test_theorem_6_an_autoencoder_of_white_data():
     for seed in range(4):
         flow = drawn((3, 1, 3), np.random.default_rng(seed), identity=True)
@@ -163,6 +187,11 @@ def test_the_invariants_of_the_paper_are_among_them():
     for i, each in enumerate(invariants(chain)):  # B 48
         own = a[i + 1] - c[i + 1] * a[i] ** 2 / (2 * c[i])
         np.testing.assert_allclose(each.value.item(), 2 * c[i] / c[i + 1] * own)
+    of_gradient = invariants(chain._replace(C=None))  # B 54
+    assert [each.name for each in of_gradient] == [
+        f"A{i + 1}ᵀA{i + 1} − A{i}A{i}ᵀ" for i in (1, 2, 3)
+    ]
+    np.testing.assert_allclose([each.value.item() for each in of_gradient], np.diff(a**2))
     flow = drawn((1, 3, 1), rng)
     horizontal, coupled = (each.value for each in invariants(flow))
     lower, upper, channel = flow.A[0][:, 0], flow.A[1][0], flow.C[0][:, 0]

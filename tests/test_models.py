@@ -12,7 +12,9 @@ import neurosim as ns
 from neurosim.building import assembly
 from neurosim.building.loading import load_model
 from neurosim.building.shipped import bundled
+from neurosim.errors import InputError
 from neurosim.models import circuitry
+from neurosim.models.initialisers import identity, weights_named
 from neurosim.networks.dynamics import Target, rest
 
 RECONSTRUCTION = "t_slope(apical)*(soma - apical_rate)"
@@ -284,3 +286,30 @@ def test_biases_of_shipped_models_are_one_word_away(name):
     assert "b" in assembly.weights(with_b, 0, None, Path.cwd())
     without = load_model(name, {"layers": [4, 4, 4]})
     assert "b" not in assembly.weights(without, 0, None, Path.cwd())
+
+
+# --- where weights start ---------------------------------------------------------------------
+
+
+def test_the_identity_sends_units_on_as_far_as_there_are_as_many():
+    np.testing.assert_array_equal(identity((2, 3)), [[1, 0, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(identity((3,)), [1, 1, 1])
+    kernels = identity((2, 2, 3, 3))  # of maps: the middle of the own one alone
+    assert kernels.sum() == kernels[0, 0, 1, 1] + kernels[1, 1, 1, 1] == 2
+
+
+def test_arrays_of_a_weights_file_are_wanted_by_name_and_shape():
+    W = np.arange(6.0).reshape(2, 3)
+    given = {"W1": W, "W2": W.T, "W3": W[:1], "W4": W * np.nan}
+    (found,) = weights_named(given, {"W1": (2, 3)}, "own.npz")
+    np.testing.assert_array_equal(found, W)
+    wanted = dict.fromkeys([*given, "W5"], (2, 3))
+    with pytest.raises(InputError) as refused:
+        weights_named(given, wanted, "own.npz")
+    assert str(refused.value).splitlines() == [
+        "own.npz: W2 has shape (3, 2); expected (2, 3), a row for every cell that is reached; it "
+        "may be transposed",
+        "own.npz: W3 has shape (1, 3); expected (2, 3)",
+        "own.npz: W4 holds numbers that are not finite",
+        "own.npz: array 'W5' is missing; it holds ['W1', 'W2', 'W3', 'W4']",
+    ]

@@ -1,15 +1,14 @@
 """What `mutants.toml` says of the numerical core is of modules, tests and lines that there are."""
 
-import tomllib
 from pathlib import Path
 
 import pytest
+from mutation_score import KNOWN, table
 
 import neurosim
 
 TESTS = Path(__file__).parent
 PACKAGE = Path(neurosim.__file__).parent
-KNOWN = tomllib.loads((TESTS / "mutants.toml").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("module", KNOWN["core"])
@@ -25,3 +24,8 @@ def test_explained_mutants_are_of_lines_that_are_there(known):
     lines = (PACKAGE / known["module"]).read_text(encoding="utf-8").splitlines()
     assert known["line"] in {line.strip() for line in lines}
     assert known["mutant"] != known["line"] and known["why"]
+
+
+def test_the_page_has_the_table_that_the_results_make():
+    page = (TESTS.parent / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert table() in page

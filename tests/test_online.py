@@ -21,6 +21,7 @@ from neurosim.functions.losses import Loss
 from neurosim.levels import online
 from neurosim.levels.rate import Rate
 from neurosim.levels.simulator import Phase
+from neurosim.networks.circuit import Signals
 from neurosim.networks.dynamics import Target, rest
 from neurosim.networks.network import Network, Weights
 from neurosim.plasticity.local import LocalLearning
@@ -336,6 +337,11 @@ def test_memory_is_a_low_pass_filter_that_can_be_closed():
     np.testing.assert_array_equal(held.memory[key], end.memory[key])
     for row in seen:
         np.testing.assert_array_equal(row, end.memory[key])
+    phases = tuple(Phase(name, 0.1, False, "none", ()) for name in ("free", "learning"))
+    now = Signals((x,), {"layer1.rate": x})
+    recalled, as_now = learning.recalled(phases, now, end.memory)
+    np.testing.assert_array_equal(recalled.of["layer1.rate"], end.memory[key])
+    np.testing.assert_array_equal(as_now.of["layer1.rate"], x)
 
 
 # -------------------------------------------------------------------------------- tied and batches

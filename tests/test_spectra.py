@@ -119,6 +119,15 @@ def test_slowest_modes_of_a_large_network_without_its_matrix():
     assert modes.abscissa == pytest.approx(taught_spectrum(mu, 4)[0] / TAU, rel=1e-7)
 
 
+def test_modes_that_do_not_decay_or_are_unknown_have_no_time_constant():
+    at_zero = linearisation.spectrum(np.diag([-1.0, 0.0]))
+    assert at_zero.known and at_zero.abscissa == 0 and not at_zero.stable
+    assert at_zero.time_constant == np.inf
+    unknown = linearisation.spectrum(np.full((2, 2), np.nan))
+    assert not unknown.known and not unknown.stable
+    assert np.isnan([unknown.abscissa, unknown.time_constant]).all()
+
+
 # --- stability ----------------------------------------------------------------------------------
 
 
@@ -146,6 +155,26 @@ def test_no_error_below_the_tolerated_one_makes_a_network_unstable():
     assert abscissa(0.99 * tolerated) < 0 < abscissa(100 * tolerated)
 
 
+@pytest.mark.parametrize("gain", [1, -10])
+def test_the_error_that_two_layers_tolerate_in_closed_form(gain):
+    """Q = g W⁻¹ of orthogonal W: τJ = [[−1, μg], [1−μ, −1]] and τM = [[0, μg], [0, 0]], in blocks.
+
+    With z = 1 + iωτ, ‖M (iω − J)⁻¹‖² = (μg)² ((1−μ)² + |z|²) / |z² − (1−μ)μg|². It is largest
+    where nothing changes for g = 1, and where it oscillates for g = −10: with s = (ωτ)²,
+    m = 1 − (1−μ)μg and c = 1 + (1−μ)², where s² + 2cs = m² − 4c + 2cm.
+    """
+    mu = 0.3
+    found, _ = system((6, 6, 6), Linear(), mixture(mu), "clamped", init="orthogonal")
+    Q = tuple(gain * q for q in found.weights["Q"])
+    found = found._replace(weights=found.weights | {"Q": Q})
+    m, c = 1 - (1 - mu) * mu * gain, 1 + (1 - mu) ** 2
+    s = max(0.0, np.sqrt(c**2 + m**2 - 4 * c + 2 * c * m) - c) if gain < 0 else 0.0
+    assert (s > 1) == (gain < 0)
+    largest = np.sqrt((mu * gain) ** 2 * (c + s) / ((m - s) ** 2 + 4 * s))
+    found = stability.tolerated_error(found, forward_state(found))
+    assert found == pytest.approx(1 / largest, rel=1e-8)
+
+
 def test_bearings_of_wrong_inverses_and_kinks():
     found, _ = system((4, 5, 5, 5), LeakyReLU(0.25), mixture(0.1), init="orthogonal")
     moving, network, weights, _ = found
@@ -160,6 +189,9 @@ def test_bearings_of_wrong_inverses_and_kinks():
     doubled = ways._replace(Q=tuple(2 * q for q in ways.Q))
     for bearing in stability.bearings(network, doubled, read(state)):
         assert bearing.error == pytest.approx(1) and bearing.gain == pytest.approx(2)
+    silent = ways._replace(W=tuple(0 * w for w in ways.W))
+    for bearing in stability.bearings(network, silent, read(state)):
+        assert bearing.error == bearing.gain == 0  # of directions that are kept there is none
     lower, upper = state["pyramidal.soma"]
     first = stability.bearings(network, ways, read(state | {"pyramidal.soma": (lower, -upper)}))[0]
     assert first.straddling == 5 and first.gain <= 1 / 0.25 + 1e-9

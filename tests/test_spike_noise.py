@@ -1,5 +1,7 @@
 """The scatter of counted spikes in a linear circuit: theory against its equations, simulated."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,8 @@ from jax.flatten_util import ravel_pytree
 
 from neurosim.building import assembly
 from neurosim.circuits.populations import Group
-from neurosim.comparison.scattering import variations
+from neurosim.comparison.scattering import Scattering, _variations, variations
+from neurosim.comparison.sides import Side
 from neurosim.functions.activations import Linear
 from neurosim.functions.losses import Loss
 from neurosim.networks.dynamics import Target, rest
@@ -172,3 +175,41 @@ def test_the_irregularity_of_spikes_is_that_of_their_intervals():
         assert len(found) == 20
         assert np.mean(found) == pytest.approx(expected, rel=0.1)
     assert list(variations(np.arange(5.0), np.zeros(5))) == []
+
+
+class Recorded(Side):
+    """Of a trace, only what is given."""
+
+    def __init__(self, **given):
+        self.__dict__ |= given
+
+
+def test_irregularity_is_looked_for_where_plasticity_reads():
+    """In the last half second of a phase of one: intervals of 10 and 30 ms, before of 50 ms."""
+    gaps = np.concatenate([np.full(10, 50.0), np.tile([10.0, 30.0], 12)])
+    spikes = {"timestamps": np.cumsum(gaps), "node_ids": np.zeros(len(gaps), int)}
+    group = {name: SimpleNamespace(values=values) for name, values in spikes.items()}
+    tree = {
+        "traces/time": SimpleNamespace(values=np.array([0.0, 1000.0])),
+        "spikes": SimpleNamespace(children={"layer1": group}),
+    }
+    shown = SimpleNamespace(phases=[SimpleNamespace(end=1000.0)])
+    trace = SimpleNamespace(recorded=lambda: [0])
+    side = Recorded(tree=tree, trace=trace, presentation=lambda n: shown, window=0.495)
+    within = np.tile([30.0, 10.0], 12)[:-1]  # between the spikes of that while
+    assert list(_variations(side)) == [pytest.approx(within.var(ddof=1) / within.mean() ** 2)]
+
+
+def test_events_scatter_as_their_dead_time_makes_them_and_bursts_as_a_share_of_them():
+    """Of N neurons at a rate r: (1 − r d)² r/N a second, and p(1 − p)/(N r)."""
+    found = Scattering(Recorded())
+    found.neurons = SimpleNamespace(
+        kind="burst-poisson", bursts=True, count=50, dead_time=0.01, max_rate=40.0,
+        base_rate=5.0, gain=10.0, base_probability=0.2, probability_gain=0.5,
+    )  # fmt: skip
+    event, burst = np.array([1.0]), np.array([0.4])  # 15 Hz and 40 %
+    of_events = found._intensities(0, event, burst).counted
+    np.testing.assert_allclose(of_events, (1 - 0.15) ** 2 * 15 / 50 / 10**2)
+    np.testing.assert_allclose(found._intensities(0, event, burst, True).counted, 15 / 50 / 10**2)
+    of_bursts = found._intensities(1, burst, event).counted
+    np.testing.assert_allclose(of_bursts, 0.4 * 0.6 / (50 * 15) / 0.5**2)

@@ -10,7 +10,7 @@ from scipy import stats
 
 import neurosim as ns
 from neurosim.comparison import hold, in_words
-from neurosim.comparison.trains import BIN, distance, held_apart, trains
+from neurosim.comparison.trains import BIN, Trains, distance, held_apart, trains
 
 SECONDS = 2.0
 
@@ -112,6 +112,17 @@ def test_what_differs_is_found_by_its_statistic():
     found = rows(plain, shared)
     assert found["correlation"]["mean_b"] == pytest.approx(0.4, abs=0.12)  # the shared part
     assert found["correlation"]["verdict"] == "differ"
+
+
+def test_distances_of_halves_are_scaled_to_those_of_sides():
+    """Halves of 4 neurons have a pair each, no two alike: 1 apart, times √((¼ + ¼)/(½ + ½))."""
+    upper = np.triu(np.arange(16.0).reshape(4, 4) / 20, 1)
+    one, number = np.ones(4), np.arange(4)
+    a, b = (
+        Trains(one, one, number, number, (shift + upper + upper.T)[None]) for shift in (0, 0.01)
+    )
+    row = rows(a, b)["correlation"]
+    assert row["band"] == row["allowed"] == pytest.approx(np.sqrt(1 / 2))
 
 
 def test_where_nothing_is_drawn_any_difference_counts():

@@ -115,9 +115,9 @@ class Dynamics(eqx.Module):
     def shapes(self, network: Network) -> dict[str, tuple[int, ...]]:
         """Every kind of state, with its size in every layer that has it."""
 
+    @abstractmethod
     def start(self, name: str) -> float:
         """The value of a kind of state before anything is shown."""
-        return 0.0
 
     @abstractmethod
     def visits(self, network: Network, layer: int) -> list[tuple[str, int]]:
