@@ -126,9 +126,6 @@ SPECIAL = {
     # Steps about kinks, where units change sides, are taken or not by rounding: after 2 s weights
     # are as near as the tolerance of steps asks, 1e-6 at one of 1e-6 and 6e-9 at one of 1e-10.
     "local-goals-flow": {"stages.0.phases.0.duration": "100 ms"},
-    # Weights from pixels that hardly change hang on rounding, and later presentations on them
-    # (docs/local-goals.md).
-    "local-goals-n4g4": {"most": 1, "kept": slice(1, None)},
 }
 
 
@@ -145,7 +142,7 @@ def two_points(protocol, seeds, **changes):
     return made[0], made[-1]
 
 
-def presented(points, seeds, most):
+def presented(points, seeds):
     """Of a few presentations: weights and metrics, and a test, of all copies."""
     with computing(points[0].protocol.spec, "cpu"):
         samples, drawn = prepare(points[0].protocol, seeds)
@@ -155,7 +152,7 @@ def presented(points, seeds, most):
         ]
         loop = Loop(*given)
         orders = loop.orders(0)
-        count = min(most, orders.shape[1])
+        count = min(3, orders.shape[1])
         states, metrics, _ = loop.advance(0, loop.begun(), orders, 0, count)
         tested = loop.test(0, states.weights)
         metrics = metrics._replace(signals={})
@@ -163,22 +160,21 @@ def presented(points, seeds, most):
         return jax.tree.map(np.asarray, (jax.tree.leaves(states.weights), [*measured, *tested]))
 
 
-def agree(protocol, seeds, most=3, kept=slice(None), **changes):
+def agree(protocol, seeds, **changes):
     """Two points beside each other are what they are alone, to rounding.
 
     Loops turn for all copies at once and kernels add up in another order, so that sums of numbers
     near one differ by some 1e-15, which a phase that is followed in time makes some 1e-14.
-    Residuals are such differences over the expected learning signal, which is some 1e-4. most:
-    presentations. kept: which weights.
+    Residuals are such differences over the expected learning signal, which is some 1e-4.
     """
     points = two_points(protocol, seeds, **changes)
     assert points[0].alike == points[1].alike
-    alone = [presented([point], seeds, most) for point in points]
-    beside = presented(points, seeds, most)
+    alone = [presented([point], seeds) for point in points]
+    beside = presented(points, seeds)
     count = len(seeds)
     for k, (weights, measured) in enumerate(alone):
         rows = slice(k * count, (k + 1) * count)
-        for a, b in list(zip(weights, beside[0], strict=True))[kept]:
+        for a, b in zip(weights, beside[0], strict=True):
             np.testing.assert_allclose(b[rows], a, rtol=0, atol=1e-12)
         for a, b in zip(measured, beside[1], strict=True):
             np.testing.assert_allclose(b[rows], a, rtol=1e-9, atol=1e-10)
