@@ -1,7 +1,7 @@
 """How many small faults in the numerical core its tests notice: a mutation score.
 
     python tests/mutants.py [MODULE…] [--share 0.05] [--most 3] [--seed 1]   draw and test mutants
-    python tests/mutants.py [MODULE…] --again                      those that survived, once more
+    python tests/mutants.py [MODULE…] --again [-k TESTS]           those that survived, once more
     python tests/mutants.py --table                                what was found, as Markdown
 
 A mutant is the package with one small fault: a plus for a minus, a 2 for a 1, an `and` for an `or`.
@@ -185,8 +185,11 @@ def written(bytecode: bool) -> None:
     os.environ["PYTHONDONTWRITEBYTECODE"] = "" if bytecode else "1"
 
 
-def judge(module: str, sampling: Sampling, again: bool) -> None:
-    """Mutants of a module, each with what its tests say, into the file of results as it comes."""
+def judge(module: str, sampling: Sampling, again: bool, chosen: str | None) -> None:
+    """Mutants of a module, each with what its tests say, into the file of results as it comes.
+
+    again: only those that are open. chosen: of the tests, as `pytest -k` says it.
+    """
     path = Path("neurosim", module)
     code = path.read_text(encoding="utf-8")
     mutants, found = drawn(module, code, sampling), {"first": 0, "now": {}}
@@ -196,6 +199,7 @@ def judge(module: str, sampling: Sampling, again: bool) -> None:
     if not mutants:
         return
     tests = [f"tests/{name}.py" for name in KNOWN["core"][module]]
+    tests += ["-k", chosen] if chosen else []
     began = monotonic()
     written(True)
     assert tested(tests, Path("log")) == "survived", Path("log").read_text()
@@ -222,6 +226,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="of a module")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("-k", help="which of the tests, as pytest has it; with --again")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without the child
@@ -229,7 +234,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             prepare(Path(folder))
             for module in args.modules:
-                judge(module, Sampling(args.share, args.most, args.seed), args.again)
+                judge(module, Sampling(args.share, args.most, args.seed), args.again, args.k)
     print(table())
 
 

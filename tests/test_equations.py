@@ -8,10 +8,13 @@ from circuit_models import TEXTS, model, states
 from tiny_networks import SIZES, network, samples, weights
 
 from neurosim.building import assembly
+from neurosim.functions.activations import Linear, Tanh
+from neurosim.functions.losses import Loss
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
 from neurosim.networks.dynamics import Target, field, residual, rest
+from neurosim.networks.network import Network, Weights, standardized
 
 TARGETS = {
     "none": lambda y: Target("none"),
@@ -106,6 +109,27 @@ def test_text_is_the_equations_of_the_thesis(family, activation, teaching):
     for name, layers in velocity.items():
         for v in layers:
             np.testing.assert_allclose(v * p["tau_" + name.partition(".")[2]], 0, atol=1e-12)
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_layers_below_the_output_are_standardized_over_a_batch():
+    """(h − m)/σ with σ² = var h + 1e-5, layer by layer, each from what the one below then sends."""
+    rng = np.random.default_rng(5)
+    W = [rng.standard_normal(shape) for shape in ((4, 3), (4, 4), (2, 4))]
+    net = Network((3, 4, 4, 2), (Tanh(), Tanh(), Linear()), "inverse", Loss("squared", "linear"))
+    weights, x = Weights(tuple(map(jnp.asarray, W)), (), ()), rng.standard_normal((6, 3))
+
+    def scaled(h):
+        return (h - h.mean(0)) / np.sqrt(h.var(0) + 1e-5)
+
+    first = scaled(np.tanh(scaled(x) @ W[0].T))
+    second = scaled(np.tanh(first @ W[1].T))
+    own, shown = standardized(net, weights, jnp.asarray(x))
+    found = jax.vmap(lambda x: own.forward_pass(weights, x))(shown)
+    for h, expected in zip(found, (first, second, second @ W[2].T), strict=True):
+        np.testing.assert_allclose(h, expected, rtol=1e-10, atol=1e-12)
+    for i, (own, below) in enumerate(zip(W, (x[0], first[0], second[0]), strict=True), start=1):
+        np.testing.assert_allclose(net.across(weights, i, jnp.asarray(below)), own @ below)
 
 
 def test_a_target_teaches_where_it_is_another_than_what_the_output_says():

@@ -235,6 +235,15 @@ def test_what_is_odd_as_latex():
     assert r"$\tau_{m}$ & $0.03$ & s \\" in text.splitlines()
 
 
+def test_what_of_a_convolution_stands_how_far_apart():
+    """Windows of which the largest counts, or, without them, kernels."""
+    pooled = ns.check("convolution-digits", latex="-")["latex"]
+    assert r"and of windows of $2 \times 2$, 2 apart, the largest value arrives;" in pooled
+    strided = ns.load_protocol("convolution-digits", {"model.projections.W.pool": 1})
+    text = ns.check(strided, latex="-")["latex"]
+    assert r"with kernels $W$ of $3 \times 3$ that stand 2 apart;" in text
+
+
 def test_sums_over_layers_and_products_of_weights():
     text = ODD.replace("- V_m + skip +", "- V_m + skip + every +")
     text = text.replace('post = "-V_m"', 'post = "-V_m"\ninit = "W_ff[i]*W_ff[i]/2"')

@@ -157,6 +157,15 @@ def test_circuits_with_other_projections_are_no_chains(path):
     assert chain(load_model(path)) is None
 
 
+def test_the_lower_layers_of_a_chain_alone():
+    """h_i = (1−μ) h_{i−1} + μ h_{i+1} of a mixture, where nothing comes down to the last."""
+    mu, up = 0.3, 0.7
+    spec = load_model("mixture", {"layers": [1, 1, 1, 1], "parameters.mu": mu})
+    np.testing.assert_allclose(chain(spec, depth=1).rest, up)
+    first = up / (1 - up * mu)
+    np.testing.assert_allclose(chain(spec, depth=2).rest, [first, up * first])
+
+
 def test_a_chain_that_grows_has_no_time_constant():
     growing = chain(cells("dsoma/dt = forward + feedback\nup = soma\ndown = soma"))
     assert growing.slowest == np.inf

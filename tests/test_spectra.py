@@ -155,22 +155,24 @@ def test_no_error_below_the_tolerated_one_makes_a_network_unstable():
     assert abscissa(0.99 * tolerated) < 0 < abscissa(100 * tolerated)
 
 
-@pytest.mark.parametrize("gain", [1, -10])
-def test_the_error_that_two_layers_tolerate_in_closed_form(gain):
-    """Q = g W⁻¹ of orthogonal W: τJ = [[−1, μg], [1−μ, −1]] and τM = [[0, μg], [0, 0]], in blocks.
+@pytest.mark.parametrize("pairs", [[(1, 1), (1, 1)], [(1, -10), (1, 1)], [(1, -1000), (50, -20)]])
+def test_the_error_that_two_layers_tolerate_in_closed_form(pairs):
+    """Pairs of units with weights w up and q down: τJ = [[−1, μq], [(1−μ)w, −1]], τM its corner μq.
 
-    With z = 1 + iωτ, ‖M (iω − J)⁻¹‖² = (μg)² ((1−μ)² + |z|²) / |z² − (1−μ)μg|². It is largest
-    where nothing changes for g = 1, and where it oscillates for g = −10: with s = (ωτ)²,
-    m = 1 − (1−μ)μg and c = 1 + (1−μ)², where s² + 2cs = m² − 4c + 2cm.
+    With z = 1 + iωτ, ‖M (iω − J)⁻¹‖² = (μq)² ((1−μ)²w² + |z|²) / |z² − (1−μ)μwq|². It is largest
+    where nothing changes, or where it oscillates: with s = (ωτ)², m = 1 − (1−μ)μwq and
+    c = 1 + (1−μ)²w², where s² + 2cs = m² − 4c + 2cm.
     """
     mu = 0.3
-    found, _ = system((6, 6, 6), Linear(), mixture(mu), "clamped", init="orthogonal")
-    Q = tuple(gain * q for q in found.weights["Q"])
-    found = found._replace(weights=found.weights | {"Q": Q})
-    m, c = 1 - (1 - mu) * mu * gain, 1 + (1 - mu) ** 2
-    s = max(0.0, np.sqrt(c**2 + m**2 - 4 * c + 2 * c * m) - c) if gain < 0 else 0.0
-    assert (s > 1) == (gain < 0)
-    largest = np.sqrt((mu * gain) ** 2 * (c + s) / ((m - s) ** 2 + 4 * s))
+    w, q = np.array(pairs, float).T
+    found, _ = system((2, 2, 2), Linear(), mixture(mu), "clamped")
+    given = {"W": (jnp.eye(2), jnp.diag(w)), "Q": (jnp.diag(q),)}
+    found = found._replace(weights=found.weights | given)
+    m, c = 1 - (1 - mu) * mu * w * q, 1 + ((1 - mu) * w) ** 2
+    s = np.sqrt(np.maximum(c**2 + m**2 - 4 * c + 2 * c * m, 0)) - c
+    s = np.where(q < 0, s, 0)
+    assert ((s > 1) == (q < 0)).all()
+    largest = np.sqrt((mu * q) ** 2 * (c + s) / ((m - s) ** 2 + 4 * s)).max()
     found = stability.tolerated_error(found, forward_state(found))
     assert found == pytest.approx(1 / largest, rel=1e-8)
 
