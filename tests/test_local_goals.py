@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
-from scipy.linalg import null_space, polar
+from scipy.linalg import null_space, polar, sqrtm
 
 from neurosim.functions.activations import soft_threshold
 from neurosim.functions.local_goals import alternated, discrimination, exclusive, objective
@@ -107,21 +107,33 @@ def silent(seed):
     return tuple(map(jnp.asarray, (u.T @ u / 30, w.T @ u / 30, rng.normal(size=(6, 5)))))
 
 
+def deaf(seed):
+    """The same of inputs that all change, in two directions of which nothing is wanted."""
+    rng = np.random.default_rng(seed)
+    u, wanted = rng.normal(size=(30, 5)) * [1, 1, 2, 2, 0.5], rng.normal(size=(6, 3))
+    N = wanted @ rng.normal(size=(3, 5))
+    return tuple(map(jnp.asarray, (u.T @ u / 30, N, rng.normal(size=(6, 5)))))
+
+
+@pytest.mark.parametrize("of", [silent, deaf])
 @pytest.mark.parametrize("seed", range(3))
-def test_of_inputs_that_say_nothing_weights_are_the_minimum_nearest_to_the_present(seed):
-    """Orthogonal to what is said, √(2λ₄/λ₂) long, and turned as the present ones are."""
-    M, N, present = silent(seed)
+def test_where_nothing_is_said_weights_are_the_minimum_nearest_to_the_present(of, seed):
+    """With X = A (M + λ₂)^½: orthogonal to what is said, √(2λ₄) long, and turned as the present X
+    is, by the polar factor of what that has there."""
+    M, N, present = of(seed)
     A = closed_form(M, N, present, SILENT)
-    apart = null_space(N.T)  # of the responses
-    Q, _ = polar(apart.T @ present[:, 3:])
-    np.testing.assert_allclose(A[:, 3:], np.sqrt(2 * 0.2 / 0.3) * apart @ Q, atol=1e-12)
-    assert np.max(abs(descent(A, M, N, SILENT))) < 1e-12
+    root = sqrtm(np.asarray(M + 0.3 * jnp.eye(5))).real
+    free, apart = null_space(N @ np.linalg.inv(root)), null_space(N.T)
+    assert free.shape[1] == 2
+    Q, _ = polar(apart.T @ present @ root @ free)
+    np.testing.assert_allclose(A @ root @ free, np.sqrt(2 * 0.2) * apart @ Q, atol=1e-11)
+    assert np.max(abs(descent(A, M, N, SILENT))) < 1e-11
     for other in range(5):
         start = jnp.asarray(np.random.default_rng(100 + other).normal(size=(6, 5)))
         B = closed_form(M, N, start, SILENT)
         values = penalized(B, M, N, SILENT), penalized(A, M, N, SILENT)
         assert float(values[0]) == pytest.approx(float(values[1]), rel=1e-12)
-        assert jnp.linalg.norm((B - present)[:, 3:]) > jnp.linalg.norm((A - present)[:, 3:])
+        assert np.linalg.norm((B - present) @ root) > np.linalg.norm((A - present) @ root)
 
 
 @pytest.mark.parametrize("seed", range(3))
