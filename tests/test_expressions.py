@@ -101,6 +101,12 @@ def test_conditions_are_written_for_brian2_as_they_stand():
     assert text == "(((own_f > 1.0) and (g < 2.0)) or (rand() < own_f))"
 
 
+def test_a_text_has_a_thousand_characters_at_most():
+    assert parse("f" * 1000).names == {"f" * 1000}
+    with pytest.raises(ExpressionError, match="1001 characters; expected at most 1000"):
+        parse("f" * 1001)
+
+
 def test_names_and_functions_are_told_apart():
     found = parse("exp(a) + slope(basal)*exp", FUNCTIONS)
     assert found.names == {"a", "basal", "exp"}

@@ -23,7 +23,7 @@ from neurosim.functions.activations import Linear
 from neurosim.functions.losses import Loss
 from neurosim.levels.rate import Rate
 from neurosim.levels.settling import Problem, Span
-from neurosim.networks.dynamics import Target, rest
+from neurosim.networks.dynamics import Target, rest, white
 from neurosim.networks.network import Network, Weights
 
 SAMPLES, ERRORS = 4000, 5.0
@@ -123,6 +123,13 @@ def test_a_compartment_alone_has_its_deviation_whatever_the_step(scheme, steps_a
 
 
 # -------------------------------------------------------------------------------- a linear network
+
+
+@pytest.mark.parametrize("rate", [1.0, 50.0])
+def test_white_noise_keeps_a_compartment_alone_at_deviation_1(rate):
+    """dv = −r v dt + w dW has the variance P with 2 r P = w²."""
+    drift, diffusion = np.array([[-rate]]), np.array([[white(rate) ** 2]])
+    np.testing.assert_allclose(solve_continuous_lyapunov(drift, -diffusion), 1)
 
 
 def system(family):
