@@ -171,8 +171,9 @@ def spikes(only: str = "") -> None:
             continue
         chosen = results[title]
         protocol = loaded(PROBLEMS["digits"], model, chosen["pace"], False, False)
-        weights = Path(run(Path(chosen["path"]).stem, protocol, TESTING)["path"])
-        found = as_spikes(model, weights, OUT)
+        again = run(Path(chosen["path"]).stem, protocol, TESTING)
+        lived = [k for k, e in zip(TESTING, again["errors"], strict=True) if e is not None]
+        found = as_spikes(model, Path(again["path"]), OUT, lived)
         keep(file, title, kept(file)[title] | {"spikes": found})
         print(title, found, flush=True)
 

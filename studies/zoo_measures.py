@@ -73,10 +73,11 @@ def at_levels(model: Model, into: Path) -> dict[str, Any]:
     return {"rate": float(off / np.linalg.norm(moved["equilibrium"])), "spiking": spiking}
 
 
-def as_spikes(model: Model, weights: Path, into: Path) -> dict[str, Any]:
+def as_spikes(model: Model, weights: Path, into: Path, seeds: list[int]) -> dict[str, Any]:
     """Networks that have learned digits at rest, as spikes: their test errors, and how far off.
 
-    weights: the trace of the test. Neurons, windows and time step are those of the protocol.
+    weights: the trace of the test. seeds: that lived in it. Neurons, windows and time step are those
+    of the protocol.
     """
     changes = single(model) | model.untaught
     changes |= {"record.presentations": 1, "spiking.test": SPIKING_TEST}
@@ -87,7 +88,7 @@ def as_spikes(model: Model, weights: Path, into: Path) -> dict[str, Any]:
         if level == "spiking":
             at |= {"spiking.presentations": 1, "spiking.engine": engine(model, changes)}
         protocol = ns.load_protocol(model.protocol, changes | at)
-        given = {"seeds": TESTING, "start": weights, "out": traces[-1]}
+        given = {"seeds": seeds, "start": weights, "out": traces[-1]}
         ns.run(protocol, **given, force=True, progress=False)
     with ns.open_trace(traces[-1]) as trace:
         errors = trace["evaluation/error"].values[0].tolist()
