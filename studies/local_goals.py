@@ -1,8 +1,9 @@
-"""Networks whose layers have goals of their own, after Kostadinov, Razeghi & Voloshynovskiy 2019.
+r"""Networks whose layers have goals of their own, after Kostadinov, Razeghi & Voloshynovskiy 2019.
 
     python studies/local_goals.py            # scikit-learn's digits
     python studies/local_goals.py FOLDER --width 196 --train 2000 --iterations 20  # of MNIST
-    python studies/local_goals.py FOLDER --iterations 60 --seeds 1 --threshold 0.05 --cost 0.01
+    python studies/local_goals.py FOLDER --train 10000 --iterations 60 --seeds 1 --threshold 0.05 \
+        --cost 0.01
 
 Representations of the last node are read by a linear support vector machine, beside one of pixels,
 one of the same network before it learned, and one of the last hidden layer of the same network
