@@ -76,8 +76,8 @@ def at_levels(model: Model, into: Path) -> dict[str, Any]:
 def as_spikes(model: Model, weights: Path, into: Path, seeds: list[int]) -> dict[str, Any]:
     """Networks that have learned digits at rest, as spikes: their test errors, and how far off.
 
-    weights: the trace of the test. seeds: that lived in it. Neurons, windows and time step are those
-    of the protocol.
+    weights: the trace of the test. seeds: that lived in it. Neurons, windows and time step are
+    those of the protocol.
     """
     changes = single(model) | model.untaught
     changes |= {"record.presentations": 1, "spiking.test": SPIKING_TEST}
