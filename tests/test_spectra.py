@@ -107,6 +107,20 @@ def test_products_are_the_jacobian_and_arnoldi_finds_its_slowest_modes():
     np.testing.assert_allclose(slow.eigenvalues.real, all_of_them.eigenvalues.real[:4], rtol=1e-7)
 
 
+def test_arnoldi_finds_modes_of_single_precision_and_none_of_what_is_not_finite():
+    """Twenty-fold modes of four layers in closed form; weights that have left the numbers."""
+    mu, wide = 0.2, (20, 20, 20, 20, 20)
+    found, _ = system(wide, Linear(), mixture(mu), "clamped", init="orthogonal")
+    state = forward_state(found)
+    single = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (found, state))
+    modes = linearisation.slowest(*single)
+    assert modes.abscissa == pytest.approx(taught_spectrum(mu, 4)[0] / TAU, rel=1e-5)
+    for lost in (np.nan, np.inf):
+        weights = jax.tree.map(lambda a, lost=lost: a * lost, found.weights)
+        unknown = linearisation.slowest(found._replace(weights=weights), state)
+        assert not unknown.known and not unknown.stable and np.isnan(unknown.time_constant)
+
+
 @pytest.mark.long
 @pytest.mark.seldom
 def test_slowest_modes_of_a_large_network_without_its_matrix():

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Complex, Float
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigs
 
 from neurosim.networks.circuit import CircuitDynamics
 from neurosim.networks.dynamics import Drive, Dynamics, State, field
@@ -31,8 +31,7 @@ class Modes(NamedTuple):
     """Eigenvalues of a Jacobian (1/s), the slowest first. complete: whether these are all.
 
     None are known where the Jacobian is not finite or Arnoldi's method did not converge.
-    time_constant: at which the slowest mode
-    decays (s); infinite where one grows.
+    time_constant: at which the slowest mode decays (s); infinite where one grows.
     """
 
     eigenvalues: Complex[np.ndarray, " k"]
@@ -97,12 +96,16 @@ def slowest(system: System, state: State, count: int = 6, tolerance: float = 1e-
     """The `count` eigenvalues of largest real part, by Arnoldi's method on products J v.
 
     tolerance: relative, of the eigenvalues. Of an eigenvalue met several times (exact inverses have
-    n-fold ones) rounding decides how many copies are found.
+    n-fold ones) rounding decides how many copies are found. None are found of products that are
+    not finite.
     """
     flat = ravel_pytree(state)[0]
-    operator = LinearOperator(
-        (flat.size, flat.size), lambda v: np.asarray(product(system, state, v)), dtype=flat.dtype
-    )
+
+    def times(v: np.ndarray) -> np.ndarray:
+        """J v in double precision, as Arnoldi's method fails on n-fold eigenvalues in single."""
+        return np.asarray(product(system, state, v.astype(flat.dtype)), np.float64)
+
+    operator = LinearOperator((flat.size, flat.size), times, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(flat.size)  # ARPACK's own is not repeatable
     most = max(4 * count, 40)
     try:
@@ -117,6 +120,8 @@ def slowest(system: System, state: State, count: int = 6, tolerance: float = 1e-
         )
     except ArpackNoConvergence as partial:
         found = partial.eigenvalues
+    except ArpackError:  # products that are not finite
+        found = np.zeros(0, complex)
     return Modes(found[np.argsort(-found.real)], False)
 
 
