@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from local_goals import forward_weights, passed, reads, soft
+from local_goals import COSTS, forward_weights, passed, read, soft
 from zoo_models import CHOOSING, PACES, PROBLEMS, TESTING, Model, loaded, sized
 
 import neurosim as ns
@@ -137,16 +137,15 @@ def machines(protocol: Any, path: Path) -> dict[str, list[float]]:
     """
     task = ingredients.task(protocol.spec, protocol.folder)
     threshold = protocol.spec.model.activation.threshold
-    found = {}
+    found: dict[str, list[float]] = {}
     with ns.open_trace(path) as trace:
         data = [task.draw(host_stream(seed, "task")) for seed in TESTING]
         for moment in ("initial", "final"):
-            pairs = []
+            found[moment] = []
             for k, of in enumerate(data):
                 A = forward_weights(trace, moment, k)
                 u, v = (
                     soft(passed(A, x, threshold)[-1], threshold) for x in (of.x_train, of.x_test)
                 )
-                pairs.append((u, of.y_train, v, of.y_test))
-            found[moment] = [error / 100 for error in reads(pairs, each=True)]
+                found[moment].append(read(u, of.y_train, v, of.y_test, COSTS)[0] / 100)
     return found

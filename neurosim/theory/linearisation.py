@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Complex, Float
@@ -103,7 +104,7 @@ def slowest(system: System, state: State, count: int = 6, tolerance: float = 1e-
 
     def times(v: np.ndarray) -> np.ndarray:
         """J v in double precision, as Arnoldi's method fails on n-fold eigenvalues in single."""
-        return np.asarray(product(system, state, v.astype(flat.dtype)), np.float64)
+        return np.asarray(product(system, state, jnp.asarray(v, flat.dtype)), np.float64)
 
     operator = LinearOperator((flat.size, flat.size), times, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(flat.size)  # ARPACK's own is not repeatable
