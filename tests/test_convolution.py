@@ -203,12 +203,19 @@ def test_random_kernels_of_the_channel():
 LAYERS = [[1, 8, 8], [3, 4, 4], [4, 2, 2], 12, 10]
 
 
+FIXED = ("backprop", "sbp", "rbp", "srbp", "bp-fixed", "dtp-fixed")
+"""Credits whose feedback does not learn."""
+
+
 def loaded(credit, **more):
+    credit = credit if isinstance(credit, dict) else {"name": credit}
+    learns = credit["name"] not in FIXED
     changes = {
         "precision": "float64",
         "batch": 6,
         "model.layers": LAYERS,
-        "model.credit": credit if isinstance(credit, dict) else {"name": credit},
+        "model.credit": credit,
+        "stages.0.phases.0.plastic": ["forward", "feedback"] if learns else ["forward"],
     }
     return ns.load_protocol("convolution-digits", changes | more)
 
@@ -302,9 +309,6 @@ CREDITS: dict[str, dict] = {
 
 OFTEN = ("sbp", "srbp", "asrbp", "bdfa", "dtp-ai", "original-dtp", "dtp-drl", "dtp-ldrl", "dtp")
 """One of every way for errors, targets and noise."""
-
-
-FIXED = ("backprop", "sbp", "rbp", "srbp", "bp-fixed", "dtp-fixed")
 
 
 def inverting(name):

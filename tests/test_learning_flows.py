@@ -237,7 +237,10 @@ def test_the_engine_flows_there(credit, tmp_path):
     [
         {"model.credit": {"name": "srbp", "error_bits": 3}},
         {"model.credit": {"name": "srbp", "update_bits": 3}},
-        {"model.credit": {"name": "asrbp", "rate": "1 Hz"}},
+        {
+            "model.credit": {"name": "asrbp", "rate": "1 Hz"},
+            "stages.0.phases.0.plastic": ["W", "Q"],
+        },
         {"model.activation": "tanh"},
         {"batch": 32},
         {"plasticity": "quasi-static", "model.projections.W.rate": 0.1},

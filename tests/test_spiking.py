@@ -251,6 +251,7 @@ def test_transients_are_those_of_the_rate_model():
     assert np.all(ratio < 1.25), ratio
 
 
+@pytest.mark.long
 def test_integrate_and_fire_neurons_are_calibrated(tmp_path, monkeypatch):
     """Driven by the table they fire at the rate asked for; the table is kept and read again."""
     neurons = Neurons("lif", 1, 50.0, 20.0, 150.0, DT)

@@ -138,8 +138,9 @@ def test_with_the_same_draws_the_spikes_are_the_same(case):
             )
 
 
-def test_numbers_are_arguments_of_what_is_compiled():
+def test_numbers_are_arguments_of_what_is_compiled(monkeypatch):
     """Other parameters, steps, durations and neurons of the same kind run the same program."""
+    monkeypatch.setattr(compiled, "_programs", {})  # as all are dropped where they are too many
     network = Network(SIZES, (Tanh(), Linear()), "inverse", Loss("half-squared", "linear"))
     spikes = []
     for dt, mu, rate in ((1e-3, 0.2, 50.0), (5e-4, 0.3, 40.0)):
