@@ -313,6 +313,7 @@ TINY = {
 }
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 def test_a_run_is_the_same_however_it_is_looked_at(few, tmp_path):
     """Every presentation begins with cells in their cycle, whatever was before: one that is

@@ -326,6 +326,7 @@ def test_a_scale_without_bits_is_warned_of(tmp_path):
         protocol(tmp_path, {"name": "rbp", "error_scale": 0.5})
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 def test_signs_are_what_a_channel_that_changes_must_keep(tmp_path):
     """Redrawn for every batch, weights teach no more than the output learns by itself; with the

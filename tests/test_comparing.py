@@ -209,6 +209,7 @@ def test_a_teaching_signal_below_the_noise_is_lost_and_the_verdict_says_so(spiki
     assert "they agree" not in in_words(report)
 
 
+@pytest.mark.long
 def test_spike_statistics_are_those_of_every_train_that_both_hold(traces):
     """A train is a neuron of ten of a unit, in a sample of four of a presentation of 0.6 s."""
     paths = traces("spiking"), traces("circuit spiking")

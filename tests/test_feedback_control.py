@@ -293,6 +293,7 @@ def test_draws_are_those_of_the_sample_and_held_in_time(noisy, tmp_path):
 
 
 @pytest.mark.parametrize(("mean", "spread"), [(0.5, 1.0), (-0.5, 1.0), (2.0, 0.0)])
+@pytest.mark.long
 def test_draws_are_of_the_sign_of_their_mean(noisy, tmp_path, mean, spread):
     draws = {"stages.0.phases.1.parameters.draw": {"mean": mean, "spread": spread}}
     run = ns.run(noisy(**draws), out=tmp_path / "signs.h5")

@@ -208,7 +208,9 @@ def test_products_of_neighboring_matrices_are_a_direct_channel():
         np.testing.assert_allclose(found, wanted, rtol=1e-14)
 
 
-@pytest.mark.parametrize("credit", ["srbp", "rbp", "backprop"])
+@pytest.mark.parametrize(
+    "credit", [pytest.param("srbp", marks=pytest.mark.long), "rbp", "backprop"]
+)
 def test_the_engine_flows_there(credit, tmp_path):
     """A[1, 1, 1, 1], several starts at once, to the accuracy that was asked of its steps."""
     given = {"model.layers": [1, 1, 1, 1], "model.credit": credit}

@@ -154,7 +154,7 @@ def test_networks_in_time_learn_what_those_at_rest_do(tmp_path):
     [
         ("least-control-digits", "equilibrium"),
         ("broadcast-alignment-digits", "rate"),
-        ("broadcast-alignment-digits", "spiking"),
+        pytest.param("broadcast-alignment-digits", "spiking", marks=pytest.mark.seldom),
         ("feedback-control-single-phase", "rate"),
         pytest.param("feedback-control-digits", "equilibrium", marks=pytest.mark.seldom),
         pytest.param("microcircuit-digits", "equilibrium", marks=pytest.mark.seldom),

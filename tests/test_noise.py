@@ -190,7 +190,7 @@ def noisy(family):
     [
         pytest.param("euler", 0.005, "discrete", marks=[pytest.mark.long, pytest.mark.seldom]),
         ("heun", 0.005, "discrete"),
-        pytest.param("heun", 0.001, "continuous", marks=pytest.mark.long),
+        pytest.param("heun", 0.001, "continuous", marks=[pytest.mark.long, pytest.mark.seldom]),
     ],
 )
 @pytest.mark.parametrize("family", TIMES)

@@ -255,6 +255,7 @@ def test_spikes_bring_means_and_the_rest_follows_of_them(recorded):
     np.testing.assert_allclose(taught[:, :, -1], target, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_the_mean_of_a_phase_is_that_of_its_parts(recorded):
     """Looked at every 100 ms: the window of 200 ms is the mean of the last two."""
     found, _ = recorded(MIXTURE, "spiking")

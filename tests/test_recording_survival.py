@@ -130,6 +130,7 @@ def dying_with(error):
     return dying
 
 
+@pytest.mark.long
 def test_a_recording_that_is_killed_before_a_state_is_kept_begins_again(tmp_path, monkeypatch):
     """As one that is too short for a state on the way, of which `resume` computes all."""
     protocol = load(SMOOTH[0], {**SMOOTH[1], "duration": "20 ms"})

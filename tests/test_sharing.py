@@ -99,6 +99,7 @@ def run(script, path, limit, *arguments):
     return done.stdout
 
 
+@pytest.mark.long
 def test_two_devices_learn_what_one_learns_and_resume_alike(tmp_path):
     (tmp_path / "tiny.toml").write_text(TINY)
     said = run(BEGUN, tmp_path, 300)

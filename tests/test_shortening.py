@@ -170,7 +170,9 @@ def test_it_hangs_on_nothing_but_the_presentation(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("plasticity", ["quasi-static", "online"])
+@pytest.mark.parametrize(
+    "plasticity", ["quasi-static", pytest.param("online", marks=pytest.mark.seldom)]
+)
 def test_a_run_whose_steps_are_all_cut_is_that_of_the_shorter_step(run, tmp_path, plasticity):
     """Also where weights flow; and what is seen in detail is seen at the same times."""
     changes = {"record.every": "40 ms", "plasticity": plasticity}

@@ -160,6 +160,7 @@ def test_the_implicit_solver_steps_over_stiff_dendrites():
     assert found["kvaerno5"] < 100
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 def test_implicit_steps_solve_nonlinear_networks_too():
     x, y = samples()

@@ -188,7 +188,7 @@ def counted(neurons, weights, x, steps, seed, target="numpy"):
     ("kind", "target", "limit"),
     [
         ("poisson", "numpy", 0.045),
-        pytest.param("lif", "numpy", 0.017, marks=pytest.mark.long),
+        pytest.param("lif", "numpy", 0.017, marks=SELDOM),
         pytest.param("poisson", "jax", 0.045, marks=SELDOM),
         pytest.param("lif", "jax", 0.017, marks=SELDOM),
     ],

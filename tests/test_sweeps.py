@@ -336,6 +336,7 @@ def test_a_record_without_its_trace_counts_for_nothing(swept, tmp_path):
         assert ledger.record("x") is None
 
 
+@pytest.mark.long
 def test_what_a_sweep_costs_is_measured_and_points_may_have_other_lengths(folder):
     over = {"stages.0.presentations": [4, 8], MU: [0.1]}
     made = plan(folder / "tiny.toml", over, overrides=EQUILIBRIUM)

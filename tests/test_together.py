@@ -182,6 +182,7 @@ def agree(protocol, seeds, **changes):
     assert max(apart) > 1e-6  # they are two
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 def test_one_seed_of_each_at_the_rate_level(tiny):
     agree(tiny, [0], level="rate")

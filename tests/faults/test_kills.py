@@ -10,6 +10,7 @@ from tiny_runs import differing
 from neurosim.traces.reader import describe
 
 
+@pytest.mark.seldom
 @pytest.mark.long
 def test_blocks_before_the_checkpoint_survive_every_kill(tmp_path):
     """36 kills of a process that does nothing but write; every block is verified."""
