@@ -424,7 +424,7 @@ def in_words(done: Recording, figures: list[str], width: int) -> str:
     if fired:
         rows.append(("rates", ", ".join(_few(fired))))
     pairs = zip(amplitudes, done.sweeps.get("adaptation", []), strict=False)
-    adapted = [f"{v:.2f} at {amplitude:.4g} pA" for amplitude, v in pairs if v is not None]
+    adapted = [f"{v:z.2f} at {amplitude:.4g} pA" for amplitude, v in pairs if v is not None]
     if adapted:
         rows.append(("adaptation", ", ".join(_few(adapted))))
     rows += [("wall time", wording.duration(done.wall_s)), ("trace", str(done.path))]
