@@ -48,9 +48,9 @@ def bearings(network: Network, weights: Weights, now: Readout) -> list[Bearing]:
         kept = kept[sizes > 1e-12 * sizes[0]]
         error = (down @ up - np.eye(len(down))) @ kept.T
         gain = np.abs(np.linalg.eigvals(up @ down)).max()
-        found.append(
-            Bearing(i, float(np.linalg.norm(error, 2)), float(gain), _straddling(network, now, i))
-        )
+        # Of no direction: 0, where norms of NumPy before 2.3 fail.
+        worst = float(np.linalg.norm(error, 2)) if len(kept) else 0.0
+        found.append(Bearing(i, worst, float(gain), _straddling(network, now, i)))
     return found
 
 
