@@ -48,7 +48,7 @@ def bearings(network: Network, weights: Weights, now: Readout) -> list[Bearing]:
         kept = kept[sizes > 1e-12 * sizes[0]]
         error = (down @ up - np.eye(len(down))) @ kept.T
         gain = np.abs(np.linalg.eigvals(up @ down)).max()
-        # Of no direction: 0, where norms of NumPy before 2.3 fail.
+        # Of no direction, of which NumPy 2.2 has no norm, it is 0.
         worst = float(np.linalg.norm(error, 2)) if len(kept) else 0.0
         found.append(Bearing(i, worst, float(gain), _straddling(network, now, i)))
     return found
