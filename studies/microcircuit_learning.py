@@ -308,7 +308,11 @@ def spikes(seeds: int = 5) -> None:
 
 def scatter(neurons: int, window: float, seeds: int, target: str = "standalone") -> list[float]:
     """Root mean square, of every weight set, of counted rates less those of the rate level."""
-    name, rates, path = "microcircuit-self-prediction", OUT / "spikes-rate.h5", OUT / "spikes.h5"
+    name, rates, path = (
+        "microcircuit-self-prediction",
+        OUT / f"spikes-rate-{seeds}.h5",
+        OUT / "spikes.h5",
+    )
     if not rates.exists():
         still = ns.load_protocol(name, SPIKES)
         ns.run(still, level="rate", seeds=range(seeds), out=rates, progress=False)

@@ -1,6 +1,6 @@
 """Which of two does better on MNIST: what was published of the models, at a small budget.
 
-    python studies/orderings.py FOLDER                    # all, ten minutes of a core
+    python studies/orderings.py FOLDER                    # all
     python studies/orderings.py FOLDER --only bursts      # or energies, control, dendrites
 
 FOLDER has images in the format of MNIST. Every row learns the first 5000 training images for five
@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
-from burst_networks import AS_BURSTS, GIVEN
+from burst_networks import AS_BURSTS, GIVEN, TAUGHT, UNTAUGHT
 
 import neurosim as ns
 
@@ -40,8 +40,6 @@ def stages(*phases: dict[str, Any]) -> dict[str, Any]:
     return {"stages": [{"name": "training", "epochs": EPOCHS, "phases": list(phases)}]}
 
 
-TAUGHT = {"name": "taught", "duration": "300 ms", "teaching": "clamped", "plastic": ["W"]}
-UNTAUGHT = {"name": "untaught", "duration": "300 ms", "plastic": ["Q"]}
 BURSTS, ENERGIES, DENDRITES = (
     "burst-ccn-digits",
     "equilibrium-propagation-digits",
@@ -71,7 +69,9 @@ ROWS: dict[str, dict[str, Row]] = {
             BURSTS, SMALL, BY_LAYER, stages(TAUGHT) | {"model.use": "burst-ccn-symmetric"}
         ),
         "BurstCCN, Y random, Q given": Row(BURSTS, SMALL, BY_LAYER, stages(TAUGHT) | GIVEN),
-        "BurstCCN, Y random, Q learned": Row(BURSTS, SMALL, BY_LAYER, stages(UNTAUGHT, TAUGHT)),
+        "BurstCCN, Y random, Q learned": Row(
+            BURSTS, SMALL, BY_LAYER, stages(UNTAUGHT | {"plastic": ["Q"]}, TAUGHT)
+        ),
         "BurstCCN, hidden layer frozen": Row(
             BURSTS, SMALL, "2*int(L < i + 1)", stages(TAUGHT) | GIVEN
         ),
