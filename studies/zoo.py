@@ -4,7 +4,7 @@
     python studies/zoo.py page                    # tables of what was found, and a figure
 
 One procedure for all: every learning rate of a model's own protocol is multiplied by the same pace,
-chosen among five as the one with the least mean error on a fifth of the training samples of five
+chosen among six as the one with the least mean error on a fifth of the training samples of five
 seeds. Then the test samples are seen once, by five other seeds. A seed that diverged counts as an
 error of 100 % in the choice, and is counted apart in the result. The controls, whose hidden layers
 do not learn, have a choice of their own. Neurons are at rest (the equilibrium level).
@@ -166,14 +166,15 @@ def spikes(only: str = "") -> None:
     """What is learned on digits at rest, as spikes."""
     file, results = RESULTS / "measures.json", learned()["digits"]
     for title, model in MODELS.items():
-        own = kept(file).get(title, {})
-        if (only and only != title) or "levels" not in own or "spikes" in own:
+        own, chosen = kept(file).get(title, {}), results.get(title)
+        if (only and only != title) or "levels" not in own or chosen is None:
             continue
-        chosen = results[title]
+        if own.get("spikes", {}).get("path") == chosen["path"]:
+            continue
         protocol = loaded(PROBLEMS["digits"], model, chosen["pace"], False, False)
         again = run(Path(chosen["path"]).stem, protocol, TESTING)
         lived = [k for k, e in zip(TESTING, again["errors"], strict=True) if e is not None]
-        found = as_spikes(model, Path(again["path"]), OUT, lived)
+        found = as_spikes(model, Path(again["path"]), OUT, lived) | {"path": chosen["path"]}
         keep(file, title, kept(file)[title] | {"spikes": found})
         print(title, found, flush=True)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import neurosim as ns
 
-PACES = (1 / 9, 1 / 3, 1.0, 3.0, 9.0)
+PACES = (1 / 27, 1 / 9, 1 / 3, 1.0, 3.0, 9.0)
 SEEDS = 5
 """As many to choose by (0 to 4) as to test with (5 to 9)."""
 
@@ -101,6 +101,26 @@ LEARNED = {
     "model.projections.Y.rate": 5.0,
 }
 
+ALONG = {
+    "model.use": "burst-ccn-learned",
+    "stages": [
+        {
+            "name": "training",
+            "epochs": 30,
+            "phases": [
+                {
+                    "name": "taught",
+                    "duration": "300 ms",
+                    "teaching": "clamped",
+                    "plastic": ["W", "Y", "Q"],
+                }
+            ],
+        }
+    ],
+    "model.projections.Y.rate": 2.0,
+    "model.projections.Q.rate": 2.0,
+}
+
 MODELS = {
     "backprop": Model("backprop-digits", 0.3),
     "random feedback": credit("rbp", 0.3),
@@ -125,6 +145,7 @@ MODELS = {
     "microcircuit": Model("microcircuit-digits", "eta*(4*2.5**(L - 1))**int(i < 2)"),
     "segregated dendrites": Model("segregated-dendrites-digits", "2*2**int(i < L)", pixels=True),
     "BurstCCN": Model("burst-ccn-digits", "2*5**int(i < L)"),
+    "BurstCCN, feedback learned": Model("burst-ccn-digits", "2*5**int(i < L)", ALONG),
     "burstprop": Model("burstprop-digits", "5*5**int(i < L)"),
     "burstprop, feedback learned": Model("burstprop-digits", "5*5**int(i < L)", LEARNED),
     "equilibrium propagation": Model("equilibrium-propagation-digits", 0.3),

@@ -1,5 +1,6 @@
 """How the zoo's page says what was found: words of its tables, and its figure."""
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def lost(result: dict[str, Any]) -> int:
 
 def paced(result: dict[str, Any]) -> str:
     """The pace that was chosen."""
-    return {1 / 9: "1/9", 1 / 3: "1/3"}.get(result["pace"], f"{result['pace']:g}")
+    return str(Fraction(result["pace"]).limit_denominator(100))
 
 
 def degrees(angles: list[float]) -> str:
