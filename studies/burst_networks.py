@@ -155,13 +155,16 @@ def digits(
         looked_at = {"record.presentations": SHOWN, "record.samples": 1}
         errors = 100 * np.array(trained(variant, rate, seeds, looked_at, path, force))
         own = {"errors": errors.tolist(), "rate": rate}
+        angles = "not known"
         if not np.isnan(errors).all():
             own |= course(path)
+            last = np.array(own["angles"])[-1]
+            if np.isfinite(last).any():
+                angles = str(np.round(np.nanmean(last, axis=0), 1))
         print(
             f"{variant:32} rate {rate:5g}: {np.nanmean(errors):.2f} % "
             f"({np.nanmin(errors):.2f} to {np.nanmax(errors):.2f}), "
-            f"{np.sum(np.isnan(errors))} of {seeds} diverged; last angles "
-            f"{np.round(np.nanmean(np.array(own['angles'])[-1], axis=0), 1)}",
+            f"{np.sum(np.isnan(errors))} of {seeds} diverged; last angles {angles}",
             flush=True,
         )
         found[variant] = own
