@@ -13,6 +13,7 @@ complete is only read. Writes traces and `results.json` to `outputs/orderings/`.
 
 import itertools
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -187,9 +188,18 @@ def main(
             held_out = [{"pace": p, "factor": f, "error": e} for (p, f), e in scores.items()]
             found[title] = {"pace": pace, "factor": factor, "held out": held_out, "test": tested}
             results.write_text(json.dumps(found, indent=1), encoding="utf-8")
-            tries = ", ".join(f"{p:.2g}*{f:.2g}: {e:.2f}" for (p, f), e in scores.items())
-            print(f"{title}: pace {pace:.2g}, factor {factor:.2g} ({tries})", flush=True)
-            print(f"    test {tested}", flush=True)
+            print(told(title, found[title]), flush=True)
+
+
+def told(title: str, of: dict[str, Any]) -> str:
+    """A row of a table: what was chosen, its error on held-out images, and test errors."""
+    lived = [e for e in of["test"] if e is not None]
+    errors = f"{np.mean(lived):.1f} % ({min(lived):.1f}–{max(lived):.1f})" if lived else ""
+    lost = len(of["test"]) - len(lived)
+    chosen = [str(Fraction(of[key]).limit_denominator(100)) for key in ("pace", "factor")]
+    best = min(tried["error"] for tried in of["held out"])
+    cells = [title, *chosen, f"{best:.1f} %", errors + (f", {lost} diverged" if lost else "")]
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
