@@ -2,7 +2,7 @@
 
     python studies/burst_networks.py              # all of it, some minutes on two cores
     python studies/burst_networks.py spikes
-    python studies/burst_networks.py digits --only "BurstCCN, Y learned"
+    python studies/burst_networks.py digits --only "BurstCCN, Y and Q learned"
 
 `digits` trains over seeds with feedback that is fixed, learned or symmetric, with a hidden layer
 that is not taught, and by backprop, with the rates that a part of the training data chose
@@ -36,7 +36,10 @@ NO_SILENCING = {
     "stages.1.phases.0.plastic": [],
 }
 GIVEN = {"model.projections.Q": {"init": "p_b*Y[i]", "rule": "fixed"}}
-CCN_LEARNED = {"model.use": "burst-ccn-learned", "stages.1.phases.1.plastic": ["W", "Y"]}
+CCN_LEARNED = NO_SILENCING | {
+    "model.use": "burst-ccn-learned",
+    "stages.1.phases.1.plastic": ["W", "Y", "Q"],
+}
 LEARNED = {"model.use": "burstprop-learned", "stages.0.phases.1.plastic": ["W", "Y"]}
 AS_BURSTS = {
     "batch": 10,
@@ -57,7 +60,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], bool]] = {
         False,
     ),
     "BurstCCN, Q given": (CCN, NO_SILENCING | GIVEN, False),
-    "BurstCCN, Y learned": (CCN, CCN_LEARNED, False),
+    "BurstCCN, Y and Q learned": (CCN, CCN_LEARNED, False),
     "BurstCCN, symmetric": (CCN, NO_SILENCING | {"model.use": "burst-ccn-symmetric"}, False),
     "BurstCCN, hidden layer frozen": (CCN, {}, True),
     "burstprop, Y fixed": (PROP, {}, False),
@@ -68,6 +71,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "backprop, hidden layer frozen": (BACKPROP, AS_BURSTS, True),
 }
 """Of each: protocol, what is changed in it, and whether W of the hidden layer stays."""
+
+FEEDBACK = {"BurstCCN, Y and Q learned": "YQ", "burstprop, Y learned": "Y"}
+"""What comes down and learns at the rate of W."""
 
 RATES = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Of W of the output; that of the hidden layer is five times as large. Of backprop half of each, as
@@ -85,8 +91,8 @@ def trained(
     protocol, changes, frozen = VARIANTS[variant]
     rate = rate / 2 if protocol == BACKPROP else rate
     rates = {"model.projections.W.rate": [0.0 if frozen else 5 * rate, rate]}
-    if changes in (LEARNED, CCN_LEARNED):
-        rates["model.projections.Y.rate"] = rate
+    for name in FEEDBACK.get(variant, ""):
+        rates[f"model.projections.{name}.rate"] = rate
     given = changes | rates | more
     if force or not path.exists():
         try:
@@ -118,7 +124,7 @@ def chosen(variants: Iterable[str], seeds: int, force: bool) -> dict[str, float]
 CHOSEN = {
     "BurstCCN, Q learned": 2.0,
     "BurstCCN, Q learned in advance": 5.0,
-    "BurstCCN, Y learned": 2.0,
+    "BurstCCN, Y and Q learned": 5.0,
     "BurstCCN, Q given": 5.0,
     "BurstCCN, symmetric": 5.0,
     "BurstCCN, hidden layer frozen": 5.0,
@@ -149,13 +155,16 @@ def digits(
         looked_at = {"record.presentations": SHOWN, "record.samples": 1}
         errors = 100 * np.array(trained(variant, rate, seeds, looked_at, path, force))
         own = {"errors": errors.tolist(), "rate": rate}
+        angles = "not known"
         if not np.isnan(errors).all():
             own |= course(path)
+            last = np.array(own["angles"])[-1]
+            if np.isfinite(last).any():
+                angles = str(np.round(np.nanmean(last, axis=0), 1))
         print(
             f"{variant:32} rate {rate:5g}: {np.nanmean(errors):.2f} % "
             f"({np.nanmin(errors):.2f} to {np.nanmax(errors):.2f}), "
-            f"{np.sum(np.isnan(errors))} of {seeds} diverged; last angles "
-            f"{np.round(np.nanmean(np.array(own['angles'])[-1], axis=0), 1)}",
+            f"{np.sum(np.isnan(errors))} of {seeds} diverged; last angles {angles}",
             flush=True,
         )
         found[variant] = own
@@ -207,8 +216,8 @@ REGRESSION: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any]]] = {
     "Q learned": (CCN, [UNTAUGHT | {"plastic": ["Q"]}, TAUGHT], {}),
     "Y and Q learned": (
         CCN,
-        [UNTAUGHT | {"plastic": ["Q"]}, TAUGHT | {"plastic": ["W", "Y"]}],
-        {"model.use": "burst-ccn-learned", "model.projections.Y.rate": PACE},
+        [TAUGHT | {"plastic": ["W", "Y", "Q"]}],
+        {"model.use": "burst-ccn-learned"} | {f"model.projections.{n}.rate": PACE for n in "YQ"},
     ),
     "hidden layer frozen": (CCN, [TAUGHT], GIVEN | {"model.projections.W.rate": [0.0, PACE]}),
 }
@@ -349,6 +358,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 STYLES = {
     "BurstCCN, Q learned": ("#0072B2", "-"),
     "BurstCCN, symmetric": ("#56B4E9", "-"),
+    "BurstCCN, Y and Q learned": ("#CC79A7", "-"),
     "burstprop, Y fixed": ("#D55E00", "-"),
     "burstprop, Y learned": ("#E69F00", "-"),
     "backprop": ("black", "--"),

@@ -148,16 +148,19 @@ LEVELS: dict[str, tuple[tuple[float, float], dict[str, Any]]] = {
     "equilibrium": ((4.0, 2.0), {"stages.0.epochs": 3}),
     "rate": ((4.0, 2.0), {"stages.0.epochs": 3, "level": "rate"}),
     "spiking": ((4.0, 2.0), COUNTED),
+    "spiking, frozen": ((0.0, 2.0), COUNTED),
+    "equilibrium, frozen": ((0.0, 2.0), {"stages.0.epochs": 3}),
 }
 
 
 @app.command()
 def levels(seeds: int = 5) -> None:
-    """Three epochs at the three levels, with the same rates; nothing is chosen."""
+    """Three epochs at the three levels, with the same rates and a control; nothing is chosen."""
     OUT.mkdir(parents=True, exist_ok=True)
     found = {}
     for level, (rate, more) in LEVELS.items():
-        found[level] = trained(f"level-{level}", "dense", rate, range(seeds), more)
+        name = f"level-{level.replace(', ', '-')}"
+        found[level] = trained(name, "dense", rate, range(seeds), more)
         told(level, found[level])
     write("levels", found)
 

@@ -311,6 +311,17 @@ def test_learned_feedback_becomes_the_transpose(model, made):
         np.testing.assert_allclose(after[f"Y{i}"] - after[f"W{i + 1}"].T, expected, rtol=1e-9)
 
 
+def test_event_feedback_that_learns_along_cancels_bursts_all_the_time(made):
+    """Q = p_b Y after every presentation, from one phase alone."""
+    changes = {f"model.projections.{name}.rate": 0.5 for name in "YQ"}
+    changes |= {f"model.projections.{name}.decay": 0.1 for name in "WYQ"}
+    changes["stages.0.presentations"] = 30
+    before, after, *_ = made("burst-ccn-learned", ["W", "Y", "Q"], **changes)
+    for i in HIDDEN:
+        assert np.abs(after[f"Y{i}"] - before[f"Y{i}"]).max() > 0.1
+        np.testing.assert_allclose(after[f"Q{i}"], 0.5 * after[f"Y{i}"], rtol=1e-12)
+
+
 # ---------------------------------------------------------------------------------------- as spikes
 
 SPIKING = {

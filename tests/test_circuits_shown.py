@@ -160,7 +160,7 @@ SHIPPED = {
 """Every model that ships → a protocol for it."""
 
 OPENED = {
-    "burst-ccn-learned": {"stages.1.phases.1.plastic": ["W", "Y"]},
+    "burst-ccn-learned": {"stages.1.phases.1.plastic": ["W", "Y", "Q"]},
     "burstprop-learned": {"stages.0.phases.1.plastic": ["W", "Y"]},
 }
 """What opens the rules that such a model adds."""

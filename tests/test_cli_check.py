@@ -1,7 +1,9 @@
 """The commands that run nothing: `check` and `list`."""
 
+import itertools
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,31 @@ def test_what_check_prints_is_the_same_protocol_and_writes_nothing(name):
     assert list(Path.cwd().iterdir()) == []
     Path("again.toml").write_text(result.stdout)
     assert ns.load_protocol("again.toml").spec == ns.load_protocol(name).spec
+
+
+def headers():
+    """Options that the first lines of shipped protocols say one can add, a block each."""
+    for name, path in sorted(bundled("protocols").items()):
+        head = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+        for kind, lines in itertools.groupby(head, lambda line: line.startswith("#   --")):
+            if kind:
+                options = " ".join(line.removeprefix("#") for line in lines)
+                yield pytest.param(name, shlex.split(options, comments=True), id=f"{name}{options}")
+
+
+@pytest.mark.parametrize(("name", "options"), list(headers()))
+def test_what_a_protocol_says_can_be_added_is_taken(name, options):
+    result = call("check", name, *options)
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_a_list_that_lost_its_quotes_in_a_shell_is_shown_with_them():
+    result = call("check", "quickstart", "--set", "stages.0.phases.1.plastic=[W, Y]")
+    assert result.exit_code == 2
+    assert result.stderr.split("error: ")[1].strip() == (
+        "--set stages.0.phases.1.plastic: '[W, Y]' has the wrong type; expected a list of texts, "
+        'such as ["W", "Y"] (for a shell within single quotes, or it takes the others)'
+    )
 
 
 def test_check_takes_the_options_of_run():

@@ -157,6 +157,21 @@ def test_the_two_set_up_commands_are_what_ci_runs():
     assert "grep '^python3 -m venv' README.md" in (ROOT / ".ci/run").read_text()
 
 
+def test_the_table_has_every_network_and_the_protocols_that_use_it():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*`) \|.*\| (.*?) ?\|$", text, re.MULTILINE)
+    named = [[re.findall(r"`([^`]+)`", cell) for cell in row] for row in rows]
+    models = [name for row in named for name in row[0]]
+    assert sorted(models) == sorted(path.stem for path in (ROOT / "models").glob("*.toml"))
+    used = {name: row[0] for row in named for name in row[1]}
+    shipped = {
+        path.stem: tomllib.loads(path.read_text(encoding="utf-8"))["model"]["use"]
+        for path in (ROOT / "protocols").glob("*.toml")
+    }
+    assert used.keys() == shipped.keys()
+    assert all(use in used[name] for name, use in shipped.items())
+
+
 def test_the_gallery_has_every_picture():
     docs = ROOT / "docs"
     pictures = {path.relative_to(docs).as_posix() for path in docs.rglob("*.png")}

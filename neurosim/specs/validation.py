@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import types
 import typing
@@ -277,8 +278,18 @@ def _message(fault: _Fault) -> tuple[KeyPath, str]:
     if kind == "string_pattern_mismatch":
         return path, f"{got} does not match the pattern {context['pattern']}"
     if _MISMATCH.fullmatch(kind):
-        return path, f"{got} has the wrong type; expected {_expected(shape)}"
+        expected = _expected(shape)
+        likely = _with_quotes(error["input"]) if expected == "a list of texts" else ""
+        return path, f"{got} has the wrong type; expected {expected}{likely}"
     return path, f"{got} is not allowed: {error['msg']}"
+
+
+def _with_quotes(given: Any) -> str:
+    """The list that was meant by a text such as "[W, Y]", whose quotes a shell has taken."""
+    if not isinstance(given, str) or not re.fullmatch(r"\[\s*[\w-]+(\s*,\s*[\w-]+)*\s*\]", given):
+        return ""
+    meant = json.dumps(re.findall(r"[\w-]+", given))
+    return f", such as {meant} (for a shell within single quotes, or it takes the others)"
 
 
 # --- annotations, in words ------------------------------------------------------------------------

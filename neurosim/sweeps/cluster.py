@@ -3,6 +3,8 @@
 The only module that imports dask.distributed, when a sweep begins.
 """
 
+import asyncio
+import json
 import logging
 import os
 import queue
@@ -12,11 +14,12 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from neurosim.errors import InputError, NeurosimError, NeurosimWarning
+from neurosim.errors import InputError, NeurosimError, NeurosimWarning, arrived
 from neurosim.process.progression import Progress
 from neurosim.sweeps import work
 from neurosim.sweeps.axes import given_by
@@ -24,6 +27,9 @@ from neurosim.sweeps.work import Job
 
 PATIENCE = 60.0
 """Seconds that the first worker of this machine, or a scheduler, may take to answer."""
+
+CONNECTING = 10.0
+"""Seconds that an address may take to answer."""
 
 LOOK, TELL = 0.5, 0.5
 """Seconds between two looks at which workers live, and two reports of a worker."""
@@ -144,26 +150,80 @@ def cluster(address: Any, shares: int, most: int, log: Path) -> Iterator[Cluster
         stack.enter_context(_quiet())
         if address is None:
             local = stack.enter_context(_local(shares, most, log))
-            target: Any = {"address": local.address}
+            target: Any = local.address
         else:
-            local = None
-            file = isinstance(address, str) and os.path.isfile(address)
-            target = {"scheduler_file" if file else "address": address}
-        yield Cluster(stack.enter_context(_client(address, target)), local)
+            local, target = None, _found(address)
+        yield Cluster(stack.enter_context(_client(target)), local)
+
+
+def _found(given: Any) -> Any:
+    """What a launcher of Dask returned, or the address at which a scheduler answers.
+
+    Asked before a client is made: one that finds nobody takes 20 s to give up, and a traceback.
+    """
+    if hasattr(given, "scheduler_address"):
+        return given
+    where = f"{given_by('cluster')} {given}"
+    if not isinstance(given, str | os.PathLike):
+        raise InputError(
+            f"{given_by('cluster')}: got {arrived(given)}; expected the address of a scheduler, "
+            "the file that it writes, or what a launcher of Dask returns"
+        )
+    path = os.path.expanduser(given)
+    if os.path.isfile(path):
+        address = _written(where, path)
+    elif path.endswith(".json") or ("://" not in path and os.sep in path):
+        raise InputError(
+            f"{where}: no such file; expected the one that a scheduler writes "
+            "(dask scheduler --scheduler-file FILE)"
+        )
+    else:
+        address = os.fspath(given)
+    with ThreadPoolExecutor(1) as apart:  # from a notebook, which has a loop of its own
+        reason = apart.submit(asyncio.run, _refusal(address)).result()
+    if reason is not None:
+        raise InputError(
+            f"{where}: no scheduler of Dask answers there: {reason}; "
+            "expected an address such as tcp://10.0.0.1:8786"
+        )
+    return address
+
+
+def _written(where: str, path: str) -> str:
+    """The address in the file of a scheduler."""
+    try:
+        told = json.loads(Path(path).read_text(encoding="utf-8"))
+        address = told["address"]
+    except (OSError, ValueError, TypeError, KeyError):
+        address = None
+    if not isinstance(address, str):
+        raise InputError(
+            f"{where}: is not the file of a scheduler, which names its address; expected one that "
+            "dask scheduler --scheduler-file FILE has written"
+        )
+    return address
+
+
+async def _refusal(address: str) -> str | None:
+    """Why nothing that speaks as Dask does can be reached; None where it can."""
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    try:
+        secured = Security().get_connection_args("client")
+        found = connect(address, timeout=CONNECTING, **secured)
+        comm = await asyncio.wait_for(found, 1.1 * CONNECTING)  # others may never greet
+    except Exception as error:  # every way to connect has its own
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    await comm.close()
+    return None
 
 
 @contextmanager
-def _client(address: Any, target: dict[str, Any]) -> Iterator[Any]:
+def _client(target: Any) -> Iterator[Any]:
     from distributed import Client
 
-    try:
-        client = Client(**target, timeout=10, set_as_default=False)
-    except (OSError, TimeoutError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(
-            f"{given_by('cluster')} {address}: no scheduler of Dask answers there: {reason}; "
-            "expected an address such as tcp://10.0.0.1:8786"
-        ) from None
+    client = Client(target, timeout=CONNECTING, set_as_default=False)
     try:
         yield client
     finally:
