@@ -6,6 +6,9 @@ from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
 
+LARGEST = 10**12
+"""Whole number that a file may say: what is larger no array can count."""
+
 
 def plain(value: Any) -> Any:
     """Numbers, lists, tables and text of Python itself; what no file can say stays as it is."""

@@ -146,17 +146,27 @@ def shorter_step(dt: float, most: float) -> float:
     return next(round(dt / k, 15) for k in parts if dt / k <= most * (1 + 1e-9))
 
 
+MOST_STEPS = 10**8
+"""That a phase or a recording may have: nobody waits for more, and no memory holds their times."""
+
+
 def steps(duration: float, dt: float) -> int:
     """The number of time steps `dt` in `duration` (both in seconds), by rounding.
 
     Raises:
-        ValueError: `duration` is negative or no multiple of `dt` within 1e-9 of itself.
+        ValueError: `duration` is negative, no multiple of `dt` within 1e-9 of itself, or of more
+            than `MOST_STEPS`.
     """
     if not (math.isfinite(dt) and dt > 0):
         raise ValueError(f"dt = {dt} s is out of range; expected a time greater than 0")
     if not (math.isfinite(duration / dt) and duration >= 0):
         raise ValueError(f"a duration of {duration} s is out of range; expected at least 0")
     count = round(duration / dt)
+    if count > MOST_STEPS:
+        raise ValueError(
+            f"{format_time(duration)} has {count:.1e} steps of dt = {format_time(dt)}; "
+            f"expected at most {MOST_STEPS:.0e}"
+        )
     if abs(count * dt - duration) > _MULTIPLE_TOLERANCE * duration:
         below = math.floor(duration / dt)
         multiples = [format_time(float(Decimal(repr(dt)) * n)) for n in (below, below + 1) if n]

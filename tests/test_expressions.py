@@ -15,10 +15,12 @@ from neurosim.circuits.wires import wire
 from neurosim.networks.circuit import ELEMENTARY
 
 REFUSED = {
-    "__import__('os').system('true')": "is not allowed",
-    "f.__class__": "is not allowed",
-    "(1).real": "is not allowed",
-    "exp.__globals__": "is not allowed",
+    "f + 1/0": "'1/0': divides by zero",
+    "f/(2 - 2)": "'f/(2 - 2)': divides by zero",
+    "f*0**-1": "'0**-1': expected a finite real number",
+    "2*(0 - 8)**0.5": "'(0 - 8)**0.5': expected a finite real number",
+    "f*(1e200*1e200)": "'1e200*1e200': expected a finite real number",
+    "1e400*f": "'1e400': expected a finite real number",
     "__builtins__": "is not allowed",
     "_hidden": "is not allowed",
     "[x for x in f]": "is not allowed",

@@ -116,6 +116,18 @@ def test_names_with_points_keep_them_and_figures_are_told_apart():
     assert naming.stem("a.b.nc") == "a.b"
 
 
+@pytest.mark.parametrize("place", [".", "/", ""])
+@pytest.mark.parametrize(
+    "command",
+    ["run tiny.toml --out", "run current-clamp --out", "run stdp-window --out", "resume",
+     "inspect", "compare a.h5"],
+)  # fmt: skip
+def test_what_has_no_name_is_no_file(command, place):
+    refused = call(*command.split(), place)
+    assert refused.exit_code == 2
+    assert f"{place or '.'}: is a folder; expected a file" in refused.stderr
+
+
 @pytest.mark.parametrize("name", ["x.txt", "x.csv", "X.PNG", "mine.toml", "x.npz"])
 def test_what_is_called_like_something_else_is_no_trace(name):
     with pytest.raises(InputError, match=rf"out='{name}': is the trace, which is HDF5; expected s"):

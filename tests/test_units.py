@@ -251,6 +251,8 @@ def test_multiples_of_dt_are_counted(count, dt):
             "350 us is not a multiple of dt = 100 us; the nearest: 300 us or 400 us",
         ),
         (0.0001, 0.001, "100 us is not a multiple of dt = 1 ms; the nearest: 1 ms"),
+        (0.6, 1e-10, "600 ms has 6.0e+09 steps of dt = 0.1 ns; expected at most 1e+08"),
+        (1e30, 0.01, "1e+30 s has 1.0e+32 steps of dt = 10 ms; expected at most 1e+08"),
         (-0.1, 0.001, "a duration of -0.1 s is out of range; expected at least 0"),
         (math.nan, 0.001, "a duration of nan s is out of range; expected at least 0"),
         (0.1, 0.0, "dt = 0.0 s is out of range; expected a time greater than 0"),

@@ -7,6 +7,7 @@ floats, so that no power of them takes long; text is short and shallow.
 
 import ast
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -255,7 +256,11 @@ class _Checked(ast.NodeTransformer):
                 raise ExpressionError(
                     f"{self._quoted(node)}: expected an exponent of at most {POWER}"
                 )
-        return ast.copy_location(ast.BinOp(left, node.op, right), node)
+        if isinstance(node.op, ast.Div) and self._number(node.right, right) == 0:
+            raise ExpressionError(f"{self._quoted(node)}: divides by zero")
+        made = ast.copy_location(ast.BinOp(left, node.op, right), node)
+        self._number(node, made)
+        return made
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
         self._operator(node, node.op)
@@ -306,7 +311,22 @@ class _Checked(ast.NodeTransformer):
             value = float(node.value)
         except OverflowError:
             raise ExpressionError(f"a number of {len(str(node.value))} digits") from None
+        if not math.isfinite(value):
+            raise ExpressionError(f"{self._quoted(node)}: expected a finite real number")
         return ast.copy_location(ast.Constant(value), node)
+
+    def _number(self, node: ast.AST, made: ast.expr) -> float | None:
+        """What numbers alone come to: Python would work it out before any array is there."""
+        if any(isinstance(part, ast.Name | ast.Call) for part in ast.walk(made)):
+            return None
+        code = compile(ast.fix_missing_locations(ast.Expression(made)), "expression", "eval")
+        try:
+            value = eval(code, {"__builtins__": {}})
+        except (OverflowError, ZeroDivisionError):  # the latter of 0**-1
+            value = math.inf
+        if isinstance(value, complex) or not math.isfinite(value):
+            raise ExpressionError(f"{self._quoted(node)}: expected a finite real number")
+        return float(value)
 
     def _operator(self, node: ast.AST, operator: ast.AST) -> None:
         if type(operator) not in OPERATORS:

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from neurosim.errors import arrived
-from neurosim.plain import plain
+from neurosim.plain import LARGEST, plain
 from neurosim.units import Quantity
 
 
@@ -29,6 +29,9 @@ class Spec(BaseModel):
         value = plain(value)
         if isinstance(value, str) and "\0" in value:
             raise ValueError(f"{arrived(value)} holds a null character, which HDF5 cannot")
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int) and abs(number) > LARGEST:
+                raise ValueError(f"{number} is out of range; expected at most {LARGEST:.0e}")
         return value
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neurosim.errors import InputError, arrived, either
-from neurosim.plain import plain
+from neurosim.plain import LARGEST, plain
 
 
 def _refuse(where: str, got: object, expected: str) -> InputError:
@@ -20,6 +20,8 @@ def whole(where: str, value: Any, least: int) -> int:
     """`value` as an int of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise _refuse(where, value, f"a whole number of at least {least}")
+    if int(value) > LARGEST:
+        raise _refuse(where, value, f"at most {LARGEST:.0e}")
     return int(value)
 
 

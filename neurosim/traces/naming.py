@@ -32,9 +32,12 @@ def located(path: str | os.PathLike[str]) -> Path:
     """The file that a path means: `~` is the home directory, a link is what it points to.
 
     Raises:
-        InputError: it is a device, a pipe or the like, which to read or write may never end.
+        InputError: it is a device, a pipe or the like, which to read or write may never end, or
+            the working directory or the root, beside which nothing can be called like it.
     """
     path = expanded(path)
+    if not path.name:
+        raise InputError(f"{path}: is a folder; expected a file, such as outputs/run.h5")
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         raise InputError(f"{path}: is a device or a pipe; expected a file")
     return Path(os.path.realpath(path)) if os.path.islink(path) else path
