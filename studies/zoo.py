@@ -4,7 +4,7 @@
     python studies/zoo.py page                    # tables of what was found, and a figure
 
 One procedure for all: every learning rate of a model's own protocol is multiplied by the same pace,
-chosen among six as the one with the least mean error on a fifth of the training samples of five
+chosen among seven as the one with the least mean error on a fifth of the training samples of five
 seeds. Then the test samples are seen once, by five other seeds. A seed that diverged counts as an
 error of 100 % in the choice, and is counted apart in the result. The controls, whose hidden layers
 do not learn, have a choice of their own. Neurons are at rest (the equilibrium level).

@@ -10,7 +10,7 @@ import numpy as np
 
 import neurosim as ns
 
-PACES = (1 / 27, 1 / 9, 1 / 3, 1.0, 3.0, 9.0)
+PACES = (1 / 27, 1 / 9, 1 / 3, 1.0, 3.0, 9.0, 27.0)
 SEEDS = 5
 """As many to choose by (0 to 4) as to test with (5 to 9)."""
 

@@ -274,7 +274,7 @@ def test_a_number_that_no_array_can_count_is_refused(key, value):
 
 
 def test_a_task_of_too_many_samples_is_refused():
-    with pytest.raises(InputError, match="task.train: got 10000000000000; expected at most 1e"):
+    with pytest.raises(InputError, match=r"task\.train: got 10000000000000; expected at most 1e"):
         ns.load_protocol("student-teacher", {"task.train": 10**13})
 
 
