@@ -43,7 +43,7 @@ def picture(found: dict[str, dict[str, Any]], titles: dict[str, str], models: li
 
 def _apart(value: float) -> bool:
     """Whether a tick of a logarithmic axis leaves room for its number."""
-    return f"{value:e}"[0] in "23456"
+    return f"{value:e}"[0] in "2346"
 
 
 def both(results: dict[str, Any], models: list[str]) -> list[str]:
