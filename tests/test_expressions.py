@@ -15,6 +15,10 @@ from neurosim.circuits.wires import wire
 from neurosim.networks.circuit import ELEMENTARY
 
 REFUSED = {
+    "__import__('os').system('true')": "is not allowed",
+    "f.__class__": "is not allowed",
+    "(1).real": "is not allowed",
+    "exp.__globals__": "is not allowed",
     "f + 1/0": "'1/0': divides by zero",
     "f/(2 - 2)": "'f/(2 - 2)': divides by zero",
     "f*0**-1": "'0**-1': expected a finite real number",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from tricky_toml import TRICKY, paths
 
+import neurosim as ns
 from neurosim.errors import InputError
 from neurosim.specs.toml import Source, Sources, merge, override, parse
 from neurosim.specs.validation import validate
@@ -448,3 +449,24 @@ def test_any_data_is_a_model_or_an_input_error(value, key):
     except InputError as error:
         assert all(message.startswith(key) for message in error.messages)
         assert error.messages
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.layers", [64, 10**13, 10]),
+        ("stages.0.epochs", 10**13),
+        ("test_draws", 10**18),
+        ("model.spiking.neurons", 10**30),
+    ],
+)
+def test_a_number_that_no_array_can_count_is_refused(key, value):
+    with pytest.raises(InputError) as caught:
+        ns.load_protocol("quickstart", {key: value})
+    largest = value[1] if isinstance(value, list) else value
+    assert f"{key}: {largest} is out of range; expected at most 1e+12" in str(caught.value)
+
+
+def test_a_task_of_too_many_samples_is_refused():
+    with pytest.raises(InputError, match=r"task\.train: got 10000000000000; expected at most 1e"):
+        ns.load_protocol("student-teacher", {"task.train": 10**13})

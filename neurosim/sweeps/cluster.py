@@ -153,7 +153,7 @@ def cluster(address: Any, shares: int, most: int, log: Path) -> Iterator[Cluster
             target: Any = local.address
         else:
             local, target = None, _found(address)
-        yield Cluster(stack.enter_context(_client(target)), local)
+        yield Cluster(stack.enter_context(_client(target, address)), local)
 
 
 def _found(given: Any) -> Any:
@@ -182,11 +182,15 @@ def _found(given: Any) -> Any:
     with ThreadPoolExecutor(1) as apart:  # from a notebook, which has a loop of its own
         reason = apart.submit(asyncio.run, _refusal(address)).result()
     if reason is not None:
-        raise InputError(
-            f"{where}: no scheduler of Dask answers there: {reason}; "
-            "expected an address such as tcp://10.0.0.1:8786"
-        )
+        raise _unanswered(given, reason)
     return address
+
+
+def _unanswered(given: Any, reason: str) -> InputError:
+    return InputError(
+        f"{given_by('cluster')} {given}: no scheduler of Dask answers there: {reason}; "
+        "expected an address such as tcp://10.0.0.1:8786"
+    )
 
 
 def _written(where: str, path: str) -> str:
@@ -214,16 +218,23 @@ async def _refusal(address: str) -> str | None:
         found = connect(address, timeout=CONNECTING, **secured)
         comm = await asyncio.wait_for(found, 1.1 * CONNECTING)  # others may never greet
     except Exception as error:  # every way to connect has its own
-        return (str(error).splitlines() or [type(error).__name__])[0]
+        return _first_line(error)
     await comm.close()
     return None
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 @contextmanager
-def _client(target: Any) -> Iterator[Any]:
+def _client(target: Any, given: Any) -> Iterator[Any]:
     from distributed import Client
 
-    client = Client(target, timeout=CONNECTING, set_as_default=False)
+    try:
+        client = Client(target, timeout=CONNECTING, set_as_default=False)
+    except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:  # it has gone
+        raise _unanswered(given, _first_line(error)) from None
     try:
         yield client
     finally:
