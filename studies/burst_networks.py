@@ -204,6 +204,8 @@ IN_TIME: dict[str, Any] = {
 }
 UNTAUGHT = {"name": "untaught", "duration": "300 ms"}
 TAUGHT = {"name": "taught", "duration": "300 ms", "teaching": "clamped", "plastic": ["W"]}
+ALONG = TAUGHT | {"plastic": ["W", "Y", "Q"]}
+"""Where feedback learns along with W."""
 
 REGRESSION: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any]]] = {
     "backprop": (
@@ -216,7 +218,7 @@ REGRESSION: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any]]] = {
     "Q learned": (CCN, [UNTAUGHT | {"plastic": ["Q"]}, TAUGHT], {}),
     "Y and Q learned": (
         CCN,
-        [TAUGHT | {"plastic": ["W", "Y", "Q"]}],
+        [ALONG],
         {"model.use": "burst-ccn-learned"} | {f"model.projections.{n}.rate": PACE for n in "YQ"},
     ),
     "hidden layer frozen": (CCN, [TAUGHT], GIVEN | {"model.projections.W.rate": [0.0, PACE]}),

@@ -19,7 +19,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
-from burst_networks import AS_BURSTS, GIVEN, TAUGHT, UNTAUGHT
+from burst_networks import ALONG, AS_BURSTS, GIVEN, TAUGHT, UNTAUGHT
 from burst_networks import LEARNED as Y_LEARNED
 
 import neurosim as ns
@@ -82,7 +82,7 @@ ROWS: dict[str, dict[str, Row]] = {
             CCN,
             SMALL,
             BURSTS,
-            stages(TAUGHT | {"plastic": ["W", "Y", "Q"]})
+            stages(ALONG)
             | {"model.use": "burst-ccn-learned"}
             | {f"model.projections.{name}.rate": 2.0 for name in "YQ"},
         ),

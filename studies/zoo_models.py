@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from burst_networks import ALONG
 
 import neurosim as ns
 
@@ -101,22 +102,9 @@ LEARNED = {
     "model.projections.Y.rate": 5.0,
 }
 
-ALONG = {
+IN_ONE_PHASE = {
     "model.use": "burst-ccn-learned",
-    "stages": [
-        {
-            "name": "training",
-            "epochs": 30,
-            "phases": [
-                {
-                    "name": "taught",
-                    "duration": "300 ms",
-                    "teaching": "clamped",
-                    "plastic": ["W", "Y", "Q"],
-                }
-            ],
-        }
-    ],
+    "stages": [{"name": "training", "epochs": 30, "phases": [ALONG]}],
     "model.projections.Y.rate": 2.0,
     "model.projections.Q.rate": 2.0,
 }
@@ -145,7 +133,7 @@ MODELS = {
     "microcircuit": Model("microcircuit-digits", "eta*(4*2.5**(L - 1))**int(i < 2)"),
     "segregated dendrites": Model("segregated-dendrites-digits", "2*2**int(i < L)", pixels=True),
     "BurstCCN": Model("burst-ccn-digits", "2*5**int(i < L)"),
-    "BurstCCN, feedback learned": Model("burst-ccn-digits", "2*5**int(i < L)", ALONG),
+    "BurstCCN, feedback learned": Model("burst-ccn-digits", "2*5**int(i < L)", IN_ONE_PHASE),
     "burstprop": Model("burstprop-digits", "5*5**int(i < L)"),
     "burstprop, feedback learned": Model("burstprop-digits", "5*5**int(i < L)", LEARNED),
     "equilibrium propagation": Model("equilibrium-propagation-digits", 0.3),
