@@ -9,6 +9,7 @@ from chains import circuit, dynamics, layers, state_of
 
 from neurosim.functions.activations import Linear
 from neurosim.functions.losses import Loss
+from neurosim.levels import equilibrium
 from neurosim.levels.equilibrium import Equilibrium
 from neurosim.levels.settling import Problem, Span
 from neurosim.networks.dynamics import Target
@@ -32,13 +33,15 @@ def rests(basal, W, Q, target):
     return np.split(np.linalg.solve(matrix, right.T).T, 2, axis=1)
 
 
-def settled(newton: int):
-    """Three samples, the second of which starts where it rests."""
+def stalling():
+    """Three samples, the second of which starts where it rests: problem, start.
+
+    And where they rest if Q is so many times as large.
+    """
     rng = np.random.default_rng(0)
     W = np.linalg.qr(rng.standard_normal((N, N)))[0]
     Q = GAIN * W.T
     basal, target = rng.standard_normal((2, 3, N))
-    expected = rests(basal, W, Q, target)
     network = Network((N, N, N), (Linear(),) * 2, "inverse", Loss("half-squared", "linear"))
     weights = circuit(Weights((jnp.eye(N), jnp.asarray(W)), (), (jnp.asarray(Q),)))
     moving = dynamics("mixture-two-phase", (N, N, N), mu=MU, tau_soma=0.02)
@@ -46,14 +49,23 @@ def settled(newton: int):
     def drive(x, target):
         return moving.drive(network, weights, x, Target("fixed", value=target))
 
+    def expected(times=1.0):
+        return rests(basal, W, times * Q, target)
+
     samples = eqx.if_array(0)
     axes = Problem(None, None, None, samples, None, samples)
     held = jax.vmap(drive)(basal, target)  # W_1 is the unit matrix
     problem = Problem(moving, network, weights, held, 0.1, jnp.zeros((3, N)), (axes,))
-    start = state_of(moving, soma=[jnp.zeros((3, N)).at[1].set(h[1]) for h in expected])
+    start = state_of(moving, soma=[jnp.zeros((3, N)).at[1].set(h[1]) for h in expected()])
+    return problem, start, expected
+
+
+def settled(newton: int):
+    """Those samples: start, end, report, where they rest."""
+    problem, start, expected = stalling()
     level = Equilibrium(1e-9, 10, newton)
     state, report, _ = jax.jit(lambda v: level.settle(problem, v, Span(0.0, True)))(start)
-    return layers(start, "soma"), layers(state, "soma"), report, expected
+    return layers(start, "soma"), layers(state, "soma"), report, expected()
 
 
 def test_sweeps_alone_run_away():
@@ -62,10 +74,28 @@ def test_sweeps_alone_run_away():
     assert not report.rescued.any()
 
 
-def test_the_root_solver_finds_where_stalled_samples_rest_and_leaves_the_others():
+@pytest.mark.parametrize("dense", [equilibrium.DENSE, 0], ids=["as a matrix", "by Krylov"])
+def test_the_root_solver_finds_where_stalled_samples_rest_and_leaves_the_others(monkeypatch, dense):
+    monkeypatch.setattr(equilibrium, "DENSE", dense)
     start, state, report, expected = settled(newton=8)
     assert report.settled.all()
     assert report.rescued.tolist() == [True, False, True]
     for h, solved, before in zip(state, expected, start, strict=True):
         np.testing.assert_allclose(h, solved, atol=1e-8)
         np.testing.assert_array_equal(h[1], before[1])
+
+
+def test_stalled_samples_of_several_seeds_are_solved_with_the_weights_of_their_own():
+    problem, start, expected = stalling()
+    times = (1.0, -1.0)
+    Q = jnp.stack([t * problem.weights["Q"][0] for t in times])
+    lead = eqx.if_array(0)
+    seeds = Problem(None, None, {"W": None, "Q": lead}, lead, None, lead)
+    both = problem._replace(weights=problem.weights | {"Q": (Q,)}, axes=(seeds, *problem.axes))
+    twice = jax.tree.map(lambda a: jnp.stack([a, a]), (problem.drive, problem.label, start))
+    both = both._replace(drive=twice[0], label=twice[1])
+    state, report, _ = Equilibrium(1e-9, 10, 8).settle(both, twice[2], Span(0.0, True))
+    assert report.settled.all()
+    assert report.rescued.tolist() == [[True, False, True], [True, True, True]]
+    for h, *solved in zip(layers(state, "soma"), *map(expected, times), strict=True):
+        np.testing.assert_allclose(h, solved, atol=1e-8)

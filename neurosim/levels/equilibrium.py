@@ -1,11 +1,10 @@
 """The equilibrium level: the fixed point of a phase, without time.
 
 Symmetric Gauss–Seidel sweeps, which contract by about 4μ(1−μ)cos²(π/(L+1)) each; where they stall
-or blow up, Newton–Krylov steps on the residual.
+or blow up, Newton steps on the residual, of large networks by a Krylov method.
 """
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 import equinox as eqx
@@ -19,6 +18,9 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 from neurosim.functions.inverses import inverse
 from neurosim.levels.settling import Looked, Problem, Report, Span, imbalance, where
 from neurosim.networks.dynamics import State, residual, sweep
+
+DENSE = 1000
+"""Numbers of a sample up to which its slopes become a matrix, of eight megabytes at the most."""
 
 _Sweeping = tuple[State, Looked, Int[Array, "..."], Int[Array, ""]]
 """What sweeps carry on: the state, the last look at it, sweeps of each sample and of all."""
@@ -97,66 +99,56 @@ class Equilibrium(eqx.Module):
         if self.max_newton:
             hopeless = ~jnp.isfinite(at_start[0])
             carry = state, worst, settled, rescued
-            state, worst, settled, rescued = self._rescue(problem, look, carry, start, hopeless)
+            state, worst, settled, rescued = self._rescue(problem, carry, start, hopeless)
         effort = sweeps.astype(worst.dtype)
         whole = jnp.ones_like(worst)
         return state, Report(worst, settled, effort, jnp.zeros_like(worst), rescued, whole)
 
     def _rescue(
-        self,
-        problem: Problem,
-        look: Callable[[State], Looked],
-        carry: _Rescuing,
-        start: State,
-        hopeless: Bool[Array, "..."],
+        self, problem: Problem, carry: _Rescuing, start: State, hopeless: Bool[Array, "..."]
     ) -> _Rescuing:
         """Where sweeps stalled, the root solver; kept only if it does better.
 
-        A loop of at most one turn, which costs nothing when no sample needs it. Samples go one
-        after the other: they are few, and for all at once it would take long to compile.
+        A loop over the samples that stalled, most often none. They go one after the other: for all
+        at once it would take long to compile.
         """
 
         def stalled(carry: _Rescuing) -> Bool[Array, "..."]:
             _, _, settled, rescued = carry
             return ~settled & ~rescued & ~hopeless
 
-        def once(carry: _Rescuing) -> _Rescuing:
-            state, worst, settled, rescued = carry
-            begin = where(jnp.isfinite(worst), state, start)
-            found = problem.each(self._newton, begin, stalled(carry))
-            found_worst, found_settled = look(found)
-            better = stalled(carry) & (found_settled | (found_worst < worst))
-            return (
-                where(better, found, state),
-                jnp.where(better, found_worst, worst),
-                settled | (stalled(carry) & found_settled),
-                rescued | stalled(carry),
-            )
+        def one_more(carry: _Rescuing) -> _Rescuing:
+            place = jnp.unravel_index(jnp.argmax(stalled(carry)), hopeless.shape)
+            (state, worst, _, _), begin = jax.tree.map(lambda a: a[place], (carry, start))
+            one = problem.at(place)
+            found = self._root(one, where(jnp.isfinite(worst), state, begin))
+            found_worst, found_settled = imbalance(one, found, self.tolerance)
+            better = found_settled | (found_worst < worst)
+            kept = where(better, (found, found_worst), (state, worst))
+            new = *kept, found_settled, jnp.array(True)
+            return jax.tree.map(lambda a, b: a.at[place].set(b), carry, new)
 
-        return jax.lax.while_loop(lambda carry: stalled(carry).any(), once, carry)
-
-    def _newton(self, problem: Problem, state: State, stalled: Bool[Array, ""]) -> State:
-        """The root found from the state of one sample that has stalled; others stay."""
-        arrays, others = eqx.partition((problem, state), eqx.is_array)
-
-        @jax.custom_batching.sequential_vmap
-        def one(stalled: Bool[Array, ""], arrays: Any) -> State:
-            problem, state = eqx.combine(arrays, others)
-            return jax.lax.cond(stalled, partial(self._root, problem), lambda v: v, state)
-
-        return one(stalled, arrays)
+        return jax.lax.while_loop(lambda carry: stalled(carry).any(), one_more, carry)
 
     def _root(self, problem: Problem, state: State) -> State:
-        eps = float(jnp.finfo(jax.tree.leaves(state)[0].dtype).eps)
-        krylov = lx.GMRES(rtol=1e-3, atol=eps, restart=20, max_steps=20)
+        """The root found from the state of one sample."""
+        flat, whole = ravel_pytree(state)
+        eps = float(jnp.finfo(flat.dtype).eps)
         solution: Any = optx.root_find(
-            lambda v, _: residual(*problem[:4], v),
-            optx.Newton(rtol=eps, atol=eps, linear_solver=krylov),
-            state,
+            lambda v, _: ravel_pytree(residual(*problem[:4], whole(v)))[0],
+            optx.Newton(rtol=eps, atol=eps, linear_solver=_linear_solver(flat.size, eps)),
+            flat,
             max_steps=self.max_newton,
             throw=False,
         )
-        return solution.value
+        return whole(solution.value)
+
+
+def _linear_solver(size: int, eps: float) -> lx.AbstractLinearSolver:
+    """What finds a Newton step in so many numbers."""
+    if size <= DENSE:
+        return lx.LU()
+    return lx.GMRES(rtol=1e-3, atol=eps, restart=20, max_steps=20)
 
 
 def _cut(problem: Problem, state: State) -> State:

@@ -9,12 +9,13 @@ per sample and per layer, never at the change of the state.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key, Scalar
+from jaxtyping import Array, Bool, Float, Int, Key, Scalar
 
 from neurosim.networks.dynamics import Drive, Dynamics, State, residual
 from neurosim.networks.network import Network
@@ -53,6 +54,22 @@ class Problem(NamedTuple):
         for axes in reversed(self.axes):
             function = eqx.filter_vmap(function, in_axes=(axes, *[eqx.if_array(0)] * len(arrays)))
         return function(self._replace(axes=()), *arrays)
+
+    def at(self, place: tuple[Int[Array, ""], ...]) -> "Problem":
+        """The problem of one sample. place: its number on every leading axis, outermost first."""
+
+        def taken(axis: Any, arrays: Any, number: Int[Array, ""]) -> Any:
+            def leaf(a: Any) -> Any:
+                where = axis(a) if callable(axis) else axis
+                return a if where is None else jnp.take(a, number, where)
+
+            return jax.tree.map(leaf, arrays)
+
+        one = self._replace(axes=())
+        for axes, number in zip(self.axes, place, strict=True):
+            of = partial(taken, number=number)
+            one = jax.tree.map(of, axes, one, is_leaf=lambda axis: axis is None)
+        return one
 
 
 Watch = tuple[Any, Callable[[Problem, State], Any]]

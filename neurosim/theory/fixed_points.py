@@ -21,7 +21,7 @@ SWEEPS = Equilibrium(tolerance=1e-13, max_sweeps=2000, max_newton=0)
 """Sweeps down to what rounding lets one see."""
 
 RESCUED = Equilibrium(tolerance=1e-13, max_sweeps=2000, max_newton=20)
-"""The same with Newton–Krylov steps where sweeps stall or run away; they cost time to compile."""
+"""The same with Newton steps where sweeps stall or run away; they cost time to compile."""
 
 CLOSE = 1e-6
 """Fixed points nearer than this, relative to the size of their states, count as one."""
