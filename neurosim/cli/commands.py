@@ -32,6 +32,7 @@ from neurosim.cli.options import (
 from neurosim.cli.pictures import columns, drawing, figure_at, importing_meanwhile, pictures
 from neurosim.cli.publishing import cite, report
 from neurosim.errors import InputError
+from neurosim.process import garbage
 from neurosim.process.caller import on_terminal
 from neurosim.traces.naming import beside, located, stem
 
@@ -49,7 +50,7 @@ app = typer.Typer(
 
 def main() -> None:
     """The console script."""
-    with serving():
+    with garbage.command(), serving():
         app()
 
 

@@ -14,8 +14,8 @@ from typing import Any
 from neurosim.errors import InputError, NeurosimError, NeurosimWarning
 from neurosim.traces.naming import drawn, located, pictured
 
-DRAWING = ("neurosim.figures.runs", "h5netcdf", "xarray")
-"""What a finished run is drawn with."""
+DRAWING = ("neurosim.figures.runs", "h5netcdf", "xarray", "dask.array")
+"""What a finished run is drawn with; xarray asks of its first array whether it is one of Dask's."""
 
 
 def columns() -> int:

@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 import equinox as eqx
 import jax
 
-from neurosim.process import devices
+from neurosim.process import devices, garbage
 from neurosim.process.sharing import placed, shared_out
 
 P = ParamSpec("P")
@@ -80,6 +80,8 @@ def _as_programs(
             # A part of another program is compiled with that, as that says.
             told = None if inside else options()
             _programs[key] = jax.jit(program, compiler_options=told)
+            with garbage.unlooked():
+                return _programs[key](arrays)
         return _programs[key](arrays)
 
     return call

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from neurosim.bounds import EXPLODED
 from neurosim.building import assembly
@@ -187,14 +188,8 @@ class Loop:
     def orders(self, begin: int) -> jax.Array:
         """The order of the training set for every copy, new unless asked not to, in batches."""
         if self._order is None or self._order[0] != begin:
-            n, batch = self.samples.size, self.spec.batch
-
-            def one(key: PRNGKeyArray) -> Int[Array, "batches batch"]:
-                key = jax.random.fold_in(key, begin)
-                order = jax.random.permutation(key, n) if self.spec.shuffle else jnp.arange(n)
-                return order[: n // batch * batch].reshape(-1, batch)
-
-            order = jax.vmap(one)(self.order_keys)
+            given = self.samples.size, self.spec.batch, self.spec.shuffle
+            order = _orders(self.order_keys, jnp.int32(begin), *given)
             self._order = begin, jnp.tile(order, (self.size, 1, 1)) if self.size > 1 else order
         return self._order[1]
 
@@ -422,6 +417,23 @@ class Loop:
             member.spec, engine.dynamics, engine.network, now, x, y, found.teaching
         )
         return f"{found.words}{divergence.domain(engine.network)}; {cause}"
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4))
+def _orders(
+    keys: Key[Array, " seed"], begin: Int[Array, ""], size: int, batch: int, shuffle: bool
+) -> Int[Array, "seed batches batch"]:
+    """For every seed the order of so many samples in the epoch that begins there, in batches.
+
+    One program: one by one, what draws it takes a quarter of a second to compile.
+    """
+
+    def one(key: PRNGKeyArray) -> Int[Array, "batches batch"]:
+        key = jax.random.fold_in(key, begin)
+        order = jax.random.permutation(key, size) if shuffle else jnp.arange(size)
+        return order[: size // batch * batch].reshape(-1, batch)
+
+    return jax.vmap(one)(keys)
 
 
 @contextmanager
