@@ -49,7 +49,7 @@ def variants(device: str, small: bool = False) -> list[Row]:
     began = time.perf_counter()
     child("variants.py", device, *(["1", "1"] if small else []))
     seconds = np.array([time.perf_counter() - began])
-    return [duration("5 mu x 5 seeds x 3 epochs, equilibrium, cold", seconds, "s", ("<=", 40.0))]
+    return [duration("5 mu x 5 seeds x 3 epochs, equilibrium, cold", seconds, "s", ("<=", 25.0))]
 
 
 def shapes(device: str, small: bool = False) -> list[Row]:
