@@ -14,8 +14,6 @@ from jaxtyping import install_import_hook
 from packaging.version import Version
 from tiny_runs import TINY
 
-from neurosim.process.garbage import SELDOM
-
 MAPPINGS = 20_000
 
 EMITTERS_UNTRIED = Version("0.11")
@@ -65,7 +63,7 @@ def pytest_configure(config):
     others goes into compiling, two thirds of it into XLA's newer way to write fused loops. Even
     what compiles at once is kept: reading it takes less, and it comes again in other tests.
     """
-    gc.set_threshold(*SELDOM)
+    gc.set_threshold(50_000, 20, 20)  # tracing makes many objects, few of which are garbage
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     if Version(version("jaxlib")) < EMITTERS_UNTRIED:
         flags = os.environ.get("XLA_FLAGS", ""), "--xla_cpu_use_fusion_emitters=false"

@@ -68,6 +68,16 @@ def settled(newton: int):
     return layers(start, "soma"), layers(state, "soma"), report, expected()
 
 
+def test_without_feedback_one_sweep_upwards_is_enough():
+    problem, start, expected = stalling()
+    forward = problem._replace(weights=problem.weights | {"Q": (0 * problem.weights["Q"][0],)})
+    state, report, _ = Equilibrium(1e-9, 10, 0).settle(forward, start, Span(0.0, True))
+    assert report.settled.all()
+    assert report.effort.tolist() == [1, 1, 1]
+    for h, solved in zip(layers(state, "soma"), expected(times=0.0), strict=True):
+        np.testing.assert_allclose(h, solved, atol=1e-14)
+
+
 def test_sweeps_alone_run_away():
     _, _, report, _ = settled(newton=0)
     assert report.settled.tolist() == [False, True, False]

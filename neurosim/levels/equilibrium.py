@@ -1,7 +1,7 @@
 """The equilibrium level: the fixed point of a phase, without time.
 
 Symmetric Gauss–Seidel sweeps, which contract by about 4μ(1−μ)cos²(π/(L+1)) each; where they stall
-or blow up, Newton steps on the residual, of large networks by a Krylov method.
+or blow up, Newton steps on the residual, of all but small networks by a Krylov method.
 """
 
 from collections.abc import Iterable
@@ -19,8 +19,8 @@ from neurosim.functions.inverses import inverse
 from neurosim.levels.settling import Looked, Problem, Report, Span, imbalance, where
 from neurosim.networks.dynamics import State, residual, sweep
 
-DENSE = 1000
-"""Numbers of a sample up to which its slopes become a matrix, of eight megabytes at the most."""
+DENSE = 100
+"""Numbers of a sample up to which its slopes as a matrix are as fast to solve with as GMRES is."""
 
 _Sweeping = tuple[State, Looked, Int[Array, "..."], Int[Array, ""]]
 """What sweeps carry on: the state, the last look at it, sweeps of each sample and of all."""
